@@ -1,0 +1,177 @@
+"""What a learner learns from: a stream of tasks, each a view of base images through a map of indices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.errors import BadInput
+
+Nonzeros = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+
+
+class BaseImages:
+    """A base data set's inputs, shared by all tasks that are made from it.
+
+    Parameters
+    ----------
+    pixels
+        ``(n, d)`` uint8 grey levels, or float32 inputs taken as they are.
+    white
+        The grey level that becomes input 1.0 (uint8 only).
+    shape
+        How the ``d`` inputs lie in an image, for those that draw it; None when they form no image.
+    """
+
+    def __init__(
+        self, pixels: NDArray[np.uint8] | NDArray[np.float32], white: int = 255, shape: tuple[int, ...] | None = None
+    ) -> None:
+        if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.float32):
+            raise BadInput(
+                f"base images are {pixels.dtype} with shape {pixels.shape}, but must be uint8 or float32 "
+                "with one row per image"
+            )
+        self.pixels = np.ascontiguousarray(pixels)
+        self.shape = shape
+        # Dividing, not multiplying by 1/white: the last bit is then what PyTorch's `x / 255.0` gives.
+        self.levels = (np.arange(256) / np.float32(white)).astype(np.float32)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    def inputs(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """The inputs of some images, ``(len(rows), width)`` float32."""
+        taken = self.pixels[rows]
+        inputs: NDArray[np.float32] = self.levels[taken] if taken.dtype == np.uint8 else taken
+        return inputs
+
+    @cached_property
+    def nonzeros(self) -> Nonzeros:
+        """All inputs that are not zero: ``starts (n + 1,)``, ``columns``, ``values`` (compressed rows).
+
+        About 20 % of MNIST; made once, at the first evaluation, and shared by every task.
+        """
+        where = self.pixels != 0
+        starts = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(where.sum(1), out=starts[1:])
+        columns = np.empty(starts[-1], np.int32)
+        values = np.empty(starts[-1], np.float32)
+        for begin in range(0, len(self), 4096):
+            part = where[begin : begin + 4096]
+            span = slice(starts[begin], starts[begin + len(part)])
+            columns[span] = part.nonzero()[1]
+            values[span] = self.inputs(np.arange(begin, begin + len(part)))[part]
+        return starts, columns, values
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled examples: rows of the base images, read through a map of indices.
+
+    Parameters
+    ----------
+    base
+        The images that this task and others share.
+    labels
+        ``(n,)`` int64 classes, one per example.
+    index_map
+        ``(inputs,)`` integers: input ``i`` is base pixel ``index_map[i]``, or black where that is -1.
+        None for the base images as they are.
+    rows
+        ``(n,)`` which base images these are; None for all of them, in order.
+    """
+
+    base: BaseImages
+    labels: NDArray[np.int64]
+    index_map: NDArray[np.int32] | None = None
+    rows: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.base) if self.rows is None else len(self.rows)
+        if self.labels.shape != (n,):
+            raise BadInput(f"{self.labels.shape} labels were given for {n} images; there must be one for each")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def width(self) -> int:
+        """How many inputs an example has."""
+        return self.base.width if self.index_map is None else len(self.index_map)
+
+    def inputs(self, which: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """The inputs of examples ``which``: ``(len(which), width)`` float32."""
+        base = self.base.inputs(which if self.rows is None else self.rows[which])
+        if self.index_map is None:
+            return base
+        mapped = base[:, self.index_map]
+        mapped[:, self.index_map < 0] = 0
+        return mapped
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task of a stream: what to learn, what to be tested on, and what makes it this task."""
+
+    description: str
+    train: Images
+    test: Images
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Tasks in their order.
+
+    Parameters
+    ----------
+    name
+        The benchmark's name, such as ``mnist-rotations``.
+    tasks
+        At least one; all with the same number of inputs.
+    classes
+        How many classes the tasks have together; labels run from 0 to ``classes - 1``.
+    settings
+        What the stream was made with (tasks, angles, stream seed …): plain values, part of a run's identity.
+    data_sha256
+        SHA-256 of the base data, as hexadecimal: part of a run's identity too.
+    samples_per_task
+        How many training examples of each task a run sees unless it says otherwise; None for all.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    classes: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data_sha256: str = ""
+    samples_per_task: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.tasks:
+            raise BadInput(f"stream {self.name!r} has no tasks; it needs at least one")
+        widths = {images.width for task in self.tasks for images in (task.train, task.test)}
+        if len(widths) != 1:
+            raise BadInput(f"the tasks of stream {self.name!r} have different numbers of inputs: {sorted(widths)}")
+        for number, task in enumerate(self.tasks):
+            for images in (task.train, task.test):
+                if len(images) == 0:
+                    raise BadInput(f"task {number} of stream {self.name!r} has no training or no test examples")
+                low, high = int(images.labels.min()), int(images.labels.max())
+                if low < 0 or high >= self.classes:
+                    raise BadInput(
+                        f"task {number} of stream {self.name!r} has labels from {low} to {high}, "
+                        f"but they must lie in 0 … {self.classes - 1}"
+                    )
+
+    @property
+    def inputs(self) -> int:
+        """How many inputs an example has."""
+        return self.tasks[0].train.width

@@ -1,0 +1,245 @@
+"""Files of a data set: found in a folder or on a mirror, verified, and put into place atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from gzip import GzipFile
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from metareplay.errors import BadInput, RunFailed
+
+PATIENCE = 20.0  # seconds without a byte after which a mirror counts as dead
+
+Place = str | Path  # a mirror's address, or a folder
+Report = Callable[[int, int | None], None]  # bytes received so far, and in all if that is known
+
+
+class Unusable(Exception):
+    """Why a file cannot be had from one place."""
+
+
+class Absent(Unusable):
+    """The place is there, but the file is not in it."""
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A published file: its name, and the size in bytes and SHA-256 of what it unpacks to."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+def read(place: Place, file: DataFile, report: Report = lambda received, total: None) -> bytes:
+    """The verified content of a file that lies at ``place``, plain or gzipped.
+
+    Never unpacks more than one byte beyond the file's size, whatever the place may send.
+
+    Raises
+    ------
+    Unusable
+        If it is not there, breaks off, or is another file.
+    """
+    # The plain form is quicker to read, the gzipped one quicker to transfer.
+    plain, packed = file.name, file.name + ".gz"
+    for name in (plain, packed) if isinstance(place, Path) else (packed, plain):
+        try:
+            stream, total = _open(place, name)
+            with stream:
+                body = io.BufferedReader(_Transfer(stream, total, 2 * file.size + 65536, report))
+                unpacked = GzipFile(fileobj=body) if body.peek(2)[:2] == b"\x1f\x8b" else body
+                content = unpacked.read(file.size + 1)
+        except FileNotFoundError:
+            continue
+        except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:
+            raise Unusable(_reason(error)) from error
+        _verify(content, file)
+        return content
+    raise Absent(f"it has neither {plain} nor {packed}")
+
+
+def fetch(
+    name: str,
+    files: Sequence[DataFile],
+    folder: Path,
+    source: Place | None = None,
+    mirrors: Sequence[str] = (),
+    progress: bool = True,
+) -> None:
+    """Put verified files into ``folder``.
+
+    Parameters
+    ----------
+    name
+        The data set, for messages.
+    source
+        A folder or an address that all files are to be taken from, even those that ``folder`` has already.
+        None: only what is missing or damaged, from the first mirror that can give it.
+    progress
+        Whether to show progress bars on standard error.
+
+    Raises
+    ------
+    BadInput
+        If the source cannot give the files, or a file in ``folder`` is damaged and no mirror can replace it.
+    RunFailed
+        If no mirror can give a missing file, or the folder cannot be written.
+    """
+    places: list[Place] = list(mirrors) if source is None else [source]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # A second process waits here, and then finds the files in place.
+        with FileLock(folder / ".lock"), _bars(progress) as bars:
+            for file in files:
+                failures: list[str] = []
+                if source is None:
+                    try:
+                        read(folder, file)
+                        continue
+                    except Absent:
+                        pass
+                    except Unusable as damage:
+                        failures.append(f"{folder / file.name}: {damage}")
+                damaged = bool(failures)
+                content = _read_from_any(places, file, _reporter(bars, file.name), failures)
+                if content is None:
+                    raise _nowhere(name, file, files, source, damaged, failures)
+                _write(folder / file.name, content)
+    except OSError as error:
+        raise RunFailed(
+            f"{name} cannot be stored in {folder}: {_reason(error)}; "
+            "set METAREPLAY_DATA to a folder that can be written and has room"
+        ) from error
+
+
+def _read_from_any(places: list[Place], file: DataFile, report: Report, failures: list[str]) -> bytes | None:
+    """The file from the first place that can give it; why others could not is added to ``failures``."""
+    for place in tuple(places):
+        try:
+            return read(place, file, report)
+        except Unusable as failure:
+            failures.append(f"{place}: {failure}")
+            places.append(places.pop(0))  # the next file asks this place last
+    return None
+
+
+def _nowhere(
+    name: str, file: DataFile, files: Sequence[DataFile], source: Place | None, damaged: bool, failures: list[str]
+) -> BadInput | RunFailed:
+    names = ", ".join(f.name for f in files)
+    if source is not None:
+        return BadInput(
+            f"--from {source} does not give {name}: {file.name}: {failures[0].removeprefix(f'{source}: ')}; "
+            f"it must hold {names}, each plain or gzipped (.gz)"
+        )
+    message = (
+        f"{file.name} of {name} could not be had ({'; '.join(failures)}); check the network, or get "
+        f"{names} by other means and run `metareplay data get {name} --from FOLDER`"
+    )
+    return BadInput(message) if damaged else RunFailed(message)
+
+
+def _open(place: Place, name: str) -> tuple[BinaryIO, int | None]:
+    """An open stream and how many bytes it will give, if known; FileNotFoundError if there is no such file."""
+    if isinstance(place, Path):
+        path = place / name
+        return path.open("rb"), path.stat().st_size
+    # Parts such as ?token=… stay behind the name.
+    base = urlsplit(place)
+    url = base._replace(path=f"{base.path.rstrip('/')}/{name}").geturl()
+    try:
+        response = urlopen(Request(url, headers={"User-Agent": "metareplay"}), timeout=PATIENCE)
+    except HTTPError as error:
+        with error:  # S3 answers 403 for what is not there
+            raise (FileNotFoundError(url) if error.code in (403, 404, 410) else error) from None
+    length = response.headers.get("Content-Length", "")
+    return cast(BinaryIO, response), int(length) if length.isdecimal() else None
+
+
+class _Transfer(io.RawIOBase):
+    """A stream that reports how far it is, and raises if it ends early or goes on for too long."""
+
+    def __init__(self, stream: BinaryIO, total: int | None, limit: int, report: Report) -> None:
+        self.stream, self.total, self.limit, self.report = stream, total, limit, report
+        self.received = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self.stream.read(len(buffer))
+        self.received += len(chunk)
+        if not chunk and self.total is not None and self.received < self.total:
+            raise EOFError(f"the transfer broke off after {self.received} of {self.total} bytes")
+        if self.received > self.limit:
+            raise EOFError(f"it did not end within {self.limit} bytes")
+        buffer[: len(chunk)] = chunk
+        self.report(self.received, self.total)
+        return len(chunk)
+
+
+def _verify(content: bytes, file: DataFile) -> None:
+    if len(content) != file.size:
+        found = f"only {len(content)}" if len(content) < file.size else "more"
+        raise Unusable(f"it should unpack to {file.size} bytes but has {found}: it is truncated or another file")
+    found = hashlib.sha256(content).hexdigest()
+    if found != file.sha256:
+        raise Unusable(
+            f"its SHA-256 is {found[:12]}… instead of {file.sha256[:12]}…: it was altered or is another file"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all; the caller holds the folder's lock."""
+    # One fixed name: what a killed process left behind is overwritten, and does not pile up.
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _bars(shown: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not shown,
+    )
+
+
+def _reporter(bars: Progress, name: str) -> Report:
+    bar = bars.add_task(name, total=None)
+    return lambda received, total: bars.update(bar, completed=received, total=total)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    if isinstance(error, URLError) and isinstance(error.reason, BaseException):
+        return _reason(error.reason)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

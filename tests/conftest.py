@@ -1,0 +1,61 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+
+# Compiling the first time takes seconds, which is no fault of an example. In CI the same examples are tried every time.
+hypothesis.settings.register_profile("metareplay", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.load_profile("metareplay")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_real_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep every test, and every command that one starts, away from the user's own data folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAREPLAY_DATA", str(tmp_path_factory.mktemp("no-data")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """Make PyTorch use one thread, in tests that have imported it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != 1:
+        torch.set_num_threads(1)
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder of this test's own, in place of the user's data folder."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    monkeypatch.setenv("METAREPLAY_DATA", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_mnist() -> Path:
+    """The folder of the four gzipped MNIST files that a development machine may have beside the repository."""
+    if not SHARED_MNIST.is_dir():
+        pytest.skip(f"real MNIST is not on this machine (looked in {SHARED_MNIST})")
+    return SHARED_MNIST
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests whose device or package is not here."""
+    if item.get_closest_marker("cuda"):
+        torch = pytest.importorskip("torch")
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+    if item.get_closest_marker("ray") and importlib.util.find_spec("ray") is None:
+        pytest.skip("Ray is not installed")

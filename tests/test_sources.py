@@ -1,0 +1,427 @@
+"""Base data sets: what they hold, and how they are fetched: from a real server on this machine, never a real mirror."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import multiprocessing
+import os
+import socket
+import stat
+import struct
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from metareplay.errors import BadInput, RunFailed
+from metareplay.streams import fetch, sources
+from metareplay.streams.fetch import DataFile
+from metareplay.streams.sources import MNIST, IdxImages
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "*")
+
+
+def idx(values: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+
+
+def tiny_files() -> dict[str, bytes]:
+    """Thirty made-up images of 6 × 5 pixels for training, 12 for testing."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for part, n in (("train", 30), ("test", 12)):
+        files[f"{part}-images"] = idx(rng.integers(0, 256, (n, 6, 5)))
+        files[f"{part}-labels"] = idx(np.arange(n) % 10)
+    return files
+
+
+def tiny(*mirrors: str) -> IdxImages:
+    train_images, train_labels, test_images, test_labels = (
+        DataFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in tiny_files().items()
+    )
+    return IdxImages("tiny", "made up", (train_images, train_labels, test_images, test_labels), mirrors)
+
+
+def gzipped() -> dict[str, bytes]:
+    return {name + ".gz": gzip.compress(content) for name, content in tiny_files().items()}
+
+
+def put(folder: Path, files: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+class Mirror:
+    """A web server on this machine that serves some files and counts what it is asked for."""
+
+    def __init__(self, files: dict[str, bytes], cut: float = 1.0, status: int = 404) -> None:
+        self.asked: list[str] = []
+        mirror = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                name = self.path.removeprefix("/folder/")
+                mirror.asked.append(name)
+                if name not in files:
+                    self.send_error(status)
+                    return
+                body = files[name]
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body[: int(len(body) * cut)])
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/folder"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Mirror]]:
+    mirrors: list[Mirror] = []
+
+    def start(*args: object, **options: object) -> Mirror:
+        mirrors.append(Mirror(*args, **options))  # type: ignore[arg-type]
+        return mirrors[-1]
+
+    yield start
+    for mirror in mirrors:
+        mirror.close()
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address where nobody listens."""
+    with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/folder"
+
+
+def assert_is_tiny(images: sources.ImageSet) -> None:
+    files = tiny_files()
+    assert images.train.pixels.tobytes() == files["train-images"][16:]
+    assert images.test.pixels.tobytes() == files["test-images"][16:]
+    assert images.train_labels.tolist() == [i % 10 for i in range(30)]
+    assert images.test_labels.tolist() == [i % 10 for i in range(12)]
+    assert images.train.pixels.dtype == np.uint8
+    assert images.train.shape == (6, 5)
+
+
+def left_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".lock"} if folder.exists() else set()
+
+
+# What the data sets hold
+
+
+def test_digits_are_split_in_1297_and_500_with_each_class_in_proportion() -> None:
+    digits = sources.get("digits")
+    assert (len(digits.train), len(digits.test)) == (1297, 500)
+    train, test = np.bincount(digits.train_labels), np.bincount(digits.test_labels)
+    assert np.abs(test - (train + test) * 500 / 1797).max() < 1
+    assert digits.train.pixels.max() == 16
+    assert digits.train.inputs(np.arange(1297)).max() == 1.0
+
+
+def test_digits_split_is_fixed() -> None:
+    digits = sources.get("digits")
+    assert hashlib.sha256(digits.test.pixels.tobytes() + digits.test_labels.tobytes()).hexdigest() == DIGITS_TEST
+    assert digits is sources.get("digits")
+
+
+DIGITS_TEST = "b6179388841bc0d533c5f5cf2304060d4f054f48071a8f6d9a5e900ea878112c"
+
+
+def test_digits_training_and_test_images_together_are_all_of_scikit_learns() -> None:
+    from sklearn.datasets import load_digits
+
+    digits = sources.get("digits")
+    mine = np.vstack([digits.train.pixels, digits.test.pixels])
+    assert sorted(map(bytes, mine)) == sorted(map(bytes, load_digits().data.astype(np.uint8)))
+
+
+def test_real_mnist_is_what_was_published(shared_mnist: Path, data_folder: Path) -> None:
+    mnist = sources.get("mnist", source=shared_mnist, progress=False)
+    assert (len(mnist.train), len(mnist.test), mnist.train.width) == (60000, 10000, 784)
+    assert np.bincount(mnist.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert mnist.test_labels[:4].tolist() == [7, 2, 1, 0]
+    assert left_in(data_folder / "mnist") == {file.name for file in MNIST.files}
+    assert [listed.present for listed in sources.listing()] == [True, True]
+
+
+def test_listing_says_what_is_there(data_folder: Path) -> None:
+    digits, mnist = sources.listing()
+    assert (digits.name, digits.present, digits.folder) == ("digits", True, None)
+    assert (mnist.name, mnist.present, mnist.folder) == ("mnist", False, data_folder / "mnist")
+    assert mnist.size == 60000 * 785 + 10000 * 785 + 48
+
+
+def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"'minst'; there are digits, mnist"):
+        sources.get("minst")
+    with pytest.raises(BadInput, match=r"leave --from out"):
+        sources.get("digits", source=tmp_path)
+
+
+# Fetching
+
+
+@pytest.mark.parametrize("files", [tiny_files(), gzipped()], ids=["plain", "gzipped"])
+def test_a_mirror_may_serve_plain_or_gzipped_files(
+    tmp_path: Path, serve: Callable[..., Mirror], files: dict[str, bytes]
+) -> None:
+    source = tiny(serve(files).url + "/")
+    assert not source.present(tmp_path / "cache")
+    assert_is_tiny(source.get(tmp_path / "cache"))
+    assert source.present(tmp_path / "cache")
+    assert left_in(tmp_path / "cache") == set(tiny_files())
+
+
+def test_what_is_cached_is_not_fetched_again(tmp_path: Path, serve: Callable[..., Mirror], nobody: str) -> None:
+    mirror = serve(gzipped())
+    tiny(mirror.url).get(tmp_path)
+    assert len(mirror.asked) == 4
+    assert_is_tiny(tiny(nobody).get(tmp_path))
+    first = tiny(nobody).get(tmp_path)
+    assert first is tiny(nobody).get(tmp_path)
+
+
+@pytest.mark.parametrize("files", [tiny_files(), gzipped()], ids=["plain", "gzipped"])
+@pytest.mark.parametrize("form", ["folder", "address"])
+def test_a_source_replaces_the_mirrors(
+    tmp_path: Path, serve: Callable[..., Mirror], nobody: str, files: dict[str, bytes], form: str
+) -> None:
+    place = put(tmp_path / "theirs", files) if form == "folder" else serve(files).url
+    assert_is_tiny(tiny(nobody).get(tmp_path / "cache", place))
+    assert left_in(tmp_path / "cache") == set(tiny_files())
+
+
+def test_a_folder_of_gzipped_files_serves_as_a_cache_that_nobody_writes_to(tmp_path: Path, nobody: str) -> None:
+    put(tmp_path, gzipped())
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert_is_tiny(tiny(nobody).get(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == set(gzipped())
+
+
+def broken_off(serve: Callable[..., Mirror]) -> Mirror:
+    return serve(gzipped(), cut=0.6)
+
+
+def broken_off_unpacked(serve: Callable[..., Mirror]) -> Mirror:
+    return serve(tiny_files(), cut=0.6)
+
+
+def cut_before_it_was_served(serve: Callable[..., Mirror]) -> Mirror:
+    return serve({name: content[:-10] for name, content in gzipped().items()})
+
+
+def altered(serve: Callable[..., Mirror]) -> Mirror:
+    files = tiny_files()
+    return serve({name + ".gz": gzip.compress(content[:-1] + b"\xff") for name, content in files.items()})
+
+
+def not_gzip(serve: Callable[..., Mirror]) -> Mirror:
+    return serve(dict.fromkeys(gzipped(), b"<html>Please log in</html>"))
+
+
+def bomb(serve: Callable[..., Mirror]) -> Mirror:
+    return serve(dict.fromkeys(gzipped(), gzip.compress(bytes(50_000_000))))
+
+
+def endless(serve: Callable[..., Mirror]) -> Mirror:
+    return serve(
+        dict.fromkeys(gzipped(), gzip.compress(b"") * 10_000)
+    )  # gzip files may be joined; all of these are empty
+
+
+def empty(serve: Callable[..., Mirror]) -> Mirror:
+    return serve({})
+
+
+def failing(serve: Callable[..., Mirror]) -> Mirror:
+    return serve({}, status=503)
+
+
+BAD_MIRRORS = [
+    (broken_off, r"broke off after \d+ of \d+ bytes"),
+    (broken_off_unpacked, r"broke off after \d+ of \d+ bytes"),
+    (cut_before_it_was_served, "ended before"),
+    (altered, r"SHA-256 is \w{12}… instead of"),
+    (not_gzip, "has only 26: it is truncated or another file"),
+    (bomb, "has more: it is truncated or another file"),
+    (endless, "did not end within"),
+    (empty, "neither train-images nor train-images.gz"),
+    (failing, "HTTP 503"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
+def test_a_bad_mirror_is_passed_over(
+    tmp_path: Path, serve: Callable[..., Mirror], bad: Callable[..., Mirror], reason: str
+) -> None:
+    first, second = bad(serve), serve(gzipped())
+    assert_is_tiny(tiny(first.url, second.url).get(tmp_path))
+    assert set(first.asked) <= {"train-images", "train-images.gz"}  # asked no more once it failed
+    assert left_in(tmp_path) == set(tiny_files())
+
+
+def test_a_mirror_that_falls_silent_is_passed_over(
+    tmp_path: Path, serve: Callable[..., Mirror], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "PATIENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert_is_tiny(tiny(address, serve(gzipped()).url).get(tmp_path / "first"))
+        with pytest.raises(RunFailed, match="timed out"):
+            tiny(address).get(tmp_path / "second")
+
+
+def test_a_bomb_takes_little_memory(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+    mirror = bomb(serve)
+    tracemalloc.start()
+    with pytest.raises(BadInput):
+        tiny().get(tmp_path, mirror.url)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5_000_000  # of 50 million bytes
+
+
+def test_a_dead_first_mirror_is_passed_over(tmp_path: Path, serve: Callable[..., Mirror], nobody: str) -> None:
+    assert_is_tiny(tiny(nobody, serve(gzipped()).url).get(tmp_path))
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
+def test_where_no_mirror_helps_one_line_says_why(
+    tmp_path: Path, serve: Callable[..., Mirror], nobody: str, bad: Callable[..., Mirror], reason: str
+) -> None:
+    mirror = bad(serve)
+    with pytest.raises(RunFailed, match=reason) as raised:
+        tiny(mirror.url, nobody).get(tmp_path)
+    message = str(raised.value)
+    assert "\n" not in message
+    assert f"{mirror.url}: " in message
+    assert f"{nobody}: Connection refused" in message
+    assert "metareplay data get tiny --from FOLDER" in message
+    assert left_in(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
+def test_a_bad_source_is_bad_input_and_leaves_nothing(
+    tmp_path: Path, serve: Callable[..., Mirror], bad: Callable[..., Mirror], reason: str
+) -> None:
+    address = bad(serve).url
+    with pytest.raises(BadInput, match=reason) as raised:
+        tiny(serve(gzipped()).url).get(tmp_path, address)  # a working mirror is not asked instead
+    assert str(raised.value).startswith(f"--from {address} does not give tiny: train-images: ")
+    assert left_in(tmp_path) == set()
+
+
+def test_a_truncated_file_in_a_source_folder_is_bad_input(tmp_path: Path) -> None:
+    files = tiny_files()
+    theirs = put(tmp_path / "theirs", files | {"test-images": files["test-images"][:100]})
+    with pytest.raises(BadInput, match=r"test-images: it should unpack to 376 bytes but has only 100"):
+        tiny().get(tmp_path / "cache", theirs)
+
+
+def test_a_source_that_is_no_folder_is_bad_input(tmp_path: Path) -> None:
+    for source in (tmp_path / "missing", "ftp://example.org/mnist"):
+        with pytest.raises(BadInput, match="is neither a folder nor an address"):
+            tiny().get(tmp_path / "cache", source)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_address_that_makes_no_sense_is_bad_input(tmp_path: Path) -> None:
+    for address in ("http://[::1", "http://", "http://127.0.0.1:port"):
+        with pytest.raises(BadInput, match="does not give tiny"):
+            tiny().get(tmp_path / "cache", address)
+
+
+def test_a_damaged_file_in_the_cache_is_replaced(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+    put(tmp_path, tiny_files() | {"train-images": b"damaged", ".train-images.part": b"left by a killed process"})
+    mirror = serve(gzipped())
+    assert not tiny().present(tmp_path)
+    assert_is_tiny(tiny(mirror.url).get(tmp_path))
+    assert mirror.asked == ["train-images.gz"]
+    assert left_in(tmp_path) == set(tiny_files())
+
+
+def test_a_damaged_file_that_no_mirror_can_replace_is_bad_input(tmp_path: Path, nobody: str) -> None:
+    put(tmp_path, tiny_files() | {"train-images": b"damaged"})
+    with pytest.raises(BadInput) as raised:
+        tiny(nobody).get(tmp_path)
+    assert f"{tmp_path / 'train-images'}: it should unpack to 916 bytes but has only 7" in str(raised.value)
+    assert (tmp_path / "train-images").read_bytes() == b"damaged"
+
+
+def test_no_network_at_all(tmp_path: Path) -> None:
+    """Names that never resolve, as no name does where there is no network."""
+    with pytest.raises(RunFailed, match=r"first\.invalid/x: .*; http://second\.invalid/x: .*check the network"):
+        tiny("http://first.invalid/x", "http://second.invalid/x").get(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    with pytest.raises(RunFailed, match=r"Permission denied; set METAREPLAY_DATA to a folder that can be written"):
+        tiny(serve(gzipped()).url).get(tmp_path / "cache")
+
+
+def test_a_cache_that_is_a_file_says_what_to_do(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(RunFailed, match=r"cannot be stored in .*cache: .*; set METAREPLAY_DATA"):
+        tiny(serve(gzipped()).url).get(tmp_path / "cache")
+
+
+def test_a_full_disk_says_what_to_do_and_leaves_nothing(
+    tmp_path: Path, serve: Callable[..., Mirror], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunFailed, match="No space left on device"):
+        tiny(serve(gzipped()).url).get(tmp_path)
+    assert left_in(tmp_path) == set()
+
+
+def _get_tiny(url: str, folder: Path) -> int:
+    return len(tiny(url).get(folder, progress=False).train)
+
+
+def test_processes_that_start_together_fetch_once(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+    mirror = serve(gzipped())
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.starmap(_get_tiny, [(mirror.url, tmp_path)] * 3, chunksize=1) == [30, 30, 30]
+    assert sorted(mirror.asked) == sorted(gzipped())
+    assert left_in(tmp_path) == set(tiny_files())
+
+
+def test_progress_goes_to_standard_error_or_nowhere(
+    tmp_path: Path, serve: Callable[..., Mirror], capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = serve(gzipped()).url
+    tiny(url).get(tmp_path / "quiet", progress=False)
+    assert capsys.readouterr() == ("", "")
+    tiny(url).get(tmp_path / "shown")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "train-images" in err

@@ -1,0 +1,247 @@
+"""Streams: rotations are Pillow's, permutations are permutations, and tasks share what they are made from."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from metareplay.errors import BadInput
+from metareplay.streams import sources
+from metareplay.streams.base import BaseImages, Stream
+from metareplay.streams.benchmarks import BENCHMARKS, find
+from metareplay.streams.permutations import orders, permutations
+from metareplay.streams.rotations import angles, rotation_map, rotations
+from metareplay.streams.sources import MNIST, ImageSet
+
+
+def noise(n: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, height, width), np.uint8)
+
+
+def made_up(n: int = 1000, side: int = 28) -> ImageSet:
+    pixels, labels = noise(n, side, side).reshape(n, -1), np.arange(n) % 10
+    base = BaseImages(pixels, shape=(side, side))
+    return ImageSet("made-up", base, labels, base, labels, 10, "abc")
+
+
+def assert_turned_as_pillow_turns(images: np.ndarray, angle: float) -> None:
+    index_map = rotation_map(angle, images.shape[1:])
+    mine = images.reshape(len(images), -1)[:, index_map] * (index_map >= 0)
+    theirs = [np.asarray(Image.fromarray(image).rotate(angle)).ravel() for image in images]
+    np.testing.assert_array_equal(mine, theirs)
+
+
+# Rotations
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (8, 8), (7, 7), (5, 9), (1, 1)])
+def test_a_rotation_map_is_pillows_rotation_at_every_pixel(shape: tuple[int, int]) -> None:
+    images = noise(20, *shape)
+    for angle in [*range(-180, 541, 15), *np.random.default_rng(1).uniform(0, 360, 200)]:
+        assert_turned_as_pillow_turns(images, float(angle))
+
+
+@given(st.floats(-1e4, 1e4), st.integers(1, 30), st.integers(1, 30))
+def test_a_rotation_map_is_pillows_rotation_for_any_angle_and_shape(angle: float, height: int, width: int) -> None:
+    assert_turned_as_pillow_turns(noise(2, height, width), angle)
+
+
+def test_a_rotation_map_is_pillows_rotation_of_float_images_too() -> None:
+    image = noise(1, 28, 28)[0].astype(np.float32) / 255
+    for angle in np.random.default_rng(2).uniform(0, 180, 100):
+        index_map = rotation_map(angle, (28, 28))
+        mine = np.where(index_map >= 0, image.ravel()[index_map], 0)
+        np.testing.assert_array_equal(mine, np.asarray(Image.fromarray(image).rotate(angle)).ravel())
+
+
+def test_digits_are_turned_as_pillow_turns_them() -> None:
+    digits = sources.get("digits")
+    stream = rotations(digits, tasks=10)
+    for task, angle in zip(stream.tasks, angles(10, 0.0, 180.0, 0), strict=True):
+        assert_turned_as_pillow_turns(digits.test.pixels.reshape(-1, 8, 8), angle)
+        turned = [Image.fromarray(image).rotate(angle) for image in digits.test.pixels.reshape(-1, 8, 8)]
+        expected = np.stack([np.asarray(image).ravel() for image in turned]).astype(np.float32) / np.float32(16)
+        np.testing.assert_array_equal(task.test.inputs(np.arange(500)), expected)
+        assert task.description == f"{angle:.2f}°"
+
+
+def test_mnist_is_turned_as_pillow_turns_it(shared_mnist: Path) -> None:
+    mnist = MNIST.get(shared_mnist)  # a cache that is complete is only read
+    stream = find("mnist-rotations").stream(images=mnist)
+    assert (len(stream.tasks), stream.samples_per_task, stream.inputs) == (20, 1000, 784)
+    some = np.arange(0, 60000, 200)
+    for task, angle in zip(stream.tasks, angles(20, 0.0, 180.0, 0), strict=True):
+        turned = [Image.fromarray(image).rotate(angle) for image in mnist.train.pixels[some].reshape(-1, 28, 28)]
+        expected = np.stack([np.asarray(image).ravel() for image in turned]) / np.float32(255)
+        np.testing.assert_array_equal(task.train.inputs(some), expected)
+        assert len(task.test) == 10000
+
+
+@given(st.integers(1, 40), st.integers(0, 2**40), st.floats(-360, 360), st.floats(0.1, 720))
+def test_each_angle_lies_in_its_slice(tasks: int, seed: int, low: float, span: float) -> None:
+    drawn = np.array(angles(tasks, low, low + span, seed))
+    place = (drawn - low) / span * tasks - np.arange(tasks)
+    assert drawn.shape == (tasks,)
+    assert (place > -1e-6).all()
+    assert (place < 1 + 1e-6).all()
+
+
+def test_angles_are_uniform_within_their_slices() -> None:
+    place = np.array(angles(20_000, 0.0, 180.0, 0)) / 180 * 20_000 % 1
+    counts = np.bincount((place * 20).astype(int), minlength=20)
+    assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # chi-square, 19 degrees of freedom, p = 0.001
+
+
+def test_an_angle_does_not_depend_on_how_wide_the_range_is() -> None:
+    np.testing.assert_allclose(np.array(angles(5, 0.0, 90.0, 3)) * 2, angles(5, 0.0, 180.0, 3))
+
+
+# Permutations
+
+
+@given(st.integers(1, 20), st.integers(1, 900), st.integers(0, 2**40))
+def test_every_order_holds_every_input_once(tasks: int, inputs: int, seed: int) -> None:
+    for order in orders(tasks, inputs, seed):
+        np.testing.assert_array_equal(np.sort(order), np.arange(inputs))
+
+
+def test_every_task_is_permuted_and_the_first_too() -> None:
+    stream = permutations(made_up(), tasks=20)
+    maps = [np.asarray(task.train.index_map) for task in stream.tasks]
+    identity = np.arange(784)
+    for number, order in enumerate(maps):
+        assert np.mean(order == identity) < 0.02
+        assert all(np.mean(order == other) < 0.02 for other in maps[:number])
+    assert stream.tasks[0].description == "random permutation"
+
+
+def test_training_and_test_images_are_permuted_alike() -> None:
+    images = made_up(50)
+    task = permutations(images, tasks=1).tasks[0]
+    order = orders(1, 784, 0)[0]
+    expected = images.train.inputs(np.arange(50))[:, order]
+    np.testing.assert_array_equal(task.train.inputs(np.arange(50)), expected)
+    np.testing.assert_array_equal(task.test.inputs(np.arange(50)), expected)
+
+
+def test_more_tasks_leave_the_first_ones_as_they_were() -> None:
+    np.testing.assert_array_equal(orders(3, 784, 5), orders(10, 784, 5)[:3])
+
+
+# Both
+
+
+@pytest.mark.parametrize("make", [rotations, permutations])
+def test_the_stream_seed_decides_the_tasks_and_nothing_else_does(make: Callable[..., Stream]) -> None:
+    def maps(seed: int) -> list[list[int]]:
+        np.random.seed(seed + 17)  # noqa: NPY002 - global state, which must not matter
+        return [np.asarray(task.test.index_map).tolist() for task in make(made_up(10), tasks=5, stream_seed=seed).tasks]
+
+    assert maps(1) == maps(1)
+    assert maps(1) != maps(2)
+
+
+def test_the_published_streams_of_seed_0_never_change() -> None:
+    """They decide every result: a change of NumPy or Pillow that moved them must not go unseen."""
+    rotated = np.stack([rotation_map(angle, (28, 28)) for angle in angles(20, 0.0, 180.0, 0)])
+    permuted = np.stack(orders(100, 784, 0))
+    assert rotated.dtype == permuted.dtype == np.int32
+    assert hashlib.sha256(rotated.tobytes()).hexdigest() == ROTATIONS
+    assert hashlib.sha256(permuted.tobytes()).hexdigest() == PERMUTATIONS
+
+
+ROTATIONS = "d0a4ec979ead3fc2dc308f208c2ef690633e7cfa7f9ca266123c11dcc2f803d0"
+PERMUTATIONS = "5a577fc9fd96e64ac6bf59b49bac5a125679b6f56279d7afd335ed673cc4fc94"
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_tasks_share_one_base_and_cost_only_their_maps(name: str) -> None:
+    images = made_up(1300)
+    tracemalloc.start()
+    stream = find(name).stream(images=images, samples_per_task=1)
+    allocated = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert allocated < 100_000 + 5000 * len(stream.tasks)
+    for task in stream.tasks:
+        assert task.train.base is images.train
+        assert task.test.base is images.test
+        assert task.train.index_map is task.test.index_map
+
+
+def test_benchmarks_have_their_published_sizes() -> None:
+    sizes = {name: (b.tasks, b.samples_per_task) for name, b in BENCHMARKS.items()}
+    assert sizes == {
+        "digits-rotations": (10, 1297),
+        "digits-permutations": (10, 1297),
+        "mnist-rotations": (20, 1000),
+        "mnist-permutations": (20, 1000),
+        "mnist-many-permutations": (100, 200),
+    }
+
+
+def test_a_stream_records_what_it_was_made_with() -> None:
+    stream = find("digits-rotations").stream(tasks=3, max_angle=90.0, stream_seed=4, samples_per_task=100)
+    assert stream.name == "digits-rotations"
+    assert stream.settings == {"tasks": 3, "min_angle": 0.0, "max_angle": 90.0, "stream_seed": 4}
+    assert (len(stream.tasks), stream.samples_per_task, stream.classes) == (3, 100, 10)
+    assert stream.data_sha256 == sources.get("digits").sha256
+    assert find("digits-permutations").stream().settings == {"tasks": 10, "stream_seed": 0}
+
+
+def test_options_tell_their_defaults() -> None:
+    assert {o.name: o.default for o in find("mnist-many-permutations").options} == {
+        "tasks": 100,
+        "stream_seed": 0,
+        "samples_per_task": 200,
+    }
+    assert [o.flag for o in find("digits-rotations").options] == [
+        "--tasks",
+        "--min-angle",
+        "--max-angle",
+        "--stream-seed",
+        "--samples-per-task",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("digits-rotations", {"tasks": 0}, r"--tasks is 0, but must lie in \[1, inf\)"),
+        ("digits-rotations", {"tasks": 2.5}, r"--tasks is 2.5, but must be a whole number"),
+        ("digits-rotations", {"min_angle": 90.0, "max_angle": 45.0}, r"--min-angle is 90.0 and --max-angle 45.0"),
+        ("digits-rotations", {"min_angle": 180.0}, r"--min-angle is 180.0 and --max-angle 180.0"),
+        ("digits-rotations", {"max_angle": float("nan")}, r"--max-angle is nan"),
+        ("digits-rotations", {"min_angle": -1.7e308, "max_angle": 1.7e308}, r"--min-angle"),
+        ("digits-permutations", {"stream_seed": -1}, r"--stream-seed is -1"),
+        ("digits-permutations", {"samples_per_task": 0}, r"--samples-per-task is 0"),
+        ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
+        ("digits-permutations", {"max_angle": 90.0}, r"--max-angle is 90.0, but digits-permutations has no angles"),
+        ("mnist-permutations", {"tasks": -1}, r"--tasks is -1"),  # before anything is downloaded
+    ],
+)
+def test_an_option_out_of_range_is_bad_input(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        find(name).stream(**options)
+
+
+def test_an_unknown_benchmark_is_offered_the_nearest() -> None:
+    with pytest.raises(BadInput, match=r"'mnist-rotation'; did you mean mnist-rotations\?"):
+        find("mnist-rotation")
+    with pytest.raises(BadInput, match=r"did you mean"):
+        find("")
+
+
+def test_inputs_that_form_no_image_cannot_be_rotated() -> None:
+    base = BaseImages(np.zeros((5, 12), np.uint8))
+    labels = np.zeros(5, np.int64)
+    with pytest.raises(BadInput, match="form no image"):
+        rotations(ImageSet("flat", base, labels, base, labels, 1, ""))
