@@ -1,0 +1,789 @@
+"""The fused engine's compiled arithmetic: single-example steps of a perceptron on sparse inputs, many to a call.
+
+All compiled code is in this one file, because Numba's cache on disk does not notice a change in an imported one.
+
+How it is fast, all of it exact:
+
+- Weights are stored input-major, so a zero input costs nothing: neither its row's product nor its row's update.
+- A row of weights is padded to whole vectors of 16 floats. Up to eight vectors are one `Block`, whose sums stay in
+  registers while the rows of the non-zero inputs stream by; a wider layer takes its columns a block at a time.
+- Hidden units that are off are left out of the next layer and of the backward pass; they are found without a branch.
+- One example's gradient has rank one in each layer, so it is never formed: weights are updated from the two factors.
+
+Layout
+------
+``parameters`` is one flat float32 array. ``layers`` has a row for each layer, with the columns named below. A layer's
+block is ``fan_in`` rows of ``STRIDE`` floats, one for each input, and a last row of biases; a private layer has a block
+for each task, one after the other.
+An example is ``(index, value)``, its non-zero inputs, and a row of ``examples``: how many those are, its class, its
+task. A row of the workspace holds what an example's forward pass leaves for its backward pass: for each hidden layer
+the list of active units and their values, and for every layer delta, the loss's gradient by its outputs before ReLU.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic, models, register_model
+
+LANES = 16
+"""Floats in a vector: one AVX-512 register, two of AVX, four of NEON or SSE."""
+WIDEST = 8
+"""Vectors in the widest block: their sums and one row of weights fit 32 registers."""
+LINE = 64
+"""Bytes in a cache line."""
+
+# Columns of `layers`.
+FAN_IN, FAN_OUT, STRIDE, WEIGHTS, BIASES, TASK_STRIDE, OUTPUTS = range(7)
+# Columns of `examples`.
+COUNT, LABEL, TASK = range(3)
+
+_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_INT32 = ir.IntType(32)
+_INT64 = ir.IntType(64)
+
+
+class Block(types.Type):
+    """Some vectors of 16 floats that live in registers."""
+
+    def __init__(self, vectors):
+        self.vectors = vectors
+        super().__init__(name=f"Block({vectors})")
+
+
+@register_model(Block)
+class _BlockModel(models.PrimitiveModel):
+    def __init__(self, manager, block):
+        super().__init__(manager, block, ir.ArrayType(_VECTOR, block.vectors))
+
+
+def _pointer(context, builder, array_type, array, offset):
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.gep(data, [offset])
+
+
+def _vector_fma(builder):
+    return cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fma.v{LANES}f32"
+    )
+
+
+@intrinsic
+def prefetch(typing_context, array, offset):
+    """Ask for the cache line at ``array[offset]``, which will be read soon."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.bitcast(
+            _pointer(context, builder, signature.args[0], *arguments[:2]), ir.IntType(8).as_pointer()
+        )
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32]),
+            "llvm.prefetch.p0",
+        )
+        read, keep, data = (ir.Constant(_INT32, flag) for flag in (0, 3, 1))
+        builder.call(function, [pointer, read, keep, data])
+        return context.get_dummy_value()
+
+    return types.none(array, types.int64), generate
+
+
+@intrinsic
+def list_active(typing_context, z, offset, unit, active, activation, to):
+    """List which of 16 units are on: their numbers, from ``unit`` up, into ``active[to:]``, and their values; how many.
+
+    A NaN counts as on, so that it reaches the loss and is noticed there. Sixteen places are written.
+    """
+
+    def generate(context, builder, signature, arguments):
+        z, offset, unit, active, activation, to = arguments
+        numbers = ir.VectorType(_INT32, LANES)
+        pointer = _pointer(context, builder, signature.args[0], z, offset)
+        values = builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+        on = builder.fcmp_unordered(">", values, ir.Constant(_VECTOR, [0.0] * LANES))
+        first = builder.insert_element(
+            ir.Constant(numbers, ir.Undefined), builder.trunc(unit, _INT32), ir.Constant(_INT32, 0)
+        )
+        first = builder.shuffle_vector(first, ir.Constant(numbers, ir.Undefined), ir.Constant(numbers, [0] * LANES))
+        units = builder.add(first, ir.Constant(numbers, list(range(LANES))))
+        for listed, array_type, array, kind in (
+            (values, signature.args[4], activation, f"v{LANES}f32"),
+            (units, signature.args[3], active, f"v{LANES}i32"),
+        ):
+            compress = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(listed.type, [listed.type, on.type, listed.type]),
+                f"llvm.experimental.vector.compress.{kind}",
+            )
+            packed = builder.call(compress, [listed, on, ir.Constant(listed.type, ir.Undefined)])
+            if array_type.dtype.bitwidth < 32:
+                packed = builder.trunc(packed, ir.VectorType(ir.IntType(array_type.dtype.bitwidth), LANES))
+            pointer = _pointer(context, builder, array_type, array, to)
+            builder.store(packed, builder.bitcast(pointer, packed.type.as_pointer()), align=2)
+        bits = builder.bitcast(on, ir.IntType(LANES))
+        return builder.zext(builder.ctpop(bits), _INT64)
+
+    return types.int64(z, types.int64, types.int64, active, activation, types.int64), generate
+
+
+@intrinsic
+def exponentials(typing_context, scores, offset, largest, count):
+    """Replace the first ``count`` of 16 scores by exp(score − largest) ≤ 1 and the others by 0; their sum.
+
+    Within 2 units in the last place; what would be below 1.6e-38 is 0, so that no slow subnormal number arises.
+    """
+
+    def generate(context, builder, signature, arguments):
+        scores, offset, largest, count = arguments
+        integers = ir.VectorType(_INT32, LANES)
+
+        def splat(scalar, kind=_VECTOR):
+            alone = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(_INT32, 0))
+            return builder.shuffle_vector(alone, ir.Constant(kind, ir.Undefined), ir.Constant(integers, [0] * LANES))
+
+        def constant(number):
+            return ir.Constant(_VECTOR, [float(np.float32(number))] * LANES)
+
+        def call(name, result, *operands):
+            function = cgutils.get_or_insert_function(
+                builder.module, ir.FunctionType(result, [operand.type for operand in operands]), name
+            )
+            return builder.call(function, operands)
+
+        def fma(a, b, c):
+            return call(f"llvm.fma.v{LANES}f32", _VECTOR, a, b, c)
+
+        pointer = builder.bitcast(_pointer(context, builder, signature.args[0], scores, offset), _VECTOR.as_pointer())
+        x = builder.fsub(builder.load(pointer, align=4), splat(largest))
+        counted = builder.icmp_signed(
+            "<", ir.Constant(integers, list(range(LANES))), splat(builder.trunc(count, _INT32), integers)
+        )
+        counted = builder.and_(counted, builder.fcmp_unordered(">=", x, constant(-87)))
+        # exp(x) = 2ⁿ exp(r), n the whole number nearest to x / ln 2 (ln 2 in two parts), |r| ≤ ½ ln 2: Taylor's series.
+        n = call(f"llvm.roundeven.v{LANES}f32", _VECTOR, builder.fmul(x, constant(1 / math.log(2))))
+        high = 0.693145751953125
+        r = fma(n, constant(high - math.log(2)), fma(n, constant(-high), x))
+        power = constant(1 / math.factorial(7))
+        for k in range(6, -1, -1):
+            power = fma(power, r, constant(1 / math.factorial(k)))
+        whole = call(f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32", integers, n)
+        exponent = builder.shl(
+            builder.add(whole, ir.Constant(integers, [127] * LANES)), ir.Constant(integers, [23] * LANES)
+        )
+        result = builder.fmul(power, builder.bitcast(exponent, _VECTOR))
+        result = builder.select(counted, result, constant(0))
+        builder.store(result, pointer, align=4)
+        reduce = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR]),
+            f"llvm.vector.reduce.fadd.v{LANES}f32",
+        )
+        return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), result], fastmath=["reassoc"])
+
+    return types.float32(scores, types.int64, types.float32, types.int64), generate
+
+
+def _block_loops(vectors):
+    """The four inner loops, for rows of ``vectors`` vectors."""
+    block = Block(vectors)
+    block_ir = ir.ArrayType(_VECTOR, vectors)
+
+    @intrinsic
+    def load(typing_context, array, offset):
+        def generate(context, builder, signature, arguments):
+            pointer = builder.bitcast(_pointer(context, builder, signature.args[0], *arguments), _VECTOR.as_pointer())
+            loaded = ir.Constant(block_ir, ir.Undefined)
+            for i in range(vectors):
+                part = builder.load(builder.gep(pointer, [ir.Constant(_INT64, i)]), align=4)
+                loaded = builder.insert_value(loaded, part, i)
+            return loaded
+
+        return block(array, types.int64), generate
+
+    @intrinsic
+    def store(typing_context, array, offset, stored):
+        def generate(context, builder, signature, arguments):
+            pointer = builder.bitcast(
+                _pointer(context, builder, signature.args[0], *arguments[:2]), _VECTOR.as_pointer()
+            )
+            for i in range(vectors):
+                part = builder.extract_value(arguments[2], i)
+                builder.store(part, builder.gep(pointer, [ir.Constant(_INT64, i)]), align=4)
+            return context.get_dummy_value()
+
+        return types.none(array, types.int64, block), generate
+
+    @intrinsic
+    def multiply_add(typing_context, scalar, a, b):
+        """Return scalar · a + b."""
+
+        def generate(context, builder, signature, arguments):
+            scalar, a, b = arguments
+            undefined = ir.Constant(_VECTOR, ir.Undefined)
+            splat = builder.insert_element(undefined, scalar, ir.Constant(_INT32, 0))
+            zeros = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+            splat = builder.shuffle_vector(splat, undefined, zeros)
+            result = ir.Constant(block_ir, ir.Undefined)
+            for i in range(vectors):
+                factors = [splat, builder.extract_value(a, i), builder.extract_value(b, i)]
+                result = builder.insert_value(result, builder.call(_vector_fma(builder), factors), i)
+            return result
+
+        return block(types.float32, block, block), generate
+
+    @intrinsic
+    def dot(typing_context, a, b):
+        def generate(context, builder, signature, arguments):
+            a, b = arguments
+            total = builder.fmul(builder.extract_value(a, 0), builder.extract_value(b, 0))
+            for i in range(1, vectors):
+                factors = [builder.extract_value(a, i), builder.extract_value(b, i), total]
+                total = builder.call(_vector_fma(builder), factors)
+            reduce = cgutils.get_or_insert_function(
+                builder.module,
+                ir.FunctionType(ir.FloatType(), [ir.FloatType(), _VECTOR]),
+                f"llvm.vector.reduce.fadd.v{LANES}f32",
+            )
+            # The order of the sum within a vector is left to the processor: always the same on one kind of it.
+            return builder.call(reduce, [ir.Constant(ir.FloatType(), 0.0), total], fastmath=["reassoc"])
+
+        return types.float32(block, block), generate
+
+    @njit(forceinline=True)
+    def sum_rows(weights, offset, stride, biases, index, value, count, out, to):
+        total = load(weights, biases)
+        for j in range(count):
+            total = multiply_add(value[j], load(weights, offset + np.int64(index[j]) * stride), total)
+        store(out, to, total)
+
+    @njit(forceinline=True)
+    def add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, of):
+        change = load(delta, of)
+        store(weights, biases, multiply_add(scale, change, load(weights, biases)))
+        for j in range(count):
+            row = offset + np.int64(index[j]) * stride
+            store(weights, row, multiply_add(value[j] * scale, change, load(weights, row)))
+
+    @njit(forceinline=True)
+    def dot_rows(weights, offset, stride, index, count, delta, of, out):
+        change = load(delta, of)
+        for j in range(count):
+            i = np.int64(index[j])
+            out[i] += dot(load(weights, offset + i * stride), change)
+
+    @njit(forceinline=True)
+    def dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, of, out):
+        change = load(delta, of)
+        store(weights, biases, multiply_add(scale, change, load(weights, biases)))
+        for j in range(count):
+            i = np.int64(index[j])
+            row = load(weights, offset + i * stride)
+            out[i] += dot(row, change)
+            store(weights, offset + i * stride, multiply_add(value[j] * scale, change, row))
+
+    @njit(forceinline=True)
+    def copy_row(source, begin, target, to):
+        store(target, to, load(source, begin))
+
+    @njit(forceinline=True)
+    def interpolate_row(now, offset, before, begin, rate):
+        start = load(before, begin)
+        store(now, offset, multiply_add(rate, multiply_add(np.float32(-1), start, load(now, offset)), start))
+
+    return sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, copy_row, interpolate_row
+
+
+def _by_vectors(loops):
+    """One function for blocks of any number of vectors up to the widest."""
+    one, two, three, four, five, six, seven, eight = loops
+
+    @njit(forceinline=True)
+    def loop(vectors, *arguments):
+        if vectors == 1:
+            one(*arguments)
+        elif vectors == 2:
+            two(*arguments)
+        elif vectors == 3:
+            three(*arguments)
+        elif vectors == 4:
+            four(*arguments)
+        elif vectors == 5:
+            five(*arguments)
+        elif vectors == 6:
+            six(*arguments)
+        elif vectors == 7:
+            seven(*arguments)
+        else:
+            eight(*arguments)
+
+    return loop
+
+
+_sum_block, _add_block, _dot_block, _dot_and_add_block, _copy_block, _interpolate_block = (
+    _by_vectors(loops) for loops in zip(*(_block_loops(vectors) for vectors in range(1, WIDEST + 1)), strict=True)
+)
+
+
+@njit(forceinline=True)
+def _sum_rows(weights, offset, stride, biases, index, value, count, out):
+    """out = biases + Σ value · row, over the listed rows."""
+    for column in range(0, stride, WIDEST * LANES):
+        vectors = min(WIDEST, (stride - column) // LANES)
+        _sum_block(
+            vectors, weights, offset + column, stride, biases + column, index, value, count, out, column
+        )  # fmt: skip
+
+
+@njit(forceinline=True)
+def _add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta):
+    """row += scale · value · delta, for the listed rows, and biases += scale · delta."""
+    for column in range(0, stride, WIDEST * LANES):
+        vectors = min(WIDEST, (stride - column) // LANES)
+        _add_block(
+            vectors, weights, offset + column, stride, biases + column, index, value, count, scale, delta, column
+        )
+
+
+@njit(forceinline=True)
+def _dot_rows(weights, offset, stride, index, count, delta, out):
+    """out[i] += row · delta, for the listed rows i."""
+    for column in range(0, stride, WIDEST * LANES):
+        vectors = min(WIDEST, (stride - column) // LANES)
+        _dot_block(vectors, weights, offset + column, stride, index, count, delta, column, out)
+
+
+@njit(forceinline=True)
+def _dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, out):
+    """Both at once, the dot product with the row as it was before."""
+    for column in range(0, stride, WIDEST * LANES):
+        vectors = min(WIDEST, (stride - column) // LANES)
+        _dot_and_add_block(
+            vectors, weights, offset + column, stride, biases + column, index, value, count, scale, delta, column, out
+        )
+
+
+@njit(forceinline=True)
+def _copy_row(source, begin, target, to, stride):
+    for column in range(0, stride, WIDEST * LANES):
+        _copy_block(min(WIDEST, (stride - column) // LANES), source, begin + column, target, to + column)
+
+
+@njit(forceinline=True)
+def _interpolate_row(now, offset, before, begin, rate, stride):
+    """now = before + rate·(now − before)."""
+    for column in range(0, stride, WIDEST * LANES):
+        vectors = min(WIDEST, (stride - column) // LANES)
+        _interpolate_block(vectors, now, offset + column, before, begin + column, rate)
+
+
+# One example
+
+
+@njit(forceinline=True)
+def _rectify(z, active, activation):
+    """List the units that are on and their values; how many. Without a branch: no processor can guess which are on."""
+    on = 0
+    for unit in range(0, len(z), LANES):  # padding is zero, so never on
+        on += list_active(z, unit, unit, active, activation, on)
+    return on
+
+
+@njit(forceinline=True)
+def _forward(
+    first, first_weights, first_biases, parameters, layers, index, value, count, task, active, activation, counts, delta
+):
+    """Scores into delta's last segment; for each hidden layer the active units and their values.
+
+    The first layer's weights may lie elsewhere than the rest: evaluation reads them through a map of indices.
+    """
+    _sum_rows(first, first_weights, layers[0, STRIDE], first_biases, index, value, count, delta[layers[0, OUTPUTS] :])
+    for layer in range(1, len(layers)):
+        before = layers[layer - 1, OUTPUTS]
+        units, values = active[before:], activation[before:]
+        counts[layer - 1] = _rectify(delta[before : before + layers[layer - 1, STRIDE]], units, values)
+        own = task * layers[layer, TASK_STRIDE]
+        _sum_rows(
+            parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
+            units, values, counts[layer - 1], delta[layers[layer, OUTPUTS] :],
+        )  # fmt: skip
+
+
+@njit(forceinline=True)
+def _loss_gradient(scores, classes, label):
+    """Turn padded scores into softmax − onehot(label), the cross-entropy's gradient. False if it is not finite."""
+    largest = scores[0]
+    for c in range(1, classes):
+        largest = max(largest, scores[c])
+    margin = scores[label] - largest
+    total = np.float32(0)
+    for c in range(0, len(scores), LANES):
+        total += exponentials(scores, c, largest, classes - c)
+    if not (total <= classes and margin > -np.inf):  # a NaN fails the first comparison
+        return False
+    inverse = np.float32(1) / total
+    for c in range(len(scores)):
+        scores[c] *= inverse
+    scores[label] -= np.float32(1)
+    return True
+
+
+@njit(forceinline=True)
+def _backward(parameters, layers, task, active, counts, delta):
+    """Delta of every layer, from that of the last."""
+    for layer in range(len(layers) - 1, 0, -1):
+        before = layers[layer - 1, OUTPUTS]
+        out = delta[before : before + layers[layer - 1, STRIDE]]
+        out[:] = np.float32(0)
+        _dot_rows(
+            parameters, layers[layer, WEIGHTS] + task * layers[layer, TASK_STRIDE], layers[layer, STRIDE],
+            active[before:], counts[layer - 1], delta[layers[layer, OUTPUTS] :], out,
+        )  # fmt: skip
+
+
+@njit(forceinline=True)
+def _add_gradient(target, layers, index, value, count, task, active, activation, counts, delta, scale):
+    """target += scale · gradient, from its two factors in each layer."""
+    for layer in range(len(layers)):
+        own = task * layers[layer, TASK_STRIDE]
+        weights, biases, stride = layers[layer, WEIGHTS] + own, layers[layer, BIASES] + own, layers[layer, STRIDE]
+        change = delta[layers[layer, OUTPUTS] :]
+        if layer == 0:
+            _add_to_rows(target, weights, stride, biases, index, value, count, scale, change)
+        else:
+            before = layers[layer - 1, OUTPUTS]
+            _add_to_rows(
+                target, weights, stride, biases, active[before:], activation[before:], counts[layer - 1], scale, change
+            )
+
+
+@njit(forceinline=True)
+def _step(parameters, layers, index, value, count, label, task, active, activation, counts, delta, lr):
+    """One SGD step on one example. False, with nothing changed, if its loss is not finite.
+
+    Each layer's backward pass and update share one visit to its rows.
+    """
+    last = len(layers) - 1
+    own = task * layers[0, TASK_STRIDE]
+    first_weights, first_biases = layers[0, WEIGHTS] + own, layers[0, BIASES] + own
+    _forward(
+        parameters, first_weights, first_biases, parameters, layers, index, value, count, task,
+        active, activation, counts, delta,
+    )  # fmt: skip
+    scores = layers[last, OUTPUTS]
+    if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], label):
+        return False
+    for layer in range(last, 0, -1):
+        before = layers[layer - 1, OUTPUTS]
+        own = task * layers[layer, TASK_STRIDE]
+        out = delta[before : before + layers[layer - 1, STRIDE]]
+        out[:] = np.float32(0)
+        _dot_and_add_to_rows(
+            parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
+            active[before:], activation[before:], counts[layer - 1], -lr, delta[layers[layer, OUTPUTS] :], out,
+        )  # fmt: skip
+    _add_to_rows(
+        parameters,
+        first_weights,
+        layers[0, STRIDE],
+        first_biases,
+        index,
+        value,
+        count,
+        -lr,
+        delta[layers[0, OUTPUTS] :],
+    )
+    return True
+
+
+@njit(forceinline=True)
+def _prefetch_example(examples, index, value, row):
+    """Start fetching an example that will soon be replayed: the table is too large for the near caches."""
+    count = examples[row, COUNT]
+    for j in range(0, count, LINE // value.itemsize):
+        prefetch(value, row * value.shape[1] + j)
+    for j in range(0, count, LINE // index.itemsize):
+        prefetch(index, row * index.shape[1] + j)
+
+
+@njit(forceinline=True)
+def _loss_and_backward(parameters, layers, examples, index, value, row, active, activation, counts, delta):
+    """Fill a row of the workspace for the example in slot ``row``. False if its loss is not finite."""
+    task, last = examples[row, TASK], len(layers) - 1
+    own = task * layers[0, TASK_STRIDE]
+    _forward(
+        parameters, layers[0, WEIGHTS] + own, layers[0, BIASES] + own, parameters, layers,
+        index[row], value[row], examples[row, COUNT], task, active, activation, counts, delta,
+    )  # fmt: skip
+    scores = layers[last, OUTPUTS]
+    if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], examples[row, LABEL]):
+        return False
+    _backward(parameters, layers, task, active, counts, delta)
+    return True
+
+
+# Many examples: what the learner calls
+
+
+@njit(cache=True, nogil=True)
+def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activation, counts, delta):
+    """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss."""
+    for i in range(len(rows)):
+        row = rows[i]
+        if i + 1 < len(rows):
+            _prefetch_example(examples, index, value, rows[i + 1])
+        if not _step(
+            parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, LABEL], examples[row, TASK],
+            active[0], activation[0], counts[0], delta[0], lr[i % len(lr)],
+        ):  # fmt: skip
+            return i
+    return len(rows)
+
+
+@njit(cache=True, nogil=True)
+def reptile(
+    parameters, layers, examples, index, value, rows, lr, rate, active, activation, counts, delta, undo, touched, stamps
+):
+    """For each batch of ``rows (b, n)``: single-example steps, then θ ← θ₀ + rate·(θ − θ₀).
+
+    The i-th step of all is taken at ``lr[i % len(lr)]``.
+    Only what changed is remembered and moved: of the first layer the rows of inputs that were not zero and of biases,
+    which ``undo`` holds in the order of ``touched``; behind the room for all of those ``undo`` holds the other layers.
+    ``stamps``, one for each row of the first layer, are zero, and are so again on return.
+    Returns how many steps were done before a bad loss; the parameters are then those before its batch.
+    """
+    batches, size = rows.shape
+    stride, first = layers[0, STRIDE], layers[0, WEIGHTS]
+    rest = parameters[first + len(stamps) * stride :]
+    rest_before = undo[len(stamps) * stride :][: len(rest)]
+    for batch in range(batches):
+        for begin in range(0, len(rest), LANES):
+            _copy_row(rest, begin, rest_before, begin, LANES)
+        changed = done = 0
+        for i in range(size):
+            row = rows[batch, i]
+            if i + 1 < size:
+                _prefetch_example(examples, index, value, rows[batch, i + 1])
+            block = examples[row, TASK] * layers[0, TASK_STRIDE] // stride
+            for j in range(examples[row, COUNT] + 1):
+                place = block + (np.int64(index[row, j]) if j < examples[row, COUNT] else layers[0, FAN_IN])
+                if stamps[place] == 0:
+                    stamps[place] = 1
+                    touched[changed] = place
+                    _copy_row(parameters, first + place * stride, undo, changed * stride, stride)
+                    changed += 1
+            if not _step(
+                parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, LABEL],
+                examples[row, TASK], active[0], activation[0], counts[0], delta[0], lr[(batch * size + i) % len(lr)],
+            ):  # fmt: skip
+                break
+            done += 1
+        kept = rate if done == size else np.float32(0)
+        for k in range(changed):
+            stamps[touched[k]] = 0
+            _interpolate_row(parameters, first + touched[k] * stride, undo, k * stride, kept, stride)
+        for begin in range(0, len(rest), LANES):
+            _interpolate_row(rest, begin, rest_before, begin, kept, LANES)
+        if done < size:
+            return batch * size + done
+    return batches * size
+
+
+@njit(cache=True, nogil=True)
+def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
+    """Scores of ``rows (n,)`` into ``out (n, classes)``."""
+    scores = layers[len(layers) - 1, OUTPUTS]
+    for i in range(len(rows)):
+        row = rows[i]
+        task = examples[row, TASK]
+        own = task * layers[0, TASK_STRIDE]
+        _forward(
+            parameters, layers[0, WEIGHTS] + own, layers[0, BIASES] + own, parameters, layers,
+            index[row], value[row], examples[row, COUNT], task, active[0], activation[0], counts[0], delta[0],
+        )  # fmt: skip
+        out[i] = delta[0, scores : scores + out.shape[1]]
+
+
+@njit(cache=True, nogil=True)
+def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
+    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
+    for i in range(len(rows)):
+        if i + 1 < len(rows):
+            _prefetch_example(examples, index, value, rows[i + 1])
+        if not _loss_and_backward(
+            parameters, layers, examples, index, value, rows[i], active[i], activation[i], counts[i], delta[i]
+        ):
+            return i
+    return len(rows)
+
+
+@njit(cache=True, nogil=True)
+def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
+    """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
+    for i in range(len(rows)):
+        row = rows[i]
+        _add_gradient(
+            target, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
+            active[i], activation[i], counts[i], delta[i], weights[i],
+        )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
+    """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
+    for i in range(len(rows)):
+        row = rows[i]
+        if i + 1 < len(rows):
+            _prefetch_example(examples, index, value, rows[i + 1])
+        if not _loss_and_backward(
+            parameters, layers, examples, index, value, row, active[0], activation[0], counts[0], delta[0]
+        ):
+            return i
+        _add_gradient(
+            target, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
+            active[0], activation[0], counts[0], delta[0], scale,
+        )  # fmt: skip
+    return len(rows)
+
+
+@njit(forceinline=True)
+def _spread(dense, layers, index, value, count, active, activation, counts, on):
+    """Write an example's inputs to every layer into a row of zeros, or take them out again."""
+    offset = 0
+    for layer in range(len(layers)):
+        if layer == 0:
+            for k in range(count):
+                dense[index[k]] = value[k] * on
+        else:
+            before = layers[layer - 1, OUTPUTS]
+            for k in range(counts[layer - 1]):
+                dense[offset + active[before + k]] = activation[before + k] * on
+        offset += layers[layer, FAN_IN]
+
+
+@njit(cache=True, nogil=True)
+def dots(parameters, layers, examples, index, value, one, others, active, activation, counts, delta, dense, out):
+    """⟨∇ of slot ``one``, ∇ of slot ``others[j]``⟩ added to ``out[j]``; the workspace has two rows.
+
+    In each layer both are an outer product, so the product of the two is (inputs · inputs + 1)(delta · delta).
+    ``dense``, as long as all layers' inputs together, is zero, and is so again on return.
+    Returns how many were done before a bad loss, that of ``one`` counting as the first.
+    """
+    if not _loss_and_backward(
+        parameters, layers, examples, index, value, one, active[0], activation[0], counts[0], delta[0]
+    ):
+        return 0
+    _spread(
+        dense, layers, index[one], value[one], examples[one, COUNT], active[0], activation[0], counts[0], np.float32(1)
+    )
+    done = 1
+    for j in range(len(others)):
+        row = others[j]
+        if j + 1 < len(others):
+            _prefetch_example(examples, index, value, others[j + 1])
+        if not _loss_and_backward(
+            parameters, layers, examples, index, value, row, active[1], activation[1], counts[1], delta[1]
+        ):
+            break
+        offset = 0
+        for layer in range(len(layers)):
+            of = layers[layer, OUTPUTS]
+            if layers[layer, TASK_STRIDE] == 0 or examples[one, TASK] == examples[row, TASK]:
+                inputs = np.float32(1)
+                if layer == 0:
+                    units, values = index[row], value[row]
+                    for k in range(examples[row, COUNT]):
+                        inputs += dense[units[k]] * values[k]
+                else:
+                    units, values = active[1, layers[layer - 1, OUTPUTS] :], activation[1, layers[layer - 1, OUTPUTS] :]
+                    mine = dense[offset:]
+                    for k in range(counts[1, layer - 1]):
+                        inputs += mine[units[k]] * values[k]
+                deltas = np.float32(0)
+                for k in range(of, of + layers[layer, FAN_OUT]):
+                    deltas += delta[0, k] * delta[1, k]
+                out[j] += np.float64(inputs) * np.float64(deltas)
+            offset += layers[layer, FAN_IN]
+        done += 1
+    _spread(
+        dense, layers, index[one], value[one], examples[one, COUNT], active[0], activation[0], counts[0], np.float32(0)
+    )
+    return done
+
+
+@njit(cache=True, nogil=True)
+def fold(block, index_map, folded):
+    """Add up the first layer's rows by the base pixel that each input shows: ``folded (pixels + 1, stride)``.
+
+    Both end with a row of biases. W·(pixels through the map) = (W folded by the map)·pixels: no image is ever rotated
+    or permuted to be tested on.
+    """
+    folded[:] = np.float32(0)
+    folded[len(folded) - 1] = block[len(block) - 1]
+    for i in range(len(index_map)):
+        if index_map[i] >= 0:
+            row = folded[index_map[i]]
+            for j in range(len(row)):
+                row[j] += block[i, j]
+
+
+@njit(cache=True, nogil=True)
+def scores(first, parameters, layers, task, starts, columns, values, rows, active, activation, counts, delta, out):
+    """Scores into ``out (len(rows), classes)`` of base images ``rows``, given as compressed rows of non-zeros."""
+    segment = layers[len(layers) - 1, OUTPUTS]
+    first_biases = len(first) - layers[0, STRIDE]  # `fold` puts them last
+    for i in range(len(rows)):
+        begin, end = starts[rows[i]], starts[rows[i] + 1]
+        _forward(
+            first, 0, first_biases, parameters, layers, columns[begin:end], values[begin:end], end - begin,
+            task, active[0], activation[0], counts[0], delta[0],
+        )  # fmt: skip
+        out[i] = delta[0, segment : segment + out.shape[1]]
+
+
+@njit(cache=True, nogil=True)
+def put(examples, index, value, rows, x, y, task):
+    """Write dense examples ``x (n, inputs)`` into slots ``rows`` as lists of their non-zero inputs."""
+    for i in range(len(rows)):
+        row = rows[i]
+        indices, values = index[row], value[row]
+        count = np.uint64(0)
+        for j in range(x.shape[1]):
+            indices[count] = j
+            values[count] = x[i, j]
+            count += np.uint64(x[i, j] != 0)
+        examples[row, COUNT], examples[row, LABEL], examples[row, TASK] = count, y[i], task
+
+
+@njit(cache=True, nogil=True)
+def copy(examples, index, value, source, target):
+    """Copy one slot to another, as many inputs as it has."""
+    count = examples[source, COUNT]
+    index[target, :count] = index[source, :count]
+    value[target, :count] = value[source, :count]
+    examples[target] = examples[source]
+
+
+@njit(cache=True, nogil=True)
+def nonnegative_quadratic(gram, linear):
+    """The u ≥ 0 that minimises ½ uᵀ·gram·u + linearᵀu, ``gram (t, t)`` positive semi-definite: coordinate descent.
+
+    Each coordinate in turn takes its exact minimum, until a whole round changes gram·u by rounding only.
+    """
+    u = np.zeros(len(linear))
+    slope = linear.copy()
+    for _ in range(100_000):
+        moved = 0.0
+        for i in range(len(u)):
+            if gram[i, i] > 0:
+                change = max(-u[i], -slope[i] / gram[i, i])
+                if change != 0:
+                    u[i] += change
+                    slope += change * gram[i]
+                    moved = max(moved, change * change * gram[i, i])
+        if moved <= 1e-18 * max(1e-300, np.dot(u, gram @ u)):
+            break
+    return u

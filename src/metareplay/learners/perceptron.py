@@ -1,0 +1,65 @@
+"""The description of a multi-layer perceptron, some of whose layers may be private to a task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.errors import BadInput
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Perceptron:
+    """Linear layers with ReLU between them.
+
+    Parameters
+    ----------
+    widths
+        ``(inputs, hidden …, classes)``: at least two; with two the model is linear.
+    private
+        For each of the ``len(widths) - 1`` layers, whether every task has one of its own (PyTorch: a ``ModuleList``).
+        Empty for none.
+    tasks
+        How many copies a private layer has.
+    initial
+        How weights start; biases start at zero. ``glorot``: uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio
+        2010); ``fan-in``: uniform in ±1 / sqrt(fan_in), PyTorch's default for ``Linear``.
+    """
+
+    widths: tuple[int, ...]
+    private: tuple[bool, ...] = ()
+    tasks: int = 1
+    initial: Literal["glorot", "fan-in"] = "glorot"
+
+    def __post_init__(self) -> None:
+        if not self.private:
+            object.__setattr__(self, "private", (False,) * (len(self.widths) - 1))
+        if len(self.widths) < 2 or min(self.widths) < 1:
+            raise BadInput(f"a perceptron needs at least one input, class and unit in each layer, not {self.widths}")
+        if len(self.private) != len(self.widths) - 1:
+            raise BadInput(f"{len(self.widths) - 1} layers need as many private flags, not {len(self.private)}")
+
+    def copies(self, layer: int) -> int:
+        """How many copies layer ``layer`` has: one, or one per task."""
+        return self.tasks if self.private[layer] else 1
+
+    def initial_layers(self, rng: np.random.Generator) -> list[list[Layer]]:
+        """Fresh parameters: for each layer, for each of its copies, weights ``(in, out)`` and biases ``(out,)``."""
+        layers = []
+        for number, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
+            bound = (6 / (fan_in + fan_out)) ** 0.5 if self.initial == "glorot" else fan_in**-0.5
+            layers.append(
+                [
+                    (
+                        rng.uniform(-bound, bound, (fan_in, fan_out)).astype(np.float32),
+                        np.zeros(fan_out, np.float32),
+                    )
+                    for _ in range(self.copies(number))
+                ]
+            )
+        return layers
