@@ -1,0 +1,104 @@
+"""Which slots of the learner's table hold what: the memories that methods replay from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from metareplay.learners.base import Learner, Rows
+
+
+class Reservoir:
+    """A uniform sample, in ``capacity`` slots, of every example offered so far.
+
+    After n offers each example is held with probability min(1, capacity / n)
+    (Vitter 1985, Algorithm R).
+
+    Parameters
+    ----------
+    learner
+        Whose table it lives in: all slots behind those of the incoming batch.
+    rng
+        Two children of it decide what is kept and what is replayed, so that drawing more does not change what is kept.
+    """
+
+    def __init__(self, learner: Learner, rng: np.random.Generator) -> None:
+        self.learner = learner
+        self.first = learner.batch_size
+        self.capacity = learner.slots - learner.batch_size
+        self.offered = 0
+        self.keeping, self.replaying = rng.spawn(2)
+
+    @property
+    def held(self) -> int:
+        """How many examples are held."""
+        return min(self.offered, self.capacity)
+
+    def offer(self, row: int) -> None:
+        """Offer the example in slot ``row``: kept while there is room, then with probability capacity / offered."""
+        self.offered += 1
+        place = self.offered - 1
+        if place >= self.capacity:
+            place = int(self.keeping.integers(self.offered))
+        if place < self.capacity:
+            self.learner.copy(row, self.first + place)
+
+    def draw(self, batches: int, size: int) -> Rows:
+        """Slots of ``min(size, held)`` memories for each batch, uniformly with replacement: ``(batches, that)``."""
+        held = self.held
+        if held == 0:
+            return np.empty((batches, 0), np.int64)
+        return self.replaying.integers(self.first, self.first + held, (batches, min(size, held)))
+
+    def state(self) -> dict[str, Any]:
+        """What is kept besides the table itself."""
+        return {
+            "offered": self.offered,
+            "keeping": self.keeping.bit_generator.state,
+            "replaying": self.replaying.bit_generator.state,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a ``state()``."""
+        self.offered = state["offered"]
+        self.keeping.bit_generator.state = state["keeping"]
+        self.replaying.bit_generator.state = state["replaying"]
+
+
+class RingPerTask:
+    """The newest examples of each task, ``per_task`` slots each, filled in turn and then overwritten from the start.
+
+    The memory of GEM (Lopez-Paz and Ranzato 2017, section 3). A task that returns goes on filling its ring.
+    """
+
+    def __init__(self, learner: Learner, tasks: int) -> None:
+        self.learner = learner
+        self.first = learner.batch_size
+        self.per_task = (learner.slots - learner.batch_size) // tasks
+        self.offered = np.zeros(tasks, np.int64)
+
+    def offer(self, row: int, task: int) -> None:
+        """Keep the example in slot ``row``, over the oldest of its task if the ring is full."""
+        if self.per_task:
+            place = int(self.offered[task]) % self.per_task
+            self.learner.copy(row, self.first + task * self.per_task + place)
+        self.offered[task] += 1
+
+    def filled(self) -> list[int]:
+        """The tasks of which anything is held."""
+        return [int(task) for task in np.flatnonzero(self.offered)] if self.per_task else []
+
+    def rows(self, task: int) -> Rows:
+        """The filled slots of a task."""
+        begin = self.first + task * self.per_task
+        return np.arange(begin, begin + min(int(self.offered[task]), self.per_task))
+
+    def state(self) -> dict[str, Any]:
+        """What is kept besides the table itself."""
+        return {"offered": self.offered.copy()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a ``state()``."""
+        self.offered[:] = state["offered"]

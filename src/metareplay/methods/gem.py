@@ -1,0 +1,73 @@
+"""Gradient episodic memory (Lopez-Paz and Ranzato, NeurIPS 2017)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metareplay.learners.base import Learner, Rows, Vector
+from metareplay.learners.kernels import nonnegative_quadratic
+from metareplay.memory import RingPerTask
+from metareplay.methods.base import Method
+from metareplay.methods.settings import setting
+
+
+class GEM(Method):
+    """Each step is turned until it makes no past task's memories worse.
+
+    Where the gradient g of the incoming batch meets a past task's g_t with ⟨g, g_t⟩ < 0, the step is taken along
+    Gᵀv + g instead, v the minimum of ½ vᵀGGᵀv + gᵀGᵀv over v ≥ margin (equation 11, and the code published with it).
+    With a margin of 0 that is the plain projection. With one, every past gradient has at least that weight once any
+    constraint is violated, so that the steps grow with the number of tasks: the published behaviour.
+    """
+
+    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    memory_strength: float = setting(
+        0.0, "[0, inf)", help="the margin: the least weight of every past task's gradient once one is violated"
+    )
+    memories: int = setting(
+        5120, "[0, inf)", help="the examples held, over all tasks: each task has an equal share of them, its newest"
+    )
+
+    needs_task_in_training = True
+
+    def capacity(self, tasks: int, batch_size: int) -> int:
+        return self.memories // tasks * tasks
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner = learner
+        self.memory = RingPerTask(learner, tasks)
+        self.task = 0
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        self.task = task
+
+    def observe(self, rows: Rows) -> None:
+        for row in rows:
+            self.memory.offer(row, self.task)
+        past = [self.memory.rows(task) for task in self.memory.filled() if task != self.task]
+        if not past or (self.learner.dots(rows, past) >= 0).all():
+            self.learner.sgd(rows, self.lr)
+        else:
+            gradient = self.learner.gradient(rows)
+            self.learner.descend(project(gradient, self.learner.gradients(past), self.memory_strength), self.lr)
+
+
+def project(gradient: Vector, past: Vector, margin: float) -> Vector:
+    """Gᵀv + g, where v minimises ½ vᵀGGᵀv + gᵀGᵀv subject to v ≥ margin (GEM, equation 11).
+
+    With u = v − margin this is a non-negative least squares problem in the Gram matrix GGᵀ; it always has a solution,
+    and Gᵀv + g is unique even where v is not.
+
+    Parameters
+    ----------
+    gradient
+        g, ``(parameters,)``.
+    past
+        G, ``(past tasks, parameters)``.
+    margin
+        The least weight of every past gradient.
+    """
+    gram = (past @ past.T).astype(np.float64)
+    linear = (past @ gradient).astype(np.float64) + margin * gram.sum(1)
+    v = margin + nonnegative_quadratic(gram, linear)
+    return v.astype(gradient.dtype) @ past + gradient

@@ -1,0 +1,14 @@
+"""Learning each batch once as it comes, with nothing against forgetting."""
+
+from metareplay.learners.base import Rows
+from metareplay.methods.base import Method
+from metareplay.methods.settings import setting
+
+
+class Online(Method):
+    """One SGD step on each batch as it comes: the baseline that forgets."""
+
+    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+
+    def observe(self, rows: Rows) -> None:
+        self.learner.sgd(rows, self.lr)

@@ -1,0 +1,55 @@
+"""Experience replay with a reservoir: each new example is learned together with memories drawn anew."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metareplay.learners.base import Learner, Rows
+from metareplay.memory import Reservoir
+from metareplay.methods.base import Method
+from metareplay.methods.settings import setting
+
+
+class ER(Method):
+    """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4)."""
+
+    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
+    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed beside each new example")
+
+    def capacity(self, tasks: int, batch_size: int) -> int:
+        return self.memories
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner = learner
+        self.memory = Reservoir(learner, rng)
+
+    def observe(self, rows: Rows) -> None:
+        for row in rows:
+            batch = np.append(self.memory.draw(1, self.replay_batch_size), row)
+            self.learner.sgd(batch, self.lr, self.weights(batch))
+            self.memory.offer(row)
+
+    def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:
+        """What each example's loss counts in the step: the same for all."""
+        return None
+
+
+class ERWithTasks(ER):
+    """Experience replay whose loss is the sum, over the tasks in the batch, of each one's mean loss (MER, Algorithm 5).
+
+    Its steps grow with the number of tasks in the batch; that is the published behaviour. The mean over the tasks
+    keeps them as long as those of plain replay.
+    """
+
+    mean_over_tasks: bool = setting(False, help="whether the mean over the batch's tasks is taken instead of the sum")
+
+    needs_task_in_training = True
+
+    def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:
+        tasks = self.learner.tasks[batch]
+        counts = np.bincount(tasks)
+        weights = 1 / counts[tasks]
+        if self.mean_over_tasks:
+            weights /= np.count_nonzero(counts)
+        return weights.astype(np.float32)
