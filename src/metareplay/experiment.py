@@ -82,13 +82,17 @@ class Experiment:
 
     def __post_init__(self) -> None:
         for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("eval_every", 0)):
-            if getattr(self, name) < least:
+            given = getattr(self, name)
+            if not isinstance(given, int | np.integer) or given < least:
                 flag = name.replace("_", "-")
-                raise BadInput(f"--{flag} is {getattr(self, name)}, but must be a whole number of at least {least}")
+                raise BadInput(f"--{flag} is {given!r}, but must be a whole number of at least {least}")
+            object.__setattr__(self, name, int(given))
         if min(self.hidden, default=1) < 1:
             raise BadInput(f"hidden layers have {self.hidden} units, but each needs at least one")
         if self.samples_per_task is not None and self.samples_per_task < 0:
             raise BadInput(f"--samples-per-task is {self.samples_per_task}, but must be at least 1, or 0 for all")
+        if not self.visits:
+            raise BadInput("the order of tasks is empty, but at least one must be visited")
         for task in self.visits:
             if not 0 <= task < len(self.stream.tasks):
                 raise BadInput(
@@ -149,7 +153,8 @@ class Experiment:
             If a loss is not finite; the message says at which example and what to lower.
         """
         # On several threads, times could not be compared, and two runs at once would be slower than in turn.
-        with threadpool_limits(1):
+        # An overflow is noticed by the loss that follows from it, and told in words.
+        with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"):
             return _Life(self, progress).live()
 
 
@@ -204,7 +209,7 @@ class _Life:
         self.evaluate(visit=-1)
         previous = None
         for visit, task in enumerate(self.experiment.visits):
-            self.method.begin_task(task, previous)
+            self.begin_task(task, previous)
             self.learn(visit, task)
             self.evaluate(visit)
             previous = task
@@ -225,6 +230,14 @@ class _Life:
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
         )
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        begin = time.perf_counter()
+        try:
+            self.method.begin_task(task, previous)
+        except Diverged as diverged:  # methods may take gradients here
+            raise Diverged(diverged.step, diverged.row, self._where(self.seen, previous)) from None
+        self.train_seconds += time.perf_counter() - begin
 
     def learn(self, visit: int, task: int) -> None:
         """One visit to a task, batch by batch."""
@@ -251,7 +264,9 @@ class _Life:
         try:
             self.method.observe(rows)
         except Diverged as diverged:
-            raise Diverged(diverged.step, diverged.row, self._where(task)) from None
+            # Its own example where that one is new, else the first of the batch that was being learned.
+            example = self.seen + 1 + (diverged.row if diverged.row < len(y) else 0)
+            raise Diverged(diverged.step, diverged.row, self._where(example, task)) from None
         self.seen += len(y)
         self.batches += 1
         now = time.perf_counter()
@@ -283,9 +298,9 @@ class _Life:
             visit, len(self.experiment.visits), self.seen, len(self.predicted_right), self.learner.steps, accuracy
         )
 
-    def _where(self, task: int) -> str:
+    def _where(self, example: int, task: int | None) -> str:
         lower = f"lower --lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
-        return f"the loss is not finite at example {self.seen + 1}, in task {task}: {lower}"
+        return f"the loss is not finite at example {example}, in task {task}: {lower}"
 
 
 def method_name(method: type[Method]) -> str:
@@ -293,11 +308,22 @@ def method_name(method: type[Method]) -> str:
     for name, known in METHODS.items():
         if method is known:
             return name
-    return f"{Path(inspect.getfile(method)).name}:{method.__qualname__}"
+    file = _file(method)
+    return f"{file.name if file else method.__module__}:{method.__qualname__}"
 
 
 def _source_sha256(method: type[Method]) -> str | None:
     """SHA-256 of the file of a user's own method: changing it makes another run."""
     if method in METHODS.values():
         return None
-    return hashlib.sha256(Path(inspect.getfile(method)).read_bytes()).hexdigest()
+    file = _file(method)
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file else None
+
+
+def _file(method: type[Method]) -> Path | None:
+    """Where a class is written; None for one typed in, as in a notebook."""
+    try:
+        file = Path(inspect.getfile(method))
+    except (TypeError, OSError):
+        return None
+    return file if file.is_file() else None

@@ -33,9 +33,13 @@ class Diverged(RunFailed):
     """
 
     def __init__(self, step: int, row: int, message: str = "") -> None:
-        super().__init__(message or f"the loss of the example in slot {row} is not finite after {step} SGD steps")
+        super().__init__(step, row, message)  # all of them, so that the error survives the way from another process
         self.step = step
         self.row = row
+        self.message = message or f"the loss of the example in slot {row} is not finite after {step} SGD steps"
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class Learner(ABC):

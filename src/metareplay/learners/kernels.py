@@ -47,6 +47,14 @@ _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 
 
+def _compiled(function):
+    """Compile at the first call, without Python's lock, and keep the machine code on disk where that can be written."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's cache folder: a read-only installation
+        return njit(nogil=True)(function)
+
+
 class Block(types.Type):
     """Some vectors of 16 floats that live in registers."""
 
@@ -528,7 +536,7 @@ def _loss_and_backward(parameters, layers, examples, index, value, row, active, 
 # Many examples: what the learner calls
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activation, counts, delta):
     """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss."""
     for i in range(len(rows)):
@@ -543,7 +551,7 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
     return len(rows)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def reptile(
     parameters, layers, examples, index, value, rows, lr, rate, active, activation, counts, delta, undo, touched, stamps
 ):
@@ -592,7 +600,7 @@ def reptile(
     return batches * size
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
     """Scores of ``rows (n,)`` into ``out (n, classes)``."""
     scores = layers[len(layers) - 1, OUTPUTS]
@@ -607,7 +615,7 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
         out[i] = delta[0, scores : scores + out.shape[1]]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
     """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
     for i in range(len(rows)):
@@ -620,7 +628,7 @@ def backward(parameters, layers, examples, index, value, rows, active, activatio
     return len(rows)
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
     """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
     for i in range(len(rows)):
@@ -631,7 +639,7 @@ def add_gradients(target, layers, examples, index, value, rows, weights, active,
         )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
     """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
     for i in range(len(rows)):
@@ -664,7 +672,7 @@ def _spread(dense, layers, index, value, count, active, activation, counts, on):
         offset += layers[layer, FAN_IN]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def dots(parameters, layers, examples, index, value, one, others, active, activation, counts, delta, dense, out):
     """⟨∇ of slot ``one``, ∇ of slot ``others[j]``⟩ added to ``out[j]``; the workspace has two rows.
 
@@ -714,7 +722,7 @@ def dots(parameters, layers, examples, index, value, one, others, active, activa
     return done
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def fold(block, index_map, folded):
     """Add up the first layer's rows by the base pixel that each input shows: ``folded (pixels + 1, stride)``.
 
@@ -730,7 +738,7 @@ def fold(block, index_map, folded):
                 row[j] += block[i, j]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def scores(first, parameters, layers, task, starts, columns, values, rows, active, activation, counts, delta, out):
     """Scores into ``out (len(rows), classes)`` of base images ``rows``, given as compressed rows of non-zeros."""
     segment = layers[len(layers) - 1, OUTPUTS]
@@ -744,7 +752,7 @@ def scores(first, parameters, layers, task, starts, columns, values, rows, activ
         out[i] = delta[0, segment : segment + out.shape[1]]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def put(examples, index, value, rows, x, y, task):
     """Write dense examples ``x (n, inputs)`` into slots ``rows`` as lists of their non-zero inputs."""
     for i in range(len(rows)):
@@ -758,7 +766,7 @@ def put(examples, index, value, rows, x, y, task):
         examples[row, COUNT], examples[row, LABEL], examples[row, TASK] = count, y[i], task
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def copy(examples, index, value, source, target):
     """Copy one slot to another, as many inputs as it has."""
     count = examples[source, COUNT]
@@ -767,7 +775,7 @@ def copy(examples, index, value, source, target):
     examples[target] = examples[source]
 
 
-@njit(cache=True, nogil=True)
+@_compiled
 def nonnegative_quadratic(gram, linear):
     """The u ≥ 0 that minimises ½ uᵀ·gram·u + linearᵀu, ``gram (t, t)`` positive semi-definite: coordinate descent.
 
