@@ -15,6 +15,9 @@ from metareplay.streams.base import Images
 
 Vector = NDArray[np.float32]
 
+GROUP = 64
+"""Images that are evaluated together."""
+
 
 def _aligned(size: int) -> Vector:
     """Zeros that begin at a cache line."""
@@ -59,6 +62,7 @@ class FusedPerceptron(Learner):
 
         self._workspace = self._make_workspace(2)
         self._many = self._workspace
+        self._outputs_of_group = np.empty((GROUP, self._layers[0, kernels.STRIDE]), np.float32)
         self._dense = np.zeros(sum(network.widths[:-1]), np.float32)
         self._undo = np.empty(len(self._parameters), np.float32)
         first_rows = (network.widths[0] + 1) * network.copies(0)
@@ -123,18 +127,16 @@ class FusedPerceptron(Learner):
         kernels.copy(self._examples, self._index, self._value, source, target)
 
     def scores(self, images: Images, task: int) -> NDArray[np.float32]:
-        starts, columns, values = images.base.nonzeros
         block = self._blocks(self._parameters)[0][task if self.network.private[0] else 0]
-        if images.index_map is None:
-            folded = block
-        else:
-            folded = np.empty((images.base.width + 1, block.shape[1]), np.float32)
-            kernels.fold(block, images.index_map, folded)
+        index_map = np.arange(images.base.width) if images.index_map is None else images.index_map
+        folded = np.empty((images.base.width + 1, block.shape[1]), np.float32)
+        kernels.fold(block, index_map, folded)
         rows = np.arange(len(images)) if images.rows is None else images.rows
         out = np.empty((len(images), self.network.widths[-1]), np.float32)
         kernels.scores(
-            folded.ravel(), self._parameters, self._layers, task, starts, columns, values, rows, *self._workspace, out
-        )
+            folded.ravel(), self._parameters, self._layers, task, *images.base.strips, rows, *self._workspace,
+            self._outputs_of_group, out,
+        )  # fmt: skip
         return out
 
     def forward(self, rows: Rows) -> NDArray[np.float32]:

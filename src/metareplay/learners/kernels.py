@@ -262,8 +262,8 @@ def _block_loops(vectors):
         return types.float32(block, block), generate
 
     @njit(forceinline=True)
-    def sum_rows(weights, offset, stride, biases, index, value, count, out, to):
-        total = load(weights, biases)
+    def sum_rows(weights, offset, stride, initial, at, index, value, count, out, to):
+        total = load(initial, at)
         for j in range(count):
             total = multiply_add(value[j], load(weights, offset + np.int64(index[j]) * stride), total)
         store(out, to, total)
@@ -337,13 +337,11 @@ _sum_block, _add_block, _dot_block, _dot_and_add_block, _copy_block, _interpolat
 
 
 @njit(forceinline=True)
-def _sum_rows(weights, offset, stride, biases, index, value, count, out):
-    """out = biases + Σ value · row, over the listed rows."""
+def _sum_rows(weights, offset, stride, initial, at, index, value, count, out):
+    """out = initial[at:] + Σ value · row, over the listed rows."""
     for column in range(0, stride, WIDEST * LANES):
         vectors = min(WIDEST, (stride - column) // LANES)
-        _sum_block(
-            vectors, weights, offset + column, stride, biases + column, index, value, count, out, column
-        )  # fmt: skip
+        _sum_block(vectors, weights, offset + column, stride, initial, at + column, index, value, count, out, column)
 
 
 @njit(forceinline=True)
@@ -401,21 +399,26 @@ def _rectify(z, active, activation):
 
 
 @njit(forceinline=True)
-def _forward(
-    first, first_weights, first_biases, parameters, layers, index, value, count, task, active, activation, counts, delta
-):
-    """Scores into delta's last segment; for each hidden layer the active units and their values.
+def _forward(parameters, layers, index, value, count, task, active, activation, counts, delta):
+    """Scores into delta's last segment; for each hidden layer the active units and their values."""
+    own = task * layers[0, TASK_STRIDE]
+    _sum_rows(
+        parameters, layers[0, WEIGHTS] + own, layers[0, STRIDE], parameters, layers[0, BIASES] + own,
+        index, value, count, delta[layers[0, OUTPUTS] :],
+    )  # fmt: skip
+    _forward_from_second(parameters, layers, task, active, activation, counts, delta)
 
-    The first layer's weights may lie elsewhere than the rest: evaluation reads them through a map of indices.
-    """
-    _sum_rows(first, first_weights, layers[0, STRIDE], first_biases, index, value, count, delta[layers[0, OUTPUTS] :])
+
+@njit(forceinline=True)
+def _forward_from_second(parameters, layers, task, active, activation, counts, delta):
+    """Go on where delta's first segment holds the first layer's outputs."""
     for layer in range(1, len(layers)):
         before = layers[layer - 1, OUTPUTS]
         units, values = active[before:], activation[before:]
         counts[layer - 1] = _rectify(delta[before : before + layers[layer - 1, STRIDE]], units, values)
         own = task * layers[layer, TASK_STRIDE]
         _sum_rows(
-            parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
+            parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], parameters, layers[layer, BIASES] + own,
             units, values, counts[layer - 1], delta[layers[layer, OUTPUTS] :],
         )  # fmt: skip
 
@@ -475,12 +478,7 @@ def _step(parameters, layers, index, value, count, label, task, active, activati
     Each layer's backward pass and update share one visit to its rows.
     """
     last = len(layers) - 1
-    own = task * layers[0, TASK_STRIDE]
-    first_weights, first_biases = layers[0, WEIGHTS] + own, layers[0, BIASES] + own
-    _forward(
-        parameters, first_weights, first_biases, parameters, layers, index, value, count, task,
-        active, activation, counts, delta,
-    )  # fmt: skip
+    _forward(parameters, layers, index, value, count, task, active, activation, counts, delta)
     scores = layers[last, OUTPUTS]
     if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], label):
         return False
@@ -493,11 +491,12 @@ def _step(parameters, layers, index, value, count, label, task, active, activati
             parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
             active[before:], activation[before:], counts[layer - 1], -lr, delta[layers[layer, OUTPUTS] :], out,
         )  # fmt: skip
+    own = task * layers[0, TASK_STRIDE]
     _add_to_rows(
         parameters,
-        first_weights,
+        layers[0, WEIGHTS] + own,
         layers[0, STRIDE],
-        first_biases,
+        layers[0, BIASES] + own,
         index,
         value,
         count,
@@ -521,11 +520,7 @@ def _prefetch_example(examples, index, value, row):
 def _loss_and_backward(parameters, layers, examples, index, value, row, active, activation, counts, delta):
     """Fill a row of the workspace for the example in slot ``row``. False if its loss is not finite."""
     task, last = examples[row, TASK], len(layers) - 1
-    own = task * layers[0, TASK_STRIDE]
-    _forward(
-        parameters, layers[0, WEIGHTS] + own, layers[0, BIASES] + own, parameters, layers,
-        index[row], value[row], examples[row, COUNT], task, active, activation, counts, delta,
-    )  # fmt: skip
+    _forward(parameters, layers, index[row], value[row], examples[row, COUNT], task, active, activation, counts, delta)
     scores = layers[last, OUTPUTS]
     if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], examples[row, LABEL]):
         return False
@@ -606,11 +601,9 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
     scores = layers[len(layers) - 1, OUTPUTS]
     for i in range(len(rows)):
         row = rows[i]
-        task = examples[row, TASK]
-        own = task * layers[0, TASK_STRIDE]
         _forward(
-            parameters, layers[0, WEIGHTS] + own, layers[0, BIASES] + own, parameters, layers,
-            index[row], value[row], examples[row, COUNT], task, active[0], activation[0], counts[0], delta[0],
+            parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
+            active[0], activation[0], counts[0], delta[0],
         )  # fmt: skip
         out[i] = delta[0, scores : scores + out.shape[1]]
 
@@ -739,17 +732,31 @@ def fold(block, index_map, folded):
 
 
 @_compiled
-def scores(first, parameters, layers, task, starts, columns, values, rows, active, activation, counts, delta, out):
-    """Scores into ``out (len(rows), classes)`` of base images ``rows``, given as compressed rows of non-zeros."""
-    segment = layers[len(layers) - 1, OUTPUTS]
-    first_biases = len(first) - layers[0, STRIDE]  # `fold` puts them last
-    for i in range(len(rows)):
-        begin, end = starts[rows[i]], starts[rows[i] + 1]
-        _forward(
-            first, 0, first_biases, parameters, layers, columns[begin:end], values[begin:end], end - begin,
-            task, active[0], activation[0], counts[0], delta[0],
-        )  # fmt: skip
-        out[i] = delta[0, segment : segment + out.shape[1]]
+def scores(
+    first, parameters, layers, task, starts, columns, values, rows, active, activation, counts, delta, outputs, out
+):
+    """Scores into ``out (len(rows), classes)`` of base images ``rows``, given by their non-zeros in strips of pixels.
+
+    ``first`` is the first layer, folded. A strip's rows of it stay in the nearest cache while a group of images, whose
+    first layer's ``outputs (group, stride)`` grow strip by strip, passes over them.
+    """
+    stride, segment = layers[0, STRIDE], layers[len(layers) - 1, OUTPUTS]
+    group = len(outputs)
+    flat = outputs.reshape(-1)
+    for begin in range(0, len(rows), group):
+        size = min(group, len(rows) - begin)
+        for i in range(size):
+            _copy_row(first, len(first) - stride, flat, i * stride, stride)  # biases, which `fold` puts last
+        for strip in range(len(starts)):
+            for i in range(size):
+                row = rows[begin + i]
+                at, to = starts[strip, row], starts[strip, row + 1]
+                out_row = outputs[i]
+                _sum_rows(first, 0, stride, out_row, 0, columns[at:to], values[at:to], to - at, out_row)
+        for i in range(size):
+            _copy_row(flat, i * stride, delta[0], layers[0, OUTPUTS], stride)
+            _forward_from_second(parameters, layers, task, active[0], activation[0], counts[0], delta[0])
+            out[begin + i] = delta[0, segment : segment + out.shape[1]]
 
 
 @_compiled

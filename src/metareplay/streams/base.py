@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 
-Nonzeros = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+STRIP = 64
+"""Columns of inputs whose weights, up to 128 units wide, fit a processor's nearest cache."""
 
 
 class BaseImages:
@@ -55,22 +56,24 @@ class BaseImages:
         return inputs
 
     @cached_property
-    def nonzeros(self) -> Nonzeros:
-        """All inputs that are not zero: ``starts (n + 1,)``, ``columns``, ``values`` (compressed rows).
+    def strips(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        """All inputs that are not zero: ``starts (strips, n + 1)``, ``columns``, ``values``.
 
+        ``columns[starts[s, i] : starts[s, i + 1]]`` are those of image i that lie in the s-th strip of 64 columns.
         About 20 % of MNIST; made once, at the first evaluation, and shared by every task.
         """
-        where = self.pixels != 0
-        starts = np.zeros(len(self) + 1, np.int64)
-        np.cumsum(where.sum(1), out=starts[1:])
-        columns = np.empty(starts[-1], np.int32)
-        values = np.empty(starts[-1], np.float32)
-        for begin in range(0, len(self), 4096):
-            part = where[begin : begin + 4096]
-            span = slice(starts[begin], starts[begin + len(part)])
-            columns[span] = part.nonzero()[1]
-            values[span] = self.inputs(np.arange(begin, begin + len(part)))[part]
-        return starts, columns, values
+        there = self.pixels != 0
+        begins = range(0, self.width, STRIP)
+        starts = np.zeros((len(begins), len(self) + 1), np.int64)
+        columns, values, end = [], [], 0
+        for strip, begin in enumerate(begins):
+            image, column = there[:, begin : begin + STRIP].nonzero()
+            starts[strip] = end + np.searchsorted(image, np.arange(len(self) + 1))
+            end += len(image)
+            columns.append((column + begin).astype(np.int32))
+            pixels = self.pixels[image, column + begin]
+            values.append(self.levels[pixels] if pixels.dtype == np.uint8 else pixels)
+        return starts, np.concatenate(columns), np.concatenate(values)
 
 
 @dataclass(frozen=True, eq=False)
