@@ -93,7 +93,8 @@ class Learner(ABC):
         Raises
         ------
         Diverged
-            If a loss is not finite.
+            If a loss is not finite. This step is then not taken; in ``sgd_each`` and ``reptile``, which raise it too,
+            the steps before it stay taken.
         """
 
     @abstractmethod

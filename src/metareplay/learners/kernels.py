@@ -556,15 +556,14 @@ def reptile(
     Only what changed is remembered and moved: of the first layer the rows of inputs that were not zero and of biases,
     which ``undo`` holds in the order of ``touched``; behind the room for all of those ``undo`` holds the other layers.
     ``stamps``, one for each row of the first layer, are zero, and are so again on return.
-    Returns how many steps were done before a bad loss; the parameters are then those before its batch.
+    Returns how many steps were done before a bad loss; they stay done.
     """
     batches, size = rows.shape
     stride, first = layers[0, STRIDE], layers[0, WEIGHTS]
     rest = parameters[first + len(stamps) * stride :]
     rest_before = undo[len(stamps) * stride :][: len(rest)]
     for batch in range(batches):
-        for begin in range(0, len(rest), LANES):
-            _copy_row(rest, begin, rest_before, begin, LANES)
+        _copy_row(rest, 0, rest_before, 0, len(rest))
         changed = done = 0
         for i in range(size):
             row = rows[batch, i]
@@ -584,14 +583,13 @@ def reptile(
             ):  # fmt: skip
                 break
             done += 1
-        kept = rate if done == size else np.float32(0)
         for k in range(changed):
             stamps[touched[k]] = 0
-            _interpolate_row(parameters, first + touched[k] * stride, undo, k * stride, kept, stride)
-        for begin in range(0, len(rest), LANES):
-            _interpolate_row(rest, begin, rest_before, begin, kept, LANES)
         if done < size:
             return batch * size + done
+        for k in range(changed):
+            _interpolate_row(parameters, first + touched[k] * stride, undo, k * stride, rate, stride)
+        _interpolate_row(rest, 0, rest_before, 0, rate, len(rest))
     return batches * size
 
 

@@ -1,0 +1,609 @@
+"""Every primitive of every learner, held against float64 autograd on random networks and data."""
+
+from __future__ import annotations
+
+import functools
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from metareplay.errors import BadInput
+from metareplay.learners.base import Diverged, Rows
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.streams.base import BaseImages, Images
+
+torch = pytest.importorskip("torch")
+
+from metareplay.learners.pytorch import PyTorchPerceptron
+
+Engine = Callable[..., Any]
+Layers = list[list[tuple[NDArray[Any], NDArray[Any]]]]
+Floats = NDArray[np.floating[Any]]
+
+
+@pytest.fixture(scope="session", params=["fused", "pytorch", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The constructor of a learner: ``engine(network, slots, batch_size, rng)``."""
+    if request.param == "fused":
+        return FusedPerceptron
+    return functools.partial(PyTorchPerceptron, device="cpu" if request.param == "pytorch" else "cuda")
+
+
+# Random networks and data
+
+
+@dataclass
+class Problem:
+    """A network with parameters, and a table of examples of several tasks."""
+
+    network: Perceptron
+    layers: Layers
+    x: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    tasks: NDArray[np.int64]
+    rng: np.random.Generator
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(f"<{len(self.x)} examples for {self.network}>")
+
+    @property
+    def slots(self) -> int:
+        return len(self.x)
+
+    @property
+    def lr(self) -> float:
+        """A learning rate whose steps neither vanish in rounding nor blow up."""
+        return float(self.rng.uniform(0.05, 0.5) / (1 + (self.x.astype(np.float64) ** 2).sum(1).max()))
+
+    def rows(self, *shape: int) -> Rows:
+        """Random slots, most likely some of them more than once."""
+        return self.rng.integers(self.slots, size=shape)
+
+    def groups(self) -> list[Rows]:
+        return [self.rows(int(size)) for size in self.rng.integers(1, 20, self.rng.integers(1, 6))]
+
+    def learner(self, engine: Engine) -> Any:
+        """A learner with these parameters and this table, whose slots have all held something else before."""
+        learner = engine(self.network, self.slots, 1, np.random.default_rng(0))
+        learner.set_layers(self.layers)
+        noise = np.random.default_rng(1).standard_normal(self.x.shape).astype(np.float32)
+        learner.put(np.arange(self.slots), noise, np.zeros(self.slots, np.int64), 0)
+        for task in np.unique(self.tasks):
+            rows = np.flatnonzero(self.tasks == task)
+            learner.put(rows, self.x[rows], self.labels[rows], int(task))
+        return learner
+
+
+# Around the vector widths and the blocks that compiled kernels work in.
+borders = [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 111, 112, 113, 127, 128, 129, 255, 256, 257, 300]
+widths = st.sampled_from(borders) | st.integers(1, 300)
+input_widths = st.sampled_from([*borders, 784, 900]) | st.integers(1, 900)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    hidden = draw(st.lists(widths, max_size=4))
+    shape = (draw(input_widths), *hidden, draw(st.sampled_from([1, 2, 10, 16, 17]) | st.integers(1, 40)))
+    private = tuple(draw(st.lists(st.booleans(), min_size=len(hidden) + 1, max_size=len(hidden) + 1)))
+    network = Perceptron(shape, private, draw(st.integers(1, 3)))
+    kinds = draw(st.lists(st.sampled_from(["pixels", "dense", "sparse", "zero"]), min_size=1, max_size=12))
+    return problem(network, kinds, np.random.default_rng(draw(st.integers(0, 2**32 - 1))))
+
+
+def problem(network: Perceptron, kinds: Sequence[str], rng: np.random.Generator) -> Problem:
+    """One example of each of ``kinds``; biases are random too."""
+    inputs, classes = network.widths[0], network.widths[-1]
+
+    def example(kind: str) -> Floats:
+        if kind == "pixels":
+            return rng.random(inputs) * (rng.random(inputs) < 0.2)
+        if kind == "sparse":
+            return rng.standard_normal(inputs) * (rng.random(inputs) < 0.05)
+        return rng.standard_normal(inputs) if kind == "dense" else np.zeros(inputs)
+
+    return Problem(
+        network,
+        [
+            [(weights, rng.normal(0, 0.1, biases.shape).astype(np.float32)) for weights, biases in copies]
+            for copies in network.initial_layers(rng)
+        ],
+        np.stack([example(kind) for kind in kinds]).astype(np.float32),
+        rng.integers(classes, size=len(kinds)),
+        rng.integers(network.tasks, size=len(kinds)),
+        rng,
+    )
+
+
+MIXED = ["pixels", "dense", "sparse", "zero", "pixels", "pixels"]
+
+
+def ordinary_problem(seed: int = 0) -> Problem:
+    """A problem for facts that do not depend on the network's shape; its middle layer is private."""
+    return problem(Perceptron((100, 20, 17, 5), (False, True, False), 3), MIXED, np.random.default_rng(seed))
+
+
+def on_random_problems(test: Callable[..., None]) -> Callable[..., None]:
+    """Try a test on random problems: the same ones every time."""
+    cases = given(problem=problems())
+    chosen = settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+    decorated: Callable[..., None] = chosen(cases(test))
+    return decorated
+
+
+# The oracle
+
+
+class Oracle:
+    """The same network in float64, differentiated by autograd as one function of one flat vector ``theta``."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.shapes = [[(weights.shape, biases.shape) for weights, biases in copies] for copies in problem.layers]
+        self.theta = torch.tensor(flat(problem.layers))
+        self.x = torch.tensor(problem.x, dtype=torch.float64)
+        self.labels, self.tasks = problem.labels, problem.tasks
+        self.nearest_kink = np.inf
+
+    def scores(self, theta: Any, x: Any, tasks: NDArray[np.int64]) -> Any:
+        offset = 0
+        for number, copies in enumerate(self.shapes):
+            own = []
+            for shape in (shape for pair in copies for shape in pair):
+                own.append(theta[offset : offset + math.prod(shape)].reshape(shape))
+                offset += own[-1].numel()
+            if number:
+                self.nearest_kink = min(self.nearest_kink, nearest_kink(x))
+                x = torch.relu(x)
+            which = [task if len(copies) > 1 else 0 for task in tasks]
+            x = torch.stack([row @ own[2 * i] + own[2 * i + 1] for row, i in zip(x, which, strict=True)])
+        return x
+
+    def forward(self, rows: Rows) -> Floats:
+        return np.asarray(self.scores(self.theta, self.x[rows], self.tasks[rows]))
+
+    def gradient(self, rows: Rows, weights: Floats | None = None) -> Floats:
+        """The gradient of the weighted sum of the rows' cross-entropies, by default of their mean."""
+        theta = self.theta.clone().requires_grad_()
+        scores = self.scores(theta, self.x[rows], self.tasks[rows])
+        losses = scores.logsumexp(1) - scores[np.arange(len(rows)), self.labels[rows]]
+        shares = np.full(len(rows), 1 / len(rows)) if weights is None else weights
+        (gradient,) = torch.autograd.grad(losses @ torch.tensor(shares, dtype=torch.float64), theta)
+        return np.asarray(gradient)
+
+    def descend(self, gradient: Floats, lr: float) -> None:
+        self.theta = self.theta - lr * torch.tensor(gradient)
+
+    def sgd_each(self, rows: Rows, lr: Floats | float) -> None:
+        for row, rate in zip(rows, np.broadcast_to(lr, len(rows)), strict=True):
+            self.descend(self.gradient(np.array([row])), rate)
+
+
+def flat(layers: Layers) -> NDArray[np.float64]:
+    """All parameters in one float64 vector."""
+    return np.concatenate([part.ravel() for copies in layers for pair in copies for part in pair]).astype(np.float64)
+
+
+def nearest_kink(z: Any) -> float:
+    """How near any unit is to the kink of its ReLU, as a share of the layer's largest value."""
+    sizes = z.detach().abs().ravel()
+    return float((sizes[sizes > 0] / sizes.max()).min()) if sizes.max() > 0 else np.inf
+
+
+def assert_close(actual: Any, expected: Any, rounding: float = 0) -> None:
+    """Within 1e-5 of the norm of what is expected, and some float32 roundings of numbers of norm ``rounding``."""
+    actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
+    assert actual.shape == expected.shape
+    error, allowed = np.linalg.norm(actual - expected), 1e-5 * np.linalg.norm(expected) + 2.0**-21 * rounding
+    assert error <= allowed
+
+
+def assert_same_parameters(learner: Any, oracle: Oracle, problem: Problem) -> None:
+    """Both have moved from the problem's parameters by the same vector."""
+    # Within rounding of a kink a unit may be on in float32 and off in float64, and its gradient is then another.
+    assume(oracle.nearest_kink > 3e-6)
+    start = flat(problem.layers)
+    assert_close(
+        flat(learner.layers()) - start, np.asarray(oracle.theta) - start, rounding=float(np.linalg.norm(start))
+    )
+
+
+# Reading
+
+
+@on_random_problems
+def test_forward(engine: Engine, problem: Problem) -> None:
+    rows = problem.rows(15)
+    learner, expected = problem.learner(engine), Oracle(problem).forward(rows)
+    assert_close(learner.forward(rows), expected, rounding=expected.size**0.5)
+    assert_close(learner.forward(rows[:1]), expected[:1], rounding=len(expected[0]) ** 0.5)
+
+
+@on_random_problems
+def test_scores_of_images_read_through_an_index_map(engine: Engine, problem: Problem) -> None:
+    rng, inputs = problem.rng, problem.network.widths[0]
+    index_map = None if rng.random() < 0.3 else rng.integers(-1, 50, inputs).astype(np.int32)
+    width = inputs if index_map is None else 50
+    if rng.random() < 0.5:
+        pixels = rng.integers(256, size=(40, width)) * (rng.random((40, width)) < 0.2)
+        base = BaseImages(pixels.astype(np.uint8), white=int(rng.choice([16, 255])))
+    else:
+        base = BaseImages(rng.standard_normal((40, width)).astype(np.float32))
+    rows = None if rng.random() < 0.3 else rng.integers(40, size=rng.integers(1, 60))
+    n = 40 if rows is None else len(rows)
+    images = Images(base, np.zeros(n, np.int64), index_map, rows)
+    task = int(rng.integers(problem.network.tasks))
+
+    scores = problem.learner(engine).scores(images, task)
+
+    oracle = Oracle(problem)
+    x = torch.tensor(images.inputs(np.arange(n)), dtype=torch.float64)
+    assert_close(scores, oracle.scores(oracle.theta, x, np.full(n, task)), rounding=scores.size**0.5)
+
+
+def test_scores_of_more_images_than_are_held_at_once(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    base = BaseImages(problem.rng.integers(256, size=(9001, 100)).astype(np.uint8))
+    scores = learner.scores(Images(base, np.zeros(9001, np.int64)), 1)
+    last = learner.scores(Images(base, np.zeros(1, np.int64), rows=np.array([9000])), 1)
+    assert scores.shape == (9001, 5)
+    assert_close(scores[-1:], last)
+
+
+# Stepping
+
+
+@on_random_problems
+def test_sgd_descends_the_mean_loss(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    for n in (1, int(problem.rng.integers(2, 20))):
+        rows, lr = problem.rows(n), problem.lr
+        learner.sgd(rows, lr)
+        oracle.descend(oracle.gradient(rows), lr)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_sgd_descends_the_weighted_sum_of_losses(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    for n in (1, int(problem.rng.integers(2, 20))):
+        rows, lr = problem.rows(n), problem.lr
+        weights = problem.rng.choice([0, 0.1, 0.5, 2], n).astype(np.float32)
+        learner.sgd(rows, lr, weights)
+        oracle.descend(oracle.gradient(rows, weights), lr)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_sgd_each_steps_on_one_row_after_another(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    rows, lr = problem.rows(10), problem.lr
+    learner.sgd_each(rows, lr)
+    oracle.sgd_each(rows, lr)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_sgd_each_takes_a_rate_for_each_row(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    rows, rates = problem.rows(10), problem.lr * problem.rng.random(10)
+    learner.sgd_each(rows, rates)
+    oracle.sgd_each(rows, rates)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_reptile_keeps_a_share_of_each_batchs_change(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    batches = problem.rows(int(problem.rng.integers(1, 4)), int(problem.rng.integers(1, 7)))
+    lr, rate = problem.lr, float(problem.rng.choice([0.03, 0.3, 1]))
+    lrs = lr * problem.rng.random(batches.shape)
+    learner.reptile(batches, lr, rate)
+    learner.reptile(batches, lrs, rate)
+    for batch, batch_lr in [(batch, lr) for batch in batches] + list(zip(batches, lrs, strict=True)):
+        start = oracle.theta
+        oracle.sgd_each(batch, batch_lr)
+        oracle.theta = start + rate * (oracle.theta - start)
+    assert_same_parameters(learner, oracle, problem)
+
+
+def test_steps_are_counted(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    assert learner.steps == 0
+    learner.sgd(problem.rows(4), 0.01)
+    assert learner.steps == 1
+    learner.sgd_each(problem.rows(4), 0.01)
+    assert learner.steps == 5
+    learner.reptile(problem.rows(2, 3), 0.01, 0.5)
+    assert learner.steps == 11
+    learner.descend(learner.gradient(problem.rows(4)), 0.01)
+    assert learner.steps == 12
+
+
+# Gradients as vectors
+
+
+@on_random_problems
+def test_gradients(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    groups = problem.groups()
+    gradients = learner.gradients(groups)
+    expected = [oracle.gradient(group) for group in groups]
+    one = learner.gradient(groups[0])
+    assume(oracle.nearest_kink > 3e-6)
+    assert len(gradients) == len(groups)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        assert_close(flat(learner.layers(ours)), theirs, rounding=1)
+    assert_close(flat(learner.layers(one)), expected[0], rounding=1)
+    assert np.array_equal(flat(learner.layers()), flat(problem.layers))
+
+
+@on_random_problems
+def test_dots(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    rows, groups = problem.rows(int(problem.rng.integers(1, 10))), problem.groups()
+    dots = learner.dots(rows, groups)
+    gradient = oracle.gradient(rows)
+    gradients = np.stack([oracle.gradient(group) for group in groups])
+    assume(oracle.nearest_kink > 3e-6)
+    # A dot product may cancel: its rounding is that of the lengths it is made from.
+    lengths = np.linalg.norm(gradient) * np.linalg.norm(gradients, axis=1)
+    assert np.shape(dots) == (len(groups),)
+    assert np.all(np.abs(np.asarray(dots) - gradients @ gradient) <= 1e-5 * lengths + 1e-7)
+    assert np.array_equal(flat(learner.layers()), flat(problem.layers))
+
+
+def test_groups_of_hundreds_of_rows(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    rows, groups = problem.rows(300), [problem.rows(700), problem.rows(3), problem.rows(256)]
+    gradient, gradients = oracle.gradient(rows), np.stack([oracle.gradient(group) for group in groups])
+    assert oracle.nearest_kink > 3e-6
+    assert_close(np.stack([flat(learner.layers(ours)) for ours in learner.gradients(groups)]), gradients)
+    assert_close(learner.dots(rows, groups), gradients @ gradient)
+    learner.sgd(rows, 0.1)
+    assert_close(flat(learner.layers()), flat(problem.layers) - 0.1 * gradient)
+
+
+@on_random_problems
+def test_padding_stays_out_of_the_numbers(engine: Engine, problem: Problem) -> None:
+    learner = problem.learner(engine)
+    learner.sgd_each(problem.rows(5), problem.lr)
+    learner.reptile(problem.rows(2, 3), problem.lr, 0.3)
+    learner.sgd(problem.rows(4), problem.lr)
+    learner.descend(learner.gradient(problem.rows(3)), problem.lr)
+    theta, gradient = learner.parameters(), learner.gradient(problem.rows(4))
+    for a, b in ((theta, theta), (theta, gradient), (gradient, gradient)):
+        ours, theirs = flat(learner.layers(a)), flat(learner.layers(b))
+        lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
+        assert float(a @ b) == pytest.approx(ours @ theirs, rel=1e-5, abs=1e-5 * lengths)
+
+
+def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    gradients = learner.gradients([problem.rows(3), problem.rows(4)])
+    one, two = flat(learner.layers(gradients[0])), flat(learner.layers(gradients[1]))
+    gradient = learner.gradient(problem.rows(2))
+    shares = np.array([0.5, 2.0])
+    assert_close(
+        flat(learner.layers(shares @ gradients + gradient)), 0.5 * one + 2 * two + flat(learner.layers(gradient))
+    )
+    assert_close(flat(learner.layers(gradients.T @ shares)), 0.5 * one + 2 * two)
+    assert_close(gradients @ gradients.T, [[one @ one, one @ two], [two @ one, two @ two]])
+    assert_close(
+        flat(learner.layers(gradients[0] * gradients[0] * (gradient - gradients[1]))),
+        one * one * (flat(learner.layers(gradient)) - two),
+    )
+    learner.descend(shares @ gradients, 0.1)
+    assert_close(flat(learner.layers()), flat(problem.layers) - 0.1 * (0.5 * one + 2 * two))
+
+
+# Parameters
+
+
+@on_random_problems
+def test_descend_and_interpolate(engine: Engine, problem: Problem) -> None:
+    learner, oracle = problem.learner(engine), Oracle(problem)
+    rows, rate = problem.rows(4), float(problem.rng.choice([0.1, 0.5, 1]))
+    start, lr = learner.parameters(), problem.lr
+    learner.descend(learner.gradient(rows), lr)
+    learner.interpolate(start, rate)
+    oracle.descend(oracle.gradient(rows), lr * rate)
+    assert_same_parameters(learner, oracle, problem)
+    assert np.array_equal(flat(learner.layers(start)), flat(problem.layers)), "parameters() must be a copy"
+
+
+@pytest.mark.parametrize("initial", ["glorot", "fan-in"])
+def test_a_fresh_learner_has_the_networks_initial_layers(engine: Engine, initial: Any) -> None:
+    network = Perceptron((30, 20, 17, 5), (True, False, True), 3, initial)
+    learner = engine(network, 4, 1, np.random.default_rng(7))
+    expected = network.initial_layers(np.random.default_rng(7))
+    assert [len(copies) for copies in learner.layers()] == [3, 1, 3]
+    for ours, theirs in zip(learner.layers(), expected, strict=True):
+        for (weights, biases), (their_weights, their_biases) in zip(ours, theirs, strict=True):
+            assert np.array_equal(weights, their_weights)
+            assert np.array_equal(biases, their_biases)
+    assert learner.parameter_bytes >= flat(expected).astype(np.float32).nbytes
+    assert learner.table_bytes > 0
+
+
+def test_copy_task_copies_all_private_layers_and_nothing_else(engine: Engine) -> None:
+    network = Perceptron((50, 20, 17, 5), (True, False, True), 3)
+    case = problem(network, MIXED, np.random.default_rng(3))
+    case.tasks[:] = 0
+    learner = case.learner(engine)
+    learner.copy_task(2, 0)
+    expected = [[copies[2], *copies[1:]] if len(copies) == 3 else copies for copies in case.layers]
+    assert np.array_equal(flat(learner.layers()), flat(expected))
+    learner.sgd(np.arange(case.slots), 0.1)
+    assert np.array_equal(learner.layers()[0][2][0], case.layers[0][2][0]), "copied, not shared"
+
+
+def test_a_private_layer_moves_only_with_its_own_task(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    of_one = np.flatnonzero(problem.tasks == problem.tasks[0])
+    learner.sgd(of_one, 0.1)
+    for task, (before, after) in enumerate(zip(problem.layers[1], learner.layers()[1], strict=True)):
+        assert np.array_equal(before[0], after[0]) == (task != problem.tasks[0])
+
+
+# The table
+
+
+@on_random_problems
+def test_a_copied_slot_is_the_same_example(engine: Engine, problem: Problem) -> None:
+    learner = problem.learner(engine)
+    source, target = problem.rows(2)
+    learner.copy(int(source), int(target))
+    assert learner.labels[target] == problem.labels[source]
+    assert learner.tasks[target] == problem.tasks[source]
+    assert np.array_equal(learner.forward(np.array([target])), learner.forward(np.array([source])))
+    problem.x[target], problem.labels[target], problem.tasks[target] = (
+        problem.x[source],
+        problem.labels[source],
+        problem.tasks[source],
+    )
+    oracle, rows, lr = Oracle(problem), problem.rows(5), problem.lr
+    learner.sgd_each(rows, lr)
+    oracle.sgd_each(rows, lr)
+    assert_same_parameters(learner, oracle, problem)
+
+
+def test_put_copies_what_it_is_given(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    x, y = problem.x[:1].copy(), problem.labels[:1].copy()
+    learner.put(np.array([2]), x, y, 1)
+    before = learner.forward(np.array([2]))
+    x[:], y[:] = 9, 4
+    assert np.array_equal(learner.forward(np.array([2])), before)
+    assert learner.labels[2] == problem.labels[0]
+    assert learner.tasks[2] == 1
+
+
+# Keeping
+
+
+@on_random_problems
+def test_a_loaded_state_continues_to_the_same_bits(engine: Engine, problem: Problem) -> None:
+    def live(learner: Any, rng: np.random.Generator) -> None:
+        learner.reptile(rng.integers(problem.slots, size=(2, 4)), lr, 0.3)
+        learner.copy(0, problem.slots - 1)
+        learner.put(np.array([0]), problem.x[:1] + 1, problem.labels[:1], 0)
+        learner.sgd(rng.integers(problem.slots, size=6), lr)
+        learner.descend(learner.gradient(rng.integers(problem.slots, size=6)), lr)
+
+    lr = problem.lr
+    learner = problem.learner(engine)
+    live(learner, np.random.default_rng(0))
+    state = learner.state()
+    assert all(isinstance(value, np.ndarray) for value in state.values())
+    live(learner, np.random.default_rng(1))
+
+    other = engine(problem.network, problem.slots, 1, np.random.default_rng(99))
+    other.load_state(state)
+    live(other, np.random.default_rng(1))
+    assert np.array_equal(flat(other.layers()), flat(learner.layers()))
+    assert np.array_equal(other.labels, learner.labels)
+    assert np.array_equal(other.tasks, learner.tasks)
+    assert other.steps == learner.steps
+    rows = np.arange(problem.slots)
+    assert np.array_equal(other.forward(rows), learner.forward(rows))
+
+
+# Divergence
+
+
+def spoiled_problem() -> Problem:
+    """An ordinary problem whose example in slot 3 has an input that is not a number."""
+    problem = ordinary_problem()
+    problem.x[3, 50] = np.nan
+    return problem
+
+
+def test_a_step_on_a_loss_that_is_not_finite_changes_nothing(engine: Engine) -> None:
+    learner = spoiled_problem().learner(engine)
+    learner.sgd(np.array([0, 1]), 0.01)
+    before = flat(learner.layers())
+    with pytest.raises(Diverged) as caught:
+        learner.sgd(np.array([2, 3, 4]), 0.01)
+    assert (caught.value.step, caught.value.row) == (1, 3)
+    assert learner.steps == 1
+    assert np.array_equal(flat(learner.layers()), before)
+
+
+def test_the_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engine) -> None:
+    learner, other = spoiled_problem().learner(engine), spoiled_problem().learner(engine)
+    with pytest.raises(Diverged) as caught:
+        learner.sgd_each(np.array([2, 0, 3, 4]), 0.01)
+    assert (caught.value.step, caught.value.row) == (2, 3)
+    assert learner.steps == 2
+    other.sgd_each(np.array([2, 0]), 0.01)
+    assert np.array_equal(flat(learner.layers()), flat(other.layers()))
+
+
+def test_reptile_says_where_it_diverged(engine: Engine) -> None:
+    learner = spoiled_problem().learner(engine)
+    with pytest.raises(Diverged) as caught:
+        learner.reptile(np.array([[0, 1, 2], [4, 3, 0]]), 0.01, 0.5)
+    assert (caught.value.step, caught.value.row) == (4, 3)
+    assert learner.steps == 4
+
+
+def test_a_gradient_of_a_loss_that_is_not_finite_is_refused(engine: Engine) -> None:
+    learner = spoiled_problem().learner(engine)
+    with pytest.raises(Diverged):
+        learner.gradient(np.array([2, 3, 4]))
+    with pytest.raises(Diverged):
+        learner.gradients([np.array([0]), np.array([2, 3, 4])])
+
+
+def test_an_overflow_is_divergence(engine: Engine) -> None:
+    problem = ordinary_problem()
+    problem.x[3] = 3e38
+    learner = problem.learner(engine)
+    with pytest.raises(Diverged) as caught:
+        learner.sgd(np.array([3]), 0.01)
+    assert (caught.value.step, caught.value.row) == (0, 3)
+    assert np.array_equal(flat(learner.layers()), flat(problem.layers))
+
+
+def test_far_too_large_a_learning_rate_diverges(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    with pytest.raises(Diverged):
+        learner.sgd_each(problem.rows(50), 1e30)
+    assert learner.steps < 50
+
+
+# PyTorch is optional
+
+
+def test_importing_metareplay_does_not_import_pytorch() -> None:
+    code = "import sys, metareplay, metareplay.learners.base, metareplay.memory; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_without_pytorch_its_learner_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "metareplay.learners.pytorch", raising=False)
+    with pytest.raises(BadInput, match=r'pip install "metareplay\[torch\]"'):
+        import metareplay.learners.pytorch  # noqa: F401
+
+
+def test_pytorchs_global_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    PyTorchPerceptron(Perceptron((30, 20, 5), (True, False), 2), 4, 1, np.random.default_rng(0))
+    assert torch.equal(torch.get_rng_state(), before)
