@@ -26,7 +26,7 @@ MEMORIES = (500, 200)
 RATES = (0.003, 0.01, 0.03, 0.1)
 SHARES = (0.03, 0.1, 0.3)
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "online": {"lr": (0.001, *RATES)},
+    "online": {"lr": (0.0003, 0.001, *RATES)},
     "taskinput": {"lr": (0.001, *RATES)},
     "independent": {"lr": RATES},
     "ewc": {"lr": RATES, "n_memories": (10,), "memory_strength": (1.0, 10.0, 100.0)},

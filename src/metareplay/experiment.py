@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from metareplay.clock import Clock
 from metareplay.environment import environment
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Learner
@@ -193,6 +193,7 @@ class _Life:
         self.seen = 0
         self.batches = 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
+        self.clock = Clock()
         self.train_seconds = 0.0
         self.eval_seconds = 0.0
         self.last_report = -np.inf
@@ -205,6 +206,11 @@ class _Life:
         return np.concatenate([order.permutation(examples[: experiment.samples]) for _ in range(experiment.epochs)])
 
     def live(self) -> Record:
+        """From the first example to the last evaluation."""
+        with self.clock.running():
+            return self._live()
+
+    def _live(self) -> Record:
         started = datetime.now(UTC)
         self.evaluate(visit=-1)
         previous = None
@@ -227,17 +233,18 @@ class _Life:
             steps=self.learner.steps,
             train_seconds=self.train_seconds,
             eval_seconds=self.eval_seconds,
+            compile_seconds=self.clock.compile_seconds,
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
         )
 
     def begin_task(self, task: int, previous: int | None) -> None:
-        begin = time.perf_counter()
+        begin = self.clock()
         try:
             self.method.begin_task(task, previous)
         except Diverged as diverged:  # methods may take gradients here
             raise Diverged(diverged.step, diverged.row, self._where(self.seen, previous)) from None
-        self.train_seconds += time.perf_counter() - begin
+        self.train_seconds += self.clock() - begin
 
     def learn(self, visit: int, task: int) -> None:
         """One visit to a task, batch by batch."""
@@ -256,11 +263,11 @@ class _Life:
         if every and self.batches and self.batches % every == 0 and self.batches != self.evaluations[-1][0]:
             self.evaluate(visit)
         rows = np.arange(len(y))
-        begin = time.perf_counter()
+        begin = self.clock()
         self.learner.put(rows, x, y, task)
-        put = time.perf_counter()
+        put = self.clock()
         self.predicted_right[self.seen : self.seen + len(y)] = self.learner.forward(rows).argmax(1) == y
-        predicted = time.perf_counter()
+        predicted = self.clock()
         try:
             self.method.observe(rows)
         except Diverged as diverged:
@@ -269,7 +276,7 @@ class _Life:
             raise Diverged(diverged.step, diverged.row, self._where(example, task)) from None
         self.seen += len(y)
         self.batches += 1
-        now = time.perf_counter()
+        now = self.clock()
         self.eval_seconds += predicted - put
         self.train_seconds += now - predicted + put - begin
         if self.report and now - self.last_report > SECONDS_BETWEEN_REPORTS:
@@ -278,13 +285,13 @@ class _Life:
 
     def evaluate(self, visit: int) -> None:
         """Count the right answers on every task's test examples."""
-        begin = time.perf_counter()
+        begin = self.clock()
         correct = []
         for number, task in enumerate(self.stream.tasks):
             predicted = self.learner.scores(task.test, number).argmax(1)
             correct.append(np.count_nonzero(predicted == task.test.labels))
         self.evaluations.append((self.batches, visit, np.array(correct)))
-        self.eval_seconds += time.perf_counter() - begin
+        self.eval_seconds += self.clock() - begin
         if self.report:
             self.report(self._progress(max(visit, 0)))
 

@@ -18,7 +18,7 @@ from metareplay import metrics
 from metareplay.errors import BadInput, RunFailed
 
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
-NUMBERS = ("steps", "train_seconds", "eval_seconds", "parameter_bytes", "table_bytes")
+NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ class Record:
         ``(examples,)`` whether each example, in the order of the stream, was predicted right before it was learned.
     steps
         SGD steps taken.
-    train_seconds, eval_seconds
-        Time spent learning, and predicting.
+    train_seconds, eval_seconds, compile_seconds
+        Time spent learning, predicting, and compiling (or loading what was compiled before).
     parameter_bytes, table_bytes
         What the network and the table of examples take.
     """
@@ -60,6 +60,7 @@ class Record:
     steps: int
     train_seconds: float
     eval_seconds: float
+    compile_seconds: float
     parameter_bytes: int
     table_bytes: int
 
@@ -108,9 +109,9 @@ class Record:
         Raises
         ------
         RunFailed
-            If it cannot be written; nothing is left behind.
+            If it cannot be written; nothing is left behind. A folder that holds anything but a record is not touched.
         """
-        temporary = None
+        temporary = old = None
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -122,13 +123,18 @@ class Record:
                 _flush(file)
             temporary.chmod(0o755)
             if folder.exists():
-                shutil.rmtree(folder)
+                others = {path.name for path in folder.iterdir()} - {"record.json", "record.npz"}
+                if others:
+                    raise RunFailed(f"cannot save the record in {folder}: it holds something else ({min(others)})")
+                old = temporary.with_name(temporary.name + "-old")
+                folder.replace(old)
             temporary.replace(folder)
         except OSError as error:
             raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
         finally:
-            if temporary is not None:
-                shutil.rmtree(temporary, ignore_errors=True)
+            for leftover in (temporary, old):
+                if leftover is not None:
+                    shutil.rmtree(leftover, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path) -> Record:
@@ -141,18 +147,23 @@ class Record:
         """
         try:
             summary = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            with np.load(folder / "record.npz", allow_pickle=False) as arrays:
-                return cls(
+            # Opened here, so that it is closed even where it is no archive.
+            with (folder / "record.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                record = cls(
                     configuration=summary["configuration"],
                     environment=summary["environment"],
                     started=summary["started"],
                     **{name: arrays[name] for name in ARRAYS},
                     **{name: summary[name] for name in NUMBERS},
                 )
-        except FileNotFoundError:
+            record.summary()  # does it all fit together?
+        except (FileNotFoundError, NotADirectoryError):
             raise BadInput(f"there is no record of a run in {folder}") from None
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except OSError as error:
+            raise BadInput(f"cannot read the record in {folder}: {error.strerror or error}") from error
+        except Exception as error:  # damaged archives and foreign files raise nearly anything
             raise BadInput(f"the record in {folder} is damaged ({error}); remove it and run again") from error
+        return record
 
 
 def _flush(file: Any) -> None:

@@ -53,9 +53,12 @@ class FusedPerceptron(Learner):
         self.set_layers(network.initial_layers(rng))
 
         index_type = np.uint16 if max(network.widths) <= 65536 else np.int32
-        self._index = np.zeros((slots, network.widths[0]), index_type)
-        self._value = np.zeros((slots, network.widths[0]), np.float32)
-        self._examples = np.zeros((slots, 3), np.int64)
+        try:
+            self._index = np.zeros((slots, network.widths[0]), index_type)
+            self._value = np.zeros((slots, network.widths[0]), np.float32)
+            self._examples = np.zeros((slots, 3), np.int64)
+        except ValueError as error:  # what no array can hold
+            raise MemoryError(f"a table of {slots} examples with {network.widths[0]} inputs") from error
         self.labels = self._examples[:, kernels.LABEL]
         self.tasks = self._examples[:, kernels.TASK]
         self._table = (self._parameters, self._layers, self._examples, self._index, self._value)

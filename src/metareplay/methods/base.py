@@ -22,8 +22,8 @@ class Method:
     which are checked when it is made, and says in ``observe`` what to do with a batch. It becomes a keyword-only
     dataclass by itself.
 
-    Whatever it keeps between calls is a number, an array, a ``numpy.random.Generator``, or has ``state()`` and
-    ``load_state()``: so it can be checkpointed.
+    Whatever it keeps between calls is a number, None, an array, a ``numpy.random.Generator``, or has ``state()`` and
+    ``load_state()``: so it can be checkpointed. What ``start`` does not set yet may only be a number, None or an array.
     """
 
     needs_task_in_training: ClassVar[bool] = False
@@ -64,13 +64,18 @@ class Method:
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a ``state()``; the method has been started in the same way."""
-        for name, value in self._kept().items():
-            if isinstance(value, np.random.Generator):
-                value.bit_generator.state = state[name]
-            elif hasattr(value, "load_state"):
-                value.load_state(state[name])
+        for name, value in state.items():
+            held: Any = getattr(self, name, None)
+            if isinstance(held, np.random.Generator):
+                held.bit_generator.state = value
+            elif hasattr(held, "load_state"):
+                held.load_state(value)
+            elif isinstance(value, Mapping):
+                raise BadInput(f"{type(self).__name__} keeps {name}, which has a state of its own: make it in start()")
+            elif isinstance(value, np.ndarray):
+                setattr(self, name, value[()].copy())  # an array without dimensions is a NumPy number
             else:
-                setattr(self, name, state[name])
+                setattr(self, name, value)
 
     def _kept(self) -> dict[str, Any]:
         settings = {parameter.name for parameter in hyperparameters(type(self))}
@@ -82,9 +87,9 @@ def _state_of(name: str, value: Any) -> Any:
         return value.bit_generator.state
     if hasattr(value, "state"):
         return value.state()
-    if isinstance(value, np.ndarray):
-        return value.copy()
-    if isinstance(value, bool | int | float):
+    if isinstance(value, np.ndarray | np.number | np.bool_):
+        return np.array(value)
+    if value is None or isinstance(value, bool | int | float):
         return value
     raise BadInput(
         f"a method keeps {name} = {value!r}, which cannot be checkpointed; keep numbers, arrays, "

@@ -41,7 +41,7 @@ class EWC(Method):
         self.kept = 0
 
     def begin_task(self, task: int, previous: int | None) -> None:
-        if self.kept:
+        if self.kept and task != previous:
             importance = self.estimate_importance(np.arange(self.kept) + self.learner.batch_size)
             self.importance += importance
             self.pull += importance * self.learner.parameters()

@@ -44,8 +44,8 @@ class Benchmark:
             "samples_per_task",
             int,
             self.samples_per_task,
-            "[1, inf)",
-            "how many training images of each task are learned",
+            "[0, inf)",
+            "how many training images of each task are learned; 0: all",
         )
         _, made_with = _KINDS[self.kind]
         return (

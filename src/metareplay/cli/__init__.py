@@ -1,0 +1,80 @@
+"""The command ``metareplay``: a thin skin over the package, with one file for each command."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+
+from metareplay.cli.arguments import Parser, nearest
+from metareplay.errors import BadInput, RunFailed
+
+COMMANDS = {
+    "demo": "see a network forget, and see replay help",
+    "benchmarks": "list the streams there are to learn from",
+    "methods": "list the methods there are to learn with",
+    "run": "learn one benchmark with one method: run BENCHMARK METHOD",
+    "data": "list the data sets there are, or get one",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns
+    -------
+    status
+        0; 1: a run failed; 2: wrong usage or bad input; 130: stopped by Ctrl-C.
+    """
+    try:
+        _command(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BadInput as error:
+        return _failed(str(error), 2)
+    except RunFailed as error:
+        return _failed(str(error), 1)
+    except MemoryError as error:
+        return _failed(f"there is not enough memory: {error}", 1)
+    except KeyboardInterrupt as stop:
+        return _failed(str(stop) or "stopped", 130)
+    except BrokenPipeError:  # whoever read our results has seen enough
+        _drop_output()
+        return 1
+    except OSError as error:
+        _drop_output()
+        return _failed(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+    return 0
+
+
+def _command(argv: list[str]) -> None:
+    name = argv[0] if argv else "--help"
+    if name.startswith("-"):
+        _parser().parse([name])
+    if name not in COMMANDS:
+        _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
+    importlib.import_module(f"metareplay.cli.{name}").main(argv[1:])
+
+
+def _parser() -> Parser:
+    """What ``metareplay --help`` tells; the commands read their own arguments."""
+    parser = Parser(
+        prog="metareplay",
+        usage="metareplay COMMAND …",
+        description="A laboratory for online continual learning: task after task, and nothing must be forgotten.",
+        epilog="`metareplay COMMAND --help` explains each. To begin with: `metareplay demo`",
+    )
+    parser.add_argument("--version", action="version", version=f"metareplay {metadata.version('metareplay')}")
+    parser.add_list("commands", COMMANDS)
+    return parser
+
+
+def _failed(message: str, status: int) -> int:
+    print(f"metareplay: {message}", file=sys.stderr)
+    return status
+
+
+def _drop_output() -> None:
+    """Let the interpreter's last flush go nowhere, since standard output takes no more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

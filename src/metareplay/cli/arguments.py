@@ -1,0 +1,132 @@
+"""Arguments of the command line: hyper-parameters as flags, and errors that are one line each."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from rich_argparse import RawDescriptionRichHelpFormatter
+
+from metareplay.errors import BadInput
+from metareplay.methods.settings import Hyperparameter
+
+
+class Help(RawDescriptionRichHelpFormatter):
+    """Help in which brackets are brackets (ranges are written with them), and flags have room."""
+
+    help_markup = False
+    text_markup = False
+    group_name_formatter = str
+
+    def __init__(self, prog: str, **settings: Any) -> None:
+        super().__init__(prog, **{"max_help_position": 28} | settings)
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` that raises BadInput and takes no abbreviated flags."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
+
+    def add_list(self, title: str, lines: Mapping[str, str]) -> None:
+        """Show names with a line on each in the help."""
+        column = max(map(len, lines)) + 2
+        columns = shutil.get_terminal_size().columns - 4
+        self.add_argument_group(
+            title,
+            "\n".join(
+                textwrap.fill(line, columns, initial_indent=f"{name:<{column}}", subsequent_indent=" " * column)
+                for name, line in lines.items()
+            ),
+        )
+
+    def parse(self, argv: list[str], elsewhere: Mapping[str, Iterable[str]] | None = None) -> argparse.Namespace:
+        """Read the arguments.
+
+        Parameters
+        ----------
+        elsewhere
+            Flags that are no flags here, and what has them.
+
+        Raises
+        ------
+        BadInput
+            If an argument is missing or not known.
+        """
+        given, unknown = self.parse_known_args(argv)
+        for word in unknown:
+            flag = word.split("=")[0]
+            if not flag.startswith("-"):
+                self.error(f"{word!r} is one argument too many")
+            if elsewhere and flag in elsewhere:
+                self.error(f"{flag} does not apply here: it belongs to {', '.join(elsewhere[flag])}")
+            self.error(f"there is no flag {flag}{nearest(flag, self._option_string_actions)}")
+        return given
+
+    def error(self, message: str) -> NoReturn:
+        """Raise BadInput instead of printing the usage and leaving."""
+        joint = " " if message.endswith("?") else "; "
+        raise BadInput(f"{message.removeprefix('argument ')}{joint}`{self.prog} --help` explains")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Leave, after the help was written; a reader that is gone shows here and not after ``main``."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Ask whether the name that is most like the word was meant, to be put behind what is wrong; empty if none is."""
+    found = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+Group = argparse._ArgumentGroup
+
+
+def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
+    """Add a parameter as a flag; its value stays text, for ``value`` to read, and None where it is not given.
+
+    Raises
+    ------
+    BadInput
+        If there is such a flag already.
+    """
+    within = f"; in {parameter.valid}" if parameter.valid not in ("", "(-inf, inf)") else ""
+    text = f"{parameter.help}{within} (default: {default})".replace("%", "%%")
+    names: dict[type, str] = {int: "N", float: "X"}
+    try:
+        if parameter.type is bool:
+            group.add_argument(parameter.flag, action=argparse.BooleanOptionalAction, help=text, dest=parameter.name)
+        else:
+            metavar = names.get(parameter.type, "TEXT")
+            group.add_argument(parameter.flag, metavar=metavar, help=text, dest=parameter.name)
+    except argparse.ArgumentError:
+        raise BadInput(
+            f"{parameter.name} cannot be the name of a hyper-parameter: {parameter.flag} is a flag of "
+            "`metareplay run` itself; give it another name"
+        ) from None
+
+
+def value(parameter: Hyperparameter, given: Any) -> Any:
+    """The value that was given, as the parameter's type.
+
+    Raises
+    ------
+    BadInput
+        If it is of another type or out of its range.
+    """
+    with contextlib.suppress(ValueError):  # the check says what it must be
+        given = parameter.type(given)
+    return parameter.check(given)
+
+
+def values(parameters: Iterable[Hyperparameter], given: argparse.Namespace) -> dict[str, Any]:
+    """The values of those parameters that were given."""
+    texts = {p.name: (p, getattr(given, p.name)) for p in parameters}
+    return {name: value(p, text) for name, (p, text) in texts.items() if text is not None}

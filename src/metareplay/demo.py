@@ -1,0 +1,167 @@
+"""The demo: what forgetting is, and what replay does about it, on real handwritten digits."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from metareplay.experiment import Experiment
+from metareplay.methods.base import Method
+from metareplay.methods.mer import MER
+from metareplay.methods.online import Online
+from metareplay.progress import Display
+from metareplay.streams import benchmarks
+from metareplay.streams.base import Stream
+from metareplay.suites import recipes
+
+BENCHMARK = "digits-rotations"
+SEEDS = 3
+MEMORIES = 200
+
+Accuracies = NDArray[np.float64]
+"""In percent, ``(seeds, tasks, tasks)``: when task i ended, on task j."""
+
+
+def demo() -> None:
+    """Let one learner forget and another replay, and explain what they show."""
+    stream = benchmarks.find(BENCHMARK).stream()
+    online = Online(**recipes.settings(BENCHMARK, "online")[0])
+    mer = MER(**recipes.settings(BENCHMARK, "meralg1", MEMORIES)[0])
+    console = Console(highlight=False)
+    console.print(introduction(len(stream.tasks), mer.memories))
+    accuracies = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS))
+    console.print(every_task(stream, accuracies))
+    console.print(first_task(accuracies))
+    console.print(conclusion(accuracies))
+    console.print(what_next(), soft_wrap=True)
+
+
+def introduction(tasks: int, memories: int) -> str:
+    """What is about to happen."""
+    return f"""\
+{tasks} tasks, one after another: to read handwritten digits that are turned, in each task by another angle. \
+Two learners with the same network see every example once:
+
+  [bold]online[/]   takes one step on each example as it comes
+  [bold]meralg1[/]  is Meta-Experience Replay (MER): it keeps {memories} examples
+           and replays some of them with each new one
+"""
+
+
+def learn(stream: Stream, methods: Mapping[str, Method], seeds: Iterable[int]) -> dict[str, Accuracies]:
+    """Run every method with every seed, with a bar for each run."""
+    accuracies = {}
+    with Display() as display:
+        for name, method in methods.items():
+            runs = [
+                Experiment(stream=stream, method=method, seed=seed).run(display.run(f"{name}, seed {seed}"))
+                for seed in seeds
+            ]
+            accuracies[name] = 100 * np.array([run.accuracy for run in runs])
+    return accuracies
+
+
+def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
+    """Each task right after it was learned, at the end, and the change; then the means, and how seeds spread."""
+    seeds = len(next(iter(accuracies.values())))
+    table = _table(
+        f"Accuracy on each task's test images: right after it was learned, and after all tasks (%, {seeds} seeds)"
+    )
+    table.add_column("task", justify="right")
+    table.add_column("turned by", justify="right")
+    for name in accuracies:
+        table.add_column(f"{name}:\nlearned", justify="right")
+        table.add_column("\nat the end", justify="right")
+        table.add_column("\nchange", justify="right")
+    means = {name: (_learned(runs).mean(0), _ended(runs).mean(0)) for name, runs in accuracies.items()}
+    for number, task in enumerate(stream.tasks):
+        cells: list[str | Text] = [str(number + 1), task.description]
+        for learned, ended in means.values():
+            cells += [f"{learned[number]:.1f}", f"{ended[number]:.1f}", _change(ended[number] - learned[number])]
+        table.add_row(*cells, end_section=number == len(stream.tasks) - 1)
+    mean, sd = ["", "mean"], ["", "± sd"]
+    for runs in accuracies.values():
+        learned, ended = _learned(runs).mean(1), _ended(runs).mean(1)
+        mean += [f"{learned.mean():.1f}", f"{ended.mean():.1f}", f"{(ended - learned).mean():+.1f}"]
+        sd += [f"± {of_seeds.std(ddof=1):.1f}" for of_seeds in (learned, ended, ended - learned)]
+    table.add_row(*mean, style="bold")
+    table.add_row(*sd, style="dim")
+    table.add_row("", "is called", *("LA", "RA", "BTI") * len(accuracies), style="dim")
+    return table
+
+
+def first_task(accuracies: Mapping[str, Accuracies]) -> Table:
+    """The first task, after every task."""
+    table = _table("Accuracy on task 1 alone, after each task (%)")
+    table.add_column("after task")
+    for number in range(next(iter(accuracies.values())).shape[1]):
+        table.add_column(str(number + 1), justify="right")
+    for name, runs in accuracies.items():
+        table.add_row(name, *(f"{accuracy:.0f}" for accuracy in runs[:, :, 0].mean(0)))
+    return table
+
+
+def conclusion(accuracies: Mapping[str, Accuracies]) -> str:
+    """The two tables in words."""
+    (_, online), (_, mer) = accuracies.items()
+    just_learned, at_the_end = _learned(online)[:, 0].mean(), _ended(online)[:, 0].mean()
+    return f"""\
+[bold]Forgetting[/]: online read {just_learned:.0f} % of task 1's digits when it had just learned them, and \
+{at_the_end:.0f} % at the end: each new task overwrote the ones before. \
+Over all tasks it learned {_learned(online).mean():.0f} % and retained {_ended(online).mean():.0f} %.
+
+[bold]Replay[/]: meralg1 saw the same examples once, learned {_learned(mer).mean():.0f} % and retained \
+{_ended(mer).mean():.0f} %. Its steps keep those directions in which new and replayed examples agree, so that \
+learning one does not undo the other.
+
+LA is learning accuracy, RA retained accuracy, and BTI, backward transfer and interference, is RA − LA.
+"""
+
+
+def what_next() -> str:
+    """Commands to go on with."""
+    commands = {
+        f"run {BENCHMARK} meralg1 --memories 20": "How few memories are enough?",
+        "run digits-permutations meralg1": "Another kind of stream: pixels in another order in each task",
+        "run digits-permutations meralg1 --help": "Everything that can be changed, and what it means",
+        "run mnist-rotations meralg1 --memories 5120": "The paper's experiment: 20 million steps, in about a minute",
+        "methods": "The other methods",
+    }
+    metareplay = _invocation()
+    lines = [f"  {metareplay} {command}\n      [dim]{why}[/]" for command, why in commands.items()]
+    return "\n".join(["[bold]Try next[/]", *lines])
+
+
+def _learned(runs: Accuracies) -> Accuracies:
+    """Of each seed, on each task, right after it: ``(seeds, tasks)``."""
+    return runs.diagonal(axis1=1, axis2=2)
+
+
+def _ended(runs: Accuracies) -> Accuracies:
+    """Of each seed, on each task, at the end: ``(seeds, tasks)``."""
+    return runs[:, -1]
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
+def _change(points: float) -> Text:
+    return Text(f"{points:+.1f}", "red" if points < -10 else "green" if points > -2 else "")
+
+
+def _invocation() -> str:
+    """How to call metareplay from here: it may lie in an environment that is not active."""
+    if sys.argv[0].endswith("__main__.py"):
+        return "python -m metareplay"
+    return "metareplay" if shutil.which("metareplay") else sys.argv[0]

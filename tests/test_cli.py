@@ -1,0 +1,469 @@
+"""The command line, as its users meet it: results, messages, exit statuses, and what is left on the disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metareplay.cli import main
+from metareplay.experiment import Experiment
+from metareplay.methods import METHODS
+from metareplay.methods.settings import hyperparameters
+from metareplay.records import Record
+from metareplay.streams.benchmarks import BENCHMARKS
+
+METAREPLAY = (sys.executable, "-m", "metareplay")
+SHORT = ("--tasks", "2", "--samples-per-task", "30")
+RUN = ("run", "digits-rotations", "online", "--lr", "0.01", *SHORT)
+
+PATIENT = '''
+from metareplay import Method, setting
+
+
+class Patient(Method):
+    """Several SGD steps on each batch as it comes."""
+
+    lr: float = setting(0.01, "(0, inf)", help="the learning rate, 100 % of it")
+    times: int = setting(2, "[1, inf)", help="the steps taken on each batch")
+
+    def observe(self, rows):
+        for _ in range(self.times):
+            self.learner.sgd(rows, self.lr)
+
+
+class Idle(Method):
+    pass
+
+
+class Clash(Method):
+    seed: int = setting(2, "[1, inf)", help="a name that is taken")
+
+    def observe(self, rows):
+        pass
+'''
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The code that a run needs is on disk, so that what is timed or limited is not its compilation."""
+    start(*RUN, "--quiet", cwd=tmp_path_factory.mktemp("compiled")).communicate()
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen((*METAREPLAY, *arguments), **pipes | options)
+
+
+def one_line(text: str) -> str:
+    assert text.startswith("metareplay: ")
+    assert text.count("\n") == 1
+    return text
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("rum", "did you mean run?"),
+        ("--nothing", "no flag --nothing"),
+        ("run", "BENCHMARK and METHOD come first"),
+        ("run digits-rotations", "BENCHMARK and METHOD come first"),
+        ("run --seed 1 digits-rotations online", "BENCHMARK and METHOD come first"),
+        ("run digit-rotation online", "did you mean digits-rotations?"),
+        ("run digits-rotations onlin", "did you mean online?"),
+        ("run digits-rotations meralg1 --bta 1", "did you mean --beta?"),
+        ("run digits-rotations online extra", "'extra' is one argument too many"),
+        ("run digits-rotations online --memories 5", "--memories does not apply here: it belongs to gem, eralg4"),
+        ("run digits-permutations online --max-angle 5", "--max-angle does not apply here: it belongs to digits-rot"),
+        ("run digits-rotations online --lr", "--lr: expected one argument"),
+        ("run digits-rotations online --lr fast", "--lr is 'fast', but must be a number: it is the learning rate"),
+        ("run digits-rotations online --lr 0", "--lr is 0.0, but must lie in (0, inf)"),
+        ("run digits-rotations online --lr nan", "--lr is nan, but must lie in (0, inf)"),
+        ("run digits-rotations online --lr inf", "--lr is inf, but must lie in (0, inf)"),
+        ("run mnist-rotations meralg1 --beta 3", "The published value for mnist-rotations with 5120 memories is 0.03."),
+        ("run mnist-rotations meralg1 --beta x --memories 200", "with 200 memories is 0.01."),
+        ("run mnist-rotations meralg1 --memories -1", "--memories is -1, but must lie in [0, inf)"),
+        ("run mnist-rotations meralg1 --memories 1e3", "--memories is '1e3', but must be a whole number"),
+        ("run mnist-rotations independent --finetune=no", "--finetune"),
+        ("run digits-rotations online --seed -1", "--seed is -1"),
+        ("run digits-rotations online --seed 1.5", "--seed is '1.5', but must be a whole number"),
+        ("run digits-rotations online --tasks 0", "--tasks is 0"),
+        ("run digits-rotations online --samples-per-task 1298", "digits has only 1297 training images"),
+        ("run digits-rotations online --min-angle 9 --max-angle 3", "the least angle must be below"),
+        ("run digits-rotations online --layers -1", "--layers is -1"),
+        ("run digits-rotations online --hiddens 0", "--hiddens is 0"),
+        ("run digits-rotations online --epochs 0", "--epochs is 0"),
+        ("run digits-rotations online --batch-size 0", "--batch-size is 0"),
+        ("run digits-rotations online --eval-every -1", "--eval-every is -1"),
+        ("run digits-rotations independent --hiddens 3 --quiet", "--hiddens 10"),
+        ("run digits-rotations online --json nowhere/result.json", "there is no folder nowhere"),
+        ("run digits-rotations none.py:Method", "there is no such Python file"),
+        ("run digits-rotations none.py", "none.py:CLASS"),
+        ("data", "list, or get?"),
+        ("data gt", "did you mean get?"),
+        ("data get", "NAME"),
+        ("data get mnits", "there are digits, mnist"),
+        ("data get mnist --from nowhere", "neither a folder nor an address"),
+        ("methods online", "'online' is one argument too many"),
+        ("demo --fast", "no flag --fast"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(
+    arguments: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert told in one_line(shown.err)
+    assert shown.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "told"),
+    [
+        (PATIENT, "Patent", "there is no method 'Patent' in patient.py; it has Patient, Idle, Clash"),
+        (PATIENT, "Method", "there is no method 'Method' in patient.py"),
+        (PATIENT, "Idle", "Idle in patient.py does not say how to learn"),
+        (PATIENT, "Clash", "seed cannot be the name of a hyper-parameter"),
+        ("", "Patient", "it has none: write class MyMethod(metareplay.Method)"),
+        ("x = 1\nclass Patient(Metod): pass", "Patient", "line 2: NameError: name 'Metod' is not defined"),
+        ("class Patient", "Patient", "patient.py cannot be read: line 1"),
+    ],
+)
+def test_a_users_method_that_cannot_be_used(
+    content: str, name: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("patient.py").write_text(content)
+    assert main(["run", "digits-rotations", f"patient.py:{name}"]) == 2
+    assert told in one_line(capsys.readouterr().err)
+
+
+# Runs
+
+
+def test_a_run_is_kept_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(list(RUN)) == 0
+    (folder,) = Path("runs").iterdir()
+    record = Record.load(folder)
+    assert record.configuration["hyperparameters"] == {"lr": 0.01}
+    shown = capsys.readouterr().out
+    assert f"{100 * record.metrics['retained_accuracy']:.1f} %" in shown
+    assert f"{100 * record.metrics['backward_transfer']:+.1f} %" in shown
+    assert f"the record is in {folder}" in shown
+
+
+def test_a_second_run_finds_the_first_ones_record(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main([*RUN, "--json", "first.json"]) == 0
+    first = capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.delattr(Experiment, "run")
+        assert main([*RUN, "--json", "second.json"]) == 0
+    second = capsys.readouterr()
+    assert second.out == first
+    assert "this was run before" in one_line(second.err)
+    assert "--again" in second.err
+    assert Path("second.json").read_bytes() == Path("first.json").read_bytes()
+
+
+def test_again_runs_again_with_the_same_outcome() -> None:
+    for file in ("first.json", "second.json"):
+        assert main([*RUN, "--again", "--json", file]) == 0
+    first, second = (json.loads(Path(file).read_text()) for file in ("first.json", "second.json"))
+    assert first["train_seconds"] != second["train_seconds"]
+    assert first["accuracy"] == second["accuracy"]
+    assert len(list(Path("runs").iterdir())) == 1
+
+
+def test_a_damaged_record_is_made_anew(capsys: pytest.CaptureFixture[str]) -> None:
+    main([*RUN, "--quiet"])
+    (folder,) = Path("runs").iterdir()
+    (folder / "record.npz").write_bytes(b"PK")
+    assert main(list(RUN)) == 0
+    assert "is damaged: running again" in capsys.readouterr().err
+    Record.load(folder)
+
+
+def test_json_has_the_promised_keys_as_fractions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*RUN, "--seed", "3", "--json", "-", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    result = json.loads(shown.out)
+    assert result["benchmark"] == "digits-rotations"
+    assert result["method"] == "online"
+    assert result["seed"] == 3
+    assert result["hyperparameters"] == {"lr": 0.01}
+    assert result["steps"] == 60
+    assert len(result["baseline"]) == 2
+    assert [len(row) for row in result["accuracy"]] == [2, 2]
+    for name in ("retained_accuracy", "learning_accuracy", "online_accuracy"):
+        assert 0 <= result[name] <= 1
+    for name in ("backward_transfer", "forward_transfer"):
+        assert -1 <= result[name] <= 1
+    assert min(result["train_seconds"], result["eval_seconds"]) > 0
+
+
+def test_flags_reach_the_experiment() -> None:
+    flags = "--memories 7 --beta 0.5 --layers 1 --hiddens 5 --epochs 2 --batch-size 4 --eval-every 3 --stream-seed 8"
+    angles = "--min-angle -10 --max-angle 10"
+    arguments = [*f"run digits-rotations meralg1 {flags} {angles} --out here --json result.json".split(), *SHORT]
+    assert main(arguments) == 0
+    configuration = json.loads(Path("result.json").read_text())["configuration"]
+    assert configuration["hyperparameters"]["memories"] == 7
+    assert configuration["hyperparameters"]["beta"] == 0.5
+    assert configuration["hidden"] == [5]
+    assert configuration["stream"] == {"tasks": 2, "min_angle": -10.0, "max_angle": 10.0, "stream_seed": 8}
+    assert [configuration[name] for name in ("epochs", "batch_size", "eval_every", "samples_per_task")] == [2, 4, 3, 30]
+    assert len(list(Path("here").iterdir())) == 1
+
+
+def test_a_truth_value_is_switched_off_with_no() -> None:
+    assert main(["run", "digits-permutations", "independent", "--no-finetune", "--json", "result.json", *SHORT]) == 0
+    assert json.loads(Path("result.json").read_text())["hyperparameters"]["finetune"] is False
+
+
+def test_a_users_method_is_a_method(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("patient.py").write_text(PATIENT)
+    arguments = ["run", "digits-rotations", "patient.py:Patient", "--times", "3", "--json", "-", *SHORT]
+    assert main(arguments) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert first["method"] == "patient.py:Patient"
+    assert first["steps"] == 3 * 60
+    Path("patient.py").write_text(PATIENT.replace("range(self.times)", "range(1)"))
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 60, "another file is another run"
+
+
+# Failures
+
+
+@pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nowhere"])
+def test_a_folder_that_cannot_be_written_is_found_out_before_training(
+    folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("file").touch()
+    monkeypatch.delattr(Experiment, "run")
+    assert main([*RUN, "--out", folder]) == 1
+    assert f"{folder} cannot keep the record" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_run_that_diverges_says_what_to_lower(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "digits-rotations", "online", *SHORT, "--lr", "1e6", "--quiet"]) == 1
+    assert "lower --lr (it is 1e+06)" in one_line(capsys.readouterr().err)
+    assert not Path("runs").exists()
+
+
+def test_more_memories_than_there_is_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "digits-rotations", "eralg4", *SHORT, "--memories", str(10**14), "--quiet"]) == 1
+    assert "there is not enough memory" in one_line(capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_a_full_disk_costs_the_record_but_not_the_result() -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    process = start(*RUN, "--quiet", preexec_fn=limit)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "cannot save the record in runs/" in one_line(err)
+    assert "retained accuracy" in out
+    assert "the record is in" not in out
+    assert list(Path("runs").iterdir()) == []
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_ctrl_c_stops_at_once_and_says_how_far_it_came() -> None:
+    def interruptible() -> None:  # even where the tests themselves are not
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    ours, theirs = pty.openpty()
+    arguments = ("run", "digits-rotations", "online", "--epochs", "1000")
+    with start(*arguments, stdout=theirs, stderr=theirs, preexec_fn=interruptible) as process:
+        os.close(theirs)
+        shown = ""
+        while "steps/s" not in shown:
+            shown += os.read(ours, 4096).decode(errors="replace")
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        shown = rest_of(ours)
+        assert time.monotonic() - begin < 5
+    assert process.returncode == 130
+    assert "metareplay: stopped at example " in shown
+    assert "nothing of this run was kept" in shown
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("arguments", [("methods",), ("--help",), ("run", "--help"), (*RUN, "--json", "-", "--quiet")])
+def test_a_reader_that_has_gone_is_no_trouble(arguments: tuple[str, ...]) -> None:
+    with start(*arguments) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 1)  # argparse itself is content if nobody reads its help
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("arguments", [("methods",), ("data", "get", "digits"), (*RUN, "--json", "-", "--quiet")])
+def test_results_that_cannot_be_written(arguments: tuple[str, ...]) -> None:
+    with open("/dev/full", "w") as full:
+        process = start(*arguments, stdout=full)
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert "standard output: No space left on device" in one_line(err)
+
+
+# Terminals and pipes
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_results_and_messages_are_kept_apart() -> None:
+    out, err = start(*RUN, "--json", "-").communicate()
+    assert json.loads(out)["steps"] == 60
+    assert out.count("\n") == 1
+    assert "the record is in runs/" in err
+    assert "\x1b" not in out + err
+
+
+@pytest.mark.usefixtures("_compiled")
+def test_a_terminal_sees_how_far_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    arguments = ("run", "digits-rotations", "online", "--tasks", "3", "--samples-per-task", "300", "--again")
+    shown = on_terminal(*arguments)
+    for part in ("task 3 of 3", "/900", "steps/s", " left", "accuracy"):
+        assert part in shown
+    assert "\x1b[?25h" in shown, "the cursor is shown again"
+    assert "steps/s" not in on_terminal(*arguments, "--quiet")
+
+
+def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[3" in on_terminal("--help")
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in on_terminal("--help")
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a command shows where both its outputs are a terminal."""
+    ours, theirs = pty.openpty()
+    process = start(*arguments, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = rest_of(ours)
+    assert process.wait() == 0
+    return shown
+
+
+def rest_of(terminal: int) -> str:
+    """What is written to a terminal until its other end is closed."""
+    shown = b""
+    with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as output:
+        while part := output.read(4096):
+            shown += part
+    return shown.decode()
+
+
+# What there is
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_help_explains_every_flag(benchmark: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["run", benchmark, method, "--help"])
+    assert left.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for parameter in (*hyperparameters(METHODS[method]), *BENCHMARKS[benchmark].options):
+        assert f" {parameter.flag}" in shown
+        assert parameter.help in shown
+        assert parameter.valid in shown or parameter.valid == "(-inf, inf)"
+
+
+def test_defaults_in_help_are_those_for_the_number_of_memories(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(memories: str) -> str:
+        with pytest.raises(SystemExit):
+            main(["run", "mnist-rotations", "meralg1", "--memories", memories, "--help"])
+        return " ".join(capsys.readouterr().out.split())
+
+    beta = "the share of each batch's change that is kept (MER, Algorithm 1); in (0, 1] (default: {})"
+    assert beta.format(0.03) in shown("5120")
+    assert beta.format(0.01) in shown("500")
+    assert "those for 200 memories are used" in shown("250")
+
+
+def test_help_of_a_users_method(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("patient.py").write_text(PATIENT)
+    with pytest.raises(SystemExit):
+        main(["run", "digits-rotations", "patient.py:Patient", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--times N the steps taken on each batch; in [1, inf) (default: 2)" in shown
+    assert "the learning rate, 100 % of it" in shown
+
+
+@pytest.mark.parametrize("command", ["", "run", "demo", "methods", "benchmarks", "data", "data list", "data get"])
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main([*command.split(), "--help"])
+    assert left.value.code == 0
+    assert f"usage: metareplay {command}".rstrip() in capsys.readouterr().out
+
+
+def test_run_help_lists_benchmarks_and_methods(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in (*BENCHMARKS, *METHODS))
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, names in (("methods", METHODS), ("benchmarks", BENCHMARKS), ("data list", ("digits", "mnist"))):
+        assert main(command.split()) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines[::2]] == list(names)
+
+
+def test_the_methods_that_must_know_the_task_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["methods"])
+    shown = capsys.readouterr().out
+    assert shown.count("must know the task in training") == 5
+    assert shown.count("must know the task in training and testing") == 2
+
+
+def test_data_get(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "get", "digits"]) == 0
+    assert capsys.readouterr().out == "digits is here and verified: 1297 images for training, 500 for testing\n"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("metareplay 0.")
+
+
+def test_what_needs_no_digits_does_not_wait_for_scikit_learn() -> None:
+    script = "import sys; from metareplay.cli import main; main(['methods']); sys.exit('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0

@@ -1,0 +1,92 @@
+"""The demo: its tables say what the runs found, and the commands it offers exist."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from metareplay import demo
+from metareplay.cli import main
+from metareplay.methods.mer import MER
+from metareplay.methods.online import Online
+from metareplay.streams.benchmarks import benchmark
+
+TASKS = 3
+ACCURACIES = {
+    "online": np.array([[[90, 10, 0], [50, 80, 20], [30, 60, 70]], [[94, 10, 0], [50, 82, 20], [34, 60, 74]]], float),
+    "meralg1": np.full((2, TASKS, TASKS), 95.0),
+}
+
+
+def shown(*parts: object, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    for part in parts:
+        console.print(part)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def cells(table: str, row: str) -> list[str]:
+    (line,) = (line for line in table.splitlines() if line.split()[: len(row.split())] == row.split())
+    return line.split()[len(row.split()) :]
+
+
+def test_every_task_when_it_was_learned_and_at_the_end() -> None:
+    stream = benchmark("digits-rotations", tasks=TASKS)
+    table = shown(demo.every_task(stream, ACCURACIES))
+    assert cells(table, f"1 {stream.tasks[0].description}") == ["92.0", "32.0", "-60.0", "95.0", "95.0", "+0.0"]
+    assert cells(table, "mean") == ["81.7", "54.7", "-27.0", "95.0", "95.0", "+0.0"]
+    assert cells(table, "± sd")[1::2] == ["2.4", "1.9", "0.5", "0.0", "0.0", "0.0"]
+    assert cells(table, "is called") == ["LA", "RA", "BTI"] * 2
+
+
+def test_the_first_task_all_along() -> None:
+    table = shown(demo.first_task(ACCURACIES))
+    assert cells(table, "online") == ["92", "50", "32"]
+    assert cells(table, "meralg1") == ["95", "95", "95"]
+
+
+def test_the_conclusion_gives_the_tables_numbers() -> None:
+    text = " ".join(shown(demo.conclusion(ACCURACIES), width=200).split())
+    assert "read 92 % of task 1's digits when it had just learned them, and 32 % at the end" in text
+    assert "learned 82 % and retained 55 %" in text
+    assert "learned 95 % and retained 95 %" in text
+
+
+def test_the_tables_fit_a_terminal_of_80_columns() -> None:
+    stream = benchmark("digits-rotations")
+    runs = {name: np.full((3, 10, 10), 50.0) for name in ACCURACIES}
+    for table in (demo.every_task(stream, runs), demo.first_task(runs)):
+        assert Console(width=200).measure(table).maximum <= 80
+
+
+def test_both_learners_run_with_every_seed() -> None:
+    stream = benchmark("digits-rotations", tasks=TASKS, samples_per_task=50)
+    methods = {"online": Online(lr=0.01), "meralg1": MER(lr=0.01, memories=20)}
+    accuracies = demo.learn(stream, methods, range(2))
+    for runs in accuracies.values():
+        assert runs.shape == (2, TASKS, TASKS)
+        assert 1 < runs.mean() <= 100
+        assert not np.array_equal(runs[0], runs[1])
+
+
+def test_the_commands_it_offers_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["metareplay"])
+    commands = re.findall(r"^  metareplay (.*?) *$", shown(demo.what_next(), width=200), re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        with pytest.raises(SystemExit) as left:
+            main([*command.split(), "--help"])
+        assert left.value.code == 0
+
+
+@pytest.mark.slow
+def test_the_whole_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo"]) == 0
+    shown = capsys.readouterr().out
+    assert "Forgetting" in shown
+    assert "Try next" in shown
