@@ -1,4 +1,4 @@
-"""How the settings of the digits benchmarks in ``recipes.toml`` were chosen: `python -m benchmarks.choose_digits_settings`.
+"""How the digits settings in ``recipes.toml`` were chosen: ``python -m benchmarks.choose_digits_settings``.
 
 Each candidate learns 1000 of the 1297 training images of every task; the best mean retained accuracy on the other
 297, over the seeds, wins. The 500 test images are never looked at. Prints lines for ``recipes.toml``.

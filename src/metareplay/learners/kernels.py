@@ -30,6 +30,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
+from metareplay.compiled import compiled
+
 LANES = 16
 """Floats in a vector: one AVX-512 register, two of AVX, four of NEON or SSE."""
 WIDEST = 8
@@ -45,14 +47,6 @@ COUNT, LABEL, TASK = range(3)
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
-
-
-def _compiled(function):
-    """Compile at the first call, without Python's lock, and keep the machine code on disk where that can be written."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's cache folder: a read-only installation
-        return njit(nogil=True)(function)
 
 
 class Block(types.Type):
@@ -531,7 +525,7 @@ def _loss_and_backward(parameters, layers, examples, index, value, row, active, 
 # Many examples: what the learner calls
 
 
-@_compiled
+@compiled
 def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activation, counts, delta):
     """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss."""
     for i in range(len(rows)):
@@ -546,7 +540,7 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
     return len(rows)
 
 
-@_compiled
+@compiled
 def reptile(
     parameters, layers, examples, index, value, rows, lr, rate, active, activation, counts, delta, undo, touched, stamps
 ):
@@ -593,7 +587,7 @@ def reptile(
     return batches * size
 
 
-@_compiled
+@compiled
 def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
     """Scores of ``rows (n,)`` into ``out (n, classes)``."""
     scores = layers[len(layers) - 1, OUTPUTS]
@@ -606,7 +600,7 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
         out[i] = delta[0, scores : scores + out.shape[1]]
 
 
-@_compiled
+@compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
     """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
     for i in range(len(rows)):
@@ -619,7 +613,7 @@ def backward(parameters, layers, examples, index, value, rows, active, activatio
     return len(rows)
 
 
-@_compiled
+@compiled
 def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
     """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
     for i in range(len(rows)):
@@ -630,7 +624,7 @@ def add_gradients(target, layers, examples, index, value, rows, weights, active,
         )  # fmt: skip
 
 
-@_compiled
+@compiled
 def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
     """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
     for i in range(len(rows)):
@@ -663,7 +657,7 @@ def _spread(dense, layers, index, value, count, active, activation, counts, on):
         offset += layers[layer, FAN_IN]
 
 
-@_compiled
+@compiled
 def dots(parameters, layers, examples, index, value, one, others, active, activation, counts, delta, dense, out):
     """⟨∇ of slot ``one``, ∇ of slot ``others[j]``⟩ added to ``out[j]``; the workspace has two rows.
 
@@ -713,7 +707,7 @@ def dots(parameters, layers, examples, index, value, one, others, active, activa
     return done
 
 
-@_compiled
+@compiled
 def fold(block, index_map, folded):
     """Add up the first layer's rows by the base pixel that each input shows: ``folded (pixels + 1, stride)``.
 
@@ -729,7 +723,7 @@ def fold(block, index_map, folded):
                 row[j] += block[i, j]
 
 
-@_compiled
+@compiled
 def scores(
     first, parameters, layers, task, starts, columns, values, rows, active, activation, counts, delta, outputs, out
 ):
@@ -757,7 +751,7 @@ def scores(
             out[begin + i] = delta[0, segment : segment + out.shape[1]]
 
 
-@_compiled
+@compiled
 def put(examples, index, value, rows, x, y, task):
     """Write dense examples ``x (n, inputs)`` into slots ``rows`` as lists of their non-zero inputs."""
     for i in range(len(rows)):
@@ -771,32 +765,10 @@ def put(examples, index, value, rows, x, y, task):
         examples[row, COUNT], examples[row, LABEL], examples[row, TASK] = count, y[i], task
 
 
-@_compiled
+@compiled
 def copy(examples, index, value, source, target):
     """Copy one slot to another, as many inputs as it has."""
     count = examples[source, COUNT]
     index[target, :count] = index[source, :count]
     value[target, :count] = value[source, :count]
     examples[target] = examples[source]
-
-
-@_compiled
-def nonnegative_quadratic(gram, linear):
-    """The u ≥ 0 that minimises ½ uᵀ·gram·u + linearᵀu, ``gram (t, t)`` positive semi-definite: coordinate descent.
-
-    Each coordinate in turn takes its exact minimum, until a whole round changes gram·u by rounding only.
-    """
-    u = np.zeros(len(linear))
-    slope = linear.copy()
-    for _ in range(100_000):
-        moved = 0.0
-        for i in range(len(u)):
-            if gram[i, i] > 0:
-                change = max(-u[i], -slope[i] / gram[i, i])
-                if change != 0:
-                    u[i] += change
-                    slope += change * gram[i]
-                    moved = max(moved, change * change * gram[i, i])
-        if moved <= 1e-18 * max(1e-300, np.dot(u, gram @ u)):
-            break
-    return u

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.learners.kernels import nonnegative_quadratic
 from metareplay.memory import RingPerTask
 from metareplay.methods.base import Method
+from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares
 from metareplay.methods.settings import setting
 
 
@@ -69,5 +69,5 @@ def project(gradient: Vector, past: Vector, margin: float) -> Vector:
     """
     gram = (past @ past.T).astype(np.float64)
     linear = (past @ gradient).astype(np.float64) + margin * gram.sum(1)
-    v = margin + nonnegative_quadratic(gram, linear)
+    v = margin + nonnegative_least_squares(gram, linear, float(np.finfo(past.dtype).eps))
     return v.astype(gradient.dtype) @ past + gradient

@@ -1,0 +1,20 @@
+"""Compiling with Numba, the same way everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import njit
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call, to run without Python's lock, and keep the machine code on disk.
+
+    What compiled code calls belongs into the same file: the cache does not notice a change in another one.
+    """
+    try:
+        kept: Callable[..., Any] = njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither beside the file nor in the user's cache folder: a read-only installation
+        kept = njit(nogil=True)(function)
+    return kept

@@ -1,0 +1,284 @@
+"""Every method goes through the conformance suite, and the suite finds what is wrong with methods that are not."""
+
+from __future__ import annotations
+
+import functools
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from metareplay import METHODS, Method, setting
+from metareplay.conformance import CHECKS, WatchedPerceptron, check, check_one
+from metareplay.learners.base import Learner, Rows
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.memory import Reservoir
+from metareplay.methods.replay import ER
+
+VARIANTS: dict[str, Callable[..., Method]] = {
+    **METHODS,
+    "taskinput, fast": functools.partial(METHODS["taskinput"], lr=0.1),
+    "independent, no copies": functools.partial(METHODS["independent"], lr=0.1, finetune=False),
+    "ewc, strong": functools.partial(METHODS["ewc"], lr=0.05, memory_strength=0.5, n_memories=4),
+    "ewc, Fisher": functools.partial(METHODS["ewc"], lr=0.05, memory_strength=0.5, n_memories=4, mean_of_squares=True),
+    "gem, margin": functools.partial(METHODS["gem"], lr=0.05, memory_strength=0.5, memories=12),
+    "gem, projection": functools.partial(METHODS["gem"], lr=0.05, memories=12),
+    "eralg4, small": functools.partial(METHODS["eralg4"], lr=0.05, memories=5, replay_batch_size=3),
+    "eralg5, mean": functools.partial(METHODS["eralg5"], lr=0.05, memories=5, mean_over_tasks=True),
+    "meralg1, all": functools.partial(
+        METHODS["meralg1"], lr=0.05, beta=0.3, gamma=0.5, memories=5, replay_batch_size=3, batches_per_example=2
+    ),
+    "meralg1, no replay": functools.partial(METHODS["meralg1"], lr=0.05, beta=0.3, replay_batch_size=0),
+    "meralg6, all": functools.partial(
+        METHODS["meralg6"], lr=0.05, gamma=0.5, memories=5, replay_batch_size=3, batches_per_example=2
+    ),
+    "meralg7, all": functools.partial(METHODS["meralg7"], lr=0.05, gamma=0.5, s=3.0, memories=5, replay_batch_size=3),
+}
+
+
+@pytest.mark.parametrize("checked", CHECKS, ids=lambda checked: checked.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("method", VARIANTS.values(), ids=VARIANTS)
+def test_methods(method: Callable[..., Method], checked: Callable[..., None]) -> None:
+    result = check_one(method, checked)
+    assert result.outcome != "fails", result
+
+
+def test_checks_on_memories_apply_to_methods_with_memories() -> None:
+    results = {result.check: result.outcome for result in check(ER)}
+    assert results["it_works_without_memories"] == "holds"
+    assert results["it_resumes_exactly"] == "holds"
+    assert results["it_says_whether_it_must_be_told_the_task"] == "does not apply"
+
+
+# Methods with one thing wrong each
+
+
+class Good(Method):
+    """About as short as a method can be, and nothing is wrong with it."""
+
+    lr: float = setting(0.05, "(0, inf)", help="the learning rate of every SGD step")
+    memories: int = setting(5, "[0, inf)", help="how many examples are kept")
+
+    def capacity(self, tasks: int, batch_size: int) -> int:
+        return self.memories
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner = learner
+        self.memory = Reservoir(learner, rng)
+
+    def observe(self, rows: Rows) -> None:
+        for row in rows:
+            self.learner.sgd_each(np.append(row, self.memory.draw(1, 2)), self.lr)
+            self.memory.offer(row)
+
+
+class LooksAtNumPysGlobalState(Good):
+    def observe(self, rows: Rows) -> None:
+        if np.random.random() < 0.5:  # noqa: NPY002
+            super().observe(rows)
+
+
+class LooksAtPythonsGlobalState(Good):
+    def observe(self, rows: Rows) -> None:
+        super().observe(np.array(random.sample(list(rows), len(rows))))
+        if random.random() < 0.5:
+            super().observe(rows)
+
+
+class DrawsFromTheSystem(Good):
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        super().start(learner, np.random.default_rng(), tasks)
+
+
+class KeepsThingsOnTheClass(Good):
+    seen: ClassVar[list[int]] = []
+
+    def observe(self, rows: Rows) -> None:
+        self.seen.extend(rows)
+        self.learner.sgd(rows, self.lr / len(self.seen))
+
+
+class NeverLearns(Good):
+    def observe(self, rows: Rows) -> None:
+        for row in rows:
+            self.memory.offer(row)
+
+
+class TakesOneAtATime(Good):
+    def observe(self, rows: Rows) -> None:
+        (row,) = rows
+        super().observe(np.array([row]))
+
+
+class NeedsAMemory(Good):
+    def observe(self, rows: Rows) -> None:
+        self.learner.sgd(np.append(rows, self.memory.draw(1, 1)[0, 0]), self.lr)
+        self.memory.offer(rows[0])
+
+
+class KeepsMoreThanItAskedFor(Good):
+    def observe(self, rows: Rows) -> None:
+        super().observe(rows)
+        self.learner.copy(rows[0], self.learner.slots)
+
+
+class ReplaysEmptySlots(Good):
+    def observe(self, rows: Rows) -> None:
+        self.learner.sgd(np.arange(self.learner.slots), self.lr)
+        self.memory.offer(rows[0])
+
+
+class WritesIntoTheBatch(Good):
+    def observe(self, rows: Rows) -> None:
+        rows += 1
+        rows -= 1
+        rows[0] = 0
+        super().observe(rows.copy())
+        rows[:] = 7
+
+
+class KeepsAList(Good):
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        super().start(learner, rng, tasks)
+        self.recent: list[int] = []
+
+
+class ForgetsToSaveItsMemory(Good):
+    def state(self) -> dict[str, Any]:
+        return {}
+
+
+class HandsOutItsArrays(Good):
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        super().start(learner, rng, tasks)
+        self.counts = np.zeros(tasks, np.int64)
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        self.task = task
+
+    def observe(self, rows: Rows) -> None:
+        self.counts[self.task] += 1
+        super().observe(rows)
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {"counts": self.counts}
+
+
+class HidesAGenerator(Good):
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        super().start(learner, rng, tasks)
+        self.parent = rng
+
+    def observe(self, rows: Rows) -> None:
+        (child,) = self.parent.spawn(1)
+        if child.random() < 0.5:
+            super().observe(rows)
+
+
+class CountsOnTasksInOrder(Good):
+    def begin_task(self, task: int, previous: int | None) -> None:
+        assert task == (0 if previous is None else previous + 1), "tasks come in order"
+
+
+class TakesAnySetting(Good):
+    def __post_init__(self) -> None:
+        pass
+
+
+class HasASettingWithoutMeaning(Good):
+    momentum: float = setting(0.5, "[0, 1)", help="")
+
+
+class HasADefaultOutOfRange(Good):
+    momentum: float = setting(1.5, "[0, 1)", help="how much of the last step is taken again")
+
+    def __post_init__(self) -> None:
+        if self.momentum != 1.5:
+            super().__post_init__()
+
+
+class HidesThatItNeedsTheTask(Good):
+    def network(self, widths: tuple[int, ...], tasks: int) -> Perceptron:
+        return Perceptron(widths, (False,) * (len(widths) - 2) + (True,), tasks)
+
+
+class IgnoresItsLearningRate(Good):
+    def observe(self, rows: Rows) -> None:
+        self.learner.sgd(rows, 0.01)
+
+
+class DividesByZero(Good):
+    def observe(self, rows: Rows) -> None:
+        super().observe(rows)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.learner.descend(self.learner.gradient(rows) / np.float32(self.memory.held - 1), self.lr)
+
+
+WRONG: list[tuple[type[Method], str, str]] = [
+    (LooksAtNumPysGlobalState, "it_leaves_global_random_states_alone", "rng that start"),
+    (LooksAtPythonsGlobalState, "it_leaves_global_random_states_alone", "rng that start"),
+    (DrawsFromTheSystem, "the_same_seed_gives_the_same_result", "chance taken from elsewhere"),
+    (KeepsThingsOnTheClass, "the_same_seed_gives_the_same_result", "kept on the class"),
+    (NeverLearns, "it_takes_every_example", "not one SGD step"),
+    (TakesOneAtATime, "batches_of_any_size_are_taken", "ValueError: too many values"),
+    (NeedsAMemory, "it_works_without_memories", "IndexError"),
+    (KeepsMoreThanItAskedFor, "it_takes_every_example", "as many as its capacity"),
+    (ReplaysEmptySlots, "it_takes_every_example", "holds no example"),
+    (WritesIntoTheBatch, "it_takes_every_example", "changed the array of rows"),
+    (KeepsAList, "what_it_keeps_can_be_saved", "recent = []"),
+    (ForgetsToSaveItsMemory, "it_resumes_exactly", "another state of the learner"),
+    (HandsOutItsArrays, "a_saved_state_does_not_change", "must hold copies"),
+    (HidesAGenerator, "it_resumes_exactly", "spawns"),
+    (CountsOnTasksInOrder, "a_task_may_return", "tasks come in order"),
+    (TakesAnySetting, "settings_out_of_range_are_refused", "super().__post_init__()"),
+    (HasASettingWithoutMeaning, "every_setting_is_documented_and_in_its_own_range", "momentum"),
+    (HasADefaultOutOfRange, "every_setting_is_documented_and_in_its_own_range", "1.5"),
+    (HidesThatItNeedsTheTask, "it_says_whether_it_must_be_told_the_task", "needs_task_in_testing = True"),
+    (IgnoresItsLearningRate, "a_learning_rate_that_is_too_high_is_noticed", "is the setting used"),
+    (DividesByZero, "it_takes_every_example", "not finite"),
+]
+
+
+def test_the_good_method_is_good() -> None:
+    assert [result for result in check(Good) if result.outcome == "fails"] == []
+
+
+@pytest.mark.parametrize(("method", "name", "words"), WRONG, ids=[method.__name__ for method, *_ in WRONG])
+def test_what_is_wrong_is_found_and_said(method: type[Method], name: str, words: str) -> None:
+    (checked,) = (c for c in CHECKS if c.__name__ == f"check_{name}")
+    result = check_one(method, checked)
+    assert result.outcome == "fails"
+    assert words in str(result)
+
+
+def test_an_authors_error_is_told_with_its_place() -> None:
+    (checked,) = (c for c in CHECKS if c.__name__ == "check_batches_of_any_size_are_taken")
+    message = check_one(TakesOneAtATime, checked).message
+    assert "test_conformance.py:" in message
+    assert "in observe" in message
+
+
+def test_every_fact_is_one_sentence() -> None:
+    for checked in CHECKS:
+        fact = (checked.__doc__ or "").partition("\n")[0]
+        assert fact.endswith(".")
+        assert fact[0].isupper()
+
+
+def test_the_watched_learner_computes_what_any_other_does() -> None:
+    network = Perceptron((64, 5, 3))
+    watched, plain = (
+        engine(network, 3, 3, np.random.default_rng(0)) for engine in (WatchedPerceptron, FusedPerceptron)
+    )
+    x = np.random.default_rng(1).random((3, 64)).astype(np.float32)
+    for learner in (watched, plain):
+        learner.put(np.arange(3), x, np.arange(3), 0)
+        learner.sgd(np.arange(3), 0.1)
+        learner.sgd_each(np.arange(3), 0.1)
+        learner.reptile(np.arange(3)[None], 0.1, 0.5)
+    assert np.array_equal(watched.parameters(), plain.parameters())

@@ -1,0 +1,535 @@
+"""Which examples a run shows, when it evaluates, what it notes, and what its name depends on."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import itertools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metareplay import (
+    METHODS,
+    BadInput,
+    BaseImages,
+    Diverged,
+    Experiment,
+    Images,
+    Method,
+    Progress,
+    Record,
+    Stream,
+    Task,
+    setting,
+)
+from metareplay.learners.base import Learner, Rows
+from metareplay.methods.mer import MER
+from metareplay.methods.online import Online
+
+INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
+
+
+def stream(tasks: int = 3, poisoned: int | None = None, **other: Any) -> Stream:
+    """Tasks whose 20 training examples can be told apart.
+
+    Their first input is 1 + the example's number, their last 1 + the task's. That of number ``poisoned`` is not finite.
+    """
+    rng = np.random.default_rng(0)
+    base = rng.random((tasks, TRAIN + TEST, INPUTS)).astype(np.float32)
+    base[:, :, 0] = np.arange(TRAIN + TEST) + 1
+    base[:, :, -1] = np.arange(tasks)[:, None] + 1
+    if poisoned is not None:
+        base[:, poisoned, 1] = np.inf
+    made = []
+    for x in base:
+        y = rng.integers(CLASSES, size=TRAIN + TEST)
+        made.append(Task("a task", Images(BaseImages(x[:TRAIN]), y[:TRAIN]), Images(BaseImages(x[TRAIN:]), y[TRAIN:])))
+    return Stream("told-apart", tuple(made), CLASSES, **other)
+
+
+class Notes(Method):
+    """Learns as Online does, and notes what it is shown."""
+
+    lr: float = setting(1e-4, "(0, inf)", help="the learning rate of every SGD step")
+    memories: int = setting(0, "[0, inf)", help="slots that are asked for, and never used")
+
+    shown: ClassVar[list[list[int]]] = []
+    """The examples of each batch."""
+    of_task: ClassVar[list[int]] = []
+    """The task of each batch."""
+    borders: ClassVar[list[tuple[int, int | None]]] = []
+    guesses: ClassVar[list[NDArray[np.bool_]]] = []
+    initial: ClassVar[list[NDArray[np.float32]]] = []
+    learners: ClassVar[list[Learner]] = []
+
+    def capacity(self, tasks: int, batch_size: int) -> int:
+        return self.memories
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        for notes in (self.shown, self.of_task, self.borders, self.guesses, self.initial, self.learners):
+            notes.clear()
+        self.learner = learner
+        self.initial.append(learner.parameters())
+        self.learners.append(learner)
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        self.borders.append((task, previous))
+
+    def observe(self, rows: Rows) -> None:
+        table = self.learner.state()
+        self.shown.append([round(table["value"][row, 0]) - 1 for row in rows])
+        (task,) = {round(table["value"][row, table["examples"][row, 0] - 1]) - 1 for row in rows}
+        assert (self.learner.tasks[rows] == task).all()
+        self.of_task.append(task)
+        self.guesses.append(self.learner.forward(rows).argmax(1) == self.learner.labels[rows])
+        self.learner.sgd(rows, self.lr)
+
+
+def run(**settings: Any) -> Record:
+    return Experiment(**({"stream": stream(), "method": Notes(), "hidden": (4,)} | settings)).run()
+
+
+def shown_of(task: int) -> list[int]:
+    """The examples of a task that were shown, in order."""
+    return list(itertools.chain(*(batch for batch, of in zip(Notes.shown, Notes.of_task, strict=True) if of == task)))
+
+
+# Which examples, in which order
+
+
+@pytest.mark.parametrize("samples", [1, 7, TRAIN])
+def test_a_task_shows_as_many_different_examples_as_asked(samples: int) -> None:
+    run(samples_per_task=samples)
+    for task in range(3):
+        assert len(set(shown_of(task))) == len(shown_of(task)) == samples
+
+
+@pytest.mark.parametrize("settings", [{}, {"samples_per_task": 0}, {"samples_per_task": None}])
+def test_a_task_shows_all_its_examples_unless_told_otherwise(settings: dict[str, Any]) -> None:
+    run(**settings)
+    for task in range(3):
+        assert sorted(shown_of(task)) == list(range(TRAIN))
+        assert shown_of(task) != list(range(TRAIN))
+
+
+def test_a_stream_may_say_how_many_examples_are_shown() -> None:
+    run(stream=stream(samples_per_task=5))
+    assert len(shown_of(1)) == 5
+    run(stream=stream(samples_per_task=5), samples_per_task=3)
+    assert len(shown_of(1)) == 3
+    run(stream=stream(samples_per_task=5), samples_per_task=0)
+    assert len(shown_of(1)) == TRAIN
+
+
+def test_every_epoch_shows_the_same_examples_in_a_new_order() -> None:
+    run(samples_per_task=8, epochs=3)
+    for task in range(3):
+        epochs = [shown_of(task)[begin : begin + 8] for begin in (0, 8, 16)]
+        assert len(shown_of(task)) == 24
+        assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
+        assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_batches_never_cross_tasks_but_may_cross_epochs() -> None:
+    run(samples_per_task=7, epochs=2, batch_size=4)
+    sizes = [
+        [len(batch) for batch, of in zip(Notes.shown, Notes.of_task, strict=True) if of == task] for task in range(3)
+    ]
+    assert sizes == [[4, 4, 4, 2]] * 3
+    assert Notes.of_task == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_the_same_examples_come_in_batches_of_any_size() -> None:
+    def shown(batch_size: int) -> list[int]:
+        run(samples_per_task=7, batch_size=batch_size)
+        return list(itertools.chain(*Notes.shown))
+
+    assert shown(1) == shown(3) == shown(50)
+
+
+def test_a_long_task_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(batch_size=3, epochs=2)
+    at_once = [*Notes.shown]
+    monkeypatch.setattr("metareplay.experiment.CHUNK", 7)
+    run(batch_size=3, epochs=2)
+    assert Notes.shown == at_once
+
+
+def test_a_task_that_returns_shows_the_same_examples_in_a_new_order() -> None:
+    run(samples_per_task=6, task_order=(1, 0, 1))
+    assert Notes.of_task == [1] * 6 + [0] * 6 + [1] * 6
+    first, again = shown_of(1)[:6], shown_of(1)[6:]
+    assert first != again
+    assert sorted(first) == sorted(again)
+    assert Notes.borders == [(1, None), (0, 1), (1, 0)]
+
+
+def test_every_example_is_equally_likely_to_be_shown() -> None:
+    counts = np.zeros(TRAIN, np.int64)
+    for seed in range(300):
+        run(stream=stream(1), samples_per_task=5, seed=seed)
+        counts[shown_of(0)] += 1
+    expected = 300 * 5 / TRAIN
+    assert ((counts - expected) ** 2 / expected).sum() < 43.8 * 0.75 * 20 / 19  # chi-square of 19, one in a thousand
+
+
+# What depends on what
+
+
+def fingerprint(**settings: Any) -> tuple[list[list[int]], bytes]:
+    """The order of examples, and the initial weights."""
+    run(**({"samples_per_task": 6} | settings))
+    return [shown_of(task) for task in range(3)], Notes.initial[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"method": Notes(lr=1e-3)}, {"method": Notes(memories=50)}, {"batch_size": 4}, {"eval_every": 2}],
+    ids=["lr", "memories", "batch size", "evaluations"],
+)
+def test_examples_order_and_weights_do_not_depend_on_other_settings(other: dict[str, Any]) -> None:
+    assert fingerprint(**other) == fingerprint()
+
+
+def test_examples_and_order_do_not_depend_on_the_network() -> None:
+    assert fingerprint(hidden=(9, 9))[0] == fingerprint()[0]
+
+
+def test_weights_do_not_depend_on_what_is_shown() -> None:
+    assert fingerprint(samples_per_task=3, epochs=2, task_order=(2, 1, 0))[1] == fingerprint()[1]
+
+
+def test_a_tasks_examples_do_not_depend_on_when_it_comes() -> None:
+    in_order, shuffled = fingerprint()[0], fingerprint(task_order=(2, 1, 0))[0]
+    assert [sorted(shown) for shown in in_order] == [sorted(shown) for shown in shuffled]
+
+
+def test_the_seed_decides_examples_order_and_weights() -> None:
+    (shown, weights), (other_shown, other_weights) = fingerprint(seed=0), fingerprint(seed=1)
+    assert weights != other_weights
+    for one, other in zip(shown, other_shown, strict=True):
+        assert sorted(one) != sorted(other)
+
+
+def test_tasks_show_different_examples() -> None:
+    shown, _ = fingerprint()
+    assert len({tuple(sorted(examples)) for examples in shown}) == 3
+
+
+def same(one: Record, other: Record) -> bool:
+    return one.steps == other.steps and all(
+        np.array_equal(getattr(one, name), getattr(other, name))
+        for name in ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
+    )
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_record(name: str) -> None:
+    method = METHODS[name](lr=0.01)  # type: ignore[call-arg]
+    settings: dict[str, Any] = {"method": method, "samples_per_task": 8, "batch_size": 3, "epochs": 2}
+    one, again, other = (run(**settings, seed=seed) for seed in (0, 0, 1))
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_a_run_leaves_the_method_that_it_was_given_as_it_was() -> None:
+    method = MER(lr=1e-3)
+    before = dict(vars(method))
+    run(method=method)
+    assert vars(method) == before
+
+
+# When it evaluates
+
+
+def evaluations(record: Record) -> list[tuple[int, int]]:
+    return list(zip(record.evaluated_at.tolist(), record.evaluated_visit.tolist(), strict=True))
+
+
+def test_it_evaluates_before_the_first_task_and_at_the_end_of_each() -> None:
+    assert evaluations(run(samples_per_task=5)) == [(0, -1), (5, 0), (10, 1), (15, 2)]
+    assert evaluations(run(samples_per_task=5, batch_size=2)) == [(0, -1), (3, 0), (6, 1), (9, 2)]
+    assert evaluations(run(samples_per_task=4, task_order=(1, 0, 1))) == [(0, -1), (4, 0), (8, 1), (12, 2)]
+
+
+def test_it_evaluates_every_so_many_batches_too_and_never_twice_at_once() -> None:
+    record = run(samples_per_task=5, eval_every=3)
+    assert evaluations(record) == [(0, -1), (3, 0), (5, 0), (6, 1), (9, 1), (10, 1), (12, 2), (15, 2)]
+    assert evaluations(run(samples_per_task=6, eval_every=3))[1:4] == [(3, 0), (6, 0), (9, 1)]
+    assert evaluations(run(samples_per_task=2, eval_every=1)) == [
+        (0, -1),
+        (1, 0),
+        (2, 0),
+        (3, 1),
+        (4, 1),
+        (5, 2),
+        (6, 2),
+    ]
+    assert evaluations(run(samples_per_task=5, eval_every=1000)) == evaluations(run(samples_per_task=5))
+
+
+def test_evaluating_more_often_changes_nothing_else() -> None:
+    often, seldom = run(eval_every=1), run()
+    assert np.array_equal(often.accuracy, seldom.accuracy)
+    assert np.array_equal(often.baseline, seldom.baseline)
+    assert np.array_equal(often.predicted_right, seldom.predicted_right)
+
+
+def test_it_counts_the_right_answers_on_each_tasks_test_examples() -> None:
+    record = run()
+    tasks = stream().tasks
+    right = [
+        np.count_nonzero(Notes.learners[0].scores(task.test, number).argmax(1) == task.test.labels)
+        for number, task in enumerate(tasks)
+    ]
+    assert record.correct[-1].tolist() == right
+    assert record.test_sizes.tolist() == [TEST] * 3
+    assert record.correct.shape == (4, 3)
+
+
+def test_it_notes_whether_each_example_was_predicted_right_before_it_was_learned() -> None:
+    record = run(batch_size=3)
+    assert np.array_equal(record.predicted_right, np.concatenate(Notes.guesses))
+    assert len(record.predicted_right) == 3 * TRAIN
+    assert record.metrics["online_accuracy"] == np.concatenate(Notes.guesses).mean()
+
+
+# What it notes
+
+
+def test_steps_and_bytes_are_counted() -> None:
+    record = run(samples_per_task=7, batch_size=3, hidden=(8, 5))
+    assert record.steps == 9
+    assert record.parameter_bytes == 4 * ((6 + 1) * 8 + (8 + 1) * 5 + (5 + 1) * 3)
+    assert record.train_seconds > 0
+    assert record.eval_seconds > 0
+
+
+def test_every_memory_takes_as_many_bytes() -> None:
+    none, some, many = (run(method=Notes(memories=memories)).table_bytes for memories in (0, 100, 1000))
+    per_slot = none  # the batch's own
+    assert some == per_slot * 101
+    assert many == per_slot * 1001
+    assert INPUTS * 4 < per_slot < INPUTS * 8 + 64
+
+
+def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("metareplay.experiment.SECONDS_BETWEEN_REPORTS", 0.0)
+    told: list[Progress] = []
+    record = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=5, task_order=(2, 0)).run(
+        told.append
+    )
+    assert told[0] == Progress(visit=0, visits=2, examples=0, all_examples=10, steps=0, accuracy=None)
+    assert [progress.examples for progress in told] == sorted(progress.examples for progress in told)
+    assert {progress.examples for progress in told} == set(range(11))
+    assert {progress.visit for progress in told} == {0, 1}
+    last = told[-1]
+    assert (last.examples, last.all_examples, last.steps) == (10, 10, 10)
+    assert last.accuracy == pytest.approx(record.accuracy[-1].mean())
+    in_second = [progress for progress in told if progress.visit == 1 and progress.examples < 10]
+    assert {progress.accuracy for progress in in_second} == {record.accuracy[0, 0]}  # only task 2 was met by then
+
+
+def test_progress_is_told_about_ten_times_a_second() -> None:
+    told: list[Progress] = []
+    Experiment(stream=stream(), method=Notes(), hidden=(4,), epochs=20).run(told.append)
+    assert len(told) < 100  # of 1200 examples that take a tenth of a second or so
+
+
+# When a loss is not finite
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_example_whose_loss_is_not_finite_is_named(batch_size: int) -> None:
+    run(batch_size=batch_size)
+    number = list(itertools.chain(*Notes.shown)).index(13) + 1
+    with pytest.raises(Diverged, match=rf"not finite at example {number}, in task 0: lower --lr \(it is 0\.0001\)"):
+        run(stream=stream(poisoned=13), batch_size=batch_size)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_learning_rate_that_is_too_high_ends_the_run(name: str) -> None:
+    with pytest.raises(Diverged, match=r"at example \d+, in task \d: lower --lr \(it is 1e\+30\)"):
+        run(method=METHODS[name](lr=1e30), hidden=(30,))  # type: ignore[call-arg]
+
+
+def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
+    method = METHODS["ewc"](lr=1e38, n_memories=5)  # type: ignore[call-arg]
+    with pytest.raises(Diverged, match=r"at example 1, in task 0: lower --lr"):
+        run(method=method, samples_per_task=1)
+
+
+# Wrong settings
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"seed": -1}, "--seed is -1, but must be a whole number of at least 0"),
+        ({"seed": 1.5}, "--seed is 1.5"),
+        ({"seed": "one"}, "--seed is 'one'"),
+        ({"epochs": 0}, "--epochs is 0, but must be a whole number of at least 1"),
+        ({"batch_size": 0}, "--batch-size is 0"),
+        ({"eval_every": -1}, "--eval-every is -1"),
+        ({"hidden": (4, 0)}, "each needs at least one"),
+        ({"samples_per_task": -1}, "--samples-per-task is -1"),
+        (
+            {"samples_per_task": TRAIN + 1},
+            f"--samples-per-task is {TRAIN + 1}, but task 0 of told-apart has only {TRAIN}",
+        ),
+        ({"task_order": ()}, "order of tasks is empty"),
+        ({"task_order": (0, 3)}, "task 3 is in the order of tasks, but told-apart has 3"),
+        ({"task_order": (0, -1)}, "task -1 is in the order of tasks"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_in_words(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        run(**settings)
+    assert words in str(refused.value)
+
+
+def test_numpys_whole_numbers_are_whole_numbers() -> None:
+    experiment = Experiment(stream=stream(), method=Online(), seed=np.int64(3), batch_size=np.int32(2))  # type: ignore[arg-type]
+    assert experiment.key == Experiment(stream=stream(), method=Online(), seed=3, batch_size=2).key
+
+
+# The key: the name of a run's folder
+
+
+PLAIN: dict[str, Any] = {"method": MER(lr=0.01), "samples_per_task": 5}
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "seed": {"seed": 1},
+    "hidden": {"hidden": (100, 99)},
+    "layers": {"hidden": (100,)},
+    "samples": {"samples_per_task": 4},
+    "epochs": {"epochs": 2},
+    "batch size": {"batch_size": 2},
+    "evaluations": {"eval_every": 10},
+    "order": {"task_order": (0, 2, 1)},
+    "fewer tasks": {"task_order": (0, 1)},
+    "method": {"method": Online(lr=0.01)},
+    "lr": {"method": MER(lr=0.011)},
+    "memories": {"method": MER(lr=0.01, memories=5121)},
+    "stream's settings": {"stream": stream(settings={"stream_seed": 1})},
+    "stream's name": {"stream": dataclasses.replace(stream(), name="other")},
+    "data": {"stream": stream(data_sha256="00")},
+}
+
+
+def key(**settings: Any) -> str:
+    return Experiment(**({"stream": stream()} | PLAIN | settings)).key
+
+
+@pytest.mark.parametrize("settings", OTHERS.values(), ids=OTHERS)
+def test_the_key_changes_with_every_setting_and_with_the_data(settings: dict[str, Any]) -> None:
+    assert key(**settings) != key()
+
+
+def test_no_two_settings_have_the_same_key() -> None:
+    assert len({key(**settings) for settings in OTHERS.values()} | {key()}) == len(OTHERS) + 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"task_order": (0, 1, 2)},
+        {"stream": stream(samples_per_task=5), "samples_per_task": None},
+        {"method": MER(lr=0.01, beta=1.0, memories=5120)},
+        {"hidden": (100, 100), "epochs": 1},
+    ],
+    ids=["again", "order", "stream's samples", "defaults", "run's defaults"],
+)
+def test_the_key_does_not_depend_on_how_a_setting_was_given(settings: dict[str, Any]) -> None:
+    assert key(**settings) == key()
+
+
+def test_the_key_does_not_depend_on_the_order_of_the_streams_settings() -> None:
+    one, other = {"tasks": 3, "stream_seed": 0}, {"stream_seed": 0, "tasks": 3}
+    assert key(stream=stream(settings=one)) == key(stream=stream(settings=other))
+
+
+def test_the_key_is_the_same_in_another_process_and_after_running() -> None:
+    code = """
+import numpy as np
+from metareplay import *
+from metareplay.methods.online import Online
+images = Images(BaseImages(np.ones((3, 2), np.float32)), np.zeros(3, np.int64))
+experiment = Experiment(stream=Stream("one", (Task("", images, images),), 1, {"b": 1, "a": 0.1}), method=Online())
+"""
+    here: dict[str, Any] = {}
+    exec(code, here)
+    before = here["experiment"].key
+    here["experiment"].run()
+    assert here["experiment"].key == before
+    there = subprocess.run(
+        [sys.executable, "-c", code + "print(experiment.key)"], capture_output=True, text=True, check=True
+    )
+    assert there.stdout.strip() == before
+
+
+MINE = """
+from metareplay import Method, setting
+
+class Mine(Method):
+    lr: float = setting(0.1, "(0, inf)", help="the learning rate")
+
+    def observe(self, rows):
+        self.learner.sgd(rows, self.lr)
+"""
+
+
+@pytest.fixture
+def modules() -> Iterator[None]:
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def method_from(file: Path, source: str) -> Method:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(source)
+    name = f"users_{abs(hash((file, source)))}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    method: Method = module.Mine()
+    return method
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_key_changes_with_a_users_file_and_not_with_where_it_lies(tmp_path: Path) -> None:
+    first = Experiment(stream=stream(), method=method_from(tmp_path / "a" / "my_file.py", MINE))
+    assert first.configuration()["method"] == "my_file.py:Mine"
+    before = first.key
+    moved = Experiment(stream=stream(), method=method_from(tmp_path / "b" / "my_file.py", MINE))
+    assert moved.key == before
+    changed = Experiment(stream=stream(), method=method_from(tmp_path / "c" / "my_file.py", MINE + "\n# better\n"))
+    assert changed.key != before
+    renamed = Experiment(stream=stream(), method=method_from(tmp_path / "d" / "other.py", MINE))
+    assert renamed.key != before
+    assert run(method=first.method).configuration["method_sha256"] == first.configuration()["method_sha256"]
+
+
+def test_a_method_typed_into_a_notebook_can_be_run() -> None:
+    code = (
+        "from metareplay import *\n"
+        "exec(" + repr(MINE) + ")\n"
+        "from metareplay.experiment import method_name\n"
+        "print(method_name(Mine))\n"
+    )
+    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.stdout.strip() == "__main__:Mine"

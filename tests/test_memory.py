@@ -1,0 +1,261 @@
+"""What memories hold, and what is replayed from them."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from metareplay.memory import Reservoir, RingPerTask
+
+
+class Table:
+    """All that a memory needs of a learner: slots that can be copied. Each holds the number of an example, or -1."""
+
+    def __init__(self, capacity: int, batch_size: int = 1) -> None:
+        self.batch_size = batch_size
+        self.slots = batch_size + capacity
+        self.example = np.full(self.slots, -1)
+        self.copies = 0
+
+    def copy(self, source: int, target: int) -> None:
+        assert 0 <= source < self.batch_size, "only what just came is offered"
+        assert self.batch_size <= target < self.slots, "the batch's slots are not the memory's"
+        self.example[target] = self.example[source]
+        self.copies += 1
+
+    @property
+    def memories(self) -> NDArray[np.int64]:
+        """The examples in the memory's slots, without the empty ones."""
+        kept = self.example[self.batch_size :]
+        return kept[kept >= 0]
+
+
+def reservoir(capacity: int, seed: Any = 0, batch_size: int = 1) -> tuple[Reservoir, Any]:
+    table: Any = Table(capacity, batch_size)
+    return Reservoir(table, np.random.default_rng(seed)), table
+
+
+def offer(memory: Reservoir, table: Any, examples: range) -> None:
+    for example in examples:
+        row = example % table.batch_size
+        table.example[row] = example
+        memory.offer(row)
+
+
+def chi_square(counts: NDArray[np.integer[Any]], expected: NDArray[np.float64] | float) -> float:
+    """How many standard deviations Pearson's statistic lies above its mean, by Wilson and Hilferty's approximation."""
+    freedom = counts.size - 1
+    statistic = float(((counts - expected) ** 2 / expected).sum())
+    spread = 2 / (9 * freedom)
+    return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / spread**0.5)
+
+
+def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one() -> None:
+    rng = np.random.default_rng(0)
+    fair = np.array([chi_square(np.bincount(rng.integers(6, size=600), minlength=6), 100.0) for _ in range(2000)])
+    assert abs(fair.mean()) < 0.1
+    assert abs(fair.std() - 1) < 0.1
+    assert chi_square(np.array([150, 90, 90, 90, 90, 90]), 100.0) > 3
+
+
+# Reservoir
+
+
+def test_every_offered_example_is_equally_likely_to_be_held() -> None:
+    capacity, offered, reservoirs = 5, 20, 20_000
+    held = np.zeros(offered, np.int64)
+    places = np.zeros((capacity, offered), np.int64)
+    memory, table = reservoir(capacity)
+    for _ in range(reservoirs):
+        memory.offered = 0  # another reservoir, which goes on with the same generator
+        offer(memory, table, range(offered))
+        held[table.memories] += 1
+        places[np.arange(capacity), table.memories] += 1
+    # Held with probability 1/4: the counts of one reservoir sum to 5, so their spread is that of draws without return.
+    expected = reservoirs * capacity / offered
+    spread = (1 - capacity / offered) * offered / (offered - 1)
+    assert held.sum() == reservoirs * capacity
+    assert abs(chi_square(((held - expected) / spread**0.5 + expected), expected)) < 3.5
+    # Nor do the first examples keep to their slots more than others once they have been replaced …
+    later = places[:, capacity:]
+    assert abs(chi_square(later.ravel(), later.mean())) < 3.5
+    # … and an early example is only ever in the slot where it came in.
+    assert (places[:, :capacity] == np.diag(held[:capacity])).all()
+
+
+def test_pairs_of_examples_are_held_together_equally_often() -> None:
+    capacity, offered, reservoirs = 3, 7, 7_000
+    together = np.zeros((offered, offered), np.int64)
+    memory, table = reservoir(capacity, seed=1)
+    for _ in range(reservoirs):
+        memory.offered = 0
+        offer(memory, table, range(offered))
+        together[np.ix_(table.memories, table.memories)] += 1
+    pairs = together[np.triu_indices(offered, 1)]
+    expected = reservoirs * 3 / 21
+    assert pairs.sum() == reservoirs * 3
+    assert np.abs(pairs - expected).max() < 4.5 * (expected * (1 - 3 / 21)) ** 0.5
+
+
+@settings(deadline=None, derandomize=True)
+@given(capacity=st.integers(0, 12), offered=st.integers(0, 40), batch_size=st.integers(1, 4), seed=st.integers(0, 1000))
+def test_a_reservoir_holds_different_examples_as_many_as_fit(
+    capacity: int, offered: int, batch_size: int, seed: int
+) -> None:
+    memory, table = reservoir(capacity, seed, batch_size)
+    offer(memory, table, range(offered))
+    assert memory.held == min(capacity, offered)
+    assert len(set(table.memories)) == len(table.memories) == memory.held
+    if offered <= capacity:
+        assert (table.memories == np.arange(offered)).all()
+    drawn = memory.draw(3, 5)
+    assert drawn.shape == (3, min(5, memory.held))
+    assert ((batch_size <= drawn) & (drawn < batch_size + memory.held)).all()
+
+
+def test_a_reservoir_without_room_keeps_and_replays_nothing() -> None:
+    memory, table = reservoir(0)
+    offer(memory, table, range(50))
+    assert table.copies == 0
+    assert memory.held == 0
+    assert memory.draw(4, 20).shape == (4, 0)
+
+
+def test_a_reservoir_of_one_holds_each_example_equally_often() -> None:
+    offered, reservoirs = 10, 5000
+    memory, table = reservoir(1, seed=3)
+    counts = np.zeros(offered, np.int64)
+    for _ in range(reservoirs):
+        memory.offered = 0
+        offer(memory, table, range(offered))
+        counts[table.memories] += 1
+    assert abs(chi_square(counts, reservoirs / offered)) < 3.5
+
+
+def test_nothing_is_replayed_before_anything_is_held() -> None:
+    memory, _ = reservoir(10)
+    assert memory.draw(2, 5).shape == (2, 0)
+
+
+@pytest.mark.parametrize("offered", [8, 100])
+def test_every_memory_is_equally_likely_to_be_replayed(offered: int) -> None:
+    memory, table = reservoir(8, batch_size=2)
+    offer(memory, table, range(offered))
+    drawn = memory.draw(10_000, 4)
+    assert set(np.unique(drawn)) == set(range(2, 10))
+    assert abs(chi_square(np.bincount(drawn.ravel())[2:], drawn.size / 8)) < 3.5
+
+
+def test_memories_are_replayed_with_replacement_and_independently() -> None:
+    memory, table = reservoir(8)
+    offer(memory, table, range(8))
+    drawn = memory.draw(20_000, 2) - 1
+    pairs = np.bincount(drawn[:, 0] * 8 + drawn[:, 1], minlength=64)
+    assert abs(chi_square(pairs, len(drawn) / 64)) < 3.5
+    following = np.bincount(drawn[:-1, 1] * 8 + drawn[1:, 0], minlength=64)
+    assert abs(chi_square(following, (len(drawn) - 1) / 64)) < 3.5
+
+
+def test_of_few_memories_as_many_are_replayed_as_are_held() -> None:
+    memory, table = reservoir(100)
+    for offered in range(1, 30):
+        offer(memory, table, range(offered - 1, offered))
+        assert memory.draw(1, 20).shape == (1, min(20, offered))
+
+
+def test_drawing_more_does_not_change_what_is_kept() -> None:
+    quiet, quiet_table = reservoir(10)
+    busy, busy_table = reservoir(10)
+    for example in range(200):
+        offer(quiet, quiet_table, range(example, example + 1))
+        offer(busy, busy_table, range(example, example + 1))
+        busy.draw(example % 5, 7)
+    assert (quiet_table.memories == busy_table.memories).all()
+
+
+def test_keeping_more_does_not_change_what_is_drawn() -> None:
+    one, one_table = reservoir(10)
+    two, two_table = reservoir(10)
+    offer(one, one_table, range(10))
+    offer(two, two_table, range(1000))
+    assert (one.draw(50, 7) == two.draw(50, 7)).all()
+
+
+def test_batches_drawn_at_once_are_those_drawn_one_by_one() -> None:
+    one, one_table = reservoir(10)
+    two, two_table = reservoir(10)
+    offer(one, one_table, range(10))
+    offer(two, two_table, range(10))
+    assert (one.draw(6, 7) == np.concatenate([two.draw(1, 7) for _ in range(6)])).all()
+
+
+def test_a_reservoir_goes_on_from_its_state() -> None:
+    memory, table = reservoir(10)
+    offer(memory, table, range(37))
+    memory.draw(2, 3)
+    state = memory.state()
+    again, again_table = reservoir(10, seed=99)
+    again_table.example[:] = table.example
+    again.load_state(state)
+    for both, both_table in ((memory, table), (again, again_table)):
+        offer(both, both_table, range(37, 300))
+    assert (table.example == again_table.example).all()
+    assert memory.held == again.held
+    assert (memory.draw(5, 6) == again.draw(5, 6)).all()
+
+
+# RingPerTask
+
+
+@settings(deadline=None, derandomize=True)
+@given(
+    per_task=st.integers(0, 5),
+    tasks=st.integers(1, 5),
+    batch_size=st.integers(1, 3),
+    data=st.data(),
+)
+def test_a_ring_holds_the_newest_examples_of_each_task(
+    per_task: int, tasks: int, batch_size: int, data: st.DataObject
+) -> None:
+    table: Any = Table(per_task * tasks, batch_size)
+    memory = RingPerTask(table, tasks)
+    assert memory.per_task == per_task
+    model: dict[int, deque[int]] = defaultdict(lambda: deque(maxlen=per_task))
+    of_task = data.draw(st.lists(st.integers(0, tasks - 1), max_size=40))
+    for example, task in enumerate(of_task):
+        row = example % batch_size
+        table.example[row] = example
+        memory.offer(row, task)
+        model[task].append(example)
+        if example == len(of_task) // 2:  # saved and loaded on the way
+            state = memory.state()
+            memory = RingPerTask(table, tasks)
+            memory.load_state(state)
+    for task in range(tasks):
+        assert sorted(table.example[memory.rows(task)]) == list(model[task])
+    assert memory.filled() == sorted(task for task, kept in model.items() if kept)
+
+
+def test_a_ring_whose_slots_do_not_divide_shares_out_what_does() -> None:
+    table: Any = Table(11, 1)
+    memory = RingPerTask(table, 3)
+    for example in range(30):
+        table.example[0] = example
+        memory.offer(0, example % 3)
+    assert [len(memory.rows(task)) for task in range(3)] == [3, 3, 3]
+    assert table.slots == 12
+
+
+def test_a_rings_state_is_a_copy() -> None:
+    table: Any = Table(4, 1)
+    memory = RingPerTask(table, 2)
+    memory.offer(0, 1)
+    state = memory.state()
+    memory.offer(0, 1)
+    assert list(state["offered"]) == [0, 1]
