@@ -19,8 +19,8 @@ import pytest
 from metareplay.cli import main
 from metareplay.experiment import Experiment
 from metareplay.methods import METHODS
-from metareplay.methods.settings import hyperparameters
 from metareplay.records import Record
+from metareplay.settings import hyperparameters
 from metareplay.streams.benchmarks import BENCHMARKS
 
 METAREPLAY = (sys.executable, "-m", "metareplay")

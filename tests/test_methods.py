@@ -23,8 +23,8 @@ from metareplay.methods.gem import GEM, project
 from metareplay.methods.mer import MER, MERCurrentExampleLearningRate, MEROneBigBatch
 from metareplay.methods.online import Online
 from metareplay.methods.replay import ER, ERWithTasks
-from metareplay.methods.settings import hyperparameters
 from metareplay.methods.task_networks import Independent, TaskInput
+from metareplay.settings import hyperparameters
 from metareplay.streams.base import BaseImages, Images
 
 INPUTS, CLASSES = 20, 4

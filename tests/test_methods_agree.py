@@ -14,7 +14,7 @@ from metareplay.learners.fused import FusedPerceptron
 from metareplay.learners.perceptron import Perceptron
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
-from metareplay.methods.settings import hyperparameters
+from metareplay.settings import hyperparameters
 
 torch = pytest.importorskip("torch")
 

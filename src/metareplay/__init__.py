@@ -17,8 +17,8 @@ from metareplay.methods import (
     TaskInput,
 )
 from metareplay.methods.base import Method
-from metareplay.methods.settings import setting
 from metareplay.records import Record
+from metareplay.settings import setting
 from metareplay.streams.base import BaseImages, Images, Stream, Task
 from metareplay.streams.benchmarks import benchmark
 

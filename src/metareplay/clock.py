@@ -20,7 +20,7 @@ class Clock:
 
     @property
     def compile_seconds(self) -> float:
-        """Seconds spent compiling, or loading what was compiled before."""
+        """Seconds spent compiling; loading what was compiled before is quick, and not counted."""
         return float(self._compiling.duration) if self._compiling.done else 0.0
 
     @contextmanager

@@ -26,7 +26,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.base import Method
-from metareplay.methods.settings import Hyperparameter, Interval, hyperparameters
+from metareplay.settings import Hyperparameter, Interval, hyperparameters
 
 Factory = Callable[..., Method]
 """A method class, or anything else that makes a method from hyper-parameters given by name."""

@@ -43,7 +43,7 @@ class Record:
     steps
         SGD steps taken.
     train_seconds, eval_seconds, compile_seconds
-        Time spent learning, predicting, and compiling (or loading what was compiled before).
+        Time spent learning, predicting, and compiling.
     parameter_bytes, table_bytes
         What the network and the table of examples take.
     """

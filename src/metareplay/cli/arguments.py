@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from metareplay.errors import BadInput
-from metareplay.methods.settings import Hyperparameter
+from metareplay.settings import Hyperparameter
 
 
 class Help(RawDescriptionRichHelpFormatter):

@@ -13,7 +13,7 @@ from metareplay.cli.tables import show
 from metareplay.errors import BadInput
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
-from metareplay.methods.settings import hyperparameters
+from metareplay.settings import hyperparameters
 
 
 def main(argv: list[str]) -> None:

@@ -17,9 +17,9 @@ from metareplay.errors import BadInput, RunFailed
 from metareplay.experiment import Experiment, Progress
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
-from metareplay.methods.settings import Hyperparameter, hyperparameters
 from metareplay.progress import Display
 from metareplay.records import Record
+from metareplay.settings import Hyperparameter, hyperparameters
 from metareplay.streams import benchmarks
 from metareplay.streams.benchmarks import BENCHMARKS, Benchmark
 from metareplay.suites import recipes

@@ -49,6 +49,11 @@ _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 
 
+def _inlined(function):
+    """Compile into what calls it, without the wrappers for calls from Python and C, which take long to make."""
+    return njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+
+
 class Block(types.Type):
     """Some vectors of 16 floats that live in registers."""
 
@@ -255,14 +260,14 @@ def _block_loops(vectors):
 
         return types.float32(block, block), generate
 
-    @njit(forceinline=True)
+    @_inlined
     def sum_rows(weights, offset, stride, initial, at, index, value, count, out, to):
         total = load(initial, at)
         for j in range(count):
             total = multiply_add(value[j], load(weights, offset + np.int64(index[j]) * stride), total)
         store(out, to, total)
 
-    @njit(forceinline=True)
+    @_inlined
     def add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, of):
         change = load(delta, of)
         store(weights, biases, multiply_add(scale, change, load(weights, biases)))
@@ -270,14 +275,14 @@ def _block_loops(vectors):
             row = offset + np.int64(index[j]) * stride
             store(weights, row, multiply_add(value[j] * scale, change, load(weights, row)))
 
-    @njit(forceinline=True)
+    @_inlined
     def dot_rows(weights, offset, stride, index, count, delta, of, out):
         change = load(delta, of)
         for j in range(count):
             i = np.int64(index[j])
             out[i] += dot(load(weights, offset + i * stride), change)
 
-    @njit(forceinline=True)
+    @_inlined
     def dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, of, out):
         change = load(delta, of)
         store(weights, biases, multiply_add(scale, change, load(weights, biases)))
@@ -287,11 +292,11 @@ def _block_loops(vectors):
             out[i] += dot(row, change)
             store(weights, offset + i * stride, multiply_add(value[j] * scale, change, row))
 
-    @njit(forceinline=True)
+    @_inlined
     def copy_row(source, begin, target, to):
         store(target, to, load(source, begin))
 
-    @njit(forceinline=True)
+    @_inlined
     def interpolate_row(now, offset, before, begin, rate):
         start = load(before, begin)
         store(now, offset, multiply_add(rate, multiply_add(np.float32(-1), start, load(now, offset)), start))
@@ -303,7 +308,7 @@ def _by_vectors(loops):
     """One function for blocks of any number of vectors up to the widest."""
     one, two, three, four, five, six, seven, eight = loops
 
-    @njit(forceinline=True)
+    @_inlined
     def loop(vectors, *arguments):
         if vectors == 1:
             one(*arguments)
@@ -330,7 +335,7 @@ _sum_block, _add_block, _dot_block, _dot_and_add_block, _copy_block, _interpolat
 )
 
 
-@njit(forceinline=True)
+@_inlined
 def _sum_rows(weights, offset, stride, initial, at, index, value, count, out):
     """out = initial[at:] + Σ value · row, over the listed rows."""
     for column in range(0, stride, WIDEST * LANES):
@@ -338,7 +343,7 @@ def _sum_rows(weights, offset, stride, initial, at, index, value, count, out):
         _sum_block(vectors, weights, offset + column, stride, initial, at + column, index, value, count, out, column)
 
 
-@njit(forceinline=True)
+@_inlined
 def _add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta):
     """row += scale · value · delta, for the listed rows, and biases += scale · delta."""
     for column in range(0, stride, WIDEST * LANES):
@@ -348,7 +353,7 @@ def _add_to_rows(weights, offset, stride, biases, index, value, count, scale, de
         )
 
 
-@njit(forceinline=True)
+@_inlined
 def _dot_rows(weights, offset, stride, index, count, delta, out):
     """out[i] += row · delta, for the listed rows i."""
     for column in range(0, stride, WIDEST * LANES):
@@ -356,7 +361,7 @@ def _dot_rows(weights, offset, stride, index, count, delta, out):
         _dot_block(vectors, weights, offset + column, stride, index, count, delta, column, out)
 
 
-@njit(forceinline=True)
+@_inlined
 def _dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, out):
     """Both at once, the dot product with the row as it was before."""
     for column in range(0, stride, WIDEST * LANES):
@@ -366,13 +371,13 @@ def _dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, s
         )
 
 
-@njit(forceinline=True)
+@_inlined
 def _copy_row(source, begin, target, to, stride):
     for column in range(0, stride, WIDEST * LANES):
         _copy_block(min(WIDEST, (stride - column) // LANES), source, begin + column, target, to + column)
 
 
-@njit(forceinline=True)
+@_inlined
 def _interpolate_row(now, offset, before, begin, rate, stride):
     """now = before + rate·(now − before)."""
     for column in range(0, stride, WIDEST * LANES):
@@ -383,7 +388,7 @@ def _interpolate_row(now, offset, before, begin, rate, stride):
 # One example
 
 
-@njit(forceinline=True)
+@_inlined
 def _rectify(z, active, activation):
     """List the units that are on and their values; how many. Without a branch: no processor can guess which are on."""
     on = 0
@@ -392,7 +397,7 @@ def _rectify(z, active, activation):
     return on
 
 
-@njit(forceinline=True)
+@_inlined
 def _forward(parameters, layers, index, value, count, task, active, activation, counts, delta):
     """Scores into delta's last segment; for each hidden layer the active units and their values."""
     own = task * layers[0, TASK_STRIDE]
@@ -403,7 +408,7 @@ def _forward(parameters, layers, index, value, count, task, active, activation, 
     _forward_from_second(parameters, layers, task, active, activation, counts, delta)
 
 
-@njit(forceinline=True)
+@_inlined
 def _forward_from_second(parameters, layers, task, active, activation, counts, delta):
     """Go on where delta's first segment holds the first layer's outputs."""
     for layer in range(1, len(layers)):
@@ -417,7 +422,7 @@ def _forward_from_second(parameters, layers, task, active, activation, counts, d
         )  # fmt: skip
 
 
-@njit(forceinline=True)
+@_inlined
 def _loss_gradient(scores, classes, label):
     """Turn padded scores into softmax − onehot(label), the cross-entropy's gradient. False if it is not finite."""
     largest = scores[0]
@@ -436,7 +441,7 @@ def _loss_gradient(scores, classes, label):
     return True
 
 
-@njit(forceinline=True)
+@_inlined
 def _backward(parameters, layers, task, active, counts, delta):
     """Delta of every layer, from that of the last."""
     for layer in range(len(layers) - 1, 0, -1):
@@ -449,7 +454,7 @@ def _backward(parameters, layers, task, active, counts, delta):
         )  # fmt: skip
 
 
-@njit(forceinline=True)
+@_inlined
 def _add_gradient(target, layers, index, value, count, task, active, activation, counts, delta, scale):
     """target += scale · gradient, from its two factors in each layer."""
     for layer in range(len(layers)):
@@ -465,7 +470,7 @@ def _add_gradient(target, layers, index, value, count, task, active, activation,
             )
 
 
-@njit(forceinline=True)
+@_inlined
 def _step(parameters, layers, index, value, count, label, task, active, activation, counts, delta, lr):
     """One SGD step on one example. False, with nothing changed, if its loss is not finite.
 
@@ -500,7 +505,7 @@ def _step(parameters, layers, index, value, count, label, task, active, activati
     return True
 
 
-@njit(forceinline=True)
+@_inlined
 def _prefetch_example(examples, index, value, row):
     """Start fetching an example that will soon be replayed: the table is too large for the near caches."""
     count = examples[row, COUNT]
@@ -510,7 +515,7 @@ def _prefetch_example(examples, index, value, row):
         prefetch(index, row * index.shape[1] + j)
 
 
-@njit(forceinline=True)
+@_inlined
 def _loss_and_backward(parameters, layers, examples, index, value, row, active, activation, counts, delta):
     """Fill a row of the workspace for the example in slot ``row``. False if its loss is not finite."""
     task, last = examples[row, TASK], len(layers) - 1
@@ -642,7 +647,7 @@ def gradient(target, parameters, layers, examples, index, value, rows, scale, ac
     return len(rows)
 
 
-@njit(forceinline=True)
+@_inlined
 def _spread(dense, layers, index, value, count, active, activation, counts, on):
     """Write an example's inputs to every layer into a row of zeros, or take them out again."""
     offset = 0

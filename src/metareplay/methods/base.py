@@ -11,7 +11,7 @@ import numpy as np
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows
 from metareplay.learners.perceptron import Perceptron
-from metareplay.methods.settings import hyperparameters, setting
+from metareplay.settings import hyperparameters, setting
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting,))

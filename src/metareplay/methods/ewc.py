@@ -6,7 +6,7 @@ import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods.base import Method
-from metareplay.methods.settings import setting
+from metareplay.settings import setting
 
 
 class EWC(Method):

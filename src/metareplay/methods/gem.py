@@ -8,7 +8,7 @@ from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.memory import RingPerTask
 from metareplay.methods.base import Method
 from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares
-from metareplay.methods.settings import setting
+from metareplay.settings import setting
 
 
 class GEM(Method):

@@ -7,7 +7,7 @@ import numpy as np
 from metareplay.learners.base import Learner, Rows
 from metareplay.memory import Reservoir
 from metareplay.methods.base import Method
-from metareplay.methods.settings import setting
+from metareplay.settings import setting
 
 
 class MER(Method):

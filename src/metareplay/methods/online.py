@@ -2,7 +2,7 @@
 
 from metareplay.learners.base import Rows
 from metareplay.methods.base import Method
-from metareplay.methods.settings import setting
+from metareplay.settings import setting
 
 
 class Online(Method):

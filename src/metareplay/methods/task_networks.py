@@ -8,7 +8,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.base import Learner
 from metareplay.learners.perceptron import Perceptron
 from metareplay.methods.online import Online
-from metareplay.methods.settings import setting
+from metareplay.settings import setting
 
 
 class TaskInput(Online):

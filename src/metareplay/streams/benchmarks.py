@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from metareplay.errors import BadInput
-from metareplay.methods.settings import Hyperparameter
+from metareplay.settings import Hyperparameter
 from metareplay.streams import permutations, rotations, sources
 from metareplay.streams.base import Stream
 

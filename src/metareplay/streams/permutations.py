@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.methods.settings import Hyperparameter
+from metareplay.settings import Hyperparameter
 from metareplay.streams.base import Images, Stream, Task
 from metareplay.streams.sources import ImageSet
 

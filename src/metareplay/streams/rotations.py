@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metareplay.errors import BadInput
-from metareplay.methods.settings import Hyperparameter
+from metareplay.settings import Hyperparameter
 from metareplay.streams.base import Images, Stream, Task
 from metareplay.streams.sources import ImageSet
 

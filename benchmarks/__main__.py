@@ -1,0 +1,80 @@
+"""Measure everything and print the tables: ``python -m benchmarks --help``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.timing import one_thread_on_one_core
+
+one_thread_on_one_core()  # before these import PyTorch and JAX
+
+import torch  # noqa: E402
+
+from benchmarks import data, evaluation, first_use, models, steps, whole_run  # noqa: E402
+
+PARTS = ("steps", "evaluation", "models", "run", "first-use")
+
+
+def main() -> None:
+    options = _options()
+    torch.set_num_threads(1)
+    base = data.images(options.mnist)
+    stream = data.rotations(base)
+    seconds, rounds = 2 * options.effort, 9 if options.effort >= 0.5 else 3
+    results: dict[str, Any] = {"machine": _machine(), "data": data.description(base)}
+    print(f"On {results['machine']}.\nOn one thread of one core. Rotated {results['data']}.", flush=True)
+    begin = time.perf_counter()
+    for part in options.only:
+        if part == "steps":
+            results[part] = steps.measure(stream, 2 * seconds, rounds)
+            report = steps.lines(results[part])
+        elif part == "evaluation":
+            results[part] = evaluation.measure(stream, seconds, rounds)
+            report = evaluation.lines(results[part])
+        elif part == "models":
+            results[part] = models.measure(base, seconds / 2, rounds // 2)
+            report = models.lines(results[part])
+        elif part == "run":
+            results[part] = whole_run.measure(base, max(1, round(250 * options.effort)))
+            report = whole_run.lines(results[part])
+        else:
+            results[part] = first_use.measure()
+            report = first_use.lines(results[part])
+        print("", *report, sep="\n", flush=True)
+    print(f"\nAll of it took {time.perf_counter() - begin:.0f} s.")
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="How fast, beside PyTorch and JAX.")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure just these")
+    parser.add_argument("--mnist", type=Path, metavar="FOLDER", help="take MNIST's four files from here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results there too")
+    parser.add_argument("--effort", type=float, default=1.0, help="how long to measure; 1 takes about two minutes")
+    return parser.parse_args()
+
+
+def _machine() -> str:
+    names = Path("/proc/cpuinfo")
+    model = platform.processor() or platform.machine()
+    if names.exists():
+        model = next((line.split(": ")[1] for line in names.read_text().splitlines() if "model name" in line), model)
+    versions = []
+    for package in ("numpy", "numba", "torch", "jax"):
+        try:
+            versions.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            versions.append(f"no {package}")
+    return f"{model}, {platform.system()}, Python {platform.python_version()}, {', '.join(versions)}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

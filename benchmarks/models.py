@@ -1,0 +1,212 @@
+"""Every model: microseconds per example with the published settings, beside the same algorithm in plain PyTorch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import data, plain_pytorch, steps
+from benchmarks.timing import Work, in_turns, median, ratio
+from metareplay import METHODS, Images, Stream
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.memory import RingPerTask
+from metareplay.streams.sources import ImageSet
+from metareplay.suites import recipes
+
+EXAMPLES = 1000
+"""Of each task, as in the published runs."""
+FEW = 10
+"""Of each task, where a method has no memory that would have to be full."""
+STEPS_BEFORE, LR_BEFORE = 20_000, 0.01
+"""Steps on the memory, before anything is timed: a network in the middle of its life."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the table: a model at the last of so many tasks."""
+
+    model: str
+    memories: int | None = None
+    tasks: int = 20
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The published hyper-parameters, on mnist-rotations."""
+        return recipes.settings("mnist-rotations", self.model, self.memories)[0]
+
+    @property
+    def name(self) -> str:
+        if self.memories:
+            return f"{self.model}, {self.memories} memories"
+        return f"{self.model}, task {self.tasks}" if self.model == "ewc" else self.model
+
+    @property
+    def gradients(self) -> int | None:
+        """Of how many examples a replay method takes the gradient, for each new one."""
+        if "replay_batch_size" not in self.settings:
+            return None
+        return self.settings.get("batches_per_example", 1) * (self.settings["replay_batch_size"] + 1)
+
+    @property
+    def most_steps(self) -> float:
+        """As how many steps of the step benchmark each of those may count."""
+        return 1.5 if self.settings["replay_batch_size"] + 1 >= 50 else 2.5
+
+
+CASES = (
+    Case("online"),
+    Case("taskinput"),
+    Case("independent"),
+    Case("ewc", tasks=2),
+    Case("ewc", tasks=100),
+    *(
+        Case(model, memories)
+        for memories in (5120, 200)
+        for model in ("gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7")
+    ),
+)
+
+
+class Ours:
+    """A method of ours, driven as a run drives it."""
+
+    def __init__(self, case: Case, stream: Stream) -> None:
+        rng = np.random.default_rng(0)
+        self.method = METHODS[case.model](**case.settings)
+        network = self.method.network((stream.inputs, *steps.HIDDEN, stream.classes), case.tasks)
+        self.learner = FusedPerceptron(network, 1 + self.method.capacity(case.tasks, 1), 1, rng)
+        self.method.start(self.learner, rng, case.tasks)
+        self.memory = getattr(self.method, "memory", None)
+        self.row = np.zeros(1, np.int64)
+
+    def begin_task(self, task: int) -> None:
+        self.method.begin_task(task, task - 1 if task else None)
+
+    def put(self, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
+        self.learner.put(self.row, x, y, task)
+
+    def keep(self) -> None:
+        """Keep the example that was put, without learning it."""
+        if isinstance(self.memory, RingPerTask):
+            self.memory.offer(0, int(self.learner.tasks[0]))
+        else:
+            self.memory.offer(0)
+
+    def observe(self) -> None:
+        self.method.observe(self.row)
+
+
+def prepared(case: Case, base: ImageSet) -> tuple[Ours, plain_pytorch.Online, Images]:
+    """Ours and plain PyTorch, with the memory of a run that has come to the last task; and that task's examples."""
+    stream = data.rotations(base, case.tasks)
+    *past, last = (task.train for task in stream.tasks)
+    ours = Ours(case, stream)
+    _live_through(ours, past)
+    if ours.memory:
+        memory = np.random.default_rng(1).integers(1, ours.learner.slots, STEPS_BEFORE)
+        ours.learner.sgd_each(memory, LR_BEFORE)
+    plain = in_pytorch(case, ours)
+    _live_through(plain, past)
+    return ours, plain, last
+
+
+def in_pytorch(case: Case, ours: Ours) -> plain_pytorch.Online:
+    """The same model with the same parameters, without memories or past tasks."""
+    settings, network = dict(case.settings), ours.learner.network
+    memories = settings.pop("memories", settings.get("n_memories", 0))
+    return plain_pytorch.MODELS[case.model](
+        ours.learner.layers(), network.widths[0], memories, case.tasks, np.random.default_rng(0), **settings
+    )
+
+
+def _examples(images: Images, number: int) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
+    """Examples as ours takes them, a batch of one each, and as PyTorch does."""
+    which = np.random.default_rng(2).integers(0, len(images), number)
+    x, y = images.inputs(which), images.labels[which]
+    batches = [(x[i : i + 1], y[i : i + 1]) for i in range(number)]
+    return batches, list(zip(torch.from_numpy(x), y.tolist(), strict=True))
+
+
+def _live_through(learns: Ours | plain_pytorch.Online, past: list[Images]) -> None:
+    for task, images in enumerate(past):
+        learns.begin_task(task)
+        batches, tensors = _examples(images, EXAMPLES if learns.memory else FEW)
+        for x, y in batches if isinstance(learns, Ours) else tensors:
+            learns.put(x, y, task)
+            if learns.memory:
+                learns.keep()
+            else:
+                learns.observe()
+    learns.begin_task(len(past))
+
+
+def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: int) -> dict[str, Any]:
+    """Time one model's learning of one example, and in the same rounds the step of the step benchmark."""
+    ours, plain, images = prepared(case, base)
+    batches, tensors = _examples(images, EXAMPLES)
+    seen = dict.fromkeys(("ours", "PyTorch"), 0)
+
+    def learning(name: str, learns: Ours | plain_pytorch.Online, examples: list[tuple[Any, Any]]) -> Work:
+        def work(units: int) -> None:
+            for _ in range(units):
+                learns.put(*examples[seen[name] % EXAMPLES], case.tasks - 1)
+                learns.observe()
+                seen[name] += 1
+
+        return work
+
+    competitors = {"ours": learning("ours", ours, batches), "PyTorch": learning("PyTorch", plain, tensors)}
+    if case.gradients:
+        competitors["step"] = step
+    times = in_turns(competitors, seconds, rounds)
+    result: dict[str, Any] = {
+        "microseconds": {name: median(times, name) for name in ("ours", "PyTorch")},
+        "times_as_fast": ratio(times, "PyTorch", "ours"),
+    }
+    if case.gradients:
+        result["gradients"] = case.gradients
+        result["steps_each"] = ratio(times, "ours", "step") / case.gradients * steps.AT_ONCE
+        result["most_steps_each"] = case.most_steps
+    if isinstance(plain, plain_pytorch.GEM):
+        result["violated"] = plain.violated / seen["PyTorch"]
+    return result
+
+
+def measure(base: ImageSet, seconds: float, rounds: int, cases: tuple[Case, ...] = CASES) -> dict[str, Any]:
+    """One row after the other."""
+    stepping = steps.learner(data.rotations(base))
+    rng = np.random.default_rng(1)
+
+    def step(units: int) -> None:
+        stepping.sgd_each(rng.integers(0, steps.MEMORIES, units * steps.AT_ONCE), steps.LR)
+
+    return {case.name: measure_one(case, base, step, seconds, rounds) for case in cases}
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """Two tables: against PyTorch, and against the step benchmark."""
+    out = [
+        "Learning one example, published settings of mnist-rotations, memory full, at the last task",
+        "",
+        "| | ours, µs | PyTorch, µs | ours is faster by |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, row in result.items():
+        label = f"{name} ({row['violated']:.0%} of steps turned)" if "violated" in row else name
+        mine, theirs = row["microseconds"]["ours"], row["microseconds"]["PyTorch"]
+        out.append(f"| {label} | {mine:,.1f} | {theirs:,.0f} | {row['times_as_fast']:.0f} × |")
+    out += [
+        "",
+        "What each gradient costs in a replay method, all else included, in steps of the step benchmark",
+        "",
+        "| | gradients an example | steps each | required at most |",
+        "|---|--:|--:|--:|",
+    ]
+    for name, row in result.items():
+        if "gradients" in row:
+            out.append(f"| {name} | {row['gradients']} | {row['steps_each']:.2f} | {row['most_steps_each']} |")
+    return out

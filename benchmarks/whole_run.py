@@ -1,0 +1,122 @@
+"""Where a whole run's time goes: meralg1 with 5120 memories, and Python's own share of it."""
+
+from __future__ import annotations
+
+import cProfile
+import pstats
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import data
+from benchmarks.models import Case
+from metareplay import METHODS, Experiment
+from metareplay.learners import kernels
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.streams.sources import ImageSet
+
+CASE = Case("meralg1", 5120)
+TASKS = 4
+"""Fewer than the benchmark's 20, for the sake of evaluation; training is the same."""
+MOST = 0.10
+"""Python's share at most."""
+TRAINING = ("put", "reptile", "sgd_each", "copy")
+"""The kernels that meralg1 learns with."""
+SHOWN = 8
+
+
+@dataclass
+class Calls:
+    """How often a kernel was called, and how long it took."""
+
+    number: int = 0
+    seconds: float = 0.0
+
+
+@contextmanager
+def timed_kernels() -> Iterator[dict[str, Calls]]:
+    """Time every call of a kernel that trains."""
+    calls = {name: Calls() for name in TRAINING}
+    compiled = {name: getattr(kernels, name) for name in TRAINING}
+
+    def timed(kernel: Callable[..., Any], record: Calls) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            begin = time.perf_counter()
+            result = kernel(*arguments)
+            record.seconds += time.perf_counter() - begin
+            record.number += 1
+            return result
+
+        return call
+
+    for name, kernel in compiled.items():
+        setattr(kernels, name, timed(kernel, calls[name]))
+    try:
+        yield calls
+    finally:
+        for name, kernel in compiled.items():
+            setattr(kernels, name, kernel)
+
+
+def seconds_to_enter_a_kernel() -> float:
+    """What a call costs beside the kernel's work: that of ``sgd_each`` with nothing to do."""
+    learner = FusedPerceptron(Perceptron((784, 100, 100, 10)), 2, 1, np.random.default_rng(0))
+    nothing = np.empty(0, np.int64)
+    with timed_kernels() as calls:
+        for _ in range(10_000):
+            learner.sgd_each(nothing, 0.1)
+    return calls["sgd_each"].seconds / calls["sgd_each"].number
+
+
+def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
+    """Run it, shortened, twice: with the kernels timed, and under Python's profiler."""
+    method = METHODS[CASE.model](**CASE.settings)
+    experiment = Experiment(stream=data.rotations(base, TASKS), method=method, samples_per_task=samples_per_task)
+    Experiment(stream=experiment.stream, method=method, samples_per_task=1).run()  # compiles
+    entering = seconds_to_enter_a_kernel()
+    with timed_kernels() as calls:
+        record = experiment.run()
+    inside = sum(call.seconds - call.number * entering for call in calls.values())
+    profile = cProfile.Profile()
+    with timed_kernels():
+        profile.runcall(experiment.run)
+    return {
+        "examples": len(record.predicted_right),
+        "steps": record.steps,
+        "train_seconds": record.train_seconds,
+        "eval_seconds": record.eval_seconds,
+        "kernel_seconds": inside,
+        "python_share": 1 - inside / record.train_seconds,
+        "microseconds_to_enter_a_kernel": entering * 1e6,
+        "profile": _own_times(profile),
+    }
+
+
+def _own_times(profile: cProfile.Profile) -> list[tuple[str, int, float]]:
+    """Function, calls and seconds in the function itself, the longest first."""
+    statistics = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    functions = [
+        (f"{Path(file).name}:{name}" if line else name, calls, own)
+        for (file, line, name), (_, calls, own, *_) in statistics.items()
+    ]
+    return sorted(functions, key=lambda function: -function[2])[:SHOWN]
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """A sentence and a profile."""
+    train, examples = result["train_seconds"], result["examples"]
+    out = [
+        f"A run of {CASE.name}, shortened to {examples} examples: {result['steps']} steps in {train:.1f} s, evaluation "
+        f"{result['eval_seconds']:.1f} s. Python's own share of training is {result['python_share']:.1%} "
+        f"(required: under {MOST:.0%}).",
+        "",
+        "| function, by time of its own | calls | s |",
+        "|---|--:|--:|",
+    ]
+    return out + [f"| {name} | {calls} | {seconds:.3f} |" for name, calls, seconds in result["profile"]]

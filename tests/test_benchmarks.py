@@ -1,0 +1,79 @@
+"""The benchmarks compare like with like, and run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[1]
+TASKS, EXAMPLES = 3, 20
+REPLAYING = ("gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7")
+
+pytestmark = pytest.mark.slow
+
+
+def _layers_of(ours: Any, task: int) -> list[np.ndarray]:
+    own = [copies[task if len(copies) > 1 else 0] for copies in ours.learner.layers()]
+    return [array for weights, biases in own for array in (weights.T, biases)]
+
+
+@pytest.mark.parametrize(
+    "model", ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
+)
+def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks import data, models
+
+    from metareplay.streams import sources
+
+    case = models.Case(model, 200 if model in REPLAYING else None, TASKS)
+    stream = data.rotations(sources.get("digits"), TASKS)
+    ours = models.Ours(case, stream)
+    plain = models.in_pytorch(case, ours)
+
+    # What ours draws is handed to the other: which memories, and in which order.
+    draws, batches = [], []
+    if model in REPLAYING and model != "gem":
+        draw, reptile = ours.memory.draw, ours.learner.reptile
+        monkeypatch.setattr(ours.memory, "draw", lambda *arguments: draws.append(draw(*arguments)) or draws[-1])
+        monkeypatch.setattr(
+            ours.learner, "reptile", lambda rows, *more: batches.append(rows.copy()) or reptile(rows, *more)
+        )
+        monkeypatch.setattr(plain.memory, "draw", lambda *_: draws[-1])
+        if model == "meralg7":
+            monkeypatch.setattr(plain, "in_random_order", lambda _: batches[-1][0].tolist())
+
+    for task in range(TASKS):
+        ours.begin_task(task)
+        plain.begin_task(task)
+        if model == "independent" and task:  # a task's network starts as a copy of the previous one's
+            for own, previous in zip(plain.own[task], plain.own[task - 1], strict=True):
+                own.data.copy_(previous.data)
+        which = np.arange(EXAMPLES) + EXAMPLES * task
+        x, y = stream.tasks[task].train.inputs(which), stream.tasks[task].train.labels[which]
+        for i in range(EXAMPLES):
+            ours.put(x[i : i + 1], y[i : i + 1], task)
+            ours.observe()
+            plain.put(torch.from_numpy(x[i]), int(y[i]), task)
+            plain.observe()
+            for mine, theirs in zip(_layers_of(ours, task), plain.parameters, strict=True):
+                np.testing.assert_allclose(mine, theirs.detach().numpy(), rtol=1e-4, atol=2e-5)
+
+
+def test_the_benchmarks_run(tmp_path: Path) -> None:
+    parts = ["steps", "evaluation", "models", "run"]
+    command = [sys.executable, "-m", "benchmarks", "--effort", "0.01", "--json", str(tmp_path / "all.json")]
+    done = subprocess.run([*command, "--only", *parts], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "all.json").read_text())
+    assert set(parts) <= set(results)
+    assert len(results["models"]) == 17
+    assert "| meralg1, 5120 memories |" in done.stdout
