@@ -5,32 +5,21 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.memory import Reservoir
-from metareplay.methods.base import Method
+from metareplay.methods.replay import Replay
 from metareplay.settings import setting
 
 
-class MER(Method):
+class MER(Replay):
     """MER with Reptile steps within each batch and across an example's batches (Algorithm 1).
 
     Every batch is the current example and then memories drawn anew; each of them is one SGD step.
     """
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
     beta: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 1)")
     gamma: float = setting(
         1.0, "(0, 1]", help="the share of an example's change, over all its batches, that is kept (MER, Algorithm 1)"
     )
-    memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed in each batch, beside the new example")
     batches_per_example: int = setting(1, "[1, inf)", help="the batches that each new example is learned in")
-
-    def capacity(self, tasks: int, batch_size: int) -> int:
-        return self.memories
-
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
-        self.learner = learner
-        self.memory = Reservoir(learner, rng)
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
@@ -45,23 +34,13 @@ class MER(Method):
             self.memory.offer(row)
 
 
-class MEROneBigBatch(Method):
+class MEROneBigBatch(Replay):
     """MER with one big batch: the memories, then the current example, then one Reptile step (Algorithm 6)."""
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
     gamma: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 6)")
-    memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed in each batch, before the new example")
     batches_per_example: int = setting(
         1, "[1, inf)", help="the batches that each new example is learned in (the paper has one)"
     )
-
-    def capacity(self, tasks: int, batch_size: int) -> int:
-        return self.memories
-
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
-        self.learner = learner
-        self.memory = Reservoir(learner, rng)
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
@@ -71,25 +50,18 @@ class MEROneBigBatch(Method):
             self.memory.offer(row)
 
 
-class MERCurrentExampleLearningRate(Method):
+class MERCurrentExampleLearningRate(Replay):
     """MER with one batch in random order and a higher learning rate for the current example (Algorithm 7).
 
     The very first example is only stored.
     """
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step on a memory")
     s: float = setting(1.0, "(0, inf)", help="what the current example's learning rate is multiplied by")
     gamma: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 7)")
-    memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed beside each new example")
-
-    def capacity(self, tasks: int, batch_size: int) -> int:
-        return self.memories
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
-        self.learner = learner
         self.order, memory = rng.spawn(2)
-        self.memory = Reservoir(learner, memory)
+        super().start(learner, memory, tasks)
 
     def observe(self, rows: Rows) -> None:
         for row in rows:

@@ -10,12 +10,12 @@ from metareplay.methods.base import Method
 from metareplay.settings import setting
 
 
-class ER(Method):
-    """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4)."""
+class Replay(Method):
+    """What all methods with a reservoir share: the reservoir, and how much is replayed from it."""
 
     lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
     memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed beside each new example")
+    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed in each batch, beside the new example")
 
     def capacity(self, tasks: int, batch_size: int) -> int:
         return self.memories
@@ -23,6 +23,10 @@ class ER(Method):
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner
         self.memory = Reservoir(learner, rng)
+
+
+class ER(Replay):
+    """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4)."""
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
