@@ -92,20 +92,13 @@ def tables(chosen: list[Configuration], seeds: int, out: Path) -> None:
     compared = []
     for benchmark in dict.fromkeys(c.benchmark for c in chosen):
         print(f"\n### {benchmark}\n")
-        print("| method | memories | RA | LA | BTI | SGD steps | training, s | evaluation, s |")
-        print("|---|---|---|---|---|---|---|---|")
+        print("| method | memories | RA | LA | BTI | SGD steps |")
+        print("|---|---|---|---|---|---|")
         for configuration in (c for c in chosen if c.benchmark == benchmark):
             records = [Record.load(out / configuration.experiment(seed).key) for seed in range(seeds)]
             found = [[record.metrics[name] for record in records] for name in MEASURES]
-            training, evaluation = (
-                float(np.mean([getattr(record, name) for record in records]))
-                for name in ("train_seconds", "eval_seconds")
-            )
             name, memories = configuration.method, configuration.memories or 0
-            print(
-                f"| {name} | {memories or '–'} | {' | '.join(map(percent, found))} "
-                f"| {records[0].steps:,} | {training:.1f} | {evaluation:.1f} |"
-            )
+            print(f"| {name} | {memories or '–'} | {' | '.join(map(percent, found))} | {records[0].steps:,} |")
             if (benchmark, name, memories) in reference:
                 compared.append((name, memories, found, reference[benchmark, name, memories]))
     if compared:

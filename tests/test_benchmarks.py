@@ -42,8 +42,14 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, m
     # What ours draws is handed to the other: which memories, and in which order.
     draws, batches = [], []
     if model in REPLAYING and model != "gem":
-        draw, reptile = ours.memory.draw, ours.learner.reptile
-        monkeypatch.setattr(ours.memory, "draw", lambda *arguments: draws.append(draw(*arguments)) or draws[-1])
+        draw, reptile = ours.memory.draw_beside, ours.learner.reptile
+
+        def drawn(row: int, batches: int, size: int, place: int = 0) -> np.ndarray:
+            rows = draw(row, batches, size, place)
+            draws.append(np.delete(rows, place, 1))
+            return rows
+
+        monkeypatch.setattr(ours.memory, "draw_beside", drawn)
         monkeypatch.setattr(
             ours.learner, "reptile", lambda rows, *more: batches.append(rows.copy()) or reptile(rows, *more)
         )

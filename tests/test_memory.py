@@ -259,3 +259,18 @@ def test_a_rings_state_is_a_copy() -> None:
     state = memory.state()
     memory.offer(0, 1)
     assert list(state["offered"]) == [0, 1]
+
+
+@pytest.mark.parametrize("place", [0, -1])
+def test_the_current_example_stands_at_its_place_among_memories(place: int) -> None:
+    memory, table = reservoir(capacity=4)
+    offer(memory, table, range(9))
+    drawn = memory.draw_beside(0, 50, 3, place)
+    assert drawn.shape == (50, 4)
+    assert (drawn[:, place] == 0).all()
+    assert set(np.delete(drawn, place, 1).ravel()) == {1, 2, 3, 4}
+
+
+def test_with_nothing_held_the_current_example_stands_alone() -> None:
+    memory, _ = reservoir(capacity=4)
+    assert memory.draw_beside(0, 2, 3).tolist() == [[0], [0]]

@@ -69,6 +69,7 @@ class FusedPerceptron(Learner):
         self._dense = np.zeros(sum(network.widths[:-1]), np.float32)
         self._undo = np.empty(len(self._parameters), np.float32)
         first_rows = (network.widths[0] + 1) * network.copies(0)
+        self._rate = np.empty(1, np.float32)
         self._touched = np.empty(first_rows, np.int64)
         self._stamps = np.zeros(first_rows, np.uint8)
 
@@ -155,22 +156,27 @@ class FusedPerceptron(Learner):
         done = kernels.backward(*self._table, rows, *workspace)
         if done < len(rows):
             raise Diverged(self.steps, int(rows[done]))
-        weights = np.full(len(rows), 1 / len(rows), np.float32) if weights is None else weights
-        scaled = (-lr * weights).astype(np.float32)
+        scaled = np.full(len(rows), -lr / len(rows), np.float32) if weights is None else np.float32(-lr) * weights
         kernels.add_gradients(self._parameters, *self._table[1:], rows, scaled, *workspace)
         self.steps += 1
 
     def sgd_each(self, rows: Rows, lr: ArrayLike) -> None:
-        lr = np.atleast_1d(np.asarray(lr, np.float32))
-        done = kernels.sgd_each(*self._table, rows, lr, *self._workspace)
+        done = kernels.sgd_each(*self._table, rows, self._rates(lr), *self._workspace)
         self._count_steps(rows, done)
 
     def reptile(self, rows: Rows, lr: ArrayLike, rate: float) -> None:
         done = kernels.reptile(
-            *self._table, rows, np.atleast_1d(np.asarray(lr, np.float32)).ravel(), np.float32(rate), *self._workspace,
+            *self._table, rows, self._rates(lr), np.float32(rate), *self._workspace,
             self._undo, self._touched, self._stamps,
         )  # fmt: skip
         self._count_steps(rows, done)
+
+    def _rates(self, lr: ArrayLike) -> NDArray[np.float32]:
+        """Learning rates as the kernels take them: all of them, or one for all."""
+        if isinstance(lr, float):
+            self._rate[0] = lr
+            return self._rate
+        return np.asarray(lr, np.float32).reshape(-1)
 
     def _count_steps(self, rows: Rows, done: int) -> None:
         self.steps += done

@@ -23,8 +23,7 @@ class MER(Replay):
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
-            replayed = self.memory.draw(self.batches_per_example, self.replay_batch_size)
-            batches = with_current_at(0, row, replayed)
+            batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
             if self.gamma == 1:
                 self.learner.reptile(batches, self.lr, self.beta)
             else:
@@ -44,8 +43,7 @@ class MEROneBigBatch(Replay):
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
-            replayed = self.memory.draw(self.batches_per_example, self.replay_batch_size)
-            batches = with_current_at(replayed.shape[1], row, replayed)
+            batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size, place=-1)
             self.learner.reptile(batches, self.lr, self.gamma)
             self.memory.offer(row)
 
@@ -66,20 +64,11 @@ class MERCurrentExampleLearningRate(Replay):
     def observe(self, rows: Rows) -> None:
         for row in rows:
             if self.memory.offered:
-                replayed = self.memory.draw(1, self.replay_batch_size)
+                batch = self.memory.draw_beside(row, 1, self.replay_batch_size)
                 # The memories are drawn independently, so only the current example's place needs to be random.
-                place = int(self.order.integers(replayed.shape[1] + 1))
-                batch = with_current_at(place, row, replayed)
-                lr = np.full(batch.shape, self.lr)
-                lr[:, place] *= self.s
+                place = int(self.order.random() * batch.size)
+                batch[0, 0], batch[0, place] = batch[0, place], row
+                lr = np.full(batch.shape, self.lr, np.float32)
+                lr[0, place] *= self.s
                 self.learner.reptile(batch, lr, self.gamma)
             self.memory.offer(row)
-
-
-def with_current_at(place: int, row: int, replayed: Rows) -> Rows:
-    """Each batch of ``replayed (b, k)`` with the current example put in at ``place``: ``(b, k + 1)``."""
-    batches = np.empty((len(replayed), replayed.shape[1] + 1), np.int64)
-    batches[:, :place] = replayed[:, :place]
-    batches[:, place] = row
-    batches[:, place + 1 :] = replayed[:, place:]
-    return batches

@@ -30,7 +30,7 @@ class ER(Replay):
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
-            batch = np.append(self.memory.draw(1, self.replay_batch_size), row)
+            batch = self.memory.draw_beside(row, 1, self.replay_batch_size)[0]
             self.learner.sgd(batch, self.lr, self.weights(batch))
             self.memory.offer(row)
 
@@ -53,7 +53,5 @@ class ERWithTasks(ER):
     def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:
         tasks = self.learner.tasks[batch]
         counts = np.bincount(tasks)
-        weights = 1 / counts[tasks]
-        if self.mean_over_tasks:
-            weights /= np.count_nonzero(counts)
-        return weights.astype(np.float32)
+        weights = (1 / counts[tasks]).astype(np.float32)
+        return weights / np.float32(np.count_nonzero(counts)) if self.mean_over_tasks else weights
