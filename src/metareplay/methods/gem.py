@@ -37,6 +37,7 @@ class GEM(Method):
         self.learner = learner
         self.memory = RingPerTask(learner, tasks)
         self.task = 0
+        self.violated = False
 
     def begin_task(self, task: int, previous: int | None) -> None:
         self.task = task
@@ -45,11 +46,14 @@ class GEM(Method):
         for row in rows:
             self.memory.offer(row, self.task)
         past = [self.memory.rows(task) for task in self.memory.filled() if task != self.task]
-        if not past or (self.learner.dots(rows, past) >= 0).all():
-            self.learner.sgd(rows, self.lr)
-        else:
-            gradient = self.learner.gradient(rows)
-            self.learner.descend(project(gradient, self.learner.gradients(past), self.memory_strength), self.lr)
+        # Violations come in long runs: after one, the past gradients are formed at once, not only their products first.
+        if past and (self.violated or (self.learner.dots(rows, past) < 0).any()):
+            gradient, gradients = self.learner.gradient(rows), self.learner.gradients(past)
+            self.violated = bool((gradients @ gradient < 0).any())
+            if self.violated:
+                self.learner.descend(project(gradient, gradients, self.memory_strength), self.lr)
+                return
+        self.learner.sgd(rows, self.lr)
 
 
 def project(gradient: Vector, past: Vector, margin: float) -> Vector:
