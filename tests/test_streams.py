@@ -222,7 +222,7 @@ def test_options_tell_their_defaults() -> None:
         ("digits-rotations", {"max_angle": float("nan")}, r"--max-angle is nan"),
         ("digits-rotations", {"min_angle": -1.7e308, "max_angle": 1.7e308}, r"--min-angle"),
         ("digits-permutations", {"stream_seed": -1}, r"--stream-seed is -1"),
-        ("digits-permutations", {"samples_per_task": 0}, r"--samples-per-task is 0"),
+        ("digits-permutations", {"samples_per_task": -1}, r"--samples-per-task is -1"),
         ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
         ("digits-permutations", {"max_angle": 90.0}, r"--max-angle is 90.0, but digits-permutations has no angles"),
         ("mnist-permutations", {"tasks": -1}, r"--tasks is -1"),  # before anything is downloaded
