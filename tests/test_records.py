@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 import json
 import os
@@ -18,7 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metareplay import METHODS, BadInput, BaseImages, Experiment, Images, Record, RunFailed, Stream, Task, records
+from metareplay import METHODS, BadInput, BaseImages, Experiment, Images, Record, RunFailed, Stream, Task, files
+from metareplay.records import read_summary
 
 
 def little_stream() -> Stream:
@@ -54,6 +56,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def arrays(folder: Path) -> Path:
+    """The file of arrays in a folder."""
+    (path,) = folder.glob("record-*.npz")
+    return path
+
+
 def assert_same(one: Record, other: Record) -> None:
     for field in dataclasses.fields(Record):
         a, b = getattr(one, field.name), getattr(other, field.name)
@@ -74,9 +82,22 @@ def test_a_record_comes_back_bit_for_bit(record: Record, saved: Path) -> None:
 
 
 def test_a_record_is_one_folder_of_two_files_and_nothing_else(saved: Path) -> None:
-    assert names(saved) == ["record.json", "record.npz"]
+    assert names(saved) == [arrays(saved).name, "record.json"]
     assert names(saved.parent) == ["abc"]
-    assert saved.stat().st_mode & 0o777 == 0o755
+    assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o644}
+
+
+def test_the_json_names_the_file_of_arrays_and_its_sum(saved: Path) -> None:
+    content = arrays(saved).read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    assert json.loads((saved / "record.json").read_text())["arrays"] == {"file": arrays(saved).name, "sha256": sha256}
+    assert arrays(saved).name == f"record-{sha256[:8]}.npz"
+
+
+def test_a_summary_is_read_without_unpacking_the_arrays(record: Record, saved: Path) -> None:
+    summary = read_summary(saved)
+    del summary["arrays"]
+    assert json.dumps(summary) == json.dumps(record.summary())
 
 
 def test_the_json_says_what_was_asked_of_it(saved: Path) -> None:
@@ -93,26 +114,31 @@ def test_the_json_says_what_was_asked_of_it(saved: Path) -> None:
     assert summary["method"] == "meralg1"
     assert summary["seed"] == 3
     assert summary["hyperparameters"]["beta"] == 0.3
-    assert np.shape(summary["accuracy"]) == (4, 4)
+    assert np.shape(summary["accuracy"]) == (4, 3)
     assert all(0 <= accuracy <= 1 for row in summary["accuracy"] for accuracy in row)
     assert {"metareplay", "numpy", "numba", "python", "processor"} <= set(summary["environment"])
 
 
 def test_saving_again_replaces_the_record_whole(record: Record, saved: Path) -> None:
-    other = dataclasses.replace(record, steps=record.steps + 1)
+    before = arrays(saved)
+    other = dataclasses.replace(record, steps=record.steps + 1, predicted_right=~record.predicted_right)
     other.save(saved)
-    assert Record.load(saved).steps == record.steps + 1
-    assert names(saved.parent) == ["abc"]
+    assert_same(Record.load(saved), other)
+    assert not before.exists()
+    assert len(names(saved)) == 2
+    record.save(saved)
+    record.save(saved)
+    assert_same(Record.load(saved), record)
+    assert len(names(saved)) == 2
 
 
-def test_a_folder_with_other_things_in_it_is_never_replaced(record: Record, tmp_path: Path) -> None:
+def test_other_things_in_the_folder_are_left_alone(record: Record, tmp_path: Path) -> None:
     precious = tmp_path / "home" / "thesis.tex"
     precious.parent.mkdir()
     precious.write_text("years of work")
-    with pytest.raises(RunFailed, match=r"thesis\.tex"):
-        record.save(precious.parent)
+    record.save(precious.parent)
     assert precious.read_text() == "years of work"
-    assert names(tmp_path) == ["home"]
+    assert len(names(precious.parent)) == 3
 
 
 def test_a_record_that_cannot_be_written_says_where(record: Record, tmp_path: Path) -> None:
@@ -122,33 +148,59 @@ def test_a_record_that_cannot_be_written_says_where(record: Record, tmp_path: Pa
     assert names(tmp_path) == ["results"]
 
 
-def test_an_interrupted_save_leaves_nothing(record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+def interrupted_at(patch: pytest.MonkeyPatch, call: int) -> None:
+    """Have Ctrl-C come while the so manyth file is given its name."""
+    replace, calls = os.replace, iter(range(call + 1))
 
-    monkeypatch.setattr(records.json, "dump", interrupted)
+    def interrupted(source: str, target: str) -> None:
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    patch.setattr(files.os, "replace", interrupted)
+
+
+@pytest.mark.parametrize("call", [0, 1])
+def test_an_interrupted_save_leaves_nothing(
+    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    interrupted_at(monkeypatch, call)
     with pytest.raises(KeyboardInterrupt):
         record.save(tmp_path / "abc")
-    assert names(tmp_path) == []
+    assert names(tmp_path / "abc") == []
 
 
+@pytest.mark.parametrize("call", [0, 1])
+@pytest.mark.parametrize("change", [{"steps": 0}, {"predicted_right": np.zeros(3, bool)}], ids=["json", "arrays"])
 def test_an_interrupted_save_leaves_the_record_that_was_there(
+    record: Record, saved: Path, monkeypatch: pytest.MonkeyPatch, call: int, change: dict[str, Any]
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupted_at(patch, call)
+        with pytest.raises(KeyboardInterrupt):
+            dataclasses.replace(record, **change).save(saved)
+    assert_same(Record.load(saved), record)
+    assert len(names(saved)) == 2
+
+
+def test_an_interruption_that_comes_too_late_is_still_one(
     record: Record, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
+    replace = os.replace
+
+    def interrupted(source: str, target: str) -> None:
+        replace(source, target)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(records.json, "dump", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            dataclasses.replace(record, steps=0).save(saved)
+    monkeypatch.setattr(files.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        dataclasses.replace(record, steps=0).save(saved)
     assert_same(Record.load(saved), record)
-    assert names(saved.parent) == ["abc"]
 
 
 @pytest.mark.parametrize("room", [0, 100, 1500])
 def test_a_full_disk_fails_the_run_and_leaves_nothing(saved: Path, tmp_path: Path, room: int) -> None:
-    assert 100 < (saved / "record.npz").stat().st_size < 1500 + (saved / "record.json").stat().st_size
+    assert 100 < arrays(saved).stat().st_size < 1500 < (saved / "record.json").stat().st_size
     code = f"""
 import resource, sys
 from pathlib import Path
@@ -165,7 +217,7 @@ except RunFailed as error:
     assert done.returncode == 1
     assert "cannot save the record" in done.stderr
     assert "Traceback" not in done.stderr
-    assert names(tmp_path / "full") == []
+    assert names(tmp_path / "full" / "abc") == []
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != room
 
 
@@ -179,38 +231,74 @@ def test_where_there_is_no_record_that_is_said(tmp_path: Path) -> None:
             Record.load(folder)
 
 
-@pytest.mark.parametrize("file", ["record.json", "record.npz"])
+@pytest.mark.parametrize("file", ["record.json", "record-*.npz"])
 def test_a_record_cut_short_anywhere_is_refused(saved: Path, file: str) -> None:
-    whole = (saved / file).read_bytes()
+    (path,) = saved.glob(file)
+    whole = path.read_bytes()
     for length in [0, 1, 2, 30, *range(0, len(whole) - 1, max(1, len(whole) // 25)), len(whole) - 1]:
-        (saved / file).write_bytes(whole[:length])
+        path.write_bytes(whole[:length])
+        assert_refused(saved)
+
+
+def assert_refused(saved: Path) -> None:
+    for read in (Record.load, read_summary):
         with pytest.raises(BadInput, match="is damaged"):
-            Record.load(saved)
+            read(saved)
 
 
-def test_a_record_with_any_byte_of_its_arrays_changed_is_refused_or_the_same(record: Record, saved: Path) -> None:
-    file = saved / "record.npz"
-    whole = file.read_bytes()
+@pytest.mark.parametrize("file", ["record.json", "record-*.npz"])
+def test_a_record_with_any_bit_changed_is_refused(saved: Path, file: str) -> None:
+    (path,) = saved.glob(file)
+    whole = path.read_bytes()
     rng = np.random.default_rng(0)
-    refused = 0
-    for place in rng.integers(len(whole), size=60):
+    for place in [*range(90), *rng.integers(len(whole), size=100)]:
         broken = bytearray(whole)
         broken[place] ^= 1 << int(rng.integers(8))
-        file.write_bytes(broken)
-        try:
-            again = Record.load(saved)
-        except BadInput:
-            refused += 1
-        else:  # times and flags of the archive, which mean nothing here
-            assert_same(record, again)
-    assert refused > 20
+        path.write_bytes(broken)
+        assert_refused(saved)
+
+
+def test_a_record_whose_arrays_are_gone_is_refused(saved: Path) -> None:
+    arrays(saved).unlink()
+    assert_refused(saved)
+
+
+def test_a_record_whose_arrays_are_anothers_is_refused(record: Record, saved: Path, tmp_path: Path) -> None:
+    dataclasses.replace(record, predicted_right=~record.predicted_right).save(tmp_path / "other")
+    arrays(saved).write_bytes(arrays(tmp_path / "other").read_bytes())
+    assert_refused(saved)
+
+
+@pytest.mark.parametrize("file", ["../thesis.tex", "/etc/passwd", "", "..", 3, None])
+def test_arrays_are_read_from_the_records_folder_alone(saved: Path, file: Any) -> None:
+    (saved.parent / "thesis.tex").write_text("years of work")
+    sign(saved, arrays={"file": file, "sha256": hashlib.sha256(b"years of work").hexdigest()})
+    assert_refused(saved)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", "hello", '{"configuration": 1}', "\xff\xfe\xfd"])
 def test_json_of_something_else_is_refused(saved: Path, text: str) -> None:
     (saved / "record.json").write_text(text, encoding="latin-1")
-    with pytest.raises(BadInput, match="is damaged"):
-        Record.load(saved)
+    assert_refused(saved)
+
+
+def sign(saved: Path, **changed: Any) -> None:
+    """Change the JSON as somebody could who knows how its sum is made."""
+    summary = json.loads((saved / "record.json").read_text()) | changed | {"sha256": "0" * 64}
+    unsigned = json.dumps(summary, indent=1) + "\n"
+    sha256 = hashlib.sha256(unsigned.encode()).hexdigest()
+    (saved / "record.json").write_text(unsigned.replace("0" * 64, sha256, 1))
+
+
+def replace_arrays(saved: Path, content: bytes) -> None:
+    """Put other arrays into a record, with their right sum."""
+    arrays(saved).write_bytes(content)
+    sign(saved, arrays={"file": arrays(saved).name, "sha256": hashlib.sha256(content).hexdigest()})
+
+
+def test_the_sum_of_the_json_can_be_made_by_others(record: Record, saved: Path) -> None:
+    sign(saved, steps=5)
+    assert Record.load(saved).steps == 5
 
 
 def one_array() -> bytes:
@@ -232,15 +320,17 @@ def other_archive() -> bytes:
     ids=["one array", "other archive", "pickle", "words"],
 )
 def test_arrays_of_something_else_are_refused(saved: Path, content: bytes) -> None:
-    (saved / "record.npz").write_bytes(content)
+    replace_arrays(saved, content)
     with pytest.raises(BadInput, match="is damaged"):
         Record.load(saved)
 
 
 def rewrite(saved: Path, **changed: NDArray[Any]) -> None:
-    with np.load(saved / "record.npz") as arrays:
-        content = dict(arrays) | changed
-    np.savez(saved / "record.npz", **content)
+    with np.load(arrays(saved)) as there:
+        content = dict(there) | changed
+    file = io.BytesIO()
+    np.savez(file, **content)
+    replace_arrays(saved, file.getvalue())
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,9 @@
 """A laboratory for online continual learning and continual meta-learning."""
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment, Progress, run
+from metareplay.experiment import Experiment, run
 from metareplay.learners.base import Diverged
+from metareplay.life import Evaluation, Life, Progress
 from metareplay.methods import (
     ER,
     EWC,
@@ -32,9 +33,11 @@ __all__ = [
     "BaseImages",
     "Diverged",
     "ERWithTasks",
+    "Evaluation",
     "Experiment",
     "Images",
     "Independent",
+    "Life",
     "MERCurrentExampleLearningRate",
     "MEROneBigBatch",
     "Method",

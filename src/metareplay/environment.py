@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from importlib import metadata
 
 import llvmlite.binding
@@ -10,7 +11,8 @@ import llvmlite.binding
 
 def environment() -> dict[str, str]:
     """Versions of what computes, and the kind of machine."""
-    versions = {name: metadata.version(name) for name in ("metareplay", "numpy", "numba")}
+    computing = ["metareplay", "numpy", "numba", *(["torch"] if "torch" in sys.modules else [])]
+    versions = {name: metadata.version(name) for name in computing}
     return {
         **versions,
         "python": platform.python_version(),

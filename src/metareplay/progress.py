@@ -11,7 +11,7 @@ from typing import Self
 from rich import progress as rich
 from rich.console import Console
 
-from metareplay.experiment import Progress
+from metareplay.life import Progress
 
 SECONDS_BETWEEN_LINES = 30.0
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,9 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay import metrics
 from metareplay.errors import BadInput, RunFailed
+from metareplay.files import write_atomically
+from metareplay.metrics import METRICS, Undefined
 
+RECORD = "record.json"
+UNSIGNED = "0" * 64
+"""Stands in ``record.json`` where its SHA-256 will, while that is computed."""
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
 NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes")
 
@@ -64,37 +67,50 @@ class Record:
     parameter_bytes: int
     table_bytes: int
 
+    @property
+    def iid(self) -> bool:
+        """Whether all tasks' examples came mixed together, none after another."""
+        return self.configuration.get("order") == "iid"
+
+    @cached_property
+    def tasks(self) -> NDArray[np.int64]:
+        """The distinct tasks, in the order in which they were first met; ``(n,)``."""
+        return self.visits[np.sort(np.unique(self.visits, return_index=True)[1])]
+
+    @cached_property
+    def first_visits(self) -> NDArray[np.int64]:
+        """The visit in which each of ``tasks`` was first met; ``(n,)``. Zero for all where they came mixed."""
+        first = np.sort(np.unique(self.visits, return_index=True)[1])
+        return np.zeros_like(first) if self.iid else first
+
     @cached_property
     def accuracy(self) -> NDArray[np.float64]:
-        """R: row i is when visit i ended, column j the task of visit j; ``(v, v)``."""
-        last = [np.flatnonzero(self.evaluated_visit == visit)[-1] for visit in range(len(self.visits))]
-        return np.asarray((self.correct[last] / self.test_sizes)[:, self.visits])
+        """R: row i is when visit i ended, column j the j-th of ``tasks``; ``(v, n)``, ``(1, n)`` if all are mixed."""
+        ends = range(len(self.visits) - 1 if self.iid else 0, len(self.visits))
+        last = [np.flatnonzero(self.evaluated_visit == visit)[-1] for visit in ends]
+        return np.asarray((self.correct[last] / self.test_sizes)[:, self.tasks])
 
     @cached_property
     def baseline(self) -> NDArray[np.float64]:
-        """b: the same before any training; ``(v,)``."""
-        return np.asarray((self.correct[0] / self.test_sizes)[self.visits])
+        """b: the same before any training; ``(n,)``."""
+        return np.asarray((self.correct[0] / self.test_sizes)[self.tasks])
 
     @cached_property
-    def metrics(self) -> dict[str, float]:
-        """The metrics of the papers, as fractions."""
-        return {
-            "retained_accuracy": metrics.retained_accuracy(self.accuracy),
-            "learning_accuracy": metrics.learning_accuracy(self.accuracy),
-            "backward_transfer": metrics.backward_transfer(self.accuracy),
-            "forward_transfer": metrics.forward_transfer(self.accuracy, self.baseline),
-            "online_accuracy": float(self.predicted_right.mean()),
-        }
+    def metrics(self) -> dict[str, float | Undefined]:
+        """All of ``metareplay.metrics.METRICS``, as fractions; ``Undefined`` where one would have no meaning."""
+        return {name: metric.of(self) for name, metric in METRICS.items()}
 
     def summary(self) -> dict[str, Any]:
-        """Metrics, matrix, costs and settings, as plain values for JSON."""
+        """Metrics (None where ``undefined`` says why), matrix, costs and settings, as plain values for JSON."""
         configuration = self.configuration
+        undefined = {name: value.because for name, value in self.metrics.items() if isinstance(value, Undefined)}
         return {
             "benchmark": configuration["benchmark"],
             "method": configuration["method"],
             "seed": configuration["seed"],
             "hyperparameters": configuration["hyperparameters"],
-            **self.metrics,
+            **{name: None if name in undefined else value for name, value in self.metrics.items()},
+            "undefined": undefined,
             "accuracy": self.accuracy.tolist(),
             "baseline": self.baseline.tolist(),
             **{name: getattr(self, name) for name in NUMBERS},
@@ -104,37 +120,36 @@ class Record:
         }
 
     def save(self, folder: Path) -> None:
-        """Write the record into a new folder; a reader never sees half of it.
+        """Write the record into a folder: its arrays, and then ``record.json``, which names them.
+
+        A reader sees this record whole, or the one before it, whatever happens.
 
         Raises
         ------
         RunFailed
-            If it cannot be written; nothing is left behind. A folder that holds anything but a record is not touched.
+            If it cannot be written.
         """
-        temporary = old = None
+        arrays = io.BytesIO()
+        np.savez_compressed(arrays, **{name: getattr(self, name) for name in ARRAYS})
+        sha256 = hashlib.sha256(arrays.getvalue()).hexdigest()
+        file = f"record-{sha256[:8]}.npz"
+        summary = {"sha256": UNSIGNED, **self.summary(), "arrays": {"file": file, "sha256": sha256}}
+        unsigned = (json.dumps(summary, indent=1) + "\n").encode()
+        signed = unsigned.replace(UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-            with (temporary / "record.npz").open("wb") as file:
-                np.savez_compressed(file, **{name: getattr(self, name) for name in ARRAYS})
-                _flush(file)
-            with (temporary / "record.json").open("w", encoding="utf-8") as file:
-                json.dump(self.summary(), file, indent=1)
-                _flush(file)
-            temporary.chmod(0o755)
-            if folder.exists():
-                others = {path.name for path in folder.iterdir()} - {"record.json", "record.npz"}
-                if others:
-                    raise RunFailed(f"cannot save the record in {folder}: it holds something else ({min(others)})")
-                old = temporary.with_name(temporary.name + "-old")
-                folder.replace(old)
-            temporary.replace(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            before = set(folder.glob("record-*.npz"))
+            write_atomically(folder / file, arrays.getvalue())
+            try:
+                write_atomically(folder / RECORD, signed)
+            except BaseException:
+                if folder / file not in before:
+                    (folder / file).unlink(missing_ok=True)
+                raise
+            for old in before - {folder / file}:
+                old.unlink(missing_ok=True)
         except OSError as error:
             raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
-        finally:
-            for leftover in (temporary, old):
-                if leftover is not None:
-                    shutil.rmtree(leftover, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: Path) -> Record:
@@ -145,10 +160,9 @@ class Record:
         BadInput
             If there is none, or it is damaged.
         """
+        summary, content = _read(folder)
         try:
-            summary = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            # Opened here, so that it is closed even where it is no archive.
-            with (folder / "record.npz").open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 record = cls(
                     configuration=summary["configuration"],
                     environment=summary["environment"],
@@ -157,15 +171,44 @@ class Record:
                     **{name: summary[name] for name in NUMBERS},
                 )
             record.summary()  # does it all fit together?
-        except (FileNotFoundError, NotADirectoryError):
-            raise BadInput(f"there is no record of a run in {folder}") from None
-        except OSError as error:
-            raise BadInput(f"cannot read the record in {folder}: {error.strerror or error}") from error
-        except Exception as error:  # damaged archives and foreign files raise nearly anything
+        except Exception as error:  # foreign files raise nearly anything
             raise BadInput(f"the record in {folder} is damaged ({error}); remove it and run again") from error
         return record
 
 
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The ``Record.summary()`` of the record in a folder, from its JSON alone, once all of it is found to be whole.
+
+    Raises
+    ------
+    BadInput
+        If there is none, or it is damaged.
+    """
+    return _read(folder)[0]
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
+    """The summary, and the verified content of the file of arrays."""
+    try:
+        text = (folder / RECORD).read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInput(f"there is no record of a run in {folder}") from None
+    except OSError as error:
+        raise BadInput(f"cannot read the record in {folder}: {error.strerror or error}") from error
+    try:
+        summary = json.loads(text)
+        sha256 = summary.pop("sha256")
+        if hashlib.sha256(text.replace(sha256.encode(), UNSIGNED.encode(), 1)).hexdigest() != sha256:
+            raise ValueError(f"{RECORD} is another than was written")
+        file, sha256 = summary["arrays"]["file"], summary["arrays"]["sha256"]
+        missing = {"configuration", "environment", "started", *NUMBERS} - set(summary)
+        if missing:
+            raise ValueError(f"{min(missing)} is missing")
+        if Path(file).name != file:
+            raise ValueError(f"{file!r} is no name of a file")
+        content = (folder / file).read_bytes()
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise ValueError(f"{file} is another than was written")
+    except Exception as error:  # damaged and foreign files raise nearly anything
+        raise BadInput(f"the record in {folder} is damaged ({error}); remove it and run again") from error
+    return summary, content

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -75,11 +77,15 @@ class Hyperparameter:
         return value
 
 
-def hyperparameters(method: type) -> list[Hyperparameter]:
+def _declared(method: type) -> tuple[Hyperparameter, ...]:
     """The hyper-parameters of a method class, in the order in which it declares them."""
     types = get_type_hints(method)
-    return [
+    return tuple(
         Hyperparameter(f.name, types[f.name], f.default, f.metadata.get("valid", ""), f.metadata.get("help", ""))
         for f in dataclasses.fields(method)
         if "help" in f.metadata
-    ]
+    )
+
+
+# Reading annotations takes most of the time that planning a suite of thousands of runs would take.
+hyperparameters: Callable[[type], tuple[Hyperparameter, ...]] = functools.cache(_declared)

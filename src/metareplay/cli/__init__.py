@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 
 from metareplay.cli.arguments import Parser, nearest
@@ -16,7 +16,13 @@ COMMANDS = {
     "benchmarks": "list the streams there are to learn from",
     "methods": "list the methods there are to learn with",
     "run": "learn one benchmark with one method: run BENCHMARK METHOD",
-    "data": "list the data sets there are, or get one",
+    "check": "check a method of your own: check FILE.py:CLASS",
+    "suite": "carry out many runs: suite NAME|FILE.toml",
+    "results": "list the runs there are: done, running, stopped, failed or broken",
+    "compare": "compare methods over seeds: which differences are established",
+    "report": "tables and figures of a folder of runs: a page, LaTeX, CSV, SVG and PDF",
+    "show": "one run in the terminal: its accuracy matrix, metrics and curve",
+    "data": "list the data sets there are, get one, or make a file of tasks",
 }
 
 
@@ -28,23 +34,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     status
         0; 1: a run failed; 2: wrong usage or bad input; 130: stopped by Ctrl-C.
     """
+    return status_of(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
+
+
+def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
+    """Run a command of a program; what goes wrong becomes a line on standard error, and the exit status of ``main``."""
     try:
-        _command(list(sys.argv[1:] if argv is None else argv))
+        command()
         sys.stdout.flush()
     except BadInput as error:
-        return _failed(str(error), 2)
+        return _failed(program, str(error), 2)
     except RunFailed as error:
-        return _failed(str(error), 1)
+        return _failed(program, str(error), 1)
     except MemoryError as error:
-        return _failed(f"there is not enough memory: {error}", 1)
+        return _failed(program, f"there is not enough memory: {error}", 1)
     except KeyboardInterrupt as stop:
-        return _failed(str(stop) or "stopped", 130)
+        return _failed(program, str(stop) or "stopped", 130)
     except BrokenPipeError:  # whoever read our results has seen enough
         _drop_output()
         return 1
     except OSError as error:
         _drop_output()
-        return _failed(f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
+        return _failed(program, f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
     return 0
 
 
@@ -70,8 +81,8 @@ def _parser() -> Parser:
     return parser
 
 
-def _failed(message: str, status: int) -> int:
-    print(f"metareplay: {message}", file=sys.stderr)
+def _failed(program: str, message: str, status: int) -> int:
+    print(f"{program}: {message}", file=sys.stderr)
     return status
 
 

@@ -113,6 +113,13 @@ def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
         ) from None
 
 
+def typed(parameter: Hyperparameter, given: Any) -> Any:
+    """The value that was given, as the parameter's type; as it is where it is none, for a check to say so."""
+    with contextlib.suppress(ValueError):
+        return parameter.type(given)
+    return given
+
+
 def value(parameter: Hyperparameter, given: Any) -> Any:
     """The value that was given, as the parameter's type.
 
@@ -121,9 +128,7 @@ def value(parameter: Hyperparameter, given: Any) -> Any:
     BadInput
         If it is of another type or out of its range.
     """
-    with contextlib.suppress(ValueError):  # the check says what it must be
-        given = parameter.type(given)
-    return parameter.check(given)
+    return parameter.check(typed(parameter, given))
 
 
 def values(parameters: Iterable[Hyperparameter], given: argparse.Namespace) -> dict[str, Any]:

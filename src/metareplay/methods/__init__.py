@@ -1,5 +1,10 @@
 """The methods by name; the names are those of the original code."""
 
+import difflib
+from typing import Any
+
+from metareplay import user_code
+from metareplay.errors import BadInput
 from metareplay.methods.base import Method
 from metareplay.methods.ewc import EWC
 from metareplay.methods.gem import GEM
@@ -21,6 +26,40 @@ METHODS: dict[str, type[Method]] = {
     "meralg7": MERCurrentExampleLearningRate,
 }
 
+
+def find(text: str) -> type[Method]:
+    """The method of that name, or for ``FILE.py:CLASS`` the one in a user's file.
+
+    Raises
+    ------
+    BadInput
+        If there is none; the message offers the nearest name.
+    """
+    if text in METHODS:
+        return METHODS[text]
+    if text.endswith(".py"):
+        raise BadInput(f"METHOD is {text!r}, but must say which class of that file too: {text}:CLASS")
+    parts = user_code.split(text)
+    if parts is None:
+        near = difflib.get_close_matches(text, METHODS, n=1, cutoff=0.5)
+        question = f"; did you mean {near[0]}?" if near else ";"
+        raise BadInput(f"there is no method {text!r}{question} `metareplay methods` lists all of them")
+    path, name = parts
+    module = user_code.module(path)
+    there: dict[str, Any] = {
+        key: value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    }
+    if name not in there:
+        has = f"it has {', '.join(there)}" if there else "it has none: write class MyMethod(metareplay.Method)"
+        raise BadInput(f"there is no method {name!r} in {path}; {has}")
+    if there[name].observe is Method.observe:
+        raise BadInput(f"{name} in {path} does not say how to learn: give it an observe(self, rows)")
+    method: type[Method] = there[name]
+    return method
+
+
 __all__ = [
     "ER",
     "EWC",
@@ -34,4 +73,5 @@ __all__ = [
     "Method",
     "Online",
     "TaskInput",
+    "find",
 ]

@@ -1,0 +1,203 @@
+"""Where a run that was stopped goes on: its whole state, as arrays and JSON in one file."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.errors import BadInput
+from metareplay.files import flush_names, write_atomically
+
+State = dict[str, Any]
+"""Nested dictionaries (of text keys) and lists of arrays, numbers, truth values, text and None."""
+
+TREE = "tree"
+ARRAY = "$array"
+"""``{ARRAY: 3}`` stands for the fourth array. Keys of a state that begin with a dollar sign get one more."""
+
+SECONDS = 15.0
+"""How long to wait between two."""
+SECONDS_BETWEEN_BORDERS = 1.0
+"""A checkpoint at a task's border is not worth it where the last one is younger than this."""
+SHARE = 0.02
+"""Saving takes no more of the time than this, however slow the disk."""
+
+
+class Unusable(BadInput):
+    """A checkpoint that is damaged or another run's: the run begins again."""
+
+
+class Checkpoints(Protocol):
+    """Where a run keeps its state while it is under way."""
+
+    def load(self) -> State | None:
+        """The newest state; None if there is none. Raises Unusable."""
+
+    def due(self, border: bool) -> bool:
+        """Whether to save now; ``border``: a task has just ended."""
+
+    def save(self, state: State) -> None:
+        """Keep a state, in place of the one before."""
+
+    def clear(self) -> None:
+        """Forget all: the run is over."""
+
+
+class FileCheckpoints:
+    """The newest state in a file, replaced every so many seconds, and where a task ends.
+
+    A state that cannot be written, as on a full disk, does not end the run: the one before stays, and the next may
+    find room.
+
+    Parameters
+    ----------
+    path
+        The file.
+    seconds
+        How long to wait between two.
+    note
+        Told in one line when a state cannot be kept; once, until one can be kept again.
+    """
+
+    def __init__(self, path: Path, seconds: float = SECONDS, note: Callable[[str], None] = lambda text: None) -> None:
+        self.path = path
+        self.seconds = seconds
+        self.note = note
+        self.last = time.monotonic()
+        self.took = 0.0
+        self.refused = False
+
+    def load(self) -> State | None:
+        try:
+            content = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise Unusable(f"the checkpoint {self.path} cannot be read: {error.strerror or error}") from error
+        try:
+            return unpack(content)
+        except Unusable as error:
+            raise Unusable(f"the checkpoint {self.path} is damaged ({error})") from error
+
+    def due(self, border: bool) -> bool:
+        wait = min(self.seconds, SECONDS_BETWEEN_BORDERS) if border else self.seconds
+        return time.monotonic() - self.last >= max(wait, self.took / SHARE)
+
+    def save(self, state: State) -> None:
+        begin = time.monotonic()
+        try:
+            write_atomically(self.path, pack(state))
+        except OSError as error:
+            if not self.refused:
+                why = error.strerror or error
+                self.note(f"cannot keep a checkpoint in {self.path}: {why}; the run goes on, and tries again later")
+            self.refused = True
+        else:
+            self.refused = False
+        self.last = time.monotonic()
+        self.took = self.last - begin
+
+    def clear(self) -> None:
+        if self.path.exists():
+            self.path.unlink()
+            flush_names(self.path.parent)
+
+
+def pack(state: State) -> bytes:
+    """A state as an npz file: its arrays, and the rest as JSON in one more. Nothing in it is a pickled object.
+
+    Raises
+    ------
+    BadInput
+        If it holds anything that is neither an array nor plain; with its place.
+    """
+    arrays: list[NDArray[Any]] = []
+    tree = json.dumps(_without_arrays(state, "state", arrays))
+    members = {TREE: np.frombuffer(tree.encode(), np.uint8)}
+    members |= {f"array{number}": array for number, array in enumerate(arrays)}
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in members.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, version=(3, 0), allow_pickle=False)
+    return file.getvalue()
+
+
+def _without_arrays(value: Any, place: str, arrays: list[NDArray[Any]]) -> Any:
+    """A value as JSON can hold it; its arrays are added to ``arrays``."""
+    if isinstance(value, np.ndarray):
+        if value.dtype.hasobject:
+            raise BadInput(f"{place} is an array of objects, which cannot be kept in a checkpoint")
+        arrays.append(value)
+        return {ARRAY: len(arrays) - 1}
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise BadInput(f"{place} has the key {key!r}, which cannot be kept in a checkpoint: keys must be text")
+        return {
+            f"${key}" if key.startswith("$") else key: _without_arrays(part, f"{place}/{key}", arrays)
+            for key, part in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [_without_arrays(part, f"{place}/{number}", arrays) for number, part in enumerate(value)]
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is not None and not isinstance(plain, bool | int | float | str):
+        raise BadInput(f"{place} is {value!r}, which cannot be kept in a checkpoint")
+    return plain
+
+
+def unpack(content: bytes) -> State:
+    """The state that ``pack`` was given.
+
+    Raises
+    ------
+    Unusable
+        If it is not whole; the archive's checksums are compared.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            state: State = _with_arrays(_tree(archive), archive)
+    except Exception as error:  # damaged archives and foreign files raise nearly anything
+        raise Unusable(str(error) or type(error).__name__) from error
+    return state
+
+
+def _tree(archive: zipfile.ZipFile) -> State:
+    tree: State = json.loads(_array(archive, TREE).tobytes())
+    if not isinstance(tree, dict):
+        raise ValueError("it holds no state")
+    return tree
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    # All of the member is read, since only then its checksum is compared: np.load trusts a header that says less.
+    member = io.BytesIO(archive.read(f"{name}.npy"))
+    array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
+    return array
+
+
+def _with_arrays(value: Any, archive: zipfile.ZipFile) -> Any:
+    if isinstance(value, dict):
+        if ARRAY in value:
+            return _array(archive, f"array{value[ARRAY]}")
+        return {key[1:] if key.startswith("$") else key: _with_arrays(part, archive) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_with_arrays(part, archive) for part in value]
+    return value
+
+
+def peek(path: Path) -> State | None:
+    """What a checkpoint holds besides its arrays, at little cost; None if that cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _tree(archive)
+    except Exception:
+        return None

@@ -1,0 +1,283 @@
+"""Runs that are killed and go on, for ``test_resume.py``: a program, since a process with threads forks badly.
+
+    python killed_runs.py operations FOLDER SCENARIO    killed before each file operation in turn
+    python killed_runs.py moments FOLDER METHOD         killed at random moments
+
+It prints as JSON what happened, and fails where a record is not what it should be.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import fcntl
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metareplay import METHODS, BaseImages, Experiment, Images, Record, Stream, Task
+from metareplay.checkpoints import FileCheckpoints
+from metareplay.runs import CHECKPOINT, FAILURE, LOCK, Run
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ewc": {"memory_strength": 10.0, "n_memories": 5},
+    "gem": {"memories": 12, "memory_strength": 0.5},
+    "eralg4": {"memories": 10, "replay_batch_size": 4},
+    "eralg5": {"memories": 10, "replay_batch_size": 4},
+    "meralg1": {"memories": 10, "replay_batch_size": 3, "batches_per_example": 2, "beta": 0.3, "gamma": 0.7},
+    "meralg6": {"memories": 10, "replay_batch_size": 3, "batches_per_example": 2, "gamma": 0.3},
+    "meralg7": {"memories": 10, "replay_batch_size": 4, "gamma": 0.5, "s": 3.0},
+}
+
+
+def little_stream(train: int = 25, tasks: int = 3) -> Stream:
+    rng = np.random.default_rng(0)
+    base = BaseImages(rng.integers(0, 255, (train + 15, 16), dtype=np.uint8))
+    labels = rng.integers(3, size=train + 15)
+    made = []
+    for number in range(tasks):
+        order = np.random.default_rng(number).permutation(16).astype(np.int32)
+        learned, tested = np.arange(train), np.arange(train, train + 15)
+        made.append(
+            Task(
+                f"order {number}",
+                Images(base, labels[:train], order, learned),
+                Images(base, labels[train:], order, tested),
+            )
+        )
+    return Stream("little", tuple(made), 3, {"tasks": tasks}, "ab" * 32)
+
+
+def little(name: str, stream: Stream | None = None, **options: Any) -> Experiment:
+    """A run of a moment."""
+    method = METHODS[name](lr=0.1, **SETTINGS.get(name, {}))  # type: ignore[call-arg]
+    return Experiment(stream=stream or little_stream(), method=method, **({"seed": 3, "hidden": (9, 6)} | options))
+
+
+def same(one: Record, other: Record) -> bool:
+    """Whether two records are the same bit for bit, times and host apart."""
+    for field in dataclasses.fields(Record):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if field.name == "started" or field.name.endswith("_seconds"):
+            continue
+        if field.name == "environment":
+            a, b = a | {"host": ""}, b | {"host": ""}
+        if isinstance(a, np.ndarray):
+            if (a.dtype, a.shape, a.tobytes()) != (b.dtype, b.shape, b.tobytes()):
+                return False
+        elif a != b:
+            return False
+    return True
+
+
+def forked(action: Callable[[], Any]) -> int:
+    """The process that does it."""
+    process = os.fork()
+    if process == 0:
+        try:
+            action()
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    return process
+
+
+# Between each pair of file operations
+
+
+class EveryFew(FileCheckpoints):
+    """A checkpoint after every fourth batch."""
+
+    asked = 0
+
+    def due(self, border: bool) -> bool:
+        self.asked += 1
+        return self.asked % 4 == 0
+
+
+def die_before(operation: int) -> None:
+    """Be killed before the so manyth operation on files from now on; a write counts twice, before it and half-way."""
+    left = operation
+
+    def tick() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def ticking(function: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            tick()
+            return function(*args, **options)
+
+        return counted
+
+    for name in ("replace", "rename", "fsync", "unlink", "remove", "mkdir", "rmdir", "open", "fchmod", "close"):
+        setattr(os, name, ticking(getattr(os, name)))
+    fcntl.flock = ticking(fcntl.flock)
+    really_open = builtins.open
+
+    def opened(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+        stream = really_open(file, mode, *args, **options)
+        if "w" not in mode:
+            return stream
+        tick()
+        write = stream.write
+
+        class Torn:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(stream, name)
+
+            def __enter__(self) -> Torn:
+                return self
+
+            def __exit__(self, *error: object) -> None:
+                stream.close()
+
+            def write(self, content: Any) -> int:
+                tick()
+                write(content[: len(content) // 2])
+                stream.flush()
+                tick()
+                return int(write(content[len(content) // 2 :]))
+
+        return Torn()
+
+    builtins.open = opened  # type: ignore[assignment]
+
+
+def operations(folder: Path, scenario: str) -> dict[str, Any]:
+    experiment = little("meralg1", little_stream(6, 2), samples_per_task=6)
+    expected = experiment.run()
+    predicted = ~expected.predicted_right
+    old = dataclasses.replace(expected, predicted_right=predicted)
+    run = Run(folder / experiment.key)
+    again = scenario == "again"
+    states: Counter[str] = Counter()
+    for operation in itertools.count(1):
+        shutil.rmtree(folder, ignore_errors=True)
+        prepare(scenario, run, old)
+
+        def life(operation: int = operation) -> None:
+            die_before(operation)
+            run.carry_out(experiment, again=again, checkpoints=EveryFew(run.folder / CHECKPOINT))
+
+        _, status = os.waitpid(forked(life), 0)
+        killed = os.WIFSIGNALED(status)
+        assert killed or os.WEXITSTATUS(status) == 0, f"it failed at operation {operation}"
+        found = run.status()
+        states[found.state] += 1
+        record = run.record()
+        assert (found.state == "done") == (record is not None)
+        if scenario == "again":
+            assert record is not None
+            assert same(record, old) or same(record, expected), f"another record after operation {operation}"
+            assert killed or same(record, expected)
+        elif record is not None:
+            assert same(record, expected), f"another record after operation {operation}"
+        if found.state == "broken":
+            begun = (run.folder / "configuration.json").exists()
+            assert not begun or "damaged" in scenario, f"broken after operation {operation}: {found.message}"
+        finished = run.carry_out(experiment, checkpoints=EveryFew(run.folder / CHECKPOINT))
+        assert same(finished, expected) or (again and killed and same(finished, old))
+        assert run.status().state == "done"
+        names = sorted(path.name for path in run.folder.iterdir())
+        assert len(names) == 4, f"{names} after operation {operation}"
+        assert names[:2] == [LOCK, "configuration.json"]
+        if not killed:
+            break
+    return {"operations": operation - 1, "states": states}
+
+
+def prepare(scenario: str, run: Run, old: Record) -> None:
+    """What the run finds in its folder."""
+    if scenario == "fresh":
+        return
+    run.folder.mkdir(parents=True)
+    if scenario == "again":
+        with run.in_hand(little("meralg1", little_stream(6, 2), samples_per_task=6)):
+            old.save(run.folder)
+    elif scenario == "damaged record":
+        old.save(run.folder)
+        (run.folder / "record.json").write_bytes((run.folder / "record.json").read_bytes()[:-9])
+    elif scenario == "damaged checkpoint":
+        (run.folder / CHECKPOINT).write_bytes(b"not at all")
+    elif scenario == "failed":
+        (run.folder / FAILURE).write_text('{"message": "the disk was full"}')
+        (run.folder / ".writing-checkpoint.npz-abc").write_text("half of")
+    else:
+        raise ValueError(scenario)
+
+
+# At random moments
+
+
+class Often(FileCheckpoints):
+    """A checkpoint every millisecond."""
+
+    def due(self, border: bool) -> bool:
+        return time.monotonic() - self.last > 0.001
+
+
+def moments(folder: Path, name: str) -> dict[str, Any]:
+    experiment = little(name, little_stream(200), epochs=6, eval_every=40, hidden=(20, 20))
+    expected = experiment.run()
+    run = Run(folder / experiment.key)
+    begin = time.monotonic()
+    assert same(run.carry_out(experiment, checkpoints=Often(run.folder / CHECKPOINT)), expected)
+    whole = time.monotonic() - begin
+    shutil.rmtree(run.folder)
+    rng = random.Random(0)
+    places = []
+    while True:
+        process = forked(lambda: run.carry_out(experiment, checkpoints=Often(run.folder / CHECKPOINT)))
+        status = None if len(places) < 25 else os.waitpid(process, 0)[1]
+        before = newest(run)
+        while status is None:
+            ended, code = os.waitpid(process, os.WNOHANG)
+            if ended:
+                status = code
+            elif newest(run) != before:  # it has gone on: any moment will do
+                time.sleep(rng.uniform(0, whole / 15))
+                os.kill(process, signal.SIGKILL)
+                status = os.waitpid(process, 0)[1]
+            else:
+                time.sleep(0.0005)
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        found = run.status()
+        assert found.state in ("stopped", "done"), found
+        if found.state == "stopped":
+            places.append(found.examples)
+    record = run.record()
+    assert record is not None
+    assert same(record, expected)
+    assert run.status().state == "done"
+    return {"kills": len(places), "places": places}
+
+
+def newest(run: Run) -> int:
+    """Which checkpoint there is."""
+    try:
+        return (run.folder / CHECKPOINT).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+if __name__ == "__main__":
+    os.fsync = lambda descriptor: None  # which is for power cuts, and takes long on some disks
+    what, where, which = sys.argv[1:]
+    print(json.dumps({"operations": operations, "moments": moments}[what](Path(where) / "runs", which)))

@@ -1,0 +1,332 @@
+"""A checkpoint comes back bit for bit, or is refused; and keeping one never costs the run."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as of_numpy
+from numpy.typing import NDArray
+
+from metareplay import BadInput, checkpoints
+from metareplay.checkpoints import FileCheckpoints, State, Unusable, pack, peek, unpack
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are the same, bit for bit, and of the same types."""
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        alike = one.dtype == other.dtype and one.shape == other.shape
+        return alike and one.tobytes() == other.tobytes()
+    if isinstance(one, dict) and isinstance(other, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return one.hex() == other.hex()
+    return type(one) is type(other) and bool(one == other)
+
+
+ARRAYS = of_numpy.arrays(
+    of_numpy.scalar_dtypes() | of_numpy.unicode_string_dtypes() | of_numpy.array_dtypes(),
+    of_numpy.array_shapes(min_dims=0, min_side=0, max_side=4),
+)
+KEYS = st.text(max_size=4) | st.sampled_from(
+    ["$array", "$$array", "$", "a/b", "state", "tree", "array0", "../up", "a\0"]
+)
+NUMBERS = st.integers(-(2**200), 2**200) | st.floats() | st.booleans() | st.none() | st.text(max_size=5)
+VALUES = st.recursive(
+    NUMBERS | ARRAYS,
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(KEYS, values, max_size=3),
+    max_leaves=8,
+)
+STATES = st.dictionaries(KEYS, VALUES, max_size=4)
+
+
+@given(STATES)
+def test_a_state_comes_back_bit_for_bit(state: State) -> None:
+    assert same(unpack(pack(state)), state)
+
+
+@pytest.mark.parametrize("generator", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64])
+def test_a_generator_goes_on_from_a_checkpoint(generator: Any) -> None:
+    first = np.random.Generator(generator(7))
+    first.random(13, np.float32)  # leaves half a draw behind
+    second = np.random.Generator(generator(0))
+    second.bit_generator.state = unpack(pack({"state": first.bit_generator.state}))["state"]
+    assert first.random(5).tolist() == second.random(5).tolist()
+    assert first.integers(9, size=5, dtype=np.uint8).tolist() == second.integers(9, size=5, dtype=np.uint8).tolist()
+
+
+def test_arrays_that_lie_otherwise_in_memory_come_back_too() -> None:
+    base = np.arange(24.0).reshape(4, 6)
+    state = {"columns": np.asfortranarray(base), "every other": base[::2, ::-2], "big-endian": base.astype(">f8")}
+    back = unpack(pack(state))
+    for name, array in state.items():
+        assert back[name].dtype == array.dtype
+        assert np.array_equal(back[name], array)
+
+
+def test_what_comes_back_can_be_worked_on() -> None:
+    back = unpack(pack({"array": np.zeros(3)}))["array"]
+    back += 1
+    assert back.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("array", [np.zeros(0), np.array(np.nan), np.array("text"), np.array(3, np.uint8)])
+def test_arrays_that_are_empty_or_without_dimensions_come_back(array: NDArray[Any]) -> None:
+    assert same(unpack(pack({"array": array})), {"array": array})
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"a": {"b": object()}}, "state/a/b is <object"),
+        ({"a": [1, b"bytes"]}, "state/a/1 is b'bytes'"),
+        ({"a": {3: 4}}, "state/a has the key 3.*must be text"),
+        ({"a": np.array([None])}, "state/a is an array of objects"),
+        ({"a": np.zeros(2, [("x", object)])}, "state/a is an array of objects"),
+        ({"a": 1j}, "state/a is 1j"),
+        ({"a": {1, 2}}, "state/a is {1, 2}"),
+    ],
+)
+def test_what_would_need_pickling_is_refused_with_its_place(state: State, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        pack(state)
+
+
+def test_a_glance_reads_everything_but_the_arrays(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(pack({"seen": 3, "learner": {"parameters": np.zeros(10)}}))
+    glance = peek(path)
+    assert glance is not None
+    assert glance["seen"] == 3
+    assert peek(tmp_path / "nowhere") is None
+    path.write_bytes(path.read_bytes()[:100])
+    assert peek(path) is None
+
+
+# Damage
+
+WHOLE: State = {
+    "key": "0123456789abcdef",
+    "seen": 9000,
+    "generator": np.random.default_rng(0).bit_generator.state,
+    "learner": {
+        "parameters": np.linspace(-1, 1, 9000, dtype=np.float32),
+        "tasks": np.arange(8000),
+        "steps": np.array(3),
+    },
+}
+
+
+def refused_or(content: bytes, state: State) -> bool:
+    """Whether a content is refused; if not it must be the state."""
+    try:
+        back = unpack(content)
+    except Unusable:
+        return True
+    assert same(back, state)
+    return False
+
+
+def test_a_checkpoint_cut_short_anywhere_is_refused() -> None:
+    content = pack(WHOLE)
+    for length in [0, 1, 30, *range(0, len(content), 997), *range(len(content) - 400, len(content))]:
+        assert refused_or(content[:length], WHOLE)
+
+
+def test_a_checkpoint_with_any_bit_flipped_is_refused_or_the_same() -> None:
+    content = pack(WHOLE)
+    rng = random.Random(0)
+    names = [place for name in (b"shape", b"descr") for place in find(content, name)]
+    places = [*range(300), *range(len(content) - 600, len(content)), *rng.sample(range(len(content)), 300)]
+    places += [place + step for place in names for step in range(40)]
+    refused = 0
+    for place in places:
+        broken = bytearray(content)
+        broken[place] ^= 1 << rng.randrange(8)
+        refused += refused_or(bytes(broken), WHOLE)
+    assert refused > len(places) / 2
+
+
+def find(content: bytes, word: bytes) -> list[int]:
+    places, place = [], content.find(word)
+    while place >= 0:
+        places.append(place)
+        place = content.find(word, place + 1)
+    return places
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_checkpoint_is_refused(content: bytes) -> None:
+    with pytest.raises(Unusable):
+        unpack(content)
+
+
+def archive(**members: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as written:
+        for name, content in members.items():
+            written.writestr(f"{name}.npy", content)
+    return file.getvalue()
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def text(json: str) -> bytes:
+    return npy(np.frombuffer(json.encode(), np.uint8))
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.file, "sprung")
+
+
+def test_nothing_in_a_checkpoint_is_unpickled(tmp_path: Path) -> None:
+    trap = Trap(tmp_path / "trap")
+    objects = npy(np.array([trap], object))
+    for content in (
+        pickle.dumps(trap),
+        archive(tree=objects),
+        archive(tree=text('{"a": {"$array": 0}}'), array0=objects),
+        archive(tree=text('{"a": {"$array": 0}}'), array0=pickle.dumps(trap)),
+    ):
+        with pytest.raises(Unusable):
+            unpack(content)
+    assert not (tmp_path / "trap").exists()
+
+
+@pytest.mark.parametrize(
+    "tree", ["", "[]", "3", '{"a": {"$array": 7}}', '{"a": {"$array": "../x"}}', '{"a": [', "[" * 9999]
+)
+def test_an_archive_of_something_else_is_refused(tree: str) -> None:
+    with pytest.raises(Unusable):
+        unpack(archive(tree=text(tree)))
+
+
+# In files
+
+
+def test_the_newest_state_is_the_one_that_is_kept(tmp_path: Path) -> None:
+    kept = FileCheckpoints(tmp_path / "checkpoint.npz")
+    assert kept.load() is None
+    for seen in (1, 2, 3):
+        kept.save({"seen": seen})
+    assert kept.load() == {"seen": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
+    kept.clear()
+    kept.clear()
+    assert kept.load() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(b"nonsense")
+    with pytest.raises(Unusable, match=rf"the checkpoint {path} is damaged"):
+        FileCheckpoints(path).load()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(Unusable, match="cannot be read: Is a directory"):
+        FileCheckpoints(path).load()
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_it_is_due_after_some_seconds_and_sooner_where_a_task_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(checkpoints.time, "monotonic", clock)
+    kept = FileCheckpoints(tmp_path / "checkpoint.npz", seconds=15)
+    due = {}
+    for clock.now in (100.0, 100.5, 101.5, 110.0, 115.5):
+        due[clock.now] = kept.due(border=False), kept.due(border=True)
+    assert due == {
+        100.0: (False, False),
+        100.5: (False, False),
+        101.5: (False, True),
+        110.0: (False, True),
+        115.5: (True, True),
+    }
+    kept.save({})
+    assert not kept.due(border=True)
+
+
+def test_saving_takes_a_fiftieth_of_the_time_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr(checkpoints.time, "monotonic", clock)
+
+    def slowly(path: Path, content: bytes) -> None:
+        clock.now += 4
+
+    monkeypatch.setattr(checkpoints, "write_atomically", slowly)
+    kept = FileCheckpoints(tmp_path / "checkpoint.npz")
+    clock.now += 16
+    kept.save({})
+    clock.now += 199
+    assert not kept.due(border=True)
+    clock.now += 2
+    assert kept.due(border=False)
+
+
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path) -> None:
+    code = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from metareplay.checkpoints import FileCheckpoints
+notes = []
+kept = FileCheckpoints(Path(sys.argv[1]), note=notes.append)
+kept.save({"seen": 1})
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+for _ in range(3):
+    kept.save({"seen": 2, "array": np.zeros(1000)})
+assert kept.load() == {"seen": 1}
+assert len(notes) == 1, notes
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+kept.save({"seen": 3})
+assert kept.load() == {"seen": 3}
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+kept.save({"seen": 4, "array": np.zeros(1000)})
+assert len(notes) == 2, notes
+print(notes[0])
+"""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    path = tmp_path / "checkpoint.npz"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == (
+        f"cannot keep a checkpoint in {path}: File too large; the run goes on, and tries again later"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]

@@ -1,0 +1,224 @@
+"""A run that is killed at any moment and goes on gives, bit for bit, the record of one that nobody disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from killed_runs import little, little_stream, same
+from metareplay import METHODS, Experiment, Record
+from metareplay.checkpoints import State, Unusable, pack, unpack
+from metareplay.life import Evaluation, Life
+
+
+class Killed(BaseException):
+    """The end of a process, as far as a run can tell."""
+
+
+class Fate:
+    """Checkpoints at some moments and deaths at others; what a life did since its last checkpoint is lost."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.kept: bytes | None = None
+        self.deaths = 0
+
+    def load(self) -> State | None:
+        return None if self.kept is None else unpack(self.kept)
+
+    def due(self, border: bool) -> bool:
+        self.strike(0.15)
+        return self.random.random() < 0.4
+
+    def save(self, state: State) -> None:
+        self.kept = pack(state)
+        self.strike(0.15)
+
+    def clear(self) -> None:
+        self.kept = None
+
+    def strike(self, chance: float) -> None:
+        if self.random.random() < chance:
+            self.deaths += 1
+            raise Killed
+
+    def tracked(self, experiment: Experiment, event: Evaluation | Record) -> None:
+        self.strike(0.05)
+
+    def record(self, experiment: Experiment) -> Record:
+        """What comes out in the end."""
+        while True:
+            try:
+                return experiment.run(tracker=self.tracked, checkpoints=self)
+            except Killed:
+                pass
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "shuffled": {"order": "shuffled"},
+    "iid": {"order": "iid", "batch_size": 3},
+    "evaluated often": {"eval_every": 7, "batch_size": 2},
+    "batches": {"batch_size": 3, "epochs": 2},
+    "tasks return": {"task_order": (2, 0, 2, 1, 0), "samples_per_task": 16},
+}
+
+
+def assert_deaths_change_nothing(experiment: Experiment, least: int = 20) -> None:
+    expected = experiment.run()
+    deaths, seed = 0, 0
+    while deaths < least:
+        fate = Fate(seed)
+        assert same(fate.record(experiment), expected), f"another record, with the deaths of seed {seed}"
+        deaths, seed = deaths + fate.deaths, seed + 1
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=[] if way in ("plain", "iid") else [pytest.mark.slow]) for way in WAYS]
+)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_killed_twenty_times_and_continued_gives_the_same_bits(name: str, way: str) -> None:
+    assert_deaths_change_nothing(little(name, **WAYS[way]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_on_pytorch_too_a_run_killed_twenty_times_gives_the_same_bits(name: str) -> None:
+    pytest.importorskip("torch")
+    assert_deaths_change_nothing(little(name, engine="torch", eval_every=7, batch_size=2, epochs=2))
+
+
+def test_a_run_goes_on_where_it_was_and_not_at_its_beginning() -> None:
+    experiment = little("meralg1")
+    told: list[int] = []
+
+    class Once(Fate):
+        def due(self, border: bool) -> bool:
+            told.append(self.asked)
+            self.asked += 1
+            if self.asked == 41:
+                raise Killed
+            return self.asked == 40
+
+        asked = 0
+
+    fate = Once(0)
+    with pytest.raises(Killed):
+        experiment.run(checkpoints=fate)
+    told.clear()
+    experiment.run(checkpoints=fate)
+    assert len(told) == 75 - 40
+
+
+def test_what_came_before_the_checkpoint_counts_in_the_times() -> None:
+    experiment = little("online", little_stream(100))
+    life = Life(experiment)
+    states: list[bytes] = []
+
+    class Last(Fate):
+        def due(self, border: bool) -> bool:
+            return True
+
+        def save(self, state: State) -> None:
+            states.append(pack(state))
+
+    first = life.live(checkpoints=Last(0))
+    again = Life(experiment)
+    again.load_state(unpack(states[-1]))
+    second = again.live()
+    assert same(first, second)
+    assert second.started == first.started
+    assert second.train_seconds == first.train_seconds
+    assert second.eval_seconds == first.eval_seconds
+
+
+# States of something else
+
+
+def state_of(experiment: Experiment) -> State:
+    life = Life(experiment)
+    life.evaluate(-1)
+    return unpack(pack(life.state()))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"key": "0" * 16}, "the key '0000000000000000'"),
+        ({"version": "0.0.1"}, "the version '0.0.1'"),
+        ({"key": None}, "the key None"),
+    ],
+)
+def test_a_state_of_another_run_or_version_is_not_used(change: State, words: str) -> None:
+    experiment = little("meralg1")
+    with pytest.raises(Unusable, match=words):
+        Life(experiment).load_state(state_of(experiment) | change)
+
+
+@pytest.mark.parametrize("missing", ["learner", "method", "span", "predicted_right", "correct", "train_seconds"])
+def test_a_state_that_lacks_something_is_not_used(missing: str) -> None:
+    experiment = little("meralg1")
+    state = state_of(experiment)
+    del state[missing]
+    with pytest.raises(Unusable, match="does not fit"):
+        Life(experiment).load_state(state)
+
+
+@pytest.mark.parametrize(
+    "method", [{"memory": 3}, {"memory": {"offered": 1}}, {"memory": {"offered": 1, "keeping": {}, "replaying": {}}}, 7]
+)
+def test_a_state_whose_method_does_not_fit_is_not_used(method: Any) -> None:
+    experiment = little("meralg1")
+    with pytest.raises(Unusable, match="does not fit"):
+        Life(experiment).load_state(state_of(experiment) | {"method": method})
+
+
+def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so() -> None:
+    experiment = little("meralg1")
+    fate = Fate(0)
+    fate.strike = lambda chance: None  # type: ignore[method-assign]
+    fate.kept = pack(state_of(experiment) | {"version": "0.0.1", "predicted_right": np.ones(75, bool)})
+    notes: list[str] = []
+    record = experiment.run(checkpoints=fate, note=notes.append)
+    assert same(record, experiment.run())
+    assert len(notes) == 1
+    assert "the version '0.0.1'" in notes[0]
+    assert "beginning again" in notes[0]
+
+
+# Real deaths
+
+
+def killed_runs(*arguments: str) -> dict[str, Any]:
+    program = Path(__file__).with_name("killed_runs.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(program), *arguments], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", ["fresh", "again", "failed", "damaged record", "damaged checkpoint"])
+def test_between_any_two_file_operations_a_kill_loses_nothing(tmp_path: Path, scenario: str) -> None:
+    happened = killed_runs("operations", str(tmp_path), scenario)
+    assert happened["operations"] > 50
+    assert happened["states"]["done"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ewc", "gem", "meralg1"])
+def test_at_any_moment_a_kill_loses_nothing(tmp_path: Path, name: str) -> None:
+    happened = killed_runs("moments", str(tmp_path), name)
+    assert happened["kills"] >= 20
+    assert happened["places"] == sorted(happened["places"])

@@ -1,0 +1,480 @@
+"""A run's folder says how the run stands, and is believed only where all of it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from killed_runs import Often, little, same
+from metareplay import METHODS, Diverged, Experiment, Record, RunFailed
+from metareplay.checkpoints import FileCheckpoints, pack
+from metareplay.files import write_atomically
+from metareplay.life import Evaluation, Life
+from metareplay.runs import CHECKPOINT, CONFIGURATION, FAILURE, LOCK, Elsewhere, Run, Unkept, find
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return little("meralg1")
+
+
+@pytest.fixture(scope="module")
+def expected(experiment: Experiment) -> Record:
+    return experiment.run()
+
+
+@pytest.fixture
+def run(experiment: Experiment, tmp_path: Path) -> Run:
+    return Run(tmp_path / "runs" / experiment.key)
+
+
+def names(run: Run) -> list[str]:
+    return sorted(path.name for path in run.folder.iterdir())
+
+
+class Stopped(BaseException):
+    """As if by Ctrl-C."""
+
+
+def stop(experiment: Experiment, event: Evaluation | Record) -> None:
+    if isinstance(event, Evaluation) and event.visit == 1:
+        raise Stopped
+
+
+@contextlib.contextmanager
+def another_process(run: Run) -> Iterator[int]:
+    """Something else has the run in hand; its process."""
+    code = """
+import sys
+from pathlib import Path
+from killed_runs import little
+from metareplay.runs import Run
+with Run(Path(sys.argv[1])).in_hand(little("meralg1")):
+    print("in hand", flush=True)
+    sys.stdin.read()
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "in hand\n"
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+# From beginning to end
+
+
+def test_a_run_is_carried_out_once_and_then_read(run: Run, experiment: Experiment, expected: Record) -> None:
+    record = run.carry_out(experiment)
+    assert same(record, expected)
+    assert len(names(run)) == 4
+    assert names(run)[:3] == [LOCK, CONFIGURATION, next(n for n in names(run) if n.endswith(".npz"))]
+    began = (run.folder / CONFIGURATION).read_text()
+    again = run.carry_out(experiment)
+    assert again.started == record.started
+    assert again.train_seconds == record.train_seconds
+    assert (run.folder / CONFIGURATION).read_text() == began
+
+
+def test_a_run_that_is_done_says_what_came_out(run: Run, experiment: Experiment, expected: Record) -> None:
+    run.carry_out(experiment)
+    status = run.status()
+    assert status.state == "done"
+    assert status.configuration == json.loads(json.dumps(experiment.configuration()))
+    assert status.summary is not None
+    assert status.summary["retained_accuracy"] == expected.metrics["retained_accuracy"]
+
+
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run: Run, experiment: Experiment, expected: Record) -> None:
+    checkpoints = Often(run.folder / CHECKPOINT)
+    with pytest.raises(Stopped):
+        run.carry_out(experiment, tracker=stop, checkpoints=checkpoints)
+    status = run.status()
+    assert status.state == "stopped"
+    assert status.configuration is not None
+    assert status.configuration["method"] == "meralg1"
+    assert status.examples is not None
+    assert 25 <= status.examples < 50
+    seen: list[int] = []
+    record = run.carry_out(experiment, lambda progress: seen.append(progress.examples))
+    assert same(record, expected)
+    assert seen[0] >= status.examples
+    assert CHECKPOINT not in names(run)
+
+
+def test_again_replaces_the_record_and_begins_at_the_beginning(run: Run, experiment: Experiment) -> None:
+    first = run.carry_out(experiment)
+    write_atomically(run.folder / CHECKPOINT, pack({"key": experiment.key, "nonsense": 1}))
+    notes: list[str] = []
+    second = run.carry_out(experiment, again=True, note=notes.append)
+    assert notes == []
+    assert same(first, second)
+    assert second.train_seconds != first.train_seconds
+    kept = run.record()
+    assert kept is not None
+    assert kept.train_seconds == second.train_seconds
+
+
+def test_while_a_run_is_run_again_its_old_record_stays(run: Run, experiment: Experiment) -> None:
+    first = run.carry_out(experiment)
+    with pytest.raises(Stopped):
+        run.carry_out(experiment, tracker=stop, again=True, checkpoints=Often(run.folder / CHECKPOINT))
+    assert run.status().state == "done"
+    assert run.carry_out(experiment).train_seconds == first.train_seconds
+    assert CHECKPOINT not in names(run)
+
+
+def test_what_a_process_left_that_was_killed_at_the_very_end_is_removed(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    whole = names(run)
+    for left in (CHECKPOINT, FAILURE, "record-00000000.npz", ".writing-record.json-x"):
+        (run.folder / left).write_text("left")
+    assert run.status().state == "done"
+    run.carry_out(experiment)
+    assert names(run) == whole
+
+
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
+    method = METHODS["meralg1"](memories=10**18)  # type: ignore[call-arg]
+    experiment = dataclasses.replace(little("meralg1"), method=method)
+    with pytest.raises(MemoryError, match="a table of 1000000000000000001 examples"):
+        Run(tmp_path / "runs" / experiment.key).carry_out(experiment)
+    assert not (tmp_path / "runs").exists()
+
+
+# Failures
+
+
+def test_a_run_that_fails_says_why_until_it_is_started_again(tmp_path: Path) -> None:
+    experiment = dataclasses.replace(little("online"), method=METHODS["online"](lr=1e30))  # type: ignore[call-arg]
+    run = Run(tmp_path / experiment.key)
+    with pytest.raises(Diverged):
+        run.carry_out(experiment)
+    status = run.status()
+    assert status.state == "failed"
+    assert status.message is not None
+    assert "the loss is not finite at example" in status.message
+    assert "traceback" not in json.loads((run.folder / FAILURE).read_text())
+    with run.in_hand(experiment):
+        assert FAILURE not in names(run)
+
+
+BROKEN = """
+import sys
+from metareplay import Method, setting
+
+class Divides(Method):
+    def observe(self, rows):
+        return 1 / (len(rows) - 1)
+
+class Exits(Method):
+    def observe(self, rows):
+        sys.exit("enough")
+
+class Reads(Method):
+    def observe(self, rows):
+        open("/nowhere/at/all")
+
+class Hungry(Method):
+    def observe(self, rows):
+        raise MemoryError
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Divides", "ZeroDivisionError: division by zero ({file}, line 7)"),
+        ("Exits", "SystemExit: enough ({file}, line 11)"),
+        ("Reads", "FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/at/all' ({file}, line 15)"),
+        ("Hungry", "there is not enough memory"),
+    ],
+)
+def test_an_error_in_a_users_method_is_told_in_one_line_with_its_place(tmp_path: Path, name: str, words: str) -> None:
+    from metareplay import methods
+
+    file = tmp_path / "mine.py"
+    file.write_text(BROKEN)
+    experiment = dataclasses.replace(little("online"), method=methods.find(f"{file}:{name}")())
+    run = Run(tmp_path / "runs" / experiment.key)
+    with pytest.raises(RunFailed) as failed:
+        run.carry_out(experiment)
+    words = words.format(file=file)
+    assert str(failed.value) == f"{words}; {run.folder / FAILURE} has the whole traceback"
+    assert run.status().state == "failed"
+    assert run.status().message == words
+    assert "in observe" in json.loads((run.folder / FAILURE).read_text())["traceback"]
+
+
+def test_an_error_of_our_own_keeps_its_traceback(
+    run: Run, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Life, "learn", lambda self, span: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run.carry_out(experiment)
+    assert "ZeroDivisionError: division by zero" in str(run.status().message)
+
+
+# Two processes
+
+
+def test_a_run_that_another_process_has_in_hand_is_left_to_it(run: Run, experiment: Experiment) -> None:
+    with another_process(run) as process:
+        assert run.status().state == "running"
+        with pytest.raises(
+            Elsewhere, match=rf"process {process} on .* is running .*{run.key}: wait for it, or stop it"
+        ):
+            run.carry_out(experiment)
+        assert run.status().state == "running"
+    assert run.status().state == "stopped"
+    run.carry_out(experiment)
+
+
+def test_a_record_can_be_read_while_another_process_makes_it_again(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    with another_process(run):
+        assert run.status().state == "done"
+        assert run.carry_out(experiment) is not None
+
+
+def test_a_checkpoint_is_left_alone_while_another_process_works_from_it(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    with another_process(run):
+        (run.folder / CHECKPOINT).write_text("another's")
+        run.carry_out(experiment)
+        assert (run.folder / CHECKPOINT).read_text() == "another's"
+
+
+def test_asking_how_a_run_stands_does_not_stand_in_its_way(run: Run, experiment: Experiment) -> None:
+    code = f"""
+from pathlib import Path
+from metareplay.runs import Run
+print("asking", flush=True)
+while True:
+    Run(Path({str(run.folder)!r}))._has_owner()
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as asking:
+        assert asking.stdout is not None
+        asking.stdout.readline()
+        try:
+            for _ in range(5):
+                run.carry_out(experiment, again=True)
+        finally:
+            asking.kill()
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "123\nhost\n"])
+def test_a_lock_with_anything_in_it_is_a_lock(run: Run, experiment: Experiment, content: str) -> None:
+    run.folder.mkdir(parents=True)
+    (run.folder / LOCK).write_text(content)
+    run.carry_out(experiment)
+    assert run.status().state == "done"
+
+
+def test_a_lock_that_cannot_be_one_is_said_to_be_none(run: Run, experiment: Experiment) -> None:
+    (run.folder / LOCK).mkdir(parents=True)
+    with pytest.raises(RunFailed, match=rf"{run.folder}.* cannot be written: Is a directory; name another folder"):
+        run.carry_out(experiment)
+    assert run.status().state == "broken"
+
+
+# Damage
+
+
+@pytest.mark.parametrize("keep", [0, 1, 500, -1])
+def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(
+    run: Run, experiment: Experiment, expected: Record, keep: int
+) -> None:
+    run.carry_out(experiment)
+    for file in ("record.json", next(name for name in names(run) if name.endswith(".npz"))):
+        path = run.folder / file
+        path.write_bytes(path.read_bytes()[:keep])
+        status = run.status()
+        assert status.state == "broken"
+        assert "is damaged" in str(status.message)
+        notes: list[str] = []
+        assert same(run.carry_out(experiment, note=notes.append), expected)
+        assert "is damaged" in notes[0]
+        assert "running again" in notes[0]
+        assert run.status().state == "done"
+        assert len(names(run)) == 4
+
+
+def test_a_damaged_record_that_is_being_made_again_is_running(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    (run.folder / "record.json").write_text("{")
+    with another_process(run):
+        assert run.status().state == "running"
+
+
+def test_a_damaged_checkpoint_costs_what_it_held_and_no_more(
+    run: Run, experiment: Experiment, expected: Record
+) -> None:
+    with pytest.raises(Stopped):
+        run.carry_out(experiment, tracker=stop, checkpoints=Often(run.folder / CHECKPOINT))
+    path = run.folder / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-50])
+    assert run.status().state == "broken"
+    notes: list[str] = []
+    assert same(run.carry_out(experiment, note=notes.append), expected)
+    assert len(notes) == 1
+    assert "is damaged" in notes[0]
+    assert "beginning again" in notes[0]
+
+
+def test_a_folder_without_configuration_is_broken_and_can_be_run(run: Run, experiment: Experiment) -> None:
+    run.folder.mkdir(parents=True)
+    assert find(run.folder.parent) == []
+    (run.folder / CONFIGURATION).write_text("[]")
+    assert run.status().state == "broken"
+    run.carry_out(experiment)
+    assert [found.key for found in find(run.folder.parent)] == [experiment.key]
+    assert find(run.folder.parent / "nowhere") == []
+
+
+# Disks
+
+
+def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
+    run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("metareplay.checkpoints.write_atomically", full)
+    monkeypatch.setattr(FileCheckpoints, "due", lambda self, border: True)
+    notes: list[str] = []
+    assert same(run.carry_out(experiment, note=notes.append), expected)
+    assert len(notes) == 1
+    assert "cannot keep a checkpoint" in notes[0]
+    assert "No space left on device; the run goes on" in notes[0]
+
+
+def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
+    run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    checkpoints = Often(run.folder / CHECKPOINT)
+    with monkeypatch.context() as patch:
+        patch.setattr("metareplay.records.write_atomically", full)
+        with pytest.raises(Unkept, match="No space left on device") as unkept:
+            run.carry_out(experiment, checkpoints=checkpoints)
+    assert same(unkept.value.record, expected)
+    assert run.status().state == "failed"
+    assert CHECKPOINT in names(run)
+    seen: list[int] = []
+    assert same(run.carry_out(experiment, lambda progress: seen.append(progress.examples)), expected)
+    assert 0 not in seen
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from killed_runs import EveryFew, little
+from metareplay import RunFailed
+from metareplay.runs import CHECKPOINT, Run
+experiment = little("meralg1")
+run = Run(Path(sys.argv[1]) / experiment.key)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    run.carry_out(experiment, checkpoints=EveryFew(run.folder / CHECKPOINT))
+except RunFailed as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize("room", [0, 1200])
+def test_on_a_full_disk_nothing_half_written_is_left(
+    experiment: Experiment, expected: Record, tmp_path: Path, room: int
+) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", LIMITED, str(tmp_path), str(room)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    run = Run(tmp_path / experiment.key)
+    assert run.status().state in ("failed", "stopped", "broken")
+    assert not [name for name in names(run) if name.startswith((".writing", "record"))]
+    assert same(run.carry_out(experiment), expected)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Make folders read-only, for root too; or skip, where that cannot be."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        if os.geteuid():
+            folder.chmod(0o555)
+            mounted.append(folder)
+            return
+        for options in (["--bind", str(folder)], ["-o", "remount,ro,bind"]):
+            if (
+                shutil.which("mount") is None
+                or subprocess.run(["mount", *options, str(folder)], check=False).returncode
+            ):
+                pytest.skip("root may write anywhere, and may not mount anything here")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        if os.geteuid():
+            folder.chmod(0o755)
+        else:
+            subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_in_a_read_only_folder_no_run_can_be_but_one_can_be_read(
+    run: Run, experiment: Experiment, expected: Record, read_only: Callable[[Path], None]
+) -> None:
+    run.carry_out(experiment)
+    (run.folder / FAILURE).write_text("left behind")
+    root = run.folder.parent
+    read_only(root)
+    other = little("online")
+    with pytest.raises(RunFailed, match=r"cannot be written: (Read-only file system|Permission denied); name another"):
+        Run(root / other.key).carry_out(other)
+    with pytest.raises(RunFailed, match="cannot be written"):
+        run.carry_out(experiment, again=True)
+    assert same(run.carry_out(experiment), expected)
+    assert run.status().state == "done"
+    assert [found.key for found in find(root)] == [experiment.key]
+
+
+@pytest.mark.slow
+def test_ten_thousand_finished_runs_are_listed_in_five_seconds(
+    run: Run, experiment: Experiment, tmp_path: Path
+) -> None:
+    run.carry_out(experiment)
+    root = tmp_path / "many"
+    for number in range(10_000):
+        folder = root / f"{number:016x}"
+        folder.mkdir(parents=True)
+        for name in names(run):
+            os.link(run.folder / name, folder / name)
+    begin = time.process_time()
+    states = {found.status().state for found in find(root)}
+    assert states == {"done"}
+    assert time.process_time() - begin < 5
