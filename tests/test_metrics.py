@@ -1,7 +1,8 @@
-"""The metrics, by hand on small matrices."""
+"""The metrics, by hand on small matrices and records."""
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metareplay import Record, metrics, records
+from metareplay import BadInput, Record, metrics, records
 
 # R[i, j]: accuracy on task j when task i ends.
 MATRIX = np.array([[0.8, 0.3, 0.2], [0.6, 0.9, 0.4], [0.5, 0.7, 1.0]])
@@ -32,11 +33,14 @@ def test_forward_transfer_is_what_earlier_tasks_brought_the_first_counting_as_ze
     assert metrics.forward_transfer(MATRIX, BASELINE) == pytest.approx((0 + (0.3 - 0.2) + (0.4 - 0.3)) / 3)
 
 
-def test_with_one_task_nothing_is_transferred() -> None:
-    matrix, baseline = np.array([[0.75]]), np.array([0.5])
-    assert metrics.retained_accuracy(matrix) == metrics.learning_accuracy(matrix) == 0.75
-    assert metrics.backward_transfer(matrix) == 0
-    assert metrics.forward_transfer(matrix, baseline) == 0
+def test_forgetting_is_from_each_tasks_best_to_the_end_but_for_the_last_task() -> None:
+    assert metrics.forgetting(MATRIX) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.7)) / 2)
+    # The best may come after the end of the task, or before it.
+    assert metrics.forgetting(np.array([[0.5, 0.9, 0], [0.7, 0.6, 0], [0.4, 0.8, 1]])) == pytest.approx((0.3 + 0.1) / 2)
+
+
+def test_forgetting_is_below_zero_where_tasks_end_better_than_ever() -> None:
+    assert metrics.forgetting(np.array([[0.5, 0.1], [0.8, 0.9]])) == pytest.approx(-0.3)
 
 
 @settings(deadline=None, derandomize=True)
@@ -89,12 +93,196 @@ def test_tasks_may_have_test_sets_of_different_sizes() -> None:
     assert some.metrics["retained_accuracy"] == pytest.approx(0.45)
 
 
-def test_a_task_that_returns_is_judged_at_each_of_its_visits() -> None:
+def test_a_task_that_returns_is_one_task_judged_after_its_first_visit_and_at_the_end() -> None:
     some = record([0, 1, 0], [[1, 2], [8, 3], [5, 9], [10, 6]])
-    np.testing.assert_array_equal(some.accuracy, [[0.8, 0.3, 0.8], [0.5, 0.9, 0.5], [1.0, 0.6, 1.0]])
-    assert some.metrics["learning_accuracy"] == pytest.approx((0.8 + 0.9 + 1.0) / 3)
-    assert some.metrics["backward_transfer"] == pytest.approx(((1.0 - 0.8) + (0.6 - 0.9) + 0) / 3)
+    np.testing.assert_array_equal(some.tasks, [0, 1])
+    np.testing.assert_array_equal(some.first_visits, [0, 1])
+    np.testing.assert_array_equal(some.accuracy, [[0.8, 0.3], [0.5, 0.9], [1.0, 0.6]])
+    found = some.metrics
+    assert found["retained_accuracy"] == pytest.approx((1.0 + 0.6) / 2)
+    assert found["learning_accuracy"] == pytest.approx((0.8 + 0.9) / 2)
+    assert found["backward_transfer"] == pytest.approx(((1.0 - 0.8) + (0.6 - 0.9)) / 2)
+    assert found["forward_transfer"] == pytest.approx((0.3 - 0.2) / 2)
+    assert found["forgetting"] == pytest.approx(0.9 - 0.6)  # task 0 is the last visit's
+    assert found["minimum_accuracy"] == pytest.approx(0.6)
+    assert found["worst_dip"] == pytest.approx(0.3)
+    assert str(found["online_accuracy"]) == (
+        "undefined, because tasks returned, with examples that had been learned already"
+    )
 
 
 def test_online_accuracy_is_the_share_predicted_right_before_it_was_learned() -> None:
     assert record([0], [[1], [8]]).metrics["online_accuracy"] == 0.75
+
+
+# What only evaluations within tasks show: tasks 1, 0, 2, evaluated in the middle of each and at its end.
+OFTEN = record(
+    [1, 0, 2],
+    [[1, 2, 3], [4, 6, 3], [2, 8, 3], [5, 3, 3], [9, 7, 4], [2, 1, 6], [6, 8, 10]],
+    evaluated_at=np.array([0, 5, 10, 15, 20, 25, 30]),
+    evaluated_visit=np.array([-1, 0, 0, 1, 1, 2, 2]),
+)
+
+
+def test_minimum_accuracy_is_the_mean_of_the_lowest_that_tasks_but_the_last_came_to() -> None:
+    assert metrics.minimum_accuracy(OFTEN) == pytest.approx((0.1 + 0.2) / 2)
+
+
+def test_the_worst_dip_is_the_most_that_any_task_fell_since_it_was_learned() -> None:
+    assert metrics.worst_dip(OFTEN) == pytest.approx(max(0.8 - 0.1, 0.9 - 0.2))
+    never_below = record([0, 1], [[1, 1], [5, 1], [6, 9]])
+    assert metrics.worst_dip(never_below) == 0
+
+
+def test_the_stability_gap_is_how_far_tasks_fall_within_the_next_visits() -> None:
+    # Visit 1: task 1 from 8 to 3. Visit 2: task 1 from 7 to 1, task 0 from 9 to 2; the ends of visits are not within.
+    assert metrics.stability_gap(OFTEN) == pytest.approx((0.5 + 0.6 + 0.7) / 3)
+
+
+def test_a_task_that_returns_does_not_fall_because_of_itself() -> None:
+    some = record(
+        [0, 1, 0],
+        [[1, 1], [8, 1], [5, 4], [6, 9], [2, 3], [9, 5]],
+        evaluated_visit=np.array([-1, 0, 1, 1, 2, 2]),
+    )
+    assert metrics.stability_gap(some) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.3)) / 2)
+
+
+def test_without_evaluations_within_tasks_there_is_no_stability_gap_to_see() -> None:
+    assert "--eval-every" in str(record([0, 1], [[1, 1], [8, 1], [5, 9]]).metrics["stability_gap"])
+
+
+# Along the stream
+
+
+def test_average_accuracy_counts_the_tasks_met_so_far() -> None:
+    curve = metrics.average_accuracy(OFTEN)
+    np.testing.assert_array_equal(curve.at, [5, 10, 15, 20, 25, 30])
+    np.testing.assert_allclose(curve.values, [0.6, 0.8, (0.5 + 0.3) / 2, (0.9 + 0.7) / 2, 0.9 / 3, 2.4 / 3])
+    assert curve.values[-1] == OFTEN.metrics["retained_accuracy"]
+
+
+def test_the_first_task_is_the_one_that_came_first() -> None:
+    curve = metrics.first_task(OFTEN)
+    assert isinstance(curve, metrics.Curve)
+    np.testing.assert_array_equal(curve.at, OFTEN.evaluated_at)
+    np.testing.assert_allclose(curve.values, [0.2, 0.6, 0.8, 0.3, 0.7, 0.1, 0.8])
+
+
+@settings(deadline=None)
+@given(examples=st.integers(1, 5000), seed=st.integers(0, 100))
+def test_the_running_online_accuracy_is_a_mean_of_the_last_1000_examples(examples: int, seed: int) -> None:
+    right = np.random.default_rng(seed).random(examples) < 0.7
+    curve = metrics.running_online_accuracy(record([0], [[1], [8]], predicted_right=right))
+    assert isinstance(curve, metrics.Curve)
+    assert curve.at[-1] == examples
+    assert 1 <= len(curve.at) <= 2 * metrics.POINTS
+    for at, value in zip(curve.at, curve.values, strict=True):
+        assert value == pytest.approx(right[max(0, at - 1000) : at].mean())
+
+
+# What has no meaning
+
+
+def test_with_one_task_only_nothing_is_transferred_or_forgotten() -> None:
+    found = record([0], [[5], [8]]).metrics
+    assert found["retained_accuracy"] == found["learning_accuracy"] == 0.8
+    undefined = {name for name, value in found.items() if value == metrics.Undefined("there is only one task")}
+    assert undefined == {
+        "backward_transfer",
+        "forward_transfer",
+        "forgetting",
+        "minimum_accuracy",
+        "worst_dip",
+        "stability_gap",
+    }
+
+
+def mixed(**other: Any) -> Record:
+    """A record of three tasks learned mixed, evaluated twice on the way."""
+    return record(
+        [0, 1, 2],
+        [[1, 2, 3], [2, 3, 4], [4, 6, 8], [7, 8, 9]],
+        evaluated_visit=np.array([-1, 2, 2, 2]),
+        **{"configuration": {"order": "iid"}} | other,
+    )
+
+
+def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning() -> None:
+    some = mixed()
+    assert some.accuracy.shape == (1, 3)
+    assert some.metrics["retained_accuracy"] == pytest.approx(0.8)
+    assert some.metrics["online_accuracy"] == 0.75
+    others = set(metrics.METRICS) - {"retained_accuracy", "online_accuracy"}
+    assert {str(some.metrics[name]) for name in others} == {
+        "undefined, because all tasks came mixed, none after another"
+    }
+    assert isinstance(metrics.first_task(some), metrics.Undefined)
+    np.testing.assert_allclose(metrics.average_accuracy(some).values, [0.3, 0.6, 0.8])
+
+
+def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_before_it_is_learned() -> None:
+    some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"epochs": 3})
+    assert str(some.metrics["online_accuracy"]) == (
+        "undefined, because in 3 epochs examples came that had been learned already"
+    )
+    assert isinstance(metrics.running_online_accuracy(some), metrics.Undefined)
+
+
+def test_classes_that_have_not_come_cannot_be_transferred_to() -> None:
+    some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"scenario": "class-incremental"})
+    assert isinstance(some.metrics["forward_transfer"], metrics.Undefined)
+    assert isinstance(some.metrics["backward_transfer"], float)
+
+
+def test_in_json_what_is_undefined_is_null_and_says_why() -> None:
+    configuration = {"benchmark": "b", "method": "m", "seed": 0, "hyperparameters": {}, "order": "iid"}
+    text = json.dumps(mixed(configuration=configuration).summary(), allow_nan=False)
+    summary = json.loads(text)
+    assert summary["forgetting"] is None
+    assert summary["undefined"]["forgetting"] == "all tasks came mixed, none after another"
+    assert summary["retained_accuracy"] == pytest.approx(0.8)
+    assert "retained_accuracy" not in summary["undefined"]
+
+
+# The distance to learning all at once
+
+
+def test_the_distance_to_the_mixed_run_is_what_learning_in_turn_has_cost() -> None:
+    configuration = {"seed": 0, "task_order": [0, 1, 2]}
+    in_turn = record([0, 1, 2], [[1, 2, 3], [8, 3, 2], [6, 9, 4], [5, 7, 9]], configuration=configuration)
+    at_once = mixed(configuration=configuration | {"order": "iid", "eval_every": 5})
+    assert metrics.distance_to_iid(in_turn, at_once) == pytest.approx(0.8 - 0.7)
+
+
+def test_a_run_that_is_not_mixed_or_another_one_is_no_upper_bound() -> None:
+    in_turn = record([0, 1], [[1, 2], [8, 3], [6, 9]], configuration={"order": "tasks", "seed": 0, "epochs": 1})
+    with pytest.raises(BadInput, match="must have 'iid'"):
+        metrics.distance_to_iid(in_turn, in_turn)
+    with pytest.raises(BadInput, match="differ in seed, epochs"):
+        metrics.distance_to_iid(in_turn, mixed(configuration={"order": "iid", "seed": 1, "epochs": 2}))
+
+
+# Facts about all of them
+
+
+@settings(deadline=None)
+@given(st.integers(2, 6), st.integers(0, 3), st.integers(0, 1000))
+def test_what_must_hold_between_metrics_holds(tasks: int, within: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    visits = np.repeat(np.arange(tasks), within + 1)
+    some = record(
+        rng.permutation(tasks).tolist(),
+        rng.integers(0, 11, (1 + len(visits), tasks)).tolist(),
+        evaluated_visit=np.concatenate([[-1], visits]),
+    )
+    found = {name: value for name, value in some.metrics.items() if not isinstance(value, metrics.Undefined)}
+    assert found["backward_transfer"] == pytest.approx(found["retained_accuracy"] - found["learning_accuracy"])
+    # To forget from the best is at least to forget from the end of each task, which all but the last task can.
+    assert found["forgetting"] >= -found["backward_transfer"] * tasks / (tasks - 1) - 1e-9
+    assert (
+        found["minimum_accuracy"] <= (found["retained_accuracy"] * tasks - some.accuracy[-1, -1]) / (tasks - 1) + 1e-9
+    )
+    assert 0 <= found["worst_dip"] <= 1
+    assert ("stability_gap" in found) == (within > 0)
+    assert metrics.average_accuracy(some).values[-1] == found["retained_accuracy"]

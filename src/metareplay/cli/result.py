@@ -12,20 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from metareplay.errors import RunFailed
+from metareplay.metrics import METRICS, Undefined
 from metareplay.records import Record
 
-MEASURES = (
-    ("retained_accuracy", "RA", "{:.1f} %", "retained accuracy: on all tasks, at the end"),
-    ("learning_accuracy", "LA", "{:.1f} %", "learning accuracy: on each task, right after it was learned"),
-    ("backward_transfer", "BTI", "{:+.1f} %", "backward transfer and interference: RA − LA"),
-    (
-        "forward_transfer",
-        "FT",
-        "{:+.1f} %",
-        "forward transfer: before each task came, above no training",
-    ),
-    ("online_accuracy", "online", "{:.1f} %", "online accuracy: on each example, before it was learned"),
-)
+ONLY_IF_LOOKED = ("minimum_accuracy", "worst_dip", "stability_gap")
+"""Shown only of runs that were evaluated within tasks: at their ends alone they say little that the others do not."""
 
 
 def show(record: Record) -> None:
@@ -35,11 +26,20 @@ def show(record: Record) -> None:
     table.add_column(style="bold")
     table.add_column(style="bold", justify="right")
     table.add_column()
-    for name, short, form, meaning in MEASURES:
-        table.add_row(short, form.format(100 * record.metrics[name]), meaning)
+    looked = not isinstance(record.metrics["stability_gap"], Undefined)
+    undefined: dict[str, list[str]] = {}
+    for name, metric in METRICS.items():
+        value = record.metrics[name]
+        if isinstance(value, Undefined):
+            if name not in ONLY_IF_LOOKED:
+                undefined.setdefault(str(value), []).append(metric.short)
+        elif looked or name not in ONLY_IF_LOOKED:
+            table.add_row(metric.short, f"{100 * value:{'+' if metric.difference else ''}.1f} %", metric.meaning)
     console = Console(highlight=False)
     console.print(f"[bold]{configuration['benchmark']}, {configuration['method']}, seed {configuration['seed']}[/]")
     console.print(table)
+    for why, names in undefined.items():
+        console.print(f"{', '.join(names)}: {why}", soft_wrap=True)
     console.print(
         f"{grouped(record.steps)} steps in {record.train_seconds:.1f} s of training; "
         f"{record.eval_seconds:.1f} s of evaluation",

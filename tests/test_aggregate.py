@@ -1,0 +1,195 @@
+"""Records put together over seeds: which belong together, what they are called, and their means."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from metareplay import BadInput, Record, metrics, records
+from metareplay.aggregate import groups
+from metareplay.statistics import Estimate
+
+CONFIGURATION: dict[str, Any] = {
+    "benchmark": "little",
+    "stream": {"tasks": 2},
+    "method": "eralg4",
+    "method_sha256": None,
+    "hyperparameters": {"lr": 0.1, "memories": 200},
+    "seed": 0,
+    "hidden": [100, 100],
+    "samples_per_task": None,
+    "epochs": 1,
+    "order": "tasks",
+    "task_order": [0, 1],
+    "network": "mlp",
+}
+
+
+def record(seed: int = 0, *, end: int = 9, **configuration: Any) -> Record:
+    """A record of two tasks, with ``end`` of 10 right at the end on task 0."""
+    given = CONFIGURATION | {"seed": seed} | configuration
+    rng = np.random.default_rng(seed)
+    return Record(
+        configuration=given,
+        environment={},
+        started=f"2024-01-01T00:00:{end:02}+00:00",
+        visits=np.array(given["task_order"]),
+        evaluated_at=np.array([0, 5, 10]),
+        evaluated_visit=np.array([-1, 1, 1] if given["order"] == "iid" else [-1, 0, 1]),
+        correct=np.array([[1, 2], [8, 2], [end, 9]]),
+        test_sizes=np.array([10, 10]),
+        predicted_right=rng.random(10) < 0.5,
+        **dict.fromkeys(records.NUMBERS, 1 + seed),  # type: ignore[arg-type]
+    )
+
+
+def test_the_same_configuration_with_several_seeds_is_one_group() -> None:
+    (one,) = groups([record(2), record(0), record(1)])
+    assert one.seeds == (0, 1, 2)
+    assert (one.benchmark, one.method, one.memories) == ("little", "eralg4", 200)
+    assert one.hyperparameters == {"lr": 0.1, "memories": 200}
+    assert "seed" not in one.configuration
+    assert (one.problem, one.label) == ("little", "eralg4, 200 memories")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"hyperparameters": {"lr": 0.2, "memories": 200}},
+        {"method": "online", "hyperparameters": {}},
+        {"method_sha256": "ab" * 32},
+        {"hidden": [50]},
+        {"network": "cnn-small"},
+        {"stream": {"tasks": 3}},
+        {"samples_per_task": 100},
+        {"epochs": 2},
+        {"order": "iid"},
+        {"task_order": [1, 0]},
+        {"benchmark": "other"},
+        {"something": "of a later version"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
+def test_anything_else_that_differs_makes_another_group_with_another_name(other: dict[str, Any]) -> None:
+    made = groups([record(0), record(1), record(0, **other)])
+    assert sorted(len(group.records) for group in made) == [1, 2]
+    assert len({(group.problem, group.label) for group in made}) == 2
+
+
+def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs_are_not() -> None:
+    same = [{}, {"method": "online", "hyperparameters": {}}, {"hidden": [50]}, {"network": "cnn"}, {"engine": "torch"}]
+    assert len({group.problem_key for group in groups(record(0, **other) for other in same)}) == 1
+    apart = [{}, {"epochs": 2}, {"order": "iid"}, {"stream": {"tasks": 3}}, {"task_order": [1, 0]}]
+    found = groups(record(0, **other) for other in apart)
+    assert len({group.problem_key for group in found}) == len({group.problem for group in found}) == len(apart)
+
+
+def test_an_order_of_tasks_that_the_seed_draws_does_not_part_seeds() -> None:
+    (one,) = groups(
+        [record(0, order="shuffled", task_order=[0, 1]), record(1, order="shuffled", task_order=[1, 0])],
+    )
+    assert one.seeds == (0, 1)
+
+
+def test_names_say_what_differs_and_no_more() -> None:
+    made = groups(
+        [
+            record(hyperparameters={"lr": 0.1, "memories": 200}),
+            record(hyperparameters={"lr": 0.2, "memories": 200}),
+            record(hyperparameters={"lr": 0.2, "memories": 5120}),
+            record(method="online", hyperparameters={"lr": 0.003}),
+            record(method="online", hyperparameters={"lr": 0.003}, epochs=2),
+        ]
+    )
+    assert [(group.problem, group.label) for group in made] == [
+        ("little, epochs=1", "eralg4, 5120 memories"),
+        ("little, epochs=1", "eralg4, 200 memories, lr=0.1"),
+        ("little, epochs=1", "eralg4, 200 memories, lr=0.2"),
+        ("little, epochs=1", "online"),
+        ("little, epochs=2", "online"),
+    ]
+
+
+def test_long_orders_of_tasks_have_short_names_that_differ() -> None:
+    one, other = list(range(100))[::-1], [*range(50, 100), *range(50)]
+    made = groups([record(task_order=one), record(task_order=other)])
+    assert len({group.problem for group in made}) == 2
+    assert max(len(group.problem) for group in made) < 60
+
+
+def test_of_two_records_of_one_run_the_later_counts() -> None:
+    for order in ((5, 7), (7, 5)):
+        (one,) = groups(record(0, end=end) for end in order)
+        assert one.mean("retained_accuracy") == pytest.approx((0.7 + 0.9) / 2)
+
+
+def test_values_are_in_the_order_of_seeds_and_intervals_are_students() -> None:
+    (one,) = groups([record(1, end=7), record(0, end=5), record(2, end=8)])
+    values = one.values("retained_accuracy")
+    np.testing.assert_allclose(np.asarray(values), [0.7, 0.8, 0.85])
+    interval = one.interval("retained_accuracy")
+    assert isinstance(interval, Estimate)
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
+    assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
+    np.testing.assert_array_equal(np.asarray(one.values("steps")), [1, 2, 3])
+
+
+def test_what_is_undefined_stays_so() -> None:
+    (one,) = groups([record(0, order="iid"), record(1, order="iid")])
+    for found in (
+        one.values("forgetting"),
+        one.mean("forgetting"),
+        one.interval("forgetting"),
+        one.curve("first_task"),
+    ):
+        assert isinstance(found, metrics.Undefined)
+    assert one.accuracy.shape == (1, 2)
+
+
+def test_the_mean_matrix_has_the_tasks_as_they_came() -> None:
+    (one,) = groups([record(0, end=5), record(1, end=8)])
+    np.testing.assert_allclose(one.accuracy, [[0.8, 0.2], [0.65, 0.9]])
+
+
+def test_curves_are_means_over_seeds_with_an_interval_at_each_point() -> None:
+    (one,) = groups([record(0, end=5), record(1, end=8)])
+    curve = one.curve("first_task")
+    assert not isinstance(curve, metrics.Undefined)
+    np.testing.assert_allclose(curve.at, [0, 5, 10])
+    np.testing.assert_allclose(curve.mean, [0.1, 0.8, 0.65])
+    assert curve.low is not None
+    assert curve.high is not None
+    np.testing.assert_allclose(curve.high - curve.low, [0, 0, 2 * 12.7062 * 0.15], rtol=1e-4)
+    assert curve.seeds == 2
+    (alone,) = groups([record(0)])
+    single = alone.curve("average_accuracy")
+    assert not isinstance(single, metrics.Undefined)
+    assert (single.low, single.high) == (None, None)
+
+
+def test_an_unknown_metric_or_curve_is_named_with_those_there_are() -> None:
+    (one,) = groups([record(0)])
+    with pytest.raises(BadInput, match=r"'accuracy'; there are retained_accuracy"):
+        one.values("accuracy")
+    with pytest.raises(BadInput, match=r"'loss'; there are average_accuracy"):
+        one.curve("loss")
+
+
+def test_no_records_make_no_groups() -> None:
+    assert groups([]) == []
+
+
+def test_ten_thousand_records_are_put_together_in_seconds() -> None:
+    many = [
+        record(seed, hyperparameters={"lr": lr / 1000, "memories": 200}, epochs=epochs)
+        for seed in range(5)
+        for lr in range(100)
+        for epochs in range(1, 21)
+    ]
+    begin = time.process_time()
+    assert len(groups(many)) == 2000
+    assert time.process_time() - begin < 5

@@ -1,0 +1,220 @@
+"""What a few seeds can tell, beside independent implementations and by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metareplay import BadInput, statistics
+from metareplay.statistics import differences, estimate, holm, seeds_needed, sign_flip_test, smallest_p
+
+NUMBERS = st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 6))
+
+
+def all_signs(given: list[float]) -> float:
+    """The p-value by its definition, in whole numbers so that nothing is rounded."""
+    whole = [round(value * 10**6) for value in given]
+    sums = [abs(sum(s * w for s, w in zip(signs, whole, strict=True))) for signs in _signs(len(whole))]
+    return sum(total >= abs(sum(whole)) for total in sums) / len(sums)
+
+
+def _signs(n: int) -> list[tuple[int, ...]]:
+    return list(itertools.product((1, -1), repeat=n))
+
+
+# Intervals
+
+
+@settings(max_examples=50)
+@given(st.lists(NUMBERS, min_size=2, max_size=12, unique=True))
+def test_an_interval_is_students(values: list[float]) -> None:
+    ours = estimate(values)
+    low, high = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
+    assert ours.mean == pytest.approx(np.mean(values))
+    assert (ours.low, ours.high) == (pytest.approx(low), pytest.approx(high))
+    assert ours.n == len(values)
+
+
+def test_an_interval_by_hand() -> None:
+    # s = 1, t(0.975; 2) = 4.3027 from a printed table.
+    assert estimate([1.0, 2.0, 3.0]).half_width == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+
+
+def test_one_seed_has_a_mean_and_no_interval() -> None:
+    one = estimate([0.7])
+    assert (one.mean, one.half_width, one.low, one.high, one.n) == (0.7, None, None, None, 1)
+
+
+def test_equal_values_have_an_interval_without_width() -> None:
+    assert estimate([0.5, 0.5, 0.5]).half_width == 0
+
+
+@pytest.mark.slow
+def test_an_interval_holds_the_true_mean_in_95_of_100_experiments() -> None:
+    values = np.random.default_rng(0).normal(0.3, 2, (20_000, 5))
+    half = statistics.half_widths(values.T)
+    assert half is not None
+    assert np.mean(np.abs(values.mean(axis=1) - 0.3) <= half) == pytest.approx(0.95, abs=0.005)
+
+
+# The permutation test
+
+
+@settings(max_examples=100)
+@given(st.lists(NUMBERS, min_size=1, max_size=10))
+def test_p_is_the_share_of_all_signs_that_come_as_far(values: list[float]) -> None:
+    assert sign_flip_test(values) == all_signs(values)
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=12))
+def test_ties_and_zeros_count_as_far_enough(values: list[int]) -> None:
+    # Tenths, which no float holds exactly: their sums differ in the last bits where they are equal.
+    assert sign_flip_test([value / 10 for value in values]) == all_signs([value / 10 for value in values])
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9, 12])
+def test_p_agrees_with_scipys_exact_permutation_test(n: int) -> None:
+    for seed in range(5):
+        values = np.random.default_rng(seed).normal(0.5, 1, n)
+        theirs = scipy.stats.permutation_test(
+            (values,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
+        )
+        assert sign_flip_test(values) == pytest.approx(theirs.pvalue, rel=1e-12)
+
+
+@settings(max_examples=50)
+@given(st.lists(NUMBERS, min_size=1, max_size=16), st.sampled_from([-1.0, 1e-9, 1e9]), st.randoms())
+def test_p_does_not_depend_on_order_scale_or_which_method_comes_first(
+    values: list[float], scale: float, random: object
+) -> None:
+    shuffled = [scale * value for value in values]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert sign_flip_test(shuffled) == sign_flip_test(values)
+
+
+@pytest.mark.parametrize("n", range(1, 31))
+def test_differences_of_one_sign_have_the_smallest_p_there_is(n: int) -> None:
+    assert sign_flip_test(np.linspace(0.1, 0.3, n)) == smallest_p(n) == 2 / 2**n
+
+
+def test_no_differences_tell_nothing() -> None:
+    assert sign_flip_test([0.0, 0.0, 0.0, 0.0, 0.0, 0.0]) == 1
+    assert sign_flip_test([0.1, -0.1]) == 1
+
+
+def test_thirty_pairs_are_counted_exactly() -> None:
+    # All ones: the sum of n signs is binomial, so p is known.
+    values = [1.0] * 21 + [-1.0] * 9
+    assert sign_flip_test(values) == pytest.approx(2 * scipy.stats.binom.cdf(9, 30, 0.5), rel=1e-12)
+
+
+@pytest.mark.slow
+def test_forty_pairs_are_counted_and_more_are_drawn() -> None:
+    for n in (40, 41):
+        values = [1.0] * (n - 14) + [-1.0] * 14
+        exact = 2 * scipy.stats.binom.cdf(14, n, 0.5)
+        assert sign_flip_test(values) == pytest.approx(exact, rel=1e-12 if n == 40 else 0.02)
+        assert sign_flip_test(values) == sign_flip_test(values)
+
+
+@pytest.mark.slow
+def test_without_a_difference_five_of_a_hundred_tests_are_below_5_percent_at_most() -> None:
+    p = [sign_flip_test(values) for values in np.random.default_rng(0).standard_t(2, (4000, 8))]
+    for level in (0.01, 0.05, 0.2):
+        assert np.mean(np.array(p) <= level) < level + 0.01
+
+
+# Holm's correction
+
+
+def test_holm_by_hand() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_of_one_test_changes_nothing_and_of_none_is_empty() -> None:
+    assert holm([0.03]).tolist() == [0.03]
+    assert holm([]).tolist() == []
+
+
+def test_corrected_p_values_are_never_above_1() -> None:
+    assert holm([0.9, 0.8, 1.0]).tolist() == [1, 1, 1]
+
+
+PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
+
+
+@given(PS, st.floats(0.001, 0.999))
+def test_holm_rejects_what_stepping_down_rejects(p: list[float], level: float) -> None:
+    rejected = set()
+    for rank, which in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        if p[which] * (len(p) - rank) > level:
+            break
+        rejected.add(which)
+    assert {i for i, corrected in enumerate(holm(p)) if corrected <= level} == rejected
+
+
+@given(PS)
+def test_holm_is_between_no_correction_and_bonferronis(p: list[float]) -> None:
+    corrected = holm(p)
+    assert (corrected >= p).all()
+    assert (corrected <= np.minimum(1, len(p) * np.array(p))).all()
+
+
+@given(PS, st.integers(0, 7), st.floats(0, 1))
+def test_a_larger_p_value_makes_no_corrected_one_smaller(p: list[float], which: int, larger: float) -> None:
+    raised = list(p)
+    raised[which % len(p)] = max(larger, p[which % len(p)])
+    assert (holm(raised) >= holm(p)).all()
+
+
+# How many seeds
+
+
+def test_five_seeds_cannot_establish_a_difference_and_six_can() -> None:
+    five, six = differences([[0.1, 0.2, 0.1, 0.3, 0.2]]), differences([[0.1, 0.2, 0.1, 0.3, 0.2, 0.2]])
+    assert (five[0].p, five[0].verdict) == (0.0625, "too few seeds to tell (needs at least 6)")
+    assert (six[0].p, six[0].verdict) == (0.03125, "established")
+
+
+@pytest.mark.parametrize(("tests", "seeds"), [(1, 6), (2, 7), (3, 7), (4, 8), (45, 11)])
+def test_more_differences_need_more_seeds(tests: int, seeds: int) -> None:
+    assert seeds_needed(tests) == seeds
+    clear = [np.linspace(0.1, 0.2, seeds)] * tests
+    assert {difference.verdict for difference in differences(clear)} == {"established"}
+    fewer = differences([values[:-1] for values in clear])
+    assert {difference.verdict for difference in fewer} == {f"too few seeds to tell (needs at least {seeds})"}
+
+
+def test_enough_seeds_without_a_difference_establish_none() -> None:
+    (one,) = differences([[0.1, -0.1, 0.2, -0.2, 0.1, -0.1, 0.0]])
+    assert (one.established, one.verdict) == (False, "not established")
+
+
+def test_a_comparison_with_many_seeds_helps_one_with_six() -> None:
+    # The larger sample's p is below 0.025, so that the other's need not be doubled.
+    many, six = differences([np.linspace(0.1, 0.2, 10), np.linspace(0.1, 0.2, 6)])
+    assert (many.verdict, six.verdict) == ("established", "established")
+    assert six.corrected == 0.03125
+
+
+def test_nothing_to_compare_is_no_error() -> None:
+    assert differences([]) == []
+
+
+@pytest.mark.parametrize("bad", [[], [0.1, float("nan")], [float("inf")], [[0.1, 0.2]]])
+def test_what_is_no_list_of_finite_numbers_is_refused(bad: list[float]) -> None:
+    for statistic in (estimate, sign_flip_test, lambda values: differences([values])):
+        with pytest.raises(BadInput, match="a statistic needs"):
+            statistic(bad)
+
+
+@pytest.mark.parametrize("bad", [[1.1], [-0.1], [float("nan")]])
+def test_what_is_no_probability_is_refused(bad: list[float]) -> None:
+    with pytest.raises(BadInput, match="between 0 and 1"):
+        holm(bad)
