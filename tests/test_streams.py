@@ -185,6 +185,8 @@ def test_benchmarks_have_their_published_sizes() -> None:
         "mnist-rotations": (20, 1000),
         "mnist-permutations": (20, 1000),
         "mnist-many-permutations": (100, 200),
+        "digits-split": (5, 0),
+        "mnist-split": (5, 1000),
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metareplay.errors import RunFailed
+from metareplay.errors import BadInput, RunFailed
 from metareplay.streams.base import Images
 
 Rows = NDArray[np.int64]
@@ -17,6 +17,9 @@ Rows = NDArray[np.int64]
 
 Vector = Any
 """The engine's own flat array of all parameters, or of a gradient: methods only add, scale and multiply it."""
+
+EXCLUDED = -1e30
+"""What is added to the score of a class that is not allowed: its exponential, and so its gradient, is exactly zero."""
 
 
 class Diverged(RunFailed):
@@ -63,6 +66,28 @@ class Learner(ABC):
     labels: NDArray[np.int64]
     tasks: NDArray[np.int64]
     steps: int
+
+    # Scenarios
+
+    @abstractmethod
+    def restrict(self, allowed: NDArray[np.bool_] | None) -> None:
+        """Exclude classes from the scores, from now on; None: all classes count, as at the start.
+
+        An excluded class's score is about −1e30: it has no part in the softmax, nothing flows back from it, and it is
+        never the answer where another class is allowed. Each row and image is restricted as its own task is, replayed
+        ones too. A restriction is no part of ``state()``.
+
+        Parameters
+        ----------
+        allowed
+            ``(tasks, classes)``; a row for every task that is in the table or will be. A row's label must be among
+            the classes that are allowed to its task when it is learned.
+
+        Raises
+        ------
+        BadInput
+            If it is no array of truth values, ``classes`` wide.
+        """
 
     # The table
 
@@ -163,3 +188,12 @@ class Learner(ABC):
     @abstractmethod
     def table_bytes(self) -> int:
         """Bytes that the table of examples takes."""
+
+
+def check_restriction(allowed: NDArray[np.bool_] | None, classes: int) -> None:
+    """Raise BadInput unless ``allowed`` is something that ``Learner.restrict`` takes."""
+    if allowed is not None and (allowed.dtype != bool or allowed.ndim != 2 or allowed.shape[1] != classes):
+        raise BadInput(
+            f"the allowed classes are {allowed.dtype} with shape {allowed.shape}, "
+            f"but must be truth values with shape (tasks, {classes})"
+        )

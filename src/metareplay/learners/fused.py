@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.learners import kernels
-from metareplay.learners.base import Diverged, Learner, Rows
+from metareplay.learners.base import EXCLUDED, Diverged, Learner, Rows, check_restriction
 from metareplay.learners.perceptron import Layer, Perceptron
 from metareplay.streams.base import Images
 
@@ -63,6 +63,7 @@ class FusedPerceptron(Learner):
         self.tasks = self._examples[:, kernels.TASK]
         self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
 
+        self._allowed: NDArray[np.bool_] | None = None
         self._workspace = self._make_workspace(2)
         self._many = self._workspace
         self._outputs_of_group = np.empty((GROUP, self._layers[0, kernels.STRIDE]), np.float32)
@@ -87,11 +88,16 @@ class FusedPerceptron(Learner):
         self._parameters = _aligned(begin)
 
     def _make_workspace(self, rows: int) -> tuple[NDArray[Any], ...]:
+        tasks = 0 if self._allowed is None else len(self._allowed)
+        delta = _aligned((rows + tasks) * self._outputs).reshape(-1, self._outputs)
+        if self._allowed is not None:
+            begin = self._layers[-1, kernels.OUTPUTS]
+            delta[rows:, begin : begin + self._allowed.shape[1]][~self._allowed] = EXCLUDED
         return (
             np.zeros((rows, self._outputs), np.uint16 if max(self.network.widths) <= 65536 else np.int32),
             np.zeros((rows, self._outputs), np.float32),
             np.zeros((rows, len(self._layers)), np.int64),
-            _aligned(rows * self._outputs).reshape(rows, self._outputs),
+            delta,
         )
 
     def _room_for(self, rows: int) -> tuple[NDArray[Any], ...]:
@@ -124,6 +130,14 @@ class FusedPerceptron(Learner):
                 block[:-1, : weights.shape[1]] = weights
                 block[-1, : len(biases)] = biases
 
+    def restrict(self, allowed: NDArray[np.bool_] | None) -> None:
+        check_restriction(allowed, self.network.widths[-1])
+        if allowed is None and self._allowed is None:
+            return
+        self._allowed = None if allowed is None else allowed.copy()
+        self._workspace = self._make_workspace(2)
+        self._many = self._workspace
+
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
         kernels.put(self._examples, self._index, self._value, rows, x, y, task)
 
@@ -141,6 +155,8 @@ class FusedPerceptron(Learner):
             folded.ravel(), self._parameters, self._layers, task, *images.base.strips, rows, *self._workspace,
             self._outputs_of_group, out,
         )  # fmt: skip
+        if self._allowed is not None:
+            out[:, ~self._allowed[task]] += np.float32(EXCLUDED)
         return out
 
     def forward(self, rows: Rows) -> NDArray[np.float32]:

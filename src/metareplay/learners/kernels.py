@@ -18,6 +18,9 @@ for each task, one after the other.
 An example is ``(index, value)``, its non-zero inputs, and a row of ``examples``: how many those are, its class, its
 task. A row of the workspace holds what an example's forward pass leaves for its backward pass: for each hidden layer
 the list of active units and their values, and for every layer delta, the loss's gradient by its outputs before ReLU.
+Where a task's scores are restricted to some classes, ``delta`` goes on behind those rows with one more for each task:
+its last segment is added to that task's scores, 0 for its own classes and −1e30 for the others. An array of their own
+would be one argument more, whose cost can be measured where a call takes a single step.
 """
 
 from __future__ import annotations
@@ -398,7 +401,7 @@ def _rectify(z, active, activation):
 
 
 @_inlined
-def _forward(parameters, layers, index, value, count, task, active, activation, counts, delta):
+def _forward(parameters, layers, index, value, count, task, active, activation, counts, delta, masks):
     """Scores into delta's last segment; for each hidden layer the active units and their values."""
     own = task * layers[0, TASK_STRIDE]
     _sum_rows(
@@ -406,6 +409,10 @@ def _forward(parameters, layers, index, value, count, task, active, activation, 
         index, value, count, delta[layers[0, OUTPUTS] :],
     )  # fmt: skip
     _forward_from_second(parameters, layers, task, active, activation, counts, delta)
+    begin, rows = masks
+    if begin > 0:
+        for c in range(layers[len(layers) - 1, OUTPUTS], len(delta)):
+            delta[c] += rows[begin + task, c]
 
 
 @_inlined
@@ -420,6 +427,12 @@ def _forward_from_second(parameters, layers, task, active, activation, counts, d
             parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], parameters, layers[layer, BIASES] + own,
             units, values, counts[layer - 1], delta[layers[layer, OUTPUTS] :],
         )  # fmt: skip
+
+
+@_inlined
+def _masks(active, delta):
+    """Where in ``delta`` the tasks' masks begin, behind the workspace's own rows, or 0 if there are none; ``delta``."""
+    return len(active) if len(delta) > len(active) else 0, delta
 
 
 @_inlined
@@ -471,13 +484,13 @@ def _add_gradient(target, layers, index, value, count, task, active, activation,
 
 
 @_inlined
-def _step(parameters, layers, index, value, count, label, task, active, activation, counts, delta, lr):
+def _step(parameters, layers, index, value, count, label, task, active, activation, counts, delta, masks, lr):
     """One SGD step on one example. False, with nothing changed, if its loss is not finite.
 
     Each layer's backward pass and update share one visit to its rows.
     """
     last = len(layers) - 1
-    _forward(parameters, layers, index, value, count, task, active, activation, counts, delta)
+    _forward(parameters, layers, index, value, count, task, active, activation, counts, delta, masks)
     scores = layers[last, OUTPUTS]
     if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], label):
         return False
@@ -516,10 +529,13 @@ def _prefetch_example(examples, index, value, row):
 
 
 @_inlined
-def _loss_and_backward(parameters, layers, examples, index, value, row, active, activation, counts, delta):
+def _loss_and_backward(parameters, layers, examples, index, value, row, active, activation, counts, delta, masks):
     """Fill a row of the workspace for the example in slot ``row``. False if its loss is not finite."""
     task, last = examples[row, TASK], len(layers) - 1
-    _forward(parameters, layers, index[row], value[row], examples[row, COUNT], task, active, activation, counts, delta)
+    _forward(
+        parameters, layers, index[row], value[row], examples[row, COUNT], task,
+        active, activation, counts, delta, masks,
+    )  # fmt: skip
     scores = layers[last, OUTPUTS]
     if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], examples[row, LABEL]):
         return False
@@ -533,13 +549,14 @@ def _loss_and_backward(parameters, layers, examples, index, value, row, active, 
 @compiled
 def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activation, counts, delta):
     """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss."""
+    masks = _masks(active, delta)
     for i in range(len(rows)):
         row = rows[i]
         if i + 1 < len(rows):
             _prefetch_example(examples, index, value, rows[i + 1])
         if not _step(
             parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, LABEL], examples[row, TASK],
-            active[0], activation[0], counts[0], delta[0], lr[i % len(lr)],
+            active[0], activation[0], counts[0], delta[0], masks, lr[i % len(lr)],
         ):  # fmt: skip
             return i
     return len(rows)
@@ -557,6 +574,7 @@ def reptile(
     ``stamps``, one for each row of the first layer, are zero, and are so again on return.
     Returns how many steps were done before a bad loss; they stay done.
     """
+    masks = _masks(active, delta)
     batches, size = rows.shape
     stride, first = layers[0, STRIDE], layers[0, WEIGHTS]
     rest = parameters[first + len(stamps) * stride :]
@@ -578,7 +596,8 @@ def reptile(
                     changed += 1
             if not _step(
                 parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, LABEL],
-                examples[row, TASK], active[0], activation[0], counts[0], delta[0], lr[(batch * size + i) % len(lr)],
+                examples[row, TASK], active[0], activation[0], counts[0], delta[0], masks,
+                lr[(batch * size + i) % len(lr)],
             ):  # fmt: skip
                 break
             done += 1
@@ -595,12 +614,12 @@ def reptile(
 @compiled
 def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
     """Scores of ``rows (n,)`` into ``out (n, classes)``."""
-    scores = layers[len(layers) - 1, OUTPUTS]
+    masks, scores = _masks(active, delta), layers[len(layers) - 1, OUTPUTS]
     for i in range(len(rows)):
         row = rows[i]
         _forward(
             parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
-            active[0], activation[0], counts[0], delta[0],
+            active[0], activation[0], counts[0], delta[0], masks,
         )  # fmt: skip
         out[i] = delta[0, scores : scores + out.shape[1]]
 
@@ -608,11 +627,12 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
 @compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
     """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
+    masks = _masks(active, delta)
     for i in range(len(rows)):
         if i + 1 < len(rows):
             _prefetch_example(examples, index, value, rows[i + 1])
         if not _loss_and_backward(
-            parameters, layers, examples, index, value, rows[i], active[i], activation[i], counts[i], delta[i]
+            parameters, layers, examples, index, value, rows[i], active[i], activation[i], counts[i], delta[i], masks
         ):
             return i
     return len(rows)
@@ -632,12 +652,13 @@ def add_gradients(target, layers, examples, index, value, rows, weights, active,
 @compiled
 def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
     """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
+    masks = _masks(active, delta)
     for i in range(len(rows)):
         row = rows[i]
         if i + 1 < len(rows):
             _prefetch_example(examples, index, value, rows[i + 1])
         if not _loss_and_backward(
-            parameters, layers, examples, index, value, row, active[0], activation[0], counts[0], delta[0]
+            parameters, layers, examples, index, value, row, active[0], activation[0], counts[0], delta[0], masks
         ):
             return i
         _add_gradient(
@@ -670,8 +691,9 @@ def dots(parameters, layers, examples, index, value, one, others, active, activa
     ``dense``, as long as all layers' inputs together, is zero, and is so again on return.
     Returns how many were done before a bad loss, that of ``one`` counting as the first.
     """
+    masks = _masks(active, delta)
     if not _loss_and_backward(
-        parameters, layers, examples, index, value, one, active[0], activation[0], counts[0], delta[0]
+        parameters, layers, examples, index, value, one, active[0], activation[0], counts[0], delta[0], masks
     ):
         return 0
     _spread(
@@ -683,7 +705,7 @@ def dots(parameters, layers, examples, index, value, one, others, active, activa
         if j + 1 < len(others):
             _prefetch_example(examples, index, value, others[j + 1])
         if not _loss_and_backward(
-            parameters, layers, examples, index, value, row, active[1], activation[1], counts[1], delta[1]
+            parameters, layers, examples, index, value, row, active[1], activation[1], counts[1], delta[1], masks
         ):
             break
         offset = 0
@@ -732,10 +754,11 @@ def fold(block, index_map, folded):
 def scores(
     first, parameters, layers, task, starts, columns, values, rows, active, activation, counts, delta, outputs, out
 ):
-    """Scores into ``out (len(rows), classes)`` of base images ``rows``, given by their non-zeros in strips of pixels.
+    """Unrestricted scores into ``out (len(rows), classes)`` of base images ``rows``.
 
-    ``first`` is the first layer, folded. A strip's rows of it stay in the nearest cache while a group of images, whose
-    first layer's ``outputs (group, stride)`` grow strip by strip, passes over them.
+    The images are given by their non-zeros in strips of pixels; ``first`` is the first layer, folded. A strip's rows of
+    it stay in the nearest cache while a group of images, whose first layer's ``outputs (group, stride)`` grow strip by
+    strip, passes over them.
     """
     stride, segment = layers[0, STRIDE], layers[len(layers) - 1, OUTPUTS]
     group = len(outputs)

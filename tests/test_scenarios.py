@@ -1,0 +1,466 @@
+"""Scenarios: classes that are not allowed have no part in any primitive, and a run allows what its scenario says."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from metareplay import METHODS, Diverged, Evaluation, Experiment, Life, Record, benchmark
+from metareplay.errors import BadInput
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.streams.base import BaseImages, Images, Stream, Task
+from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK, allowed_classes, fitting
+
+torch = pytest.importorskip("torch")
+
+import test_learner_primitives as primitives
+from test_learner_primitives import Problem, assert_close, assert_same_parameters, flat, on_random_problems
+
+Allowed = NDArray[np.bool_]
+engine = primitives.engine  # the fixture: each learner in turn
+
+
+# Learners: what is not allowed is as if it were not there
+
+
+class RestrictedOracle(primitives.Oracle):
+    """The oracle, the scores of classes that are not allowed replaced by a constant: nothing flows back from them."""
+
+    def __init__(self, problem: Problem, allowed: Allowed) -> None:
+        super().__init__(problem)
+        self.allowed = allowed
+
+    def scores(self, theta: Any, x: Any, tasks: NDArray[np.int64]) -> Any:
+        scores = super().scores(theta, x, tasks)
+        return scores.masked_fill(torch.tensor(~self.allowed[tasks]), -1e30)
+
+
+def restricted(problem: Problem) -> Allowed:
+    """Some classes for each task, at least one; the labels are made to be among them."""
+    tasks, classes = problem.network.tasks, problem.network.widths[-1]
+    allowed = problem.rng.random((tasks, classes)) < problem.rng.choice([0.1, 0.5, 0.9])
+    allowed[np.arange(tasks), problem.rng.integers(classes, size=tasks)] = True
+    for slot, task in enumerate(problem.tasks):
+        problem.labels[slot] = problem.rng.choice(np.flatnonzero(allowed[task]))
+    return allowed
+
+
+def both(engine: primitives.Engine, problem: Problem) -> tuple[Any, RestrictedOracle, Allowed]:
+    """A restricted learner, and the oracle of it."""
+    allowed = restricted(problem)
+    learner = problem.learner(engine)
+    learner.restrict(allowed)
+    return learner, RestrictedOracle(problem, allowed), allowed
+
+
+def assert_same_scores(scores: Any, expected: Any, allowed: Allowed) -> None:
+    """Close where they are allowed, and else so low that no other score could be lower."""
+    assert scores.shape == expected.shape
+    assert (scores[~allowed] < -1e29).all()
+    assert np.isfinite(scores).all()
+    assert_close(scores[allowed], expected[allowed], rounding=scores.size**0.5)
+
+
+@on_random_problems
+def test_forward_gives_scores_of_allowed_classes(engine: primitives.Engine, problem: Problem) -> None:
+    learner, oracle, allowed = both(engine, problem)
+    rows = problem.rows(15)
+    assert_same_scores(learner.forward(rows), oracle.forward(rows), allowed[problem.tasks[rows]])
+
+
+@on_random_problems
+def test_images_are_scored_for_the_classes_of_their_task(engine: primitives.Engine, problem: Problem) -> None:
+    learner, oracle, allowed = both(engine, problem)
+    base = BaseImages(problem.rng.standard_normal((20, problem.network.widths[0])).astype(np.float32))
+    task = int(problem.rng.integers(problem.network.tasks))
+    scores = learner.scores(Images(base, np.zeros(20, np.int64)), task)
+    which = np.full(20, task)
+    expected = oracle.scores(oracle.theta, torch.tensor(base.pixels, dtype=torch.float64), which)
+    assert_same_scores(scores, np.asarray(expected), allowed[which])
+
+
+@on_random_problems
+def test_sgd_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
+    learner, oracle, _ = both(engine, problem)
+    lr = problem.lr
+    for n in (1, int(problem.rng.integers(2, 20))):
+        rows, weights = problem.rows(n), problem.rng.choice([0, 0.1, 0.5, 2], n).astype(np.float32)
+        learner.sgd(rows, lr)
+        oracle.descend(oracle.gradient(rows), lr)
+        learner.sgd(rows, lr, weights)
+        oracle.descend(oracle.gradient(rows, weights), lr)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_sgd_each_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
+    learner, oracle, _ = both(engine, problem)
+    rows, lr = problem.rows(10), problem.lr
+    learner.sgd_each(rows, lr)
+    oracle.sgd_each(rows, lr)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_reptile_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
+    learner, oracle, _ = both(engine, problem)
+    batches, lr = problem.rows(2, 6), problem.lr
+    learner.reptile(batches, lr, 0.3)
+    for batch in batches:
+        start = oracle.theta
+        oracle.sgd_each(batch, lr)
+        oracle.theta = start + 0.3 * (oracle.theta - start)
+    assert_same_parameters(learner, oracle, problem)
+
+
+@on_random_problems
+def test_gradients_and_dots_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
+    learner, oracle, _ = both(engine, problem)
+    rows, groups = problem.rows(int(problem.rng.integers(1, 10))), problem.groups()
+    gradient, gradients = learner.gradient(rows), learner.gradients(groups)
+    dots = np.asarray(learner.dots(rows, groups))
+    one, others = oracle.gradient(rows), np.stack([oracle.gradient(group) for group in groups])
+    assume(oracle.nearest_kink > 3e-6)
+    assert_close(flat(learner.layers(gradient)), one, rounding=1)
+    for ours, theirs in zip(gradients, others, strict=True):
+        assert_close(flat(learner.layers(ours)), theirs, rounding=1)
+    lengths = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
+    assert np.all(np.abs(dots - others @ one) <= 1e-5 * lengths + 1e-7)
+
+
+def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine: primitives.Engine) -> None:
+    problem = primitives.ordinary_problem()
+    allowed = np.zeros((3, 5), bool)
+    allowed[:, [1, 3]] = True
+    problem.labels[:] = np.where(problem.labels % 2, 1, 3)
+    learner = problem.learner(engine)
+    learner.restrict(allowed)
+    learner.reptile(problem.rows(5, 20), 0.01, 0.3)
+    learner.sgd(problem.rows(20), 0.01)
+    for before, after in zip(problem.layers[-1][0], learner.layers()[-1][0], strict=True):
+        changed = (before != after).reshape(-1, 5).any(0)
+        assert changed.tolist() == [False, True, False, True, False]
+
+
+def test_a_single_allowed_class_is_certain_and_teaches_nothing(engine: primitives.Engine) -> None:
+    problem = primitives.ordinary_problem()
+    problem.labels[:] = 2
+    learner = problem.learner(engine)
+    learner.restrict(np.arange(5)[None] == np.array([[2]] * 3))
+    learner.sgd_each(problem.rows(10), 0.1)
+    assert np.array_equal(flat(learner.layers()), flat(problem.layers))
+    assert (learner.forward(problem.rows(10)).argmax(1) == 2).all()
+
+
+@pytest.mark.parametrize("allowed", [None, np.ones((3, 5), bool)])
+def test_allowing_all_classes_again_gives_the_unrestricted_bits(
+    engine: primitives.Engine, allowed: Allowed | None
+) -> None:
+    def live(learner: Any) -> list[Any]:
+        rng = np.random.default_rng(0)
+        learner.sgd(rng.integers(6, size=9), 0.05)
+        learner.sgd_each(rng.integers(6, size=9), 0.05)
+        learner.reptile(rng.integers(6, size=(3, 4)), 0.05, 0.3)
+        groups = [rng.integers(6, size=9), rng.integers(6, size=3)]
+        parts = [learner.gradients(groups), learner.dots(groups[0], groups), learner.forward(groups[0])]
+        return [*parts, learner.parameters()]
+
+    problem = primitives.ordinary_problem()
+    free, freed = problem.learner(engine), problem.learner(engine)
+    freed.restrict(np.eye(5, dtype=bool)[:3])
+    freed.forward(problem.rows(3))
+    freed.restrict(allowed)
+    for ours, theirs in zip(live(freed), live(free), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_a_larger_batch_than_ever_is_restricted_too(engine: primitives.Engine) -> None:
+    problem = primitives.ordinary_problem()
+    learner, oracle, _ = both(engine, problem)
+    learner.sgd(problem.rows(2), 0.0)
+    rows = problem.rows(300)
+    learner.sgd(rows, 0.1)
+    oracle.descend(oracle.gradient(rows), 0.1)
+    assert oracle.nearest_kink > 3e-6
+    assert_close(flat(learner.layers()), np.asarray(oracle.theta))
+
+
+def test_a_restriction_is_copied_and_no_part_of_the_state(engine: primitives.Engine) -> None:
+    problem = primitives.ordinary_problem()
+    learner = problem.learner(engine)
+    state = learner.state()
+    allowed = np.eye(5, dtype=bool)[:3]
+    learner.restrict(allowed)
+    allowed[:] = True
+    learner.load_state(state)
+    assert (learner.forward(problem.rows(10)) < -1e29).sum() == 40
+
+
+@pytest.mark.parametrize("allowed", [np.ones((3, 4), bool), np.ones((3, 5)), np.ones(5, bool)])
+def test_a_restriction_of_another_form_is_refused(engine: primitives.Engine, allowed: Any) -> None:
+    learner = primitives.ordinary_problem().learner(engine)
+    with pytest.raises(BadInput, match=r"must be truth values with shape \(tasks, 5\)"):
+        learner.restrict(allowed)
+
+
+def test_a_restricted_learner_still_notices_numbers_that_are_none(engine: primitives.Engine) -> None:
+    problem = primitives.spoiled_problem()
+    allowed = restricted(problem)
+    learner = problem.learner(engine)
+    learner.restrict(allowed)
+    with pytest.raises(Diverged) as caught:
+        learner.sgd_each(np.array([2, 0, 3, 4]), 0.01)
+    assert (caught.value.step, caught.value.row) == (2, 3)
+
+
+# Which classes are allowed
+
+
+def little_stream(classes: Sequence[tuple[int, ...] | None], scenarios: tuple[str, ...] = SCENARIOS) -> Stream:
+    rng = np.random.default_rng(0)
+    tasks = []
+    for own in classes:
+        labels = np.repeat(own or range(6), 3)
+        base = BaseImages(rng.random((len(labels), 8)).astype(np.float32))
+        tasks.append(Task("a task", Images(base, labels), Images(base, labels), own))
+    return Stream("little", tuple(tasks), 6, scenarios=scenarios)
+
+
+SPLIT = ((0, 1), (2, 3), (4, 5))
+
+
+def test_domain_incremental_allows_everything() -> None:
+    assert allowed_classes(little_stream(SPLIT), DOMAIN, [0]) is None
+
+
+def test_task_incremental_allows_each_task_its_own_classes_from_the_start() -> None:
+    for met in ([], [0], [0, 1, 2]):
+        allowed = allowed_classes(little_stream(SPLIT), TASK, met)
+        assert allowed is not None
+        assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_class_incremental_allows_every_task_what_has_been_met() -> None:
+    stream = little_stream(SPLIT)
+    allowed = allowed_classes(stream, CLASS, {2, 0})
+    assert allowed is not None
+    assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1, 4, 5]] * 3
+    assert allowed_classes(stream, CLASS, []) is None
+    assert allowed_classes(stream, CLASS, [0, 1, 2]) is None
+
+
+def test_a_task_that_names_no_classes_has_all_of_them() -> None:
+    stream = little_stream([(0, 1), None])
+    for scenario, met in ((TASK, []), (CLASS, [0])):
+        allowed = allowed_classes(stream, scenario, met)
+        assert allowed is not None
+        assert allowed[0].tolist() == [True, True, False, False, False, False]
+        assert allowed[1].all() == (scenario == TASK)
+    assert allowed_classes(stream, CLASS, [1]) is None
+
+
+@given(st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=4))
+def test_the_scenarios_that_fit_follow_from_what_tasks_share(classes: list[set[int]]) -> None:
+    found = fitting(classes)
+    disjoint = len(classes) > 1 and all(not a & b for n, a in enumerate(classes) for b in classes[:n])
+    if all(own == classes[0] for own in classes):
+        assert found == (DOMAIN,)
+    else:
+        assert found == ((CLASS, TASK) if disjoint else (DOMAIN, TASK, CLASS))
+
+
+def test_rotations_and_permutations_are_domain_incremental() -> None:
+    for name in ("digits-rotations", "digits-permutations"):
+        assert benchmark(name).scenarios == (DOMAIN,)
+
+
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        ((1, 0), r"the classes \(1, 0\), but they must be ascending and lie in 0 … 5"),
+        ((0, 6), "must be ascending and lie in 0 … 5"),
+        ((-1, 0), "must be ascending and lie in 0 … 5"),
+        ((), "must be ascending"),
+        ((0, 2), "task 0 of stream 'little' has the label 1, which is not one of its classes"),
+    ],
+)
+def test_classes_that_do_not_fit_their_task_are_bad_input(classes: tuple[int, ...], message: str) -> None:
+    stream = little_stream(SPLIT)
+    task = replace(stream.tasks[0], classes=classes)
+    with pytest.raises(BadInput, match=message):
+        replace(stream, tasks=(task,))
+
+
+@pytest.mark.parametrize("scenarios", [(), ("task-incremental", "both")])
+def test_a_scenario_that_there_is_not_is_bad_input(scenarios: tuple[str, ...]) -> None:
+    with pytest.raises(BadInput, match=r"'both'|none, but there are domain-incremental, task-incremental, class-"):
+        little_stream(SPLIT, scenarios)
+
+
+def test_a_scenario_that_the_stream_does_not_allow_is_bad_input() -> None:
+    online = METHODS["online"]()
+    with pytest.raises(BadInput, match="--scenario is 'task-incremental', but digits-rotations") as caught:
+        Experiment(stream=benchmark("digits-rotations"), method=online, scenario=TASK)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BadInput, match="--scenario is 'domain-incremental', but digits-split"):
+        Experiment(stream=benchmark("digits-split"), method=online, scenario=DOMAIN)
+
+
+# Runs
+
+
+def run(method: str, scenario: str, **options: Any) -> Record:
+    stream = benchmark("digits-split")
+    return Experiment(
+        stream=stream, method=METHODS[method](lr=0.03), scenario=scenario, **{"hidden": (20,), **options}
+    ).run()
+
+
+@pytest.mark.parametrize("scenario", [CLASS, TASK])
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_runs_in_every_scenario_of_a_split(method: str, scenario: str) -> None:
+    record = run(method, scenario, samples_per_task=25, batch_size=1 if method.startswith("mer") else 3)
+    assert record.configuration["scenario"] == scenario
+    assert record.steps > 0
+    ahead = np.triu(record.accuracy, 1)  # row: after the visit; column: the task
+    if scenario == CLASS:
+        assert not ahead.any(), "a class that was never met cannot be the answer"
+    else:
+        assert ahead[ahead > 0].mean() > 0.2, "one of two classes is right sometimes, without any training"
+
+
+@pytest.mark.parametrize("method", ["online", "ewc", "gem", "eralg4", "meralg1"])
+def test_knowing_the_task_makes_it_easier(method: str) -> None:
+    by_class, by_task = (run(method, scenario).accuracy[-1].mean() for scenario in (CLASS, TASK))
+    assert by_task >= by_class
+    assert by_task > 0.8
+
+
+def test_online_learning_of_new_classes_forgets_the_old_ones_unless_it_is_told_the_task() -> None:
+    by_class, by_task = (run("online", scenario).accuracy[-1] for scenario in (CLASS, TASK))
+    assert by_class[:-1].mean() < 0.1 < 0.9 < by_class[-1]
+    assert by_task.mean() > 0.9
+
+
+def test_replay_remembers_the_old_classes() -> None:
+    assert run("eralg4", CLASS).accuracy[-1].mean() > 0.8
+
+
+def test_the_order_of_tasks_decides_which_classes_are_met() -> None:
+    record = run("online", CLASS, task_order=(3, 1, 3), samples_per_task=20)
+    _, first, *others = record.correct > 0
+    assert first.tolist() == [False, False, False, True, False]
+    assert not np.array(others)[:, [0, 2, 4]].any()
+
+
+def test_examples_of_all_tasks_mixed_meet_all_classes_at_once() -> None:
+    record = run("online", CLASS, order="iid", hidden=(100,))
+    assert record.accuracy[-1].mean() > 0.8
+
+
+def test_where_all_tasks_share_their_classes_the_scenarios_are_one() -> None:
+    stream = replace(benchmark("digits-rotations", tasks=2, samples_per_task=50), scenarios=SCENARIOS)
+    records = [Experiment(stream=stream, method=METHODS["online"](), scenario=s, hidden=(20,)).run() for s in SCENARIOS]
+    for record in records[1:]:
+        assert np.array_equal(record.correct, records[0].correct)
+        assert np.array_equal(record.predicted_right, records[0].predicted_right)
+
+
+@pytest.mark.parametrize("scenario", [CLASS, TASK])
+def test_both_engines_answer_alike(scenario: str) -> None:
+    compiled, autograd = (
+        run("eralg4", scenario, samples_per_task=60, engine=engine).correct for engine in ("fused", "torch")
+    )
+    assert np.abs(compiled - autograd).max() <= 1
+
+
+class Stopped(Exception):
+    """A run was interrupted."""
+
+
+class InMemory:
+    """A checkpoint that is taken after so many chances, whereupon the run is interrupted."""
+
+    def __init__(self, after: int) -> None:
+        self.after, self.state = after, None
+
+    def load(self) -> Any:
+        return self.state
+
+    def due(self, border: bool) -> bool:
+        self.after -= 1
+        return self.after == 0
+
+    def save(self, state: Any) -> None:
+        self.state = state
+        raise Stopped
+
+    def clear(self) -> None:
+        self.state = None
+
+
+@pytest.mark.parametrize("scenario", [CLASS, TASK])
+@pytest.mark.parametrize("method", ["eralg4", "gem"])
+@pytest.mark.parametrize("after", [1, 19, 20, 21, 47])  # a task has 20 chances, the last at its border
+def test_a_continued_run_is_restricted_as_it_would_have_been(method: str, scenario: str, after: int) -> None:
+    experiment = Experiment(
+        stream=benchmark("digits-split", samples_per_task=20),
+        method=METHODS[method](lr=0.03, memories=50),
+        scenario=scenario,
+        hidden=(20,),
+    )
+    whole = experiment.run()
+    checkpoints = InMemory(after)
+    with pytest.raises(Stopped):
+        experiment.run(checkpoints=checkpoints)
+    continued = experiment.run(checkpoints=checkpoints)
+    assert np.array_equal(continued.correct, whole.correct)
+    assert np.array_equal(continued.predicted_right, whole.predicted_right)
+
+
+def test_a_tracker_sees_that_classes_grow() -> None:
+    seen = []
+
+    def track(experiment: Experiment, what: Evaluation | Record) -> None:
+        if isinstance(what, Evaluation):
+            seen.append(np.count_nonzero(what.accuracy))
+
+    experiment = Experiment(
+        stream=benchmark("digits-split"), method=METHODS["eralg4"](lr=0.03), scenario=CLASS, hidden=(50,)
+    )
+    Life(experiment).live(tracker=track)
+    assert seen[1:] == [1, 2, 3, 4, 5]
+
+
+# Speed
+
+
+@pytest.mark.slow
+def test_a_restriction_costs_next_to_nothing() -> None:
+    def learner() -> FusedPerceptron:
+        made = FusedPerceptron(Perceptron((784, 100, 100, 10)), 1000, 1, np.random.default_rng(0))
+        rng = np.random.default_rng(1)
+        x = (rng.random((1000, 784)) * (rng.random((1000, 784)) < 0.19)).astype(np.float32)
+        made.put(np.arange(1000), x, rng.integers(5, size=1000), 0)
+        return made
+
+    free, bound = learner(), learner()
+    bound.restrict(np.arange(10)[None] < 5)
+    rows = np.random.default_rng(2).integers(1000, size=2000)
+
+    def seconds(learner: FusedPerceptron) -> float:
+        begin = time.process_time()
+        learner.sgd_each(rows, 0.001)
+        return time.process_time() - begin
+
+    ratios = [seconds(bound) / seconds(free) for _ in range(30)]
+    assert np.median(ratios) < 1.15

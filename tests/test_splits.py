@@ -1,0 +1,118 @@
+"""Splits: every class is in one task, nothing is copied, and the named benchmarks are what they say."""
+
+from __future__ import annotations
+
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metareplay.errors import BadInput
+from metareplay.streams import sources
+from metareplay.streams.base import BaseImages
+from metareplay.streams.benchmarks import BENCHMARKS, benchmark, find
+from metareplay.streams.scenarios import CLASS, TASK
+from metareplay.streams.sources import MNIST, ImageSet
+from metareplay.streams.splits import splits
+
+
+def made_up(classes: int = 10, n: int = 100) -> ImageSet:
+    """Images whose first pixel is their class, in no order."""
+    labels = np.random.default_rng(0).permutation(np.arange(n) % classes)
+    pixels = np.repeat(labels[:, None], 4, 1).astype(np.uint8)
+    train, test = BaseImages(pixels), BaseImages(pixels[::2])
+    return ImageSet("made-up", train, labels, test, labels[::2], classes, "abc")
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_every_class_is_in_one_task(classes: int, tasks: int) -> None:
+    images = made_up(classes, 400)
+    if tasks > classes:
+        with pytest.raises(BadInput, match=f"--tasks is {tasks}, but made-up has {classes} classes"):
+            splits(images, tasks)
+        return
+    stream = splits(images, tasks)
+    shares = [task.classes for task in stream.tasks]
+    assert sum((share or () for share in shares), ()) == tuple(range(classes)), "consecutive, and each once"
+    sizes = [len(share or ()) for share in shares]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) - min(sizes) <= 1
+    for task in stream.tasks:
+        for part in (task.train, task.test):
+            assert np.unique(part.labels).tolist() == list(task.classes or ())
+            shown = part.inputs(np.arange(len(part)))[:, 0] * 255
+            np.testing.assert_allclose(shown, part.labels, rtol=1e-6)
+    assert sum(len(task.train) for task in stream.tasks) == 400
+    assert sum(len(task.test) for task in stream.tasks) == 200
+
+
+def test_tasks_say_which_classes_they_have() -> None:
+    descriptions = [task.description for task in splits(made_up(5), 3).tasks]
+    assert descriptions == ["classes 0 to 1", "classes 2 to 3", "class 4"]
+
+
+def test_a_split_is_class_incremental_unless_asked_otherwise() -> None:
+    assert splits(made_up()).scenarios == (CLASS, TASK)
+    assert splits(made_up(), scenarios=(TASK, CLASS)).scenarios == (TASK, CLASS)
+
+
+def test_tasks_share_one_base_and_cost_only_lists_of_rows() -> None:
+    images = made_up(10, 20_000)
+    tracemalloc.start()
+    stream = splits(images)
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 30_000 * 2 * 8 * 1.1  # a row's number and a label for each image
+    for task in stream.tasks:
+        assert task.train.base is images.train
+        assert task.test.base is images.test
+
+
+def test_a_class_without_images_is_bad_input() -> None:
+    images = made_up(4)
+    without = ImageSet("made-up", images.train, images.train_labels, images.test, images.test_labels, 5, "")
+    with pytest.raises(BadInput, match="task 4 of stream 'made-up-split' has no training or no test examples"):
+        splits(without, 5)
+
+
+def test_digits_split() -> None:
+    stream = benchmark("digits-split")
+    digits = sources.get("digits")
+    assert (stream.name, stream.classes, stream.settings) == ("digits-split", 10, {"tasks": 5})
+    assert stream.data_sha256 == digits.sha256
+    assert [task.classes for task in stream.tasks] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert sum(len(task.train) for task in stream.tasks) == 1297
+    assert not stream.samples_per_task, "all of them"
+
+
+def test_mnist_split(shared_mnist: Path) -> None:
+    mnist = MNIST.get(shared_mnist)
+    stream = find("mnist-split").stream(images=mnist)
+    assert (len(stream.tasks), stream.samples_per_task) == (5, 1000)
+    assert [len(task.test) for task in stream.tasks] == [2115, 2042, 1874, 1986, 1983]
+    assert sum(len(task.train) for task in stream.tasks) == 60_000
+
+
+def test_the_number_of_tasks_can_be_chosen() -> None:
+    stream = benchmark("digits-split", tasks=3, samples_per_task=100)
+    assert [task.description for task in stream.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
+    assert [option.flag for option in BENCHMARKS["digits-split"].options] == ["--tasks", "--samples-per-task"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"tasks": 11}, "--tasks is 11, but digits has 10 classes"),
+        ({"tasks": 0}, r"--tasks is 0, but must lie in \[1, inf\)"),
+        ({"samples_per_task": 300}, "--samples-per-task is 300, but a task of digits-split has only 25"),
+        ({"max_angle": 10.0}, "--max-angle is 10.0, but digits-split has no angles; its options are --tasks, --samp"),
+        ({"stream_seed": 1}, "--stream-seed is 1, but digits-split has no stream seed"),
+    ],
+)
+def test_an_option_that_does_not_fit_is_bad_input(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        benchmark("digits-split", **options)
