@@ -1,0 +1,494 @@
+"""A user's own data: arrays, folders and task lists become streams, and what cannot is one line that names the task."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import re
+import shlex
+import sys
+import tracemalloc
+import types
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metareplay import METHODS, Stream, benchmark, run
+from metareplay.cli import main
+from metareplay.errors import BadInput
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.streams import folder
+from metareplay.streams.benchmarks import BENCHMARKS, find
+from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK
+
+PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
+
+Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
+
+
+def task(seed: int = 0, n: int = 30, shape: tuple[int, ...] = (5,), classes: int = 3) -> Arrays:
+    """Standard-normal inputs, and all classes."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((n, *shape)).astype(np.float32), np.arange(n) % classes
+    return x[: n // 2], y[: n // 2], x[n // 2 :], y[n // 2 :]
+
+
+def changed(part: int, value: Any) -> list[Any]:
+    """Two tasks, of the second of which one array is another one."""
+    second: list[Any] = list(task(1))
+    second[part] = value(second[part])
+    return [task(0), tuple(second)]
+
+
+# Arrays
+
+
+def test_arrays_become_a_stream() -> None:
+    tasks = [task(0), dict(zip(("x_train", "y_train", "x_test", "y_test"), task(1), strict=True))]
+    stream = Stream.from_arrays("mine", tasks, descriptions=["one", "other"])
+    assert (stream.name, stream.inputs, stream.classes) == ("mine", 5, 3)
+    assert [each.description for each in stream.tasks] == ["one", "other"]
+    assert stream.settings == {"tasks": 2}
+    for seed, each in enumerate(stream.tasks):
+        x_train, y_train, x_test, y_test = task(seed)
+        np.testing.assert_array_equal(each.train.inputs(np.arange(15)), x_train)
+        np.testing.assert_array_equal(each.test.inputs(np.arange(15)), x_test)
+        np.testing.assert_array_equal(each.train.labels, y_train)
+        np.testing.assert_array_equal(each.test.labels, y_test)
+
+
+def test_without_descriptions_tasks_are_numbered() -> None:
+    assert [each.description for each in Stream.from_arrays("mine", [task(), task()]).tasks] == ["task 0", "task 1"]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8, np.int64, np.uint32, bool])
+def test_numbers_of_any_type_become_float32_as_they_are(kind: Any) -> None:
+    x = (np.arange(20).reshape(4, 5) % 100).astype(kind)
+    y = [0, 1, 0, 1]
+    images = Stream.from_arrays("mine", [(x, y, x.tolist(), y)]).tasks[0]
+    for part in (images.train, images.test):
+        inputs = part.inputs(np.arange(4))
+        assert inputs.dtype == np.float32
+        np.testing.assert_array_equal(inputs, x.astype(np.float32))
+
+
+def test_bytes_are_grey_levels() -> None:
+    x = np.array([[0, 51, 255]], np.uint8)
+    inputs = Stream.from_arrays("mine", [(x, [0], x, [0])]).tasks[0].train.inputs(np.array([0]))
+    np.testing.assert_allclose(inputs, [[0, 0.2, 1]], rtol=1e-6)
+
+
+def test_inputs_are_flattened_and_their_shape_is_kept() -> None:
+    base = Stream.from_arrays("mine", [task(shape=(3, 4, 2))]).tasks[0].train.base
+    assert (base.width, base.shape) == (24, (3, 4, 2))
+    assert Stream.from_arrays("mine", [task(shape=(24,))]).tasks[0].train.base.shape is None
+    assert Stream.from_arrays("mine", [task(shape=(24,))], shape=(4, 6)).tasks[0].test.base.shape == (4, 6)
+
+
+def test_there_are_as_many_classes_as_labels_say_unless_told() -> None:
+    assert Stream.from_arrays("mine", [task(classes=3), task(classes=4)]).classes == 4
+    assert Stream.from_arrays("mine", [task()], classes=10).classes == 10
+
+
+def test_scenarios_follow_from_the_labels_unless_told() -> None:
+    x = np.ones((4, 2))
+
+    def stream(*classes: list[int], **options: Any) -> Stream:
+        return Stream.from_arrays("mine", [(x, own, x, own) for own in classes], **options)
+
+    assert stream([0, 1, 2, 0], [2, 1, 0, 0]).scenarios == (DOMAIN,)
+    assert stream([0, 1, 0, 1], [2, 3, 2, 3]).scenarios == (CLASS, TASK)
+    assert stream([0, 1, 0, 1], [1, 2, 1, 2]).scenarios == SCENARIOS
+    assert stream([0, 1, 0, 1], [2, 3, 2, 3], scenarios=[TASK]).scenarios == (TASK,)
+    assert [each.classes for each in stream([0, 1, 0, 1], [2, 3, 2, 3]).tasks] == [(0, 1), (2, 3)]
+    with pytest.raises(BadInput, match="'by task'"):
+        stream([0, 1, 0, 1], scenarios=["by task"])
+
+
+def test_classes_that_only_testing_shows_belong_to_the_task_too() -> None:
+    x = np.ones((1, 2))
+    stream = Stream.from_arrays("mine", [(x, [0], x, [1]), (x, [2], x, [3])])
+    assert [each.classes for each in stream.tasks] == [(0, 1), (2, 3)]
+
+
+def test_float32_and_bytes_are_not_copied_and_what_is_shared_is_kept_once() -> None:
+    for kind in (np.float32, np.uint8):
+        x, x_test, y = np.ones((1000, 500), kind), np.ones((500, 500), kind), np.zeros(1000, np.int64)
+        tracemalloc.start()
+        stream = Stream.from_arrays("mine", [(x, y, x_test, y[:500]), (x, y, x_test, y[:500])])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 100_000
+        first, second = stream.tasks
+        assert first.test.base is second.test.base
+        assert first.train.base is second.train.base
+        assert np.shares_memory(first.train.base.pixels, x)
+
+
+def test_a_stream_s_hash_is_that_of_its_content() -> None:
+    def sha256(*tasks: Any, **options: Any) -> str:
+        return Stream.from_arrays("mine", tasks, **options).data_sha256
+
+    x_train, y_train, x_test, y_test = task()
+    one = sha256(task())
+    assert len(one) == 64
+    assert one == sha256(task())
+    assert one == sha256(tuple(array.copy(order="F") for array in task()))
+    assert sha256(task(), task()) == sha256(*[task()] * 2), "shared or not"
+    others = [
+        sha256(task(1)),
+        sha256((x_train + 1e-6, y_train, x_test, y_test)),
+        sha256((x_train, y_train[::-1], x_test, y_test)),
+        sha256((x_train, y_train, x_test, y_test[::-1])),
+        sha256((x_train[:-1], y_train[:-1], x_test, y_test)),
+        sha256((x_test, y_test, x_train, y_train)),
+        sha256(task(), task()),
+        sha256(task(), shape=(5, 1)),
+    ]
+    assert len({one, *others}) == 9
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [
+        ([], "mine has no tasks"),
+        ([task()[:3]], r"task 0 of mine has 3 parts, but must have four: \(x_train, y_train, x_test, y_test\)"),
+        ([task(), {"x": 1}], "task 1 of mine has x, but must have x_train, y_train, x_test, y_test"),
+        (
+            changed(0, lambda x: np.where(x == x[3, 2], np.nan, x)),
+            "x_train of task 1 .* nan in example 3, input 2",
+        ),
+        (changed(2, lambda x: np.where(x == x[3, 2], -np.inf, x)), "x_test of task 1 .* -inf in example 3, input 2"),
+        (changed(0, lambda x: x.astype(float) * 1e300), "x_train of task 1 of mine has -?inf in example 0, input 0"),
+        (changed(0, lambda x: x[:, :4]), "x_train of task 1 of mine has 4 inputs, but x_train of task 0 of mine has 5"),
+        (changed(2, lambda x: x[:, :4]), "x_test of task 1 of mine has 4 inputs, but x_train of task 0 of mine has 5"),
+        (changed(0, lambda x: x[:0]), r"x_train of task 1 of mine has shape \(0, 5\), but must be .*, and not empty"),
+        (changed(0, lambda x: x[:, :0]), r"has shape \(15, 0\)"),
+        (changed(0, lambda x: x[:, 0]), r"x_train of task 1 of mine has shape \(15,\), but must be \(examples, inputs"),
+        (changed(0, lambda x: x.astype(object)), "x_train of task 1 of mine is an array of object, but must be of num"),
+        (changed(0, lambda x: x.astype(complex)), "is an array of complex128"),
+        (changed(0, lambda x: x.astype(str)), "is an array of <U"),
+        (
+            changed(0, lambda x: [[1.0], [1.0, 2.0]]),
+            "x_train of task 1 of mine is no array: its rows have different",
+        ),
+        (changed(1, lambda y: y[:-1]), "task 1 of mine has 15 examples in x_train, but 14 labels in y_train"),
+        (changed(3, lambda y: y[:-1]), "task 1 of mine has 15 examples in x_test, but 14 labels in y_test"),
+        (changed(1, lambda y: y.astype(float)), r"y_train of task 1 of mine is of float64, .* y.astype\(int\)"),
+        (changed(1, lambda y: y > 0), "y_train of task 1 of mine is of bool, but labels must be whole numbers"),
+        (changed(1, lambda y: y[:, None]), r"y_train of task 1 of mine has shape \(15, 1\), but must be \(examples,\)"),
+        (changed(1, lambda y: y.astype(str)), "y_train of task 1 of mine is an array of <U21"),
+        (changed(1, lambda y: y - 1), "task 1 of stream 'mine' has labels from -1 to 1, but they must lie in 0 … 2"),
+        (changed(3, lambda y: y - 5), "task 1 of stream 'mine' has labels from -5 to -3"),
+    ],
+)
+def test_arrays_that_cannot_be_used_are_bad_input(tasks: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message) as caught:
+        Stream.from_arrays("mine", tasks)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"classes": 2}, "task 0 of stream 'mine' has labels from 0 to 2, but they must lie in 0 … 1"),
+        ({"shape": (2, 3)}, r"x_train of task 0 of mine has 5 inputs, but the shape \(2, 3\) has 6"),
+        ({"descriptions": ["one"]}, "mine has 2 tasks, but 1 descriptions"),
+    ],
+)
+def test_options_that_do_not_fit_the_arrays_are_bad_input(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        Stream.from_arrays("mine", [task(0), task(1)], **options)
+
+
+# Inputs of any kind, in every kernel
+
+
+def test_negative_and_arbitrary_inputs_learn_as_autograd_says() -> None:
+    pytest.importorskip("torch")
+    from test_learner_primitives import Oracle, Problem, assert_close, flat
+
+    stream = Stream.from_arrays("normal", [task(0, 40, (70,)), task(1, 40, (70,))])
+    rng = np.random.default_rng(0)
+    network = Perceptron((70, 30, 20, 3))
+    images = stream.tasks[1].train
+    x = images.inputs(np.arange(20))
+    assert (x < 0).mean() > 0.4
+    problem = Problem(network, network.initial_layers(rng), x, images.labels, np.zeros(20, np.int64), rng)
+    learner, oracle = problem.learner(FusedPerceptron), Oracle(problem)
+    rows, groups = problem.rows(12), problem.groups()
+    assert_close(flat(learner.layers(learner.gradient(rows))), oracle.gradient(rows), rounding=1)
+    gradients = np.stack([oracle.gradient(group) for group in groups])
+    assert_close(learner.dots(rows, groups), gradients @ oracle.gradient(rows), rounding=1)
+    learner.sgd_each(rows, 0.02)
+    oracle.sgd_each(rows, 0.02)
+    learner.reptile(rows[None], 0.02, 1.0)
+    oracle.sgd_each(rows, 0.02)
+    learner.sgd(rows, 0.02)
+    oracle.descend(oracle.gradient(rows), 0.02)
+    assert_close(flat(learner.layers()), np.asarray(oracle.theta), rounding=1)
+    test = stream.tasks[0].test
+    inputs = oracle.x.new_tensor(test.inputs(np.arange(20)))
+    expected = oracle.scores(oracle.theta, inputs, np.zeros(20, np.int64))
+    assert_close(learner.scores(test, 0), np.asarray(expected), rounding=1)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns_a_stream_of_arrays(method: str) -> None:
+    rng = np.random.default_rng(0)
+    centres, y = rng.standard_normal((3, 12)), np.arange(120) % 3
+    x = centres[y] + 0.2 * rng.standard_normal((120, 12))
+    stream = Stream.from_arrays("mine", [(x[:90] * sign, y[:90], x[90:] * sign, y[90:]) for sign in (1, -1)])
+    record = run(stream, METHODS[method](lr=0.05), hidden=(16,), epochs=3)
+    assert record.accuracy[0, 0] > 0.9
+
+
+# A folder
+
+
+def save(where: Path, arrays: Arrays | None = None, **others: Any) -> None:
+    names = ("x_train", "y_train", "x_test", "y_test")
+    np.savez(where, **dict(zip(names, arrays or task(), strict=True)) | others)
+
+
+def test_a_folder_s_files_are_its_tasks_in_the_order_of_their_names(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for number in (10, 2, 1):
+        save(mine / f"task{number}.npz", task(number), notes=np.arange(3))
+    (mine / "README.txt").write_text("not a task")
+    stream = folder.read(mine)
+    assert stream.name == "mine"
+    assert [each.description for each in stream.tasks] == ["task1", "task2", "task10"]
+    for each, number in zip(stream.tasks, (1, 2, 10), strict=True):
+        np.testing.assert_array_equal(each.train.inputs(np.arange(15)), task(number)[0])
+    arrays = Stream.from_arrays("other", [task(number) for number in (1, 2, 10)])
+    assert stream.data_sha256 == arrays.data_sha256
+
+
+def test_a_folder_is_read_anew_when_a_file_in_it_has_changed(tmp_path: Path) -> None:
+    save(tmp_path / "a.npz")
+    first = folder.read(tmp_path)
+    assert folder.read(tmp_path) is first
+    save(tmp_path / "b.npz")
+    assert len(folder.read(tmp_path).tasks) == 2
+
+
+def archive_with_objects(file: Path) -> None:
+    save(file, notes=1)
+    with np.load(file) as loaded:
+        arrays = dict(loaded)
+    np.savez(file, **arrays | {"x_train": np.array([{"an": "object"}], object)})
+
+
+def archive_that_is_cut(file: Path) -> None:
+    save(file)
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+def archive_with_a_flipped_bit(file: Path) -> None:
+    save(file)
+    content = bytearray(file.read_bytes())
+    content[300] ^= 1
+    file.write_bytes(content)
+
+
+def archive_with_no_array_in_an_entry(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", b"text")
+
+
+def archive_that_promises_terabytes(file: Path) -> None:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 5)})
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(f"{name}.npy", header.getvalue())
+
+
+def single_array(file: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ones(3))
+    file.write_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda file: np.savez(file, x=1), "has no x_train and no y_train and no x_test and no y_test; it has x"),
+        (lambda file: np.savez(file, x_train=1, y_train=1, x_test=1), "has no y_test; it has x_train, y_train, x_test"),
+        (lambda file: file.write_bytes(b""), "is damaged, or is no .npz file"),
+        (lambda file: file.write_bytes(b"some text"), "is damaged, or is no .npz file"),
+        (lambda file: file.write_bytes(pickle.dumps({"x_train": 1})), "is damaged, or is no .npz file"),
+        (lambda file: file.mkdir(), "cannot be read: Is a directory"),
+        (archive_with_objects, "holds Python objects, which are not read"),
+        (archive_that_is_cut, "is damaged, or is no .npz file"),
+        (archive_with_a_flipped_bit, "is damaged: Bad CRC-32"),
+        (archive_with_no_array_in_an_entry, "holds Python objects|is damaged|x_train of task 1"),
+        (single_array, "is damaged, or is no .npz file"),
+        (archive_that_promises_terabytes, "has larger arrays than there is memory for|is damaged"),
+    ],
+)
+def test_a_file_that_is_no_task_is_named(spoil: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+    save(tmp_path / "a.npz")
+    spoil(tmp_path / "b.npz")
+    with pytest.raises(BadInput, match=message) as caught:
+        folder.read(tmp_path)
+    assert str(tmp_path / "b.npz") in str(caught.value) or "task 1" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_arrays_of_a_folder_that_do_not_fit_are_named_by_their_task(tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    save(mine / "a.npz")
+    save(mine / "b.npz", task(shape=(6,)))
+    with pytest.raises(BadInput, match="x_train of task 1 of mine has 6 inputs, but x_train of task 0 of mine has 5"):
+        folder.read(mine)
+
+
+# By name
+
+
+def test_folders_and_task_lists_are_found_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    save(mine / "a.npz")
+    for text in ("mine", "mine/", "./mine", str(mine)):
+        found = find(text)
+        assert (found.name, found.description.split(":")[0]) == ("mine", "your own data")
+        assert [option.flag for option in found.options] == ["--samples-per-task"]
+        assert benchmark(text).samples_per_task == 0, "all"
+    assert find(".").name == tmp_path.name
+    assert benchmark("mine", samples_per_task=7).samples_per_task == 7
+    assert pickle.loads(pickle.dumps(find("mine"))) == find("mine")
+    with pytest.raises(BadInput, match="--tasks is 2, but mine has no tasks"):
+        benchmark("mine", tasks=2)
+
+
+def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+
+    def part(first: int) -> list[Any]:
+        labels = torch.arange(10) % 2 + first
+        return [(first, first + 2), torch.randn(10, 5), labels]
+
+    torch.save([[part(0), part(2)], [part(0), part(2)]], "mine.pt")
+    stream = benchmark("mine.pt", samples_per_task=3)
+    assert (stream.name, stream.samples_per_task) == ("mine.pt", 3)
+    assert stream.scenarios == (CLASS, TASK)
+    assert [each.classes for each in stream.tasks] == [(0, 1), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nothing.pt", "there is no nothing.pt; a user's own data is a .pt task list or a folder of .npz files"),
+        ("nothing/", "there is no nothing/; a user's"),
+        ("empty", "empty has no .npz files; a folder of your own data has one for each task: x_train, y_train, x_"),
+        ("file.npz", "file.npz is no .pt task list; a user's own data is one, or a folder of .npz files"),
+        ("./digits-split", "digits-split has the name of a benchmark: rename it"),
+        ("nothing", "there is no benchmark 'nothing'; did you mean"),
+    ],
+)
+def test_data_that_are_not_there_are_bad_input(
+    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("empty", "digits-split"):
+        Path(name).mkdir()
+    Path("file.npz").touch()
+    with pytest.raises(BadInput, match=message):
+        benchmark(text)
+    assert find("digits-split") is BENCHMARKS["digits-split"], "a folder does not hide a benchmark"
+
+
+def test_a_run_of_a_folder_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    x = np.ones((6, 5))
+    save(Path("mine/a.npz"), (x, np.arange(6) % 2, x, np.arange(6) % 2))
+    save(Path("mine/b.npz"), (x, np.arange(6) % 2 + 2, x, np.arange(6) % 2 + 2))
+    command = "run mine/ online --hiddens 5 --samples-per-task 4 --scenario task-incremental --quiet --json -"
+    assert main(command.split()) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["benchmark"] == "mine"
+    assert result["configuration"]["scenario"] == TASK
+    assert result["configuration"]["samples_per_task"] == 4
+    assert main(["run", "mine/", "online", "--scenario", "domain-incremental"]) == 2
+    assert "mine allows only class-incremental, task-incremental" in capsys.readouterr().err
+
+
+# The page
+
+
+class FakeCIFAR10:
+    """What of torchvision's ``CIFAR10`` the page uses."""
+
+    def __init__(self, root: str, train: bool, download: bool) -> None:
+        n = 100 if train else 50
+        self.data = np.random.default_rng(0).integers(256, size=(n, 32, 32, 3)).astype(np.uint8)
+        self.targets = [i % 10 for i in range(n)]
+
+
+class FakeDataset:
+    """What of a data set from Hugging Face the page uses: rows as a dictionary of columns."""
+
+    def with_format(self, kind: str) -> FakeDataset:
+        assert kind == "numpy"
+        return self
+
+    def __getitem__(self, rows: slice) -> dict[str, NDArray[Any]]:
+        return {"image": np.zeros((20, 8, 8), np.uint8)[rows], "label": np.arange(20)[rows] % 10}
+
+
+def test_all_that_the_page_shows_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.chdir(tmp_path)
+    torchvision, vision, hugging = (types.ModuleType(name) for name in ("torchvision", "torchvision.datasets", "d"))
+    vision.CIFAR10 = FakeCIFAR10  # type: ignore[attr-defined]
+    hugging.load_dataset = lambda path, name: {"train": FakeDataset(), "test": FakeDataset()}  # type: ignore[attr-defined]
+    for name, module in (("torchvision", torchvision), ("torchvision.datasets", vision), ("datasets", hugging)):
+        monkeypatch.setitem(sys.modules, name, module)
+
+    blocks = re.findall(r"```(python|bash)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert [language for language, _ in blocks] == ["python", "python", "bash", "python", "bash", "python", "python"]
+    names: dict[str, Any] = {}
+    streams = []
+    for language, block in blocks:
+        assert len([line for line in block.splitlines() if line.strip()]) < 10
+        if language == "python":
+            exec(block, names)
+            streams.append(names["stream"])
+        for line in block.splitlines() if language == "bash" else []:
+            assert main([*shlex.split(line)[1:], "--quiet"]) == 0, line
+    first, *_, cifar, digits = streams
+    assert [each.description for each in first.tasks] == ["as it is", "shifted by 1", "shifted by 2"]
+    assert float(capsys.readouterr().out.splitlines()[0]) > 0.8
+    assert (cifar.tasks[0].train.base.shape, cifar.classes, cifar.scenarios) == ((3, 32, 32), 10, (CLASS, TASK))
+    assert (digits.tasks[0].train.base.shape, digits.scenarios) == ((8, 8), (DOMAIN,))
+
+
+def test_the_line_that_the_page_quotes_is_what_one_gets() -> None:
+    x, y = np.zeros((5, 20)), np.arange(5)
+    spoiled = x.copy()
+    spoiled[3, 17] = np.nan
+    with pytest.raises(BadInput) as caught:
+        Stream.from_arrays("shifts", [(x, y, x, y), (x, y, spoiled, y)])
+    assert f"    metareplay: {caught.value}\n" in PAGE.read_text(encoding="utf-8")
