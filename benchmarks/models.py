@@ -13,6 +13,7 @@ from benchmarks import data, plain_pytorch, steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Images, Stream
 from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
 from metareplay.memory import RingPerTask
 from metareplay.streams.sources import ImageSet
 from metareplay.suites import recipes
@@ -77,7 +78,7 @@ class Ours:
     def __init__(self, case: Case, stream: Stream) -> None:
         rng = np.random.default_rng(0)
         self.method = METHODS[case.model](**case.settings)
-        network = self.method.network((stream.inputs, *steps.HIDDEN, stream.classes), case.tasks)
+        network = self.method.network(Perceptron((stream.inputs, *steps.HIDDEN, stream.classes)), case.tasks)
         self.learner = FusedPerceptron(network, 1 + self.method.capacity(case.tasks, 1), 1, rng)
         self.method.start(self.learner, rng, case.tasks)
         self.memory = getattr(self.method, "memory", None)

@@ -50,6 +50,16 @@ def steps(parameters: Sequence[Tensor], x: Tensor, y: Tensor, rows: list[int], l
         descend(parameters, gradient(parameters, x[row : row + 1], y[row : row + 1]), lr)
 
 
+def steps_as_usual(
+    module: torch.nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, rows: list[int]
+) -> None:
+    """The same as one finds it in most programs: a module, its loss, an optimiser."""
+    for row in rows:
+        optimizer.zero_grad()
+        cross_entropy(module(x[row : row + 1]), y[row : row + 1]).backward()
+        optimizer.step()
+
+
 def steps_by_hand(parameters: Sequence[Tensor], x: Tensor, y: Tensor, rows: list[int], lr: float) -> None:
     """The same without autograd: backpropagation written out, for two hidden layers."""
     w1, b1, w2, b2, w3, b3 = parameters

@@ -6,6 +6,7 @@ import functools
 import random
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -202,8 +203,8 @@ class HasADefaultOutOfRange(Good):
 
 
 class HidesThatItNeedsTheTask(Good):
-    def network(self, widths: tuple[int, ...], tasks: int) -> Perceptron:
-        return Perceptron(widths, (False,) * (len(widths) - 2) + (True,), tasks)
+    def network(self, network: Any, tasks: int) -> Any:
+        return replace(network, private=(False,) * (len(network.widths) - 2) + (True,), tasks=tasks)
 
 
 class IgnoresItsLearningRate(Good):

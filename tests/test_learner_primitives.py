@@ -31,11 +31,22 @@ Layers = list[list[tuple[NDArray[Any], NDArray[Any]]]]
 Floats = NDArray[np.floating[Any]]
 
 
-@pytest.fixture(scope="session", params=["fused", "pytorch", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)])
+class ByAutograd(PyTorchPerceptron):
+    """The PyTorch learner without the backpropagation that is written out."""
+
+    by_hand = False
+
+
+@pytest.fixture(
+    scope="session",
+    params=["fused", "pytorch", "autograd", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)],
+)
 def engine(request: pytest.FixtureRequest) -> Engine:
     """The constructor of a learner: ``engine(network, slots, batch_size, rng)``."""
     if request.param == "fused":
         return FusedPerceptron
+    if request.param == "autograd":
+        return ByAutograd
     return functools.partial(PyTorchPerceptron, device="cpu" if request.param == "pytorch" else "cuda")
 
 

@@ -67,7 +67,7 @@ class World:
 
     def __init__(self, method: Method, tasks: int = 3, batch_size: int = 1, hidden: Sequence[int] = (8,)) -> None:
         self.method = method
-        network = method.network((INPUTS, *hidden, CLASSES), tasks)
+        network = method.network(Perceptron((INPUTS, *hidden, CLASSES)), tasks)
         slots = batch_size + method.capacity(tasks, batch_size)
         self.learner, self.twin = (Learner(network, slots, batch_size) for _ in range(2))
         self.rng = np.random.default_rng(1)
@@ -572,10 +572,10 @@ def scores(learner: Learner, task: int) -> Floats:
 
 
 def test_taskinput_has_an_input_layer_for_each_task_and_shares_the_rest() -> None:
-    network = TaskInput().network((INPUTS, 8, 6, CLASSES), 3)
+    network = TaskInput().network(Perceptron((INPUTS, 8, 6, CLASSES)), 3)
     assert network.private == (True, False, False)
-    assert TaskInput().network((INPUTS, 8, CLASSES), 3).private == (True, False)
-    assert TaskInput().network((INPUTS, CLASSES), 3).private == (True,)
+    assert TaskInput().network(Perceptron((INPUTS, 8, CLASSES)), 3).private == (True, False)
+    assert TaskInput().network(Perceptron((INPUTS, CLASSES)), 3).private == (True,)
     for layer, fan_in in zip(network.initial_layers(np.random.default_rng(0)), (INPUTS, 8, 6), strict=True):
         weights = np.concatenate([copy[0].ravel() for copy in layer])
         assert 0.9 * fan_in**-0.5 < np.abs(weights).max() <= fan_in**-0.5
@@ -596,12 +596,12 @@ def test_taskinput_trains_only_the_input_layer_of_the_task_at_hand() -> None:
 
 
 def test_independent_shares_its_units_out_among_the_tasks() -> None:
-    network = Independent().network((INPUTS, 100, 60, CLASSES), 20)
+    network = Independent().network(Perceptron((INPUTS, 100, 60, CLASSES)), 20)
     assert network.widths == (INPUTS, 5, 3, CLASSES)
     assert network.private == (True, True, True)
-    assert Independent().network((INPUTS, 101, CLASSES), 101).widths == (INPUTS, 1, CLASSES)
+    assert Independent().network(Perceptron((INPUTS, 101, CLASSES)), 101).widths == (INPUTS, 1, CLASSES)
     with pytest.raises(BadInput, match="101 tasks"):
-        Independent().network((INPUTS, 100, CLASSES), 101)
+        Independent().network(Perceptron((INPUTS, 100, CLASSES)), 101)
 
 
 @pytest.mark.parametrize("finetune", [True, False])

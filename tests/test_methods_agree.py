@@ -61,6 +61,8 @@ class WatchedPerceptron(PyTorchPerceptron):
     each as a share of what float32's rounding there is a share of.
     """
 
+    by_hand = False
+
     def __init__(self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator) -> None:
         super().__init__(network, slots, batch_size, rng, dtype=torch.float64)
         self.nearest = np.inf
@@ -105,7 +107,7 @@ def flat(layers: list[list[tuple[NDArray[Any], NDArray[Any]]]]) -> NDArray[np.fl
 @pytest.mark.parametrize(("name", "changed"), VARIANTS)
 def test_a_method_takes_the_same_steps_on_both_learners(name: str, changed: dict[str, Any], batch_size: int) -> None:
     ours, theirs = make(name, changed), make(name, changed)
-    network = ours.network((INPUTS, *HIDDEN, CLASSES), TASKS)
+    network = ours.network(Perceptron((INPUTS, *HIDDEN, CLASSES)), TASKS)
     slots = batch_size + ours.capacity(TASKS, batch_size)
     fused = FusedPerceptron(network, slots, batch_size, np.random.default_rng(0))
     watched = WatchedPerceptron(network, slots, batch_size, np.random.default_rng(0))

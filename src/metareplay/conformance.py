@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
 from metareplay.methods.base import Method
 from metareplay.settings import Hyperparameter, Interval, hyperparameters
 
@@ -215,6 +216,14 @@ class WatchedPerceptron(FusedPerceptron):
         self.holding[:] = state["holding"]
 
 
+def network_of(method: Method, widths: tuple[int, ...], tasks: int) -> Perceptron:
+    """The perceptron that a method trains."""
+    network = method.network(Perceptron(widths), tasks)
+    if not isinstance(network, Perceptron):
+        raise Fault(f"network() made a {type(network).__name__} of a Perceptron; it must return a Perceptron")
+    return network
+
+
 class Life:
     """One method with its learner, at the beginning or somewhere on the way."""
 
@@ -222,7 +231,7 @@ class Life:
         self, method: Method, tasks: int = 3, batch_size: int = 1, hidden: Sequence[int] = (12, 9), seed: int = 0
     ) -> None:
         weights, own = np.random.SeedSequence(seed).spawn(2)
-        network = method.network((INPUTS, *hidden, CLASSES), tasks)
+        network = network_of(method, (INPUTS, *hidden, CLASSES), tasks)
         capacity = method.capacity(tasks, batch_size)
         if not hasattr(capacity, "__index__") or capacity < 0:
             raise Fault(f"capacity() gave {capacity!r}, but must give a whole number of slots, at least 0")
@@ -307,7 +316,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _parameters(method: Factory) -> list[Hyperparameter]:
+def _parameters(method: Factory) -> tuple[Hyperparameter, ...]:
     return hyperparameters(type(method()))
 
 
@@ -534,7 +543,7 @@ def check_it_resumes_exactly(method: Factory) -> None:
 def check_it_says_whether_it_must_be_told_the_task(method: Factory) -> None:
     """If its network has parts private to a task, it says that it needs the task in training and in testing."""
     made = method()
-    network = made.network((INPUTS, 12, CLASSES), 3)
+    network = network_of(made, (INPUTS, 12, CLASSES), 3)
     if not any(network.private):
         raise DoesNotApply("its network is shared by all tasks")
     if not (made.needs_task_in_training and made.needs_task_in_testing):

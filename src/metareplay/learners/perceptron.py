@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -43,6 +43,27 @@ class Perceptron:
             raise BadInput(f"a perceptron needs at least one input, class and unit in each layer, not {self.widths}")
         if len(self.private) != len(self.widths) - 1:
             raise BadInput(f"{len(self.widths) - 1} layers need as many private flags, not {len(self.private)}")
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers an example has."""
+        return self.widths[0]
+
+    @property
+    def classes(self) -> int:
+        """How many scores it gives."""
+        return self.widths[-1]
+
+    def for_each_task(self, tasks: int) -> Perceptron:
+        """Give every task a network of its own, narrower: each layer's hidden units are shared out."""
+        inputs, *hidden, classes = self.widths
+        if tasks > min(hidden, default=tasks):
+            raise BadInput(
+                f"independent shares {min(hidden)} hidden units out among {tasks} tasks, but each needs one; "
+                f"give at least {tasks} units a layer (--hiddens {tasks})"
+            )
+        widths = (inputs, *(units // tasks for units in hidden), classes)
+        return replace(self, widths=widths, private=(True,) * (len(widths) - 1), tasks=tasks)
 
     def copies(self, layer: int) -> int:
         """How many copies layer ``layer`` has: one, or one per task."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows
-from metareplay.learners.perceptron import Perceptron
+from metareplay.networks import Network
 from metareplay.settings import hyperparameters, setting
 
 
@@ -39,9 +39,9 @@ class Method:
         for parameter in hyperparameters(type(self)):
             setattr(self, parameter.name, parameter.check(getattr(self, parameter.name)))
 
-    def network(self, widths: tuple[int, ...], tasks: int) -> Perceptron:
-        """The perceptron that this method trains, given ``(inputs, hidden …, classes)`` and the number of tasks."""
-        return Perceptron(widths)
+    def network(self, network: Network, tasks: int) -> Network:
+        """The network that this method trains, given the one that was asked for and the number of tasks."""
+        return network
 
     def capacity(self, tasks: int, batch_size: int) -> int:
         """How many examples its memory holds: slots of the table beyond the incoming batch."""

@@ -8,6 +8,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.base import Learner
 from metareplay.learners.perceptron import Perceptron
 from metareplay.methods.online import Online
+from metareplay.networks import Network
 from metareplay.settings import setting
 
 
@@ -17,9 +18,11 @@ class TaskInput(Online):
     needs_task_in_training = True
     needs_task_in_testing = True
 
-    def network(self, widths: tuple[int, ...], tasks: int) -> Perceptron:
-        private = (True,) + (False,) * (len(widths) - 2)
-        return Perceptron(widths, private, tasks, initial="fan-in")
+    def network(self, network: Network, tasks: int) -> Network:
+        if not isinstance(network, Perceptron):
+            raise BadInput("taskinput has an input layer for each task, which only a perceptron has: use --network mlp")
+        private = (True,) + (False,) * (len(network.widths) - 2)
+        return Perceptron(network.widths, private, tasks, initial="fan-in")
 
 
 class Independent(Online):
@@ -30,14 +33,8 @@ class Independent(Online):
     needs_task_in_training = True
     needs_task_in_testing = True
 
-    def network(self, widths: tuple[int, ...], tasks: int) -> Perceptron:
-        hidden = tuple(width // tasks for width in widths[1:-1])
-        if 0 in hidden:
-            raise BadInput(
-                f"independent shares {min(widths[1:-1])} hidden units out among {tasks} tasks, but each needs one; "
-                f"give at least {tasks} units a layer (--hiddens {tasks})"
-            )
-        return Perceptron((widths[0], *hidden, widths[-1]), (True,) * (len(widths) - 1), tasks)
+    def network(self, network: Network, tasks: int) -> Network:
+        return network.for_each_task(tasks)
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner

@@ -1,0 +1,80 @@
+"""Networks by name: what ``--network`` takes, described so that importing this needs no PyTorch."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Sequence
+
+from metareplay import user_code
+from metareplay.errors import BadInput
+from metareplay.learners.perceptron import Perceptron
+from metareplay.networks.module_network import ModuleNetwork
+from metareplay.streams.base import Stream
+
+Network = Perceptron | ModuleNetwork
+"""What a learner is built from, and what a method may change before: :meth:`metareplay.Method.network`."""
+
+NETWORKS = {
+    "mlp": "a perceptron: linear layers with ReLU between them (--layers, --hiddens)",
+    "cnn-small": "two 3×3 convolutions with 32 and 64 maps, each with ReLU and 2×2 maximum; 128 units; the classes",
+    "resnet18-reduced": "ResNet-18 with 20, 40, 80 and 160 maps, as GEM's authors have it for CIFAR-100",
+}
+
+
+def check(name: str) -> None:
+    """Refuse what is neither a network's name nor ``FILE.py:FACTORY``.
+
+    Raises
+    ------
+    BadInput
+        Also if the file cannot be run, or has nothing of that name that can be called.
+    """
+    if name in NETWORKS:
+        return
+    if user_code.split(name) is None:
+        near = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.5)
+        question = f" (did you mean {near[0]}?)" if near else ""
+        raise BadInput(
+            f"--network is {name!r}{question}, but must be one of {', '.join(NETWORKS)}, or FILE.py:FACTORY: "
+            "a function of yours that takes (shape, classes) and returns a torch.nn.Module"
+        )
+    if not callable(user_code.load(name, "--network")):
+        raise BadInput(f"--network is {name}, which cannot be called; it must be a function of (shape, classes)")
+
+
+def shape_of(stream: Stream) -> tuple[int, ...]:
+    """Of a stream's examples: an image's, or ``(inputs,)`` where they form none."""
+    shape = stream.tasks[0].train.base.shape
+    return shape if shape is not None and math.prod(shape) == stream.inputs else (stream.inputs,)
+
+
+def describe(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int] = ()) -> Network:
+    """Describe a network for some inputs and classes.
+
+    Parameters
+    ----------
+    name
+        One of ``NETWORKS``, or ``FILE.py:FACTORY``.
+    shape
+        Of an example: ``(inputs,)``, ``(height, width)`` or ``(channels, height, width)``.
+    classes
+        How many scores it gives.
+    hidden
+        Units of each hidden layer (``mlp`` only).
+
+    Raises
+    ------
+    BadInput
+        If there is no such network, or it does not take inputs of this shape.
+    """
+    check(name)
+    if name == "mlp":
+        return Perceptron((math.prod(shape), *hidden, classes))
+    shape = (1, *shape) if len(shape) == 2 else tuple(shape)
+    if name in NETWORKS and len(shape) != 3:
+        raise BadInput(
+            f"the network {name} is for images, but the stream's examples are {math.prod(shape)} numbers "
+            "that form none: use --network mlp"
+        )
+    return ModuleNetwork(name, shape, classes)

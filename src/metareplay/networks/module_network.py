@@ -1,0 +1,105 @@
+"""The description of a network that is a ``torch.nn.Module``: a small one of ours, or a user's own."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from metareplay import user_code
+from metareplay.errors import BadInput
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(frozen=True)
+class ModuleNetwork:
+    """A ``torch.nn.Module``, shared by all tasks or with a copy for each.
+
+    Parameters
+    ----------
+    name
+        ``cnn-small``, ``resnet18-reduced`` or ``FILE.py:FACTORY``.
+    shape
+        Of an example: ``(channels, height, width)``, or ``(inputs,)`` where it forms no image.
+    classes
+        How many scores it gives.
+    private
+        Whether every task has one of its own (PyTorch: a ``ModuleList``).
+    tasks
+        How many copies it then has.
+    share
+        Each copy is this many times narrower than the network itself.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    classes: int
+    private: bool = False
+    tasks: int = 1
+    share: int = 1
+
+    @property
+    def inputs(self) -> int:
+        """How many numbers an example has."""
+        return math.prod(self.shape)
+
+    @property
+    def copies(self) -> int:
+        """How many modules it is made of: one, or one per task."""
+        return self.tasks if self.private else 1
+
+    def for_each_task(self, tasks: int) -> ModuleNetwork:
+        """Give every task a network of its own, narrower: together about as wide as this one.
+
+        A user's factory is asked for ``width=1/tasks`` if it has that keyword; else every task has the whole network.
+        """
+        return replace(self, private=True, tasks=tasks, share=tasks)
+
+    def modules(self) -> list[Module]:
+        """Make its copies, with fresh weights from PyTorch's generators.
+
+        Raises
+        ------
+        BadInput
+            If a user's factory raises, or returns something else than a module.
+        """
+        make = self._factory()
+        return [make() for _ in range(self.copies)]
+
+    def _factory(self) -> Callable[[], Module]:
+        if self.name == "cnn-small":
+            from metareplay.networks.cnn import SmallCNN
+
+            return lambda: SmallCNN(self.shape, self.classes, self.share)
+        if self.name == "resnet18-reduced":
+            from metareplay.networks.resnet import ReducedResNet18
+
+            return lambda: ReducedResNet18(self.shape, self.classes, self.share)
+        return self._users
+
+    def _users(self) -> Module:
+        from torch.nn import Module
+
+        factory = user_code.load(self.name, "--network")
+        narrower: dict[str, Any] = {}
+        try:
+            if self.share > 1 and "width" in inspect.signature(factory).parameters:
+                narrower["width"] = 1 / self.share
+            module = factory(self.shape, self.classes, **narrower)
+        except Exception as error:  # a user's code may raise anything
+            raise BadInput(
+                f"the network {self.name} cannot be made for inputs of shape {self.shape} and {self.classes} classes: "
+                f"{first_line(error)}"
+            ) from error
+        if not isinstance(module, Module):
+            raise BadInput(f"the network {self.name} gave {type(module).__name__}, but must give a torch.nn.Module")
+        return module
+
+
+def first_line(error: Exception) -> str:
+    """Say in one line what was raised."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -1,0 +1,618 @@
+"""Any network behind the same primitives: held against plain PyTorch, buffers and draws included."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metareplay import METHODS, Experiment, Stream
+from metareplay.checkpoints import pack, unpack
+from metareplay.conformance import same
+from metareplay.errors import BadInput, RunFailed
+from metareplay.learners.base import Diverged, Rows
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.life import Life
+from metareplay.networks import Network
+from metareplay.networks.module_network import ModuleNetwork
+from metareplay.streams.base import BaseImages, Images
+
+torch = pytest.importorskip("torch")
+
+from torch.nn.functional import cross_entropy
+
+from metareplay.learners.pytorch import PyTorchLearner, PyTorchPerceptron
+
+SHAPE, CLASSES, TASKS, SLOTS = (1, 12, 12), 4, 3, 10
+INPUTS = 144
+
+FACTORIES = """
+import torch
+from torch import nn
+
+def dropout(shape, classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 20), nn.ReLU(), nn.Dropout(0.5), nn.Linear(20, classes))
+
+def two_kinds(shape, classes):
+    '''Maps and single numbers, both normalised; the second from batches only.'''
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(300, 8), nn.BatchNorm1d(8),
+        nn.ReLU(), nn.Linear(8, classes),
+    )
+
+def partly_frozen(shape, classes):
+    module = dropout(shape, classes)
+    module[1].requires_grad_(False)
+    return module
+
+class Counting(nn.Module):
+    '''Puts another tensor in its buffer's place, and fails on the hundredth pass.'''
+    def __init__(self, classes):
+        super().__init__()
+        self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(144, classes))
+    def forward(self, x):
+        if self.training:
+            self.passes = self.passes + 1
+        if self.passes == 100:
+            raise ArithmeticError("a hundred\\nis enough")
+        return self.layers(x)
+
+def counting(shape, classes):
+    return Counting(classes)
+"""
+
+NETWORKS = ["mlp", "cnn-small", "resnet", "dropout"]
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def describe(tmp_path: Path) -> Callable[[str], Network]:
+    """Networks by a short name: ours, made small, and a user's."""
+    file = tmp_path / "nets.py"
+    file.write_text(FACTORIES)
+
+    def describe(name: str) -> Network:
+        ours: dict[str, Network] = {
+            "mlp": Perceptron((INPUTS, 11, 7, CLASSES)),
+            "cnn-small": ModuleNetwork("cnn-small", SHAPE, CLASSES, share=8),
+            "resnet": ModuleNetwork("resnet18-reduced", SHAPE, CLASSES, share=10),
+        }
+        return ours.get(name) or ModuleNetwork(f"{file}:{name}", SHAPE, CLASSES)
+
+    return describe
+
+
+def make(
+    network: Network, device: str = "cpu", dtype: Any = torch.float64, seed: int = 0, batch_size: int = 2
+) -> PyTorchLearner:
+    """A learner with a full table of random examples of several tasks."""
+    kind = PyTorchPerceptron if isinstance(network, Perceptron) else PyTorchLearner
+    learner = kind(network, SLOTS, batch_size, np.random.default_rng(seed), device, dtype)  # type: ignore[arg-type]
+    x, y, tasks = examples()
+    for slot in range(SLOTS):
+        learner.put(np.array([slot]), x[slot : slot + 1], y[slot : slot + 1], int(tasks[slot]))
+    return learner
+
+
+def examples() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    rng = np.random.default_rng(7)
+    x = rng.random((SLOTS, INPUTS)).astype(np.float32)
+    return x, rng.integers(CLASSES, size=SLOTS), np.arange(SLOTS) % TASKS
+
+
+class Plain:
+    """The same module trained in the usual way, by ``torch.optim.SGD`` in float64."""
+
+    def __init__(self, learner: PyTorchLearner, network: Network) -> None:
+        self.module = copy.deepcopy(learner.module)
+        x, y, self.tasks = examples()
+        device = next(self.module.parameters()).device
+        self.x, self.y = torch.tensor(x).double().to(device), torch.tensor(y).to(device)
+        self.module.train()
+
+    def scores(self, rows: Rows) -> Any:
+        return self.module(self.x[rows], self.tasks[rows])
+
+    def sgd(self, rows: Rows, lr: float, weights: Sequence[float] | None = None) -> None:
+        optimizer = torch.optim.SGD([part for part in self.module.parameters() if part.requires_grad], lr)
+        optimizer.zero_grad()
+        losses = cross_entropy(self.scores(rows), self.y[rows], reduction="none")
+        shares = torch.full_like(losses, 1 / len(rows)) if weights is None else losses.new_tensor(weights)
+        (losses * shares).sum().backward()
+        optimizer.step()
+
+    def gradient(self, rows: Rows) -> NDArray[Any]:
+        parts = [part for part in self.module.parameters() if part.requires_grad]
+        gradients = torch.autograd.grad(cross_entropy(self.scores(rows), self.y[rows]), parts)
+        return np.concatenate([gradient.cpu().numpy().ravel() for gradient in gradients])
+
+    def parameters(self) -> NDArray[Any]:
+        parts = [part for part in self.module.parameters() if part.requires_grad]
+        return np.concatenate([part.detach().cpu().numpy().ravel() for part in parts])
+
+    def buffers(self) -> list[NDArray[Any]]:
+        return [buffer.cpu().numpy() for buffer in self.module.buffers()]
+
+
+def buffers(learner: PyTorchLearner) -> list[NDArray[Any]]:
+    return [buffer.cpu().numpy().copy() for buffer in learner.module.buffers()]
+
+
+def assert_same_module(learner: PyTorchLearner, plain: Plain) -> None:
+    np.testing.assert_allclose(learner.parameters(), plain.parameters(), rtol=1e-9, atol=1e-11)
+    for ours, theirs in zip(buffers(learner), plain.buffers(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
+
+
+deterministic = pytest.mark.parametrize("name", ["mlp", "cnn-small", "resnet"])
+
+
+# Primitives against plain PyTorch
+
+
+@deterministic
+def test_steps_are_those_of_torch_optim(name: str, describe: Any, device: str) -> None:
+    learner = make(describe(name), device)
+    plain = Plain(learner, describe(name))
+    learner.sgd(np.array([3, 1, 4, 1]), 0.1)
+    plain.sgd(np.array([3, 1, 4, 1]), 0.1)
+    weights = np.array([0.5, 2.0, 0.0], np.float32)
+    learner.sgd(np.array([5, 9, 2]), 0.05, weights)
+    plain.sgd(np.array([5, 9, 2]), 0.05, weights.tolist())
+    learner.sgd_each(np.array([6, 5, 3, 5]), np.array([0.1, 0.01, 0.2, 0.05]))
+    for row, lr in ((6, 0.1), (5, 0.01), (3, 0.2), (5, 0.05)):
+        plain.sgd(np.array([row]), lr)
+    assert_same_module(learner, plain)
+    assert learner.steps == 6
+
+
+@deterministic
+def test_a_reptile_step_keeps_a_share_of_the_change_and_all_of_the_statistics(
+    name: str, describe: Any, device: str
+) -> None:
+    learner = make(describe(name), device)
+    plain = Plain(learner, describe(name))
+    rows = np.array([[0, 1, 2], [3, 3, 4]])
+    learner.reptile(rows, 0.1, 0.3)
+    for batch in rows:
+        start = [part.detach().clone() for part in plain.module.parameters()]
+        for row in batch:
+            plain.sgd(np.array([row]), 0.1)
+        with torch.no_grad():
+            for part, before in zip(plain.module.parameters(), start, strict=True):
+                part.copy_(before + 0.3 * (part - before))
+    assert_same_module(learner, plain)
+
+
+@deterministic
+def test_gradients_are_autograds(name: str, describe: Any, device: str) -> None:
+    learner = make(describe(name), device)
+    plain = Plain(learner, describe(name))
+    groups = [np.array([0, 1, 2]), np.array([3]), np.array([4, 5])]
+    expected = np.stack([plain.gradient(group) for group in groups])
+    np.testing.assert_allclose(learner.gradients(groups), expected, rtol=1e-8, atol=1e-11)
+    np.testing.assert_allclose(learner.gradient(groups[0]), expected[0], rtol=1e-8, atol=1e-11)
+    one = plain.gradient(np.array([7, 8]))
+    np.testing.assert_allclose(learner.dots(np.array([7, 8]), groups), expected @ one, rtol=1e-8, atol=1e-11)
+
+
+@deterministic
+def test_scores_are_the_modules_in_evaluation(name: str, describe: Any, device: str) -> None:
+    learner = make(describe(name), device)
+    learner.sgd_each(np.arange(SLOTS), 0.05)
+    plain = Plain(learner, describe(name))
+    plain.module.eval()
+    rows = np.array([4, 0, 9])
+    expected = plain.scores(rows).detach().cpu().numpy()
+    np.testing.assert_allclose(learner.forward(rows), expected, rtol=1e-9, atol=1e-11)
+    x, y, _ = examples()
+    images = Images(BaseImages(np.repeat(x, 60, axis=0)), np.repeat(y, 60))
+    scores = learner.scores(images, 0)
+    assert scores.shape == (600, CLASSES), "more than are laid out at a time"
+    np.testing.assert_allclose(scores[[240, 0, 599]], expected, rtol=1e-9, atol=1e-11)
+
+
+@deterministic
+def test_descending_the_gradient_is_a_step(name: str, describe: Any, device: str) -> None:
+    one, other = make(describe(name), device), make(describe(name), device)
+    rows = np.array([1, 2, 3])
+    one.sgd(rows, 0.1)
+    other.descend(other.gradient(rows), 0.1)
+    np.testing.assert_allclose(one.parameters(), other.parameters(), rtol=1e-12, atol=1e-14)
+    assert same(buffers(one)[0], buffers(other)[0]) if buffers(one) else True
+
+
+def test_the_parameters_are_views_of_one_flat_tensor(describe: Any) -> None:
+    learner = make(describe("resnet"))
+    begin = next(learner.module.parameters()).data_ptr()
+    at = begin
+    for part in learner.module.parameters():
+        assert part.data_ptr() == at
+        at += part.nbytes
+    learner.sgd(np.array([0, 1]), 0.1)
+    start = learner.parameters()
+    learner.interpolate(start, 0.5)
+    assert next(learner.module.parameters()).data_ptr() == begin, "in place"
+    assert (at - begin) == learner.parameter_bytes
+
+
+def test_backpropagation_by_hand_is_autograds() -> None:
+    class ByAutograd(PyTorchPerceptron):
+        by_hand = False
+
+    network = Perceptron((INPUTS, 11, 7, CLASSES), (True, False, True), TASKS)
+    allowed = np.array([[True, False, True, True], [True, True, True, True], [True, True, False, True]])
+    learners: list[Any] = [
+        kind(network, SLOTS, 1, np.random.default_rng(0), dtype=torch.float64)
+        for kind in (PyTorchPerceptron, ByAutograd)
+    ]
+    x, y, tasks = examples()
+    y[~allowed[tasks, y]] = 0
+    results = []
+    for learner in learners:
+        for slot in range(SLOTS):
+            learner.put(np.array([slot]), x[slot : slot + 1], y[slot : slot + 1], int(tasks[slot]))
+        gradients = [learner.gradient(np.array([0, 3, 6])), learner.gradient(np.arange(SLOTS))]
+        learner.restrict(allowed)
+        gradients += [learner.gradient(np.array([2, 5])), learner.gradient(np.arange(SLOTS))]
+        learner.sgd_each(np.arange(SLOTS), 0.1)
+        learner.sgd(np.array([0, 3, 6]), 0.1, np.array([0.5, 1.0, 0.0], np.float32))
+        learner.reptile(np.arange(SLOTS).reshape(2, 5), 0.1, 0.5)
+        results.append([*gradients, learner.parameters()])
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-13)
+
+
+# Buffers
+
+
+def test_running_statistics_follow_what_is_learned_and_nothing_else(describe: Any, device: str) -> None:
+    learner = make(describe("resnet"), device)
+
+    def moves(act: Callable[[], Any]) -> bool:
+        before = buffers(learner)
+        act()
+        return not all(same(a, b) for a, b in zip(before, buffers(learner), strict=True))
+
+    rows, start = np.array([0, 1]), learner.parameters()
+    assert moves(lambda: learner.sgd(rows, 0.1))
+    assert moves(lambda: learner.sgd_each(rows, 0.1))
+    assert moves(lambda: learner.reptile(rows[None], 0.1, 0.5))
+    assert moves(lambda: learner.gradient(rows))
+    assert not moves(lambda: learner.gradients([rows]))
+    assert not moves(lambda: learner.dots(rows, [rows]))
+    assert not moves(lambda: learner.forward(rows))
+    assert not moves(lambda: learner.scores(Images(BaseImages(examples()[0]), examples()[1]), 0))
+    assert not moves(lambda: learner.interpolate(start, 0.5))
+    assert not moves(lambda: learner.descend(start, 0.01))
+
+
+def test_evaluation_reads_the_running_statistics(describe: Any) -> None:
+    learner = make(describe("resnet"))
+    rows = np.arange(SLOTS)
+    alone, together = learner.forward(rows[:1]), learner.forward(rows)[:1]
+    np.testing.assert_allclose(alone, together, rtol=1e-9, atol=1e-12)
+    parameters = learner.parameters()
+    for _ in range(60):
+        learner.gradient(rows)
+    assert same(parameters, learner.parameters())
+    assert not np.allclose(alone, learner.forward(rows[:1]))
+
+
+def test_a_buffer_may_be_replaced_by_its_module(describe: Any) -> None:
+    learner = make(describe("counting"))
+    assert int(learner.module.network.passes) == 0, "trying it out leaves no trace"
+    learner.sgd_each(np.arange(5), 0.01)
+    learner.gradients([np.arange(3), np.arange(2)])
+    assert int(learner.module.network.passes) == 5
+
+
+def test_a_module_that_fails_while_it_learns_is_told_in_one_line(describe: Any) -> None:
+    learner = make(describe("counting"))
+    with pytest.raises(RunFailed) as caught:
+        learner.sgd_each(np.zeros(150, np.int64), 0.001)
+    assert "counting fails on 1 × (1, 12, 12): ArithmeticError: a hundred" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_normalising_single_numbers_needs_batches(describe: Any) -> None:
+    network = describe("two_kinds")
+    with pytest.raises(BadInput, match=r"fails on 1 × .*batch normalisation cannot learn from one number per channel"):
+        make(network, batch_size=1)
+    learner = make(network, batch_size=2)
+    learner.sgd(np.array([0, 1]), 0.1)
+    with pytest.raises(RunFailed, match="take GroupNorm, larger images or batches"):
+        learner.sgd(np.array([0]), 0.1)
+
+
+# Divergence
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_that_is_not_taken_leaves_everything_as_it_was(name: str, describe: Any, device: str) -> None:
+    learner = make(describe(name), device)
+    learner.put(np.array([3]), np.full((1, INPUTS), np.nan, np.float32), np.zeros(1, np.int64), 0)
+    learner.sgd(np.array([0, 1]), 0.01)
+    before = learner.state()
+    for act in (
+        lambda: learner.sgd(np.array([3]), 0.1),
+        lambda: learner.gradient(np.array([3])),
+        lambda: learner.gradients([np.array([0]), np.array([3])]),
+        lambda: learner.sgd_each(np.array([3, 0]), 0.1),
+    ):
+        with pytest.raises(Diverged) as caught:
+            act()
+        assert (caught.value.step, caught.value.row) == (1, 3)
+        assert same(learner.state(), before)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_steps_before_divergence_stay_taken(name: str, describe: Any) -> None:
+    learner, other = make(describe(name)), make(describe(name))
+    for each in (learner, other):
+        each.put(np.array([3]), np.full((1, INPUTS), np.nan, np.float32), np.zeros(1, np.int64), 0)
+    with pytest.raises(Diverged) as caught:
+        learner.reptile(np.array([[0, 1], [2, 3]]), 0.1, 0.5)
+    assert (caught.value.step, caught.value.row) == (3, 3)
+    other.reptile(np.array([[0, 1]]), 0.1, 0.5)
+    other.sgd_each(np.array([2]), 0.1)
+    assert same(learner.state(), other.state())
+
+
+# Draws
+
+
+def test_what_a_module_draws_is_its_own(describe: Any, device: str) -> None:
+    def life(disturb: Callable[[], Any]) -> NDArray[Any]:
+        learner = make(describe("dropout"), device)
+        for row in range(6):
+            disturb()
+            learner.sgd(np.array([row, row + 1]), 0.1)
+        return learner.parameters()
+
+    other = make(describe("dropout"), device, seed=1)
+    quiet = life(lambda: None)
+    assert same(quiet, life(lambda: torch.rand(7))), "others may draw"
+    assert same(quiet, life(lambda: torch.manual_seed(3))), "others may seed"
+    assert same(quiet, life(lambda: other.sgd(np.array([0]), 0.1))), "two learners in one process"
+    learner = make(describe("dropout"), device)
+    before = torch.get_rng_state()
+    learner.sgd_each(np.arange(5), 0.1)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_draws_anew_in_every_step_and_not_in_evaluation(describe: Any) -> None:
+    learner = make(describe("dropout"))
+    rows = np.array([0, 1])
+    assert not same(learner.gradient(rows), learner.gradient(rows))
+    before = learner.state()
+    assert same(learner.forward(rows), learner.forward(rows))
+    learner.dots(rows, [rows])
+    assert same(learner.state(), before)
+
+
+# Keeping
+
+
+def act(learner: PyTorchLearner, seed: int) -> None:
+    """Some of everything."""
+    rng = np.random.default_rng(seed)
+    learner.reptile(rng.integers(SLOTS, size=(2, 3)), 0.05, 0.3)
+    learner.sgd(rng.integers(SLOTS, size=4), 0.05)
+    learner.copy(0, 5)
+    learner.descend(learner.gradient(rng.integers(SLOTS, size=3)), 0.05)
+    learner.dots(np.array([0]), [np.array([1])])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", [*NETWORKS, "partly_frozen", "counting"])
+def test_a_learner_goes_on_from_its_file_to_the_same_bits(name: str, dtype: Any, describe: Any) -> None:
+    learner = make(describe(name), dtype=dtype)
+    act(learner, 0)
+    kept = pack(learner.state())
+    act(learner, 1)
+    other = make(describe(name), dtype=dtype, seed=1)
+    other.load_state(unpack(kept))
+    act(other, 1)
+    assert same(learner.state(), other.state())
+    rows = np.arange(SLOTS)
+    assert same(learner.forward(rows), other.forward(rows))
+    assert learner.forward(rows).dtype == (np.float32 if dtype == torch.float32 else np.float64)
+
+
+def little_stream() -> Stream:
+    rng = np.random.default_rng(0)
+
+    def some(n: int) -> tuple[Any, Any]:
+        return rng.integers(256, size=(n, 12, 12)).astype(np.uint8), np.arange(n) % CLASSES
+
+    return Stream.from_arrays("pictures", [(*some(14), *some(5)) for _ in range(3)])
+
+
+@pytest.mark.parametrize("method", ["meralg1", "gem", "ewc", "independent"])
+@pytest.mark.parametrize("name", ["mlp", "cnn-small", "resnet18-reduced", "dropout"])
+def test_a_run_that_is_cut_off_ends_with_the_same_bits(name: str, method: str, describe: Any) -> None:
+    class Cut:
+        """Checkpoints kept in memory; the run is cut off after so many."""
+
+        def __init__(self, after: int) -> None:
+            self.after = after
+            self.kept: bytes | None = None
+
+        def load(self) -> Any:
+            return None if self.kept is None else unpack(self.kept)
+
+        def due(self, border: bool) -> bool:
+            return True
+
+        def save(self, state: Any) -> None:
+            self.kept = pack(state)
+            self.after -= 1
+            if self.after == 0:
+                raise KeyboardInterrupt
+
+        def clear(self) -> None:
+            self.kept = None
+
+    wanted = {"n_memories": 3, "memory_strength": 0.5, "memories": 6, "replay_batch_size": 2, "lr": 0.05}
+    known = METHODS[method].__dataclass_fields__
+    experiment = Experiment(
+        stream=little_stream(),
+        method=METHODS[method](**{key: value for key, value in wanted.items() if key in known}),
+        samples_per_task=4,
+        hidden=(9,),
+        engine="torch",
+        network=describe(name).name if name == "dropout" else name,
+    )
+    whole = Life(experiment)
+    whole.live()
+    cut = Cut(after=6)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run(checkpoints=cut)
+    resumed = Life(experiment)
+    resumed.load_state(cut.load())
+    resumed.live()
+    seconds = {"started", "train_seconds", "eval_seconds", "compile_seconds"}
+    ends = [{k: v for k, v in life.state().items() if k not in seconds} for life in (whole, resumed)]
+    assert same(*ends)
+
+
+def test_what_needs_no_gradient_stays_as_it_is(describe: Any) -> None:
+    learner = make(describe("partly_frozen"))
+    fixed = learner.module.network[1].weight
+    before = fixed.detach().clone()
+    act(learner, 0)
+    assert torch.equal(fixed, before)
+    assert len(learner.parameters()) == 20 * CLASSES + CLASSES
+
+
+# Parts private to a task
+
+
+@pytest.mark.parametrize("name", ["cnn-small", "resnet"])
+def test_every_task_has_its_own_copy_statistics_included(name: str, describe: Any, device: str) -> None:
+    learner = make(describe(name).for_each_task(TASKS), device)
+    copies = learner.module.network.copies
+
+    def values(task: int) -> list[NDArray[Any]]:
+        return [value.detach().cpu().numpy().copy() for value in (*copies[task].parameters(), *copies[task].buffers())]
+
+    before = [values(task) for task in range(TASKS)]
+    learner.sgd(np.array([1, 4, 7]), 0.1)  # all of task 1
+    for task in range(TASKS):
+        changed = [not same(a, b) for a, b in zip(before[task], values(task), strict=True)]
+        assert all(changed) if task == 1 else not any(changed)
+    learner.copy_task(1, 2)
+    assert all(same(a, b) for a, b in zip(values(1), values(2), strict=True))
+    learner.sgd(np.array([2, 5]), 0.1)
+    assert not any(same(a, b) for a, b in zip(values(1)[:1], values(2)[:1], strict=True)), "copied, not shared"
+    mixed = learner.forward(np.arange(SLOTS))
+    for row in range(SLOTS):
+        np.testing.assert_allclose(mixed[row : row + 1], learner.forward(np.array([row])), rtol=1e-9, atol=1e-12)
+
+
+# Scenarios
+
+ALLOWED = np.array([[True, True, False, False], [False, True, True, False], [False, False, True, True]])
+
+
+def restricted(network: Network, device: str = "cpu") -> PyTorchLearner:
+    learner = make(network, device)
+    x, _, tasks = examples()
+    for slot in range(SLOTS):  # labels that are allowed
+        learner.put(np.array([slot]), x[slot : slot + 1], np.array([tasks[slot] + slot % 2]), int(tasks[slot]))
+    learner.restrict(ALLOWED)
+    return learner
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_classes_that_are_not_allowed_have_no_part(name: str, describe: Any, device: str) -> None:
+    learner = restricted(describe(name), device)
+    rows = np.arange(SLOTS)
+    tasks = rows % TASKS
+    scores = learner.forward(rows)
+    assert (scores[~ALLOWED[tasks]] < -1e29).all()
+    assert (np.abs(scores[ALLOWED[tasks]]) < 1e3).all()
+    images = Images(BaseImages(examples()[0]), np.zeros(SLOTS, np.int64))
+    assert (learner.scores(images, 2)[:, :2] < -1e29).all()
+    *_, last_bias = learner.module.parameters()
+    learner.sgd_each(np.array([0, 3, 6]), 0.1)  # all of task 0
+    learner.restrict(None)
+    before = last_bias.detach().cpu().numpy().copy()
+    learner.restrict(ALLOWED)
+    learner.sgd(np.array([0, 3, 9]), 0.1)
+    after = last_bias.detach().cpu().numpy()
+    assert ((before != after) == ALLOWED[0]).all()
+    learner.restrict(None)
+    assert (np.abs(learner.forward(rows)) < 1e3).all()
+
+
+def test_a_restriction_means_the_same_on_both_engines() -> None:
+    network = Perceptron((INPUTS, 11, 7, CLASSES), (False, True, False), TASKS)
+    torch_one = restricted(network)
+    fused = FusedPerceptron(network, SLOTS, 1, np.random.default_rng(0))
+    x = examples()[0]
+    for slot in range(SLOTS):
+        fused.put(np.array([slot]), x[slot : slot + 1], torch_one.labels[slot : slot + 1], slot % TASKS)
+    fused.restrict(ALLOWED)
+    rows = np.arange(SLOTS)
+    images = Images(BaseImages(x), np.zeros(SLOTS, np.int64))
+    for learner in (torch_one, fused):
+        learner.sgd_each(rows, 0.05)
+        learner.sgd(rows, 0.05)
+        learner.reptile(rows.reshape(2, 5), 0.05, 0.5)
+        learner.descend(learner.gradient(rows[:4]), 0.05)
+    np.testing.assert_allclose(fused.forward(rows), torch_one.forward(rows), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(fused.scores(images, 1), torch_one.scores(images, 1), rtol=1e-4, atol=1e-5)
+    groups = [rows[:3], rows[3:]]
+    np.testing.assert_allclose(fused.dots(rows[:2], groups), torch_one.dots(rows[:2], groups), rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("allowed", [np.ones((3, 5), bool), np.ones((3, CLASSES)), np.ones(CLASSES, bool)])
+def test_a_restriction_of_another_shape_is_refused(allowed: Any, describe: Any) -> None:
+    with pytest.raises(BadInput, match="must be truth values with shape"):
+        make(describe("cnn-small")).restrict(allowed)
+
+
+# What is taken, and what is refused
+
+
+def test_arrays_that_cannot_be_written_are_taken(describe: Any) -> None:
+    learner = make(describe("cnn-small"), dtype=torch.float32)
+    x, y, _ = examples()
+    x.flags.writeable = y.flags.writeable = False
+    learner.put(np.arange(SLOTS), x, y, 0)
+    learner.sgd_each(np.broadcast_to(np.int64(3), 2), 0.1)
+    start = learner.parameters()
+    start.flags.writeable = False
+    learner.interpolate(start, 0.5)
+
+
+def test_other_types_than_two_are_refused(describe: Any) -> None:
+    with pytest.raises(BadInput, match=r"torch.float32 or torch.float64, not in torch.float16"):
+        make(describe("cnn-small"), dtype=torch.float16)
+
+
+def test_an_input_that_is_no_number_is_told_with_its_example(describe: Any) -> None:
+    x = np.random.default_rng(0).random((6, 12, 12)).astype(np.float32)
+    y = np.arange(6) % CLASSES
+    stream = Stream.from_arrays("spoiled", [(x, y, x, y)])
+    pixels = stream.tasks[0].train.base.pixels
+    pixels.flags.writeable = True
+    pixels[4, 50] = np.nan
+    for name in ("mlp", "cnn-small"):
+        experiment = Experiment(stream=stream, method=METHODS["online"](), engine="torch", network=name)
+        with pytest.raises(Diverged, match=r"not finite at example [1-6], in task 0"):
+            experiment.run()
