@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
-from metareplay.cli.arguments import Parser, nearest
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from metareplay.cli.arguments import Parser, add_flag, nearest, values
 from metareplay.cli.tables import show
-from metareplay.streams import sources
+from metareplay.errors import BadInput
+from metareplay.settings import Hyperparameter
+from metareplay.streams import gem_format, permutations, rotations, sources, splits
+from metareplay.streams.base import Stream
+from metareplay.streams.large_files import shown
 
 COMMANDS = {
     "list": "list the data sets, and whether they are on this machine",
     "get": "get a data set: get NAME [--from FOLDER-OR-URL]",
+    "make": "make a file of tasks from one, for other programs: make rotations -o FILE.pt",
 }
+KINDS: dict[str, tuple[Callable[..., Stream], tuple[Hyperparameter, ...]]] = {
+    "rotations": (rotations.rotations, rotations.OPTIONS),
+    "permutations": (permutations.permutations, permutations.OPTIONS),
+    "split": (splits.splits, splits.OPTIONS),
+}
+SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
+"""What the MER project's generator calls these options."""
 
 
 def main(argv: list[str]) -> None:
-    """List the data sets, or get one."""
+    """List the data sets, get one, or make a file of tasks from one."""
     name = argv[0] if argv else ""
     if name == "list":
         _list(argv[1:])
     elif name == "get":
         _get(argv[1:])
+    elif name == "make":
+        _make(argv[1:])
     else:
         parser = Parser(
             prog="metareplay data",
@@ -29,7 +48,7 @@ def main(argv: list[str]) -> None:
         parser.add_list("commands", COMMANDS)
         if name.startswith("-"):
             parser.parse(argv)
-        parser.error(f"there is no command {name!r}{nearest(name, COMMANDS)}" if name else "list, or get?")
+        parser.error(f"there is no command {name!r}{nearest(name, COMMANDS)}" if name else "list, get, or make?")
 
 
 def _list(argv: list[str]) -> None:
@@ -61,3 +80,70 @@ def _get(argv: list[str]) -> None:
     print(
         f"{images.name} is here and verified: {len(images.train)} images for training, {len(images.test)} for testing"
     )
+
+
+def _make(argv: list[str]) -> None:
+    kind = argv[0] if argv else ""
+    if kind not in KINDS:
+        parser = Parser(
+            prog="metareplay data make",
+            usage="metareplay data make KIND -o FILE.pt [flags]",
+            description="Make a file of tasks, as the GEM and MER projects keep them, from a data set.",
+            epilog="`metareplay data make KIND --help` explains each kind's flags.",
+        )
+        kinds = {
+            "rotations": "the images are turned by another angle in each task",
+            "permutations": "their pixels are in another random order in each task",
+            "split": "each task has some of the classes",
+        }
+        parser.add_list("kinds", kinds)
+        if kind.startswith("-"):
+            parser.parse(argv)
+        parser.error(f"there is no kind {kind!r}{nearest(kind, KINDS)}" if kind else f"{', '.join(KINDS)}?")
+    make, options = KINDS[kind]
+    flags = [replace(option, name=SHORT.get(option.name, option.name)) for option in options]
+    parser = Parser(
+        prog=f"metareplay data make {kind}",
+        usage=f"metareplay data make {kind} -o FILE.pt [flags]",
+        description="Make a file of tasks, as the GEM and MER projects keep them: torch.save([train, test], FILE),\n"
+        "each a list of [description, x, y] for every task; x float32 (n, inputs), y int64 (n,). Needs PyTorch.",
+    )
+    parser.add_argument("-o", "--output", metavar="FILE.pt", required=True, help="the file to write")
+    group = parser.add_argument_group("the stream")
+    group.add_argument(
+        "--data", metavar="NAME", default="mnist", help=f"made from what: {', '.join(sources.SOURCES)} (default: mnist)"
+    )
+    for flag in flags:
+        add_flag(group, flag, flag.default)
+    given = parser.parse(argv[1:], _kinds_with())
+    path = Path(given.output)
+    if not path.parent.is_dir():
+        raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
+    gem_format.require_torch()
+    chosen = values(flags, given)
+    images = sources.get(given.data)
+    try:
+        stream = make(
+            images, **{o.name: chosen[f.name] for o, f in zip(options, flags, strict=True) if f.name in chosen}
+        )
+    except BadInput as error:
+        raise BadInput(_shortened(str(error))) from None
+    gem_format.write(stream, path)
+    print(
+        f"{path}: {len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, "
+        f"{shown(path.stat().st_size)}"
+    )
+
+
+def _kinds_with() -> dict[str, list[str]]:
+    """Which kinds have each flag."""
+    kinds: dict[str, list[str]] = {}
+    for kind, (_, options) in KINDS.items():
+        for option in options:
+            kinds.setdefault(_shortened(option.flag), []).append(kind)
+    return kinds
+
+
+def _shortened(message: str) -> str:
+    flags = {f"--{name}".replace("_", "-"): f"--{short}".replace("_", "-") for name, short in SHORT.items()}
+    return re.sub("|".join(flags), lambda flag: flags[flag[0]], message)

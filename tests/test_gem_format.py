@@ -1,0 +1,436 @@
+"""Task lists in .pt files: what is written is what PyTorch reads, and what is read can do no harm."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from metareplay.errors import BadInput, RunFailed
+from metareplay.experiment import Experiment
+from metareplay.methods import Online
+from metareplay.streams import gem_format, large_files, sources
+from metareplay.streams.base import Stream
+from metareplay.streams.permutations import permutations
+from metareplay.streams.rotations import angles, rotations
+from metareplay.streams.splits import splits
+
+torch = pytest.importorskip("torch")
+
+
+def task(description: Any = 0.5, n: int = 4, inputs: int = 3, **changes: Any) -> list[Any]:
+    x = torch.arange(n * inputs, dtype=torch.float32).reshape(n, inputs)
+    y = torch.arange(n) % 2
+    return [description, changes.get("x", x), changes.get("y", y)]
+
+
+def saved(path: Path, content: Any, **options: Any) -> Path:
+    torch.save(content, path, **options)
+    return path
+
+
+def legacy(path: Path, content: Any) -> Path:
+    return saved(path, content, _use_new_zipfile_serialization=False)
+
+
+def examples(images: Any) -> tuple[np.ndarray, np.ndarray]:
+    return images.inputs(np.arange(len(images))), images.labels
+
+
+def assert_same_tasks(one: Stream, other: Stream) -> None:
+    assert [task.description for task in one.tasks] == [task.description for task in other.tasks]
+    assert one.classes == other.classes
+    assert one.scenarios == other.scenarios
+    for ours, theirs in zip(one.tasks, other.tasks, strict=True):
+        for side in ("train", "test"):
+            for array, expected in zip(examples(getattr(ours, side)), examples(getattr(theirs, side)), strict=True):
+                assert array.dtype == expected.dtype
+                assert np.array_equal(array, expected)
+
+
+def streams() -> dict[str, Stream]:
+    digits = sources.get("digits")
+    return {
+        "rotations": rotations(digits, 3, -20, 40, 7),
+        "permutations": permutations(digits, 2),
+        "split": splits(digits, 4),
+    }
+
+
+# Round trips
+
+
+@pytest.mark.parametrize("kind", ["rotations", "permutations", "split"])
+def test_what_is_written_is_read_back(kind: str, tmp_path: Path) -> None:
+    stream = streams()[kind]
+    gem_format.write(stream, tmp_path / "tasks.pt")
+    back = gem_format.read(tmp_path / "tasks.pt")
+    assert_same_tasks(back, stream)
+    assert back.name == "tasks.pt"
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.pt"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "descriptions"),
+    [
+        ("rotations", angles(3, -20, 40, 7)),
+        ("permutations", ["random permutation"] * 2),
+        ("split", [(0, 3), (3, 6), (6, 8), (8, 10)]),
+    ],
+)
+@pytest.mark.parametrize("mapped", [True, False])
+def test_pytorch_reads_what_is_written(kind: str, descriptions: list[Any], mapped: bool, tmp_path: Path) -> None:
+    stream = streams()[kind]
+    gem_format.write(stream, tmp_path / "tasks.pt")
+    lists = torch.load(tmp_path / "tasks.pt", weights_only=True, mmap=mapped)
+    assert len(lists) == 2
+    for side, tasks in zip(("train", "test"), lists, strict=True):
+        assert [description for description, _, _ in tasks] == descriptions
+        for (_, x, y), made in zip(tasks, stream.tasks, strict=True):
+            expected_x, expected_y = examples(getattr(made, side))
+            assert (x.dtype, y.dtype) == (torch.float32, torch.int64)
+            assert np.array_equal(x.numpy(), expected_x)
+            assert np.array_equal(y.numpy(), expected_y)
+            assert x.data_ptr() % 64 == y.data_ptr() % 64 == 0
+
+
+def test_the_file_is_a_sound_zip_archive_of_the_promised_size(tmp_path: Path) -> None:
+    stream = permutations(sources.get("digits"), 10)
+    gem_format.write(stream, tmp_path / "tasks.pt")
+    with zipfile.ZipFile(tmp_path / "tasks.pt") as archive:
+        assert archive.testzip() is None
+    assert (tmp_path / "tasks.pt").stat().st_size == pytest.approx(gem_format.size(stream), rel=0.01)
+
+
+def test_the_same_stream_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:
+    contents = []
+    for seed in (0, 0, 1):
+        gem_format.write(permutations(sources.get("digits"), 2, seed), tmp_path / "tasks.pt")
+        contents.append((tmp_path / "tasks.pt").read_bytes())
+        sha256 = hashlib.sha256(contents[-1]).hexdigest()
+        assert gem_format.read(tmp_path / "tasks.pt").data_sha256 == sha256
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path: Path) -> None:
+    x, y = torch.rand(5, 3), torch.arange(5)
+    path = saved(tmp_path / "tasks.pt", [[[0, x, y], [1, x, y]], [[0, x, y], [1, torch.rand(5, 3), y]]])
+    for name in ("tasks.pt", "again.pt"):
+        stream = gem_format.read(path)
+        bases = [id(images.base) for made in stream.tasks for images in (made.train, made.test)]
+        assert len(set(bases)) == 2
+        path = tmp_path / "again.pt"
+        gem_format.write(stream, path)
+        assert name
+
+
+def test_learning_from_the_file_is_learning_from_the_stream(tmp_path: Path) -> None:
+    stream = rotations(sources.get("digits"), 2)
+    gem_format.write(stream, tmp_path / "tasks.pt")
+    records = [
+        Experiment(stream=which, method=Online(lr=0.01), hidden=(20,), samples_per_task=100).run()
+        for which in (stream, gem_format.read(tmp_path / "tasks.pt"))
+    ]
+    assert np.array_equal(records[0].predicted_right, records[1].predicted_right)
+    # An evaluation adds up in the order of the base images' pixels, which the file has in another order.
+    assert np.abs(records[0].correct - records[1].correct).max() <= 1
+
+
+@given(
+    tasks=st.integers(1, 3),
+    inputs=st.integers(1, 5),
+    classes=st.integers(1, 4),
+    old=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_task_list_is_read_as_it_is(tasks: int, inputs: int, classes: int, old: bool, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def part() -> list[Any]:
+        n = int(rng.integers(1, 6))
+        x = rng.standard_normal((n, inputs)).astype(np.float32)
+        return [float(rng.random()), torch.from_numpy(x), torch.from_numpy(rng.integers(0, classes, n))]
+
+    lists = [[part() for _ in range(tasks)] for _ in range(2)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = (legacy if old else saved)(Path(folder, "tasks.pt"), lists)
+        stream = gem_format.read(path)
+    assert stream.inputs == inputs
+    assert stream.classes == 1 + max(int(y.max()) for side in lists for _, _, y in side)
+    for n, made in enumerate(stream.tasks):
+        for images, (_, x, y) in ((made.train, lists[0][n]), (made.test, lists[1][n])):
+            assert np.array_equal(images.inputs(np.arange(len(images))), x.numpy())
+            assert np.array_equal(images.labels, y.numpy())
+
+
+# Reading
+
+
+@pytest.mark.parametrize(
+    ("description", "words"),
+    [
+        (12.345, "12.35°"),
+        (90, "90.00°"),
+        ("random permutation", "random permutation"),
+        ("red \x1b[31m\n", "red  [31m "),
+        ((0, 2), "classes 0 to 1"),
+        ([0, 2], "classes 0 to 1"),
+    ],
+)
+def test_descriptions_are_angles_words_or_class_bounds(description: Any, words: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "tasks.pt", [[task(description)], [task(description)]])
+    assert gem_format.read(path).tasks[0].description == words
+
+
+def test_tasks_with_classes_of_their_own_can_be_learned_as_such(tmp_path: Path) -> None:
+    tasks = [task((low, low + 2), y=torch.tensor([0, 1, 1, 0]) + low) for low in (0, 2, 4)]
+    stream = gem_format.read(saved(tmp_path / "tasks.pt", [tasks, tasks]))
+    assert [made.classes for made in stream.tasks] == [(0, 1), (2, 3), (4, 5)]
+    assert set(stream.scenarios) == {"class-incremental", "task-incremental"}
+
+
+def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+    for n in (4, 5):
+        path = saved(tmp_path / "tasks.pt", [[task(n=n)], [task(n=n)]])
+        assert len(gem_format.read(path).tasks[0].train) == n
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
+def test_inputs_stay_in_the_file_until_they_are_needed(tmp_path: Path) -> None:
+    def own_megabytes() -> float:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon"))
+
+    part = [["large", torch.zeros(40_000, 784), torch.zeros(40_000, dtype=torch.int64)]]
+    path = saved(tmp_path / "tasks.pt", [part, [task(inputs=784)]])
+    del part
+    before = own_megabytes()
+    stream = gem_format.read(path, progress=False)
+    assert own_megabytes() - before < 40, "the file has 125 MB"
+    assert len(stream.tasks[0].train) == 40_000
+
+
+# Files that are refused
+
+
+class RunsCode:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.marker}",)
+
+
+def plain_pickle(path: Path, content: Any) -> Path:
+    path.write_bytes(pickle.dumps(content, protocol=2))
+    return path
+
+
+@pytest.mark.parametrize("save", [saved, legacy, plain_pickle])
+def test_a_file_that_would_run_code_is_refused(save: Any, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    path = save(tmp_path / "tasks.pt", [[task(RunsCode(marker))], [task()]])
+    with pytest.raises(BadInput, match=r"loading it would call \S+, and a file may not run code here") as raised:
+        gem_format.read(path)
+    assert "\n" not in str(raised.value)
+    assert not marker.exists()
+    assert torch.load(path, weights_only=False) if save is not plain_pickle else pickle.loads(path.read_bytes())
+    assert marker.exists(), "it would have"
+
+
+def nan() -> Any:
+    x = torch.zeros(4, 3)
+    x[2, 1] = float("nan")
+    return x
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({}, r"must be a list of two lists, \[train, test\]"),
+        ([[task()]], r"must be a list of two lists"),
+        ([[task()], task()[1]], r"must be a list of two lists"),
+        ([[], []], "0 tasks for training and 0 for testing"),
+        ([[task(), task()], [task()]], "2 tasks for training and 1 for testing"),
+        ([[task()[:2]], [task()]], r"the training part of task 0 must be \[description, x, y\]"),
+        ([[task()], [3]], r"the test part of task 0 must be \[description, x, y\]"),
+        ([[task(x=[1.0])], [task()]], "x of the training part of task 0 is of type list, but must be a float32"),
+        ([[task()], [task(x=torch.zeros(4, 3).double())]], r"x of the test part of task 0 is float64"),
+        ([[task(x=torch.zeros(4, 1, 3))], [task()]], r"float32 with shape \(4, 1, 3\), but must be a float32 tensor"),
+        ([[task(y=torch.zeros(4))], [task()]], "y of the training part of task 0 is float32"),
+        ([[task(y=torch.zeros(4, 1).long())], [task()]], r"int64 with shape \(4, 1\)"),
+        ([[task(y=torch.zeros(3).long())], [task()]], "has 4 examples, but 3 labels"),
+        ([[task(y=torch.tensor([0, -1, 0, 0]))], [task()]], "has the label -1; labels begin at 0"),
+        ([[task(y=torch.tensor([0, 10**15, 0, 0]))], [task()]], "it has the label 1000000000000000"),
+        ([[task(n=0)], [task()]], r"is empty: its shape is \(0, 3\)"),
+        ([[task(inputs=0)], [task()]], r"is empty: its shape is \(4, 0\)"),
+        ([[task(), task()], [task(), task(inputs=4)]], "task 1 has 4 inputs, but task 0 has 3"),
+        ([[task(x=nan())], [task()]], "some inputs are NaN or infinite"),
+        ([[task()], [task(x=torch.full((4, 3), float("-inf")))]], "some inputs are NaN or infinite"),
+        ([[task(x=torch.zeros(1, 3).expand(4, 3))], [task()]], "do not all lie in the file"),
+        ([[task(x=torch.zeros(1, 1).expand(10**9, 10**6))], [task()]], "do not all lie in the file"),
+        ([[task(x=torch.zeros(4, 3).to_sparse())], [task()]], "do not all lie in the file"),
+        ([[task(x=torch.zeros(4, 3, device="meta"))], [task()]], "do not all lie in the file"),
+        ([[task(None)], [task()]], "the description of task 0 is of type NoneType"),
+        ([[task((1, 2, 3))], [task()]], "the description of task 0 is of type tuple"),
+        ([[task(float("nan"))], [task()]], "the description of task 0 is of type float"),
+        ([[task(np.float64(3))], [task()]], r"loading it would call numpy\S*scalar"),
+        (torch.nn.Linear(2, 2), "loading it would call torch.nn.modules.linear.Linear"),
+    ],
+)
+def test_what_is_no_task_list_is_told_in_one_line(content: Any, told: str, tmp_path: Path) -> None:
+    path = saved(tmp_path / "tasks.pt", content)
+    with pytest.raises(BadInput, match=told) as raised:
+        gem_format.read(path)
+    assert str(raised.value).startswith(f"{path} cannot be used as a task list: ")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"hello, world", b"<html>404</html>", b"PK\x03\x04", b"\x80\x04}\x94.", bytes(1000)]
+)
+def test_a_foreign_file_is_told_in_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "tasks.pt").write_bytes(content)
+    with pytest.raises(BadInput, match=r"damaged, or was not written by torch\.save\(\[train, test\], file\)"):
+        gem_format.read(tmp_path / "tasks.pt")
+
+
+@pytest.mark.parametrize("save", [saved, legacy])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_file_is_told_in_one_line(save: Any, share: float, tmp_path: Path) -> None:
+    path = save(tmp_path / "tasks.pt", [[task()], [task()]])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(BadInput, match="it is damaged"):
+        gem_format.read(path)
+
+
+@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), old=st.booleans())
+def test_a_damaged_byte_is_refused_or_does_no_harm(place: float, value: int, old: bool) -> None:
+    file = io.BytesIO()
+    torch.save([[task()], [task()]], file, _use_new_zipfile_serialization=not old)
+    content = bytearray(file.getvalue())
+    content[int(place * len(content))] = value
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tasks.pt")
+        path.write_bytes(content)
+        with contextlib.suppress(BadInput):
+            assert gem_format.read(path).inputs > 0
+
+
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    plain_path = saved(tmp_path / "plain.pt", [[task()], [task()]])
+    packing = zipfile.ZipFile(tmp_path / "tasks.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(plain_path) as plain, packing as packed:
+        for name in plain.namelist():
+            packed.writestr(name, plain.read(name))
+    with pytest.raises(BadInput, match="it is compressed"):
+        gem_format.read(tmp_path / "tasks.pt")
+
+
+def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"there is no file {tmp_path / 'none.pt'}"):
+        gem_format.read(tmp_path / "none.pt")
+    with pytest.raises(BadInput, match="cannot be read: Is a directory"):
+        gem_format.read(tmp_path)
+
+
+def test_an_old_file_larger_than_the_free_memory_fails_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = legacy(tmp_path / "tasks.pt", [[task()], [task()]])
+    monkeypatch.setattr(Path, "read_text", lambda self: "MemTotal: 9 kB\nMemAvailable: 0 kB\n")
+    with pytest.raises(RunFailed, match=r"old format.*only 0 bytes are free"):
+        gem_format.read(path)
+
+
+def test_without_pytorch_the_error_has_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(tmp_path / "tasks.pt", [[task()], [task()]])
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(BadInput, match=r'pip install "metareplay\[torch\]"'):
+        gem_format.read(path)
+    with pytest.raises(BadInput, match=r'pip install "metareplay\[torch\]"'):
+        gem_format.write(streams()["split"], tmp_path / "new.pt")
+    assert [file.name for file in tmp_path.iterdir()] == ["tasks.pt"]
+
+
+# Writing
+
+
+def test_writing_takes_little_memory_however_long_the_stream(tmp_path: Path) -> None:
+    stream = permutations(sources.get("digits"), 100)
+    tracemalloc.start()
+    try:
+        gem_format.write(stream, tmp_path / "tasks.pt", progress=False)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "tasks.pt").stat().st_size > 40_000_000
+    assert peak < 4_000_000
+
+
+def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    with pytest.raises(RunFailed, match=r"tasks\.pt: 1\.4 MB are needed, but only 1\.0 kB are free in "):
+        gem_format.write(streams()["rotations"], tmp_path / "tasks.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def full(descriptor: int) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def stop(images: Any) -> Any:
+    yield b""
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "failure", "error"),
+    [(os, "fsync", full, RunFailed), (gem_format, "_inputs", stop, KeyboardInterrupt)],
+)
+def test_a_write_that_fails_leaves_what_was_there(
+    module: Any, name: str, failure: Any, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tasks.pt").write_bytes(b"what was there")
+    monkeypatch.setattr(module, name, failure)
+    with pytest.raises(error):
+        gem_format.write(streams()["rotations"], tmp_path / "tasks.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["tasks.pt"]
+    assert (tmp_path / "tasks.pt").read_bytes() == b"what was there"
+
+
+def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=f"there is no folder {tmp_path / 'none'}"):
+        gem_format.write(streams()["split"], tmp_path / "none" / "tasks.pt")
+
+
+def test_what_a_killed_writer_left_goes_away_and_a_living_ones_stays(tmp_path: Path) -> None:
+    path = tmp_path / "tasks.pt"
+    (tmp_path / ".writing-tasks.pt-dead").write_bytes(b"gigabytes")
+    with large_files.placed(path, 10) as (first, living):
+        first.write(b"first")
+        with large_files.placed(path, 10) as (second, _):
+            second.write(b"second")
+            assert {file.name for file in tmp_path.iterdir()} >= {living.name}
+            assert not (tmp_path / ".writing-tasks.pt-dead").exists()
+        assert path.read_bytes() == b"second"
+    assert path.read_bytes() == b"first"

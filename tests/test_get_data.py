@@ -1,0 +1,604 @@
+"""``get_data.py``: the original's command; its authors' archives come from a web server on this machine."""
+
+from __future__ import annotations
+
+import email.utils
+import fcntl
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import re
+import runpy
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metareplay.errors import RunFailed
+from metareplay.original import get_data
+from metareplay.original.get_data import main
+from metareplay.streams import archives, gem_format, sources
+from metareplay.streams.fetch import DataFile, Unusable
+from metareplay.streams.sources import IdxImages
+
+torch = pytest.importorskip("torch")
+
+ROOT = Path(__file__).parents[1]
+ARCHIVE = "mnist_rotations.tar.gz"
+KEPT = {ARCHIVE, f"{ARCHIVE}.json"}
+
+
+@pytest.fixture(autouse=True)
+def _here_and_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(archives, "PAUSE", 0.0)
+    monkeypatch.setattr(get_data, "EXAMPLES", 100)  # so that a few megabytes are too large already
+
+
+def left() -> set[str]:
+    return {path.name for path in Path("data").iterdir()} if Path("data").exists() else set()
+
+
+def one_line(text: str) -> str:
+    """The last line of standard error, after what was going on."""
+    lines = [line for line in text.splitlines() if line.startswith("get_data.py: ")]
+    return lines[-1]
+
+
+# MNIST alone, and files made of it
+
+
+@pytest.fixture
+def tiny_mnist(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty made-up images for training and 12 for testing, under MNIST's name."""
+    rng = np.random.default_rng(0)
+    files = []
+    (data_folder / "mnist").mkdir()
+    for part, n in (("train", 30), ("test", 12)):
+        for name, values in (
+            (f"{part}-images", rng.integers(0, 256, (n, 6, 5))),
+            (f"{part}-labels", np.arange(n) % 10),
+        ):
+            shape = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
+            content = shape + values.astype(np.uint8).tobytes()
+            (data_folder / "mnist" / name).write_bytes(content)
+            files.append(DataFile(name, len(content), hashlib.sha256(content).hexdigest()))
+    monkeypatch.setitem(sources.SOURCES, "mnist", IdxImages("mnist", "made up", tuple(files), ()))  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("tiny_mnist")
+def test_nothing_but_mnist_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["all"]) == 0
+    shown = capsys.readouterr().out
+    assert "MNIST is here and verified" in shown
+    for file in ("mnist_rotations.pt", "mnist_permutations.pt", "mnist_manypermutations.pt"):
+        assert f"{file}: main.py makes its " in shown
+    assert "There is nothing else to fetch" in shown
+    assert left() == set()
+
+
+@pytest.mark.usefixtures("tiny_mnist")
+@pytest.mark.parametrize(("name", "tasks"), [("rotations", 20), ("permutations", 20), ("manypermutations", 100)])
+def test_a_file_can_be_made_for_other_programs(name: str, tasks: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--materialize", "--data_path", "some/where"]) == 0
+    shown = capsys.readouterr()
+    assert f"some/where/mnist_{name}.pt: {tasks} tasks" in shown.out
+    assert "MB in some/where" in shown.err
+    train, test = torch.load(f"some/where/mnist_{name}.pt", weights_only=True)
+    assert len(train) == len(test) == tasks
+    assert {tuple(x.shape) for _, x, _ in train} == {(30, 30)}
+    assert {tuple(x.shape) for _, x, _ in test} == {(12, 30)}
+
+
+@pytest.mark.usefixtures("tiny_mnist")
+def test_a_file_that_is_there_stays(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("data").mkdir()
+    Path("data/mnist_rotations.pt").write_bytes(b"mine")
+    for flag in ("--materialize", "--original"):
+        assert main(["rotations", flag]) == 0
+        assert "is there already, and stays as it is" in capsys.readouterr().out
+    assert main(["rotations"]) == 0
+    assert "data/mnist_rotations.pt is there, and main.py reads it" in capsys.readouterr().out
+    assert Path("data/mnist_rotations.pt").read_bytes() == b"mine"
+
+
+@pytest.mark.usefixtures("tiny_mnist")
+def test_ctrl_c_while_writing_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stop(images: Any) -> Iterator[bytes]:
+        yield b""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gem_format, "_inputs", stop)
+    assert main(["rotations", "--materialize"]) == 130
+    assert one_line(capsys.readouterr().err) == "get_data.py: stopped"
+    assert left() == set()
+
+
+# The authors' own archives
+
+
+def task_list() -> bytes:
+    rng = np.random.default_rng(0)
+
+    def part(angle: float, n: int) -> list[Any]:
+        x = rng.integers(0, 256, (n, 20)).astype(np.float32)
+        return [angle, torch.from_numpy(x), torch.arange(n) % 5]
+
+    file = io.BytesIO()
+    torch.save([[part(10.0, 300), part(20.0, 300)], [part(10.0, 9), part(20.0, 9)]], file)
+    return file.getvalue()
+
+
+def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+    header = tarfile.TarInfo(name)
+    header.size = len(content)
+    for field, value in fields.items():
+        setattr(header, field, value)
+    return header, content
+
+
+def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.GNU_FORMAT) as tar:
+        for header, content in members:
+            tar.addfile(header, io.BytesIO(content))
+    return file.getvalue()
+
+
+def honest() -> bytes:
+    """As macOS packs it: in a folder, with a file of attributes beside it."""
+    folder = member("data", type=tarfile.DIRTYPE)
+    return archive(
+        folder, member("data/._mnist_rotations.pt", b"macOS"), member("data/mnist_rotations.pt", task_list())
+    )
+
+
+@dataclass
+class Site:
+    """A web server that gives one file, with all the habits that web servers have."""
+
+    content: bytes
+    ranges: bool = True  # whether it can go on from the middle
+    tag: str | None = '"first"'
+    date: bool = True
+    length: bool = True  # whether it says how long the file is
+    breaks_after: int | None = None  # bytes of each answer, after which it hangs up
+    status: int = 200
+
+    def __post_init__(self) -> None:
+        self.asked: list[tuple[str | None, int]] = []
+        """The range of each request, and the status of the answer."""
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                site.answer(self)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
+        self.thread.start()
+
+    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+        wanted, since = request.headers["Range"], request.headers["If-Range"]
+        date = email.utils.formatdate(0 if self.tag != '"second"' else 9, usegmt=True)
+        same = since in (None, self.tag, date)
+        begin = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges and same else 0
+        status = self.status if self.status != 200 else 206 if begin else 200
+        if begin >= len(self.content):
+            status = 416
+        self.asked.append((wanted, status))
+        request.send_response(status)
+        if status == 416:
+            request.send_header("Content-Range", f"bytes */{len(self.content)}")
+        if status == 206:
+            request.send_header("Content-Range", f"bytes {begin}-{len(self.content) - 1}/{len(self.content)}")
+        if self.tag:
+            request.send_header("ETag", self.tag)
+        if self.date:
+            request.send_header("Last-Modified", date)
+        body = self.content[begin:] if status in (200, 206) else b""
+        if self.length:
+            request.send_header("Content-Length", str(len(body)))
+        request.end_headers()
+        request.wfile.write(body[: self.breaks_after])
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Site]]:
+    sites: list[Site] = []
+
+    def start(content: bytes, **habits: Any) -> Site:
+        sites.append(Site(content, **habits))
+        monkeypatch.setattr(get_data, "ORIGINALS", sites[-1].url)
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.close()
+
+
+def assert_the_original_is_there() -> None:
+    assert left() == {"mnist_rotations.pt"}
+    assert Path("data/mnist_rotations.pt").read_bytes() == task_list()
+
+
+def test_the_authors_file_is_fetched_unpacked_and_read(
+    serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = serve(honest())
+    assert main(["rotations", "--original"]) == 0
+    assert_the_original_is_there()
+    assert site.asked == [(None, 200)]
+    shown = capsys.readouterr().out
+    assert f"2 tasks, 20 inputs, SHA-256 {hashlib.sha256(task_list()).hexdigest()}" in shown
+    assert "no checksum was published" in shown
+
+
+@pytest.mark.parametrize(
+    "habits",
+    [
+        {},
+        {"tag": None},
+        {"tag": 'W/"weak"'},
+        {"tag": None, "date": False},
+    ],
+    ids=str,
+)
+def test_a_transfer_that_breaks_off_goes_on_from_there(habits: dict[str, Any], serve: Callable[..., Site]) -> None:
+    content = honest()
+    site = serve(content, breaks_after=len(content) // 3 + 1, **habits)
+    assert main(["rotations", "--original"]) == 0
+    assert_the_original_is_there()
+    assert [status for _, status in site.asked] == [200, 206, 206]
+    assert site.asked[2][0] == f"bytes={2 * (len(content) // 3 + 1)}-"
+
+
+def test_what_was_fetched_serves_the_next_call(serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]) -> None:
+    content = honest()
+    site = serve(content, breaks_after=0)
+    assert main(["rotations", "--original"]) == 1
+    assert "it broke off; nothing was fetched yet" in one_line(capsys.readouterr().err)
+    assert left() == set()
+    site.breaks_after = len(content) // 2
+
+    def once(request: Any) -> None:
+        Site.answer(site, request)
+        site.breaks_after = 0
+
+    site.answer = once  # type: ignore[method-assign]
+    assert main(["rotations", "--original"]) == 1
+    assert "are kept, and the same command goes on from there" in one_line(capsys.readouterr().err)
+    assert left() == KEPT
+    site.breaks_after = None
+    assert main(["rotations", "--original"]) == 0
+    assert site.asked[-1] == (f"bytes={len(content) // 2}-", 206)
+    assert_the_original_is_there()
+
+
+def part_fetched(serve: Callable[..., Site], content: bytes, **habits: Any) -> Site:
+    """A third of it is there, from a call that was stopped."""
+    site = serve(content, breaks_after=len(content) // 3, **habits)
+    download = threading.Event()
+
+    def stop(seconds: float) -> None:
+        download.set()
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archives.time, "sleep", stop)
+        assert main(["rotations", "--original"]) == 130
+    assert download.is_set()
+    assert Path("data", ARCHIVE).stat().st_size == len(content) // 3
+    site.breaks_after = None
+    site.asked.clear()
+    return site
+
+
+def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = serve(honest())
+    read, pieces = archives._read, []
+
+    def stop(response: Any) -> bytes:
+        if pieces:
+            raise KeyboardInterrupt
+        pieces.append(response.read(100))
+        return pieces[0]
+
+    monkeypatch.setattr(archives, "_read", stop)
+    assert main(["rotations", "--original"]) == 130
+    told = one_line(capsys.readouterr().err)
+    assert re.search(r"stopped; 100 bytes of \d+\.\d kB are kept, and the same command goes on from there", told)
+    monkeypatch.setattr(archives, "_read", read)
+    assert main(["rotations", "--original"]) == 0
+    assert site.asked[-1] == ("bytes=100-", 206)
+    assert_the_original_is_there()
+
+
+def test_a_server_that_cannot_go_on_begins_anew(serve: Callable[..., Site]) -> None:
+    site = part_fetched(serve, honest(), ranges=False)
+    assert main(["rotations", "--original"]) == 0
+    assert [status for _, status in site.asked] == [200]
+    assert_the_original_is_there()
+
+
+@pytest.mark.parametrize("tag", ['"second"', None])
+def test_another_file_on_the_server_begins_anew(tag: str | None, serve: Callable[..., Site]) -> None:
+    site = part_fetched(serve, honest() + b"\0" * 10, tag='"first"' if tag else None, date=bool(tag))
+    site.content, site.tag = honest(), tag
+    assert main(["rotations", "--original"]) == 0
+    assert site.asked[-1][1] == 200
+    assert_the_original_is_there()
+
+
+def test_a_part_longer_than_the_servers_file_begins_anew(serve: Callable[..., Site]) -> None:
+    site = part_fetched(serve, bytes(10 * len(honest())), tag=None, date=False)
+    site.content = honest()
+    assert main(["rotations", "--original"]) == 0
+    assert [status for _, status in site.asked] == [416, 200]
+    assert_the_original_is_there()
+
+
+def test_a_part_that_nobody_knows_begins_anew(serve: Callable[..., Site]) -> None:
+    site = part_fetched(serve, honest())
+    Path("data", f"{ARCHIVE}.json").write_text("{")
+    assert main(["rotations", "--original"]) == 0
+    assert site.asked == [(None, 200)]
+    assert_the_original_is_there()
+
+
+def test_an_archive_that_is_complete_is_not_fetched_again(
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = serve(honest())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", os.replace)
+        patch.setattr(archives, "unpack", lambda *arguments: (_ for _ in ()).throw(RunFailed("no room")))
+        assert main(["rotations", "--original"]) == 1
+    assert left() == KEPT
+    assert main(["rotations", "--original"]) == 0
+    assert len(site.asked) == 1
+    assert_the_original_is_there()
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_does_not_say_how_long_the_file_is(ranges: bool, serve: Callable[..., Site]) -> None:
+    serve(honest(), length=False, ranges=ranges)
+    assert main(["rotations", "--original"]) == 0
+    assert_the_original_is_there()
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(404, "cannot be fetched: HTTP 404 Not Found"), (503, "HTTP 503 Service Unavailable")]
+)
+def test_a_server_that_refuses(
+    status: int, told: str, serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
+) -> None:
+    serve(honest(), status=status)
+    assert main(["rotations", "--original"]) == 1
+    assert told in one_line(capsys.readouterr().err)
+    assert left() == set()
+
+
+def test_an_archive_that_is_too_large_is_not_fetched(
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(get_data, "EXAMPLES", 0)
+    for length in (True, False):
+        serve(honest(), length=length)
+        assert main(["rotations", "--original"]) == 1
+        assert "it is not the file that it should be" in one_line(capsys.readouterr().err)
+
+
+def test_too_little_room_is_told_before_anything_is_fetched(
+    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = serve(honest())
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
+    assert main(["rotations", "--original"]) == 1
+    told = one_line(capsys.readouterr().err)
+    assert re.search(r"mnist_rotations\.pt: 6\.3 MB are needed, but only 1\.0 kB are free in data", told)
+    assert site.asked == []
+
+
+def test_what_an_archive_unpacks_to_must_find_room_too(serve: Callable[..., Site], tmp_path: Path) -> None:
+    site = serve(honest())
+    with pytest.raises(RunFailed, match=r"and what it unpacks to: 1000000\.0 GB are needed"):
+        archives.download(f"{site.url}/{ARCHIVE}", tmp_path / "part", 10**6, room=10**15)
+    assert not (tmp_path / "part").exists()
+
+
+def test_two_processes_do_not_fetch_the_same_file(
+    serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
+) -> None:
+    part_fetched(serve, honest())
+    with Path("data", ARCHIVE).open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert main(["rotations", "--original"]) == 1
+    assert "is being fetched by another process" in one_line(capsys.readouterr().err)
+    assert left() == KEPT
+
+
+# Archives that are not what they should be
+
+
+def cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def long_name(size: int) -> bytes:
+    """A header which says that a name of so many bytes follows."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
+    return gzip.compress(header.tobuf() + bytes(10_000))
+
+
+class RunsCode:
+    def __reduce__(self) -> Any:
+        return os.system, ("touch marker",)
+
+
+def runs_code() -> bytes:
+    file = io.BytesIO()
+    torch.save([RunsCode()], file)
+    return file.getvalue()
+
+
+REFUSED = {
+    "a page of HTML": (lambda: b"<html>moved</html>", "no .tar.gz archive"),
+    "nothing": (lambda: gzip.compress(b""), "damaged, truncated, or no .tar.gz archive"),
+    "half of it": (lambda: cut(honest()), "damaged, truncated, or no .tar.gz archive"),
+    "half of it, packed": (lambda: gzip.compress(cut(gzip.decompress(honest()))), "damaged, truncated"),
+    "no end": (lambda: honest()[:-4], "damaged, truncated"),
+    "no tar": (lambda: gzip.compress(b"hello " * 1000), "damaged, truncated"),
+    "no file": (lambda: archive(member("readme", b"hello")), "there is no .pt file in it"),
+    "two files": (
+        lambda: archive(member("a.pt", task_list()), member("b.pt", b"")),
+        "there are several .pt files in it",
+    ),
+    "a path outside": (lambda: archive(member("../outside.pt", task_list())), "'../outside.pt' in it leads outside"),
+    "a path outside, later": (
+        lambda: archive(member("a.pt", task_list()), member("a/../../outside", b"")),
+        "'a/../../outside' in it leads outside",
+    ),
+    "an absolute path": (
+        lambda: archive(member("/tmp/outside.pt", task_list())),
+        "'/tmp/outside.pt' in it leads outside",
+    ),
+    "a symbolic link": (
+        lambda: archive(member("mnist_rotations.pt", type=tarfile.SYMTYPE, linkname="/etc/passwd")),
+        "'mnist_rotations.pt' in it is a link, a device or the like",
+    ),
+    "a hard link": (
+        lambda: archive(member("a.pt", type=tarfile.LNKTYPE, linkname="/etc/passwd")),
+        "is a link, a device",
+    ),
+    "a device": (lambda: archive(member("a.pt", type=tarfile.CHRTYPE)), "is a link, a device or the like"),
+    "a pipe": (lambda: archive(member("a.pt", type=tarfile.FIFOTYPE)), "is a link, a device or the like"),
+    "a sparse file": (lambda: archive(member("a.pt", type=tarfile.GNUTYPE_SPARSE)), "is a link, a device or the like"),
+    "a bomb": (lambda: archive(member("a.pt", bytes(20_000_000))), "it unpacks to more than 12.6 MB"),
+    "a bomb beside it": (
+        lambda: archive(member("a.pt", task_list()), member("bomb", bytes(20_000_000))),
+        "it unpacks to more than 12.6 MB",
+    ),
+    "a bomb behind it": (lambda: honest() + gzip.compress(bytes(20_000_000)), "it unpacks to more than 12.6 MB"),
+    "a name of gigabytes": (lambda: long_name(2**32), "'././@LongLink' in it is a link, a device or the like"),
+    "many files": (
+        lambda: archive(*[member(f"{n}", b"") for n in range(1001)]),
+        "there are more than 1000 files in it",
+    ),
+    "another file": (
+        lambda: archive(member("a.pt", b"hello")),
+        "mnist_rotations.pt cannot be used as a task list: it is",
+    ),
+    "code": (lambda: archive(member("a.pt", runs_code())), "loading it would call posix.system"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_a_foreign_archive_is_told_in_one_line_and_leaves_nothing(
+    what: str, serve: Callable[..., Site], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    made, told = REFUSED[what]
+    serve(made())
+    assert main(["rotations", "--original"]) == 2
+    error = one_line(capsys.readouterr().err)
+    assert told in error
+    assert error.endswith("what was fetched is removed, so the same command begins anew")
+    assert left() == set()
+    assert {path.name for path in tmp_path.iterdir()} == {"here"}
+    assert [path.name for path in Path.cwd().iterdir()] == ["data"]
+
+
+def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(honest())
+
+    def verify(path: Path) -> None:
+        assert path.read_bytes() == task_list()
+        assert not (tmp_path / "new.pt").exists()
+        raise Unusable("no")
+
+    with pytest.raises(Unusable):
+        archives.unpack(tmp_path / "archive", tmp_path / "new.pt", 10**6, verify)
+    assert {path.name for path in tmp_path.iterdir()} == {"archive", "here"}
+
+
+# The command itself
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("", "required: NAME"),
+        ("rotation", "there is no 'rotation'; there are all, rotations, permutations, manypermutations"),
+        ("all --materialise", "did you mean --materialize?"),
+        ("all --materialize --original", "not allowed with"),
+    ],
+)
+def test_wrong_usage_gets_one_line_and_status_2(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    assert told in one_line(capsys.readouterr().err)
+    assert left() == set()
+
+
+def test_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").touch()
+    assert main(["all", "--original", "--data_path", "file/data"]) == 1
+    assert "file/data cannot be made: Not a directory; name another with --data_path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--materialize", "--original"])
+def test_without_pytorch_nothing_is_fetched(
+    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert main(["rotations", flag]) == 2
+    assert 'pip install "metareplay[torch]"' in one_line(capsys.readouterr().err)
+    assert left() == set()
+
+
+def test_the_file_at_the_root_is_the_command() -> None:
+    found = subprocess.run([sys.executable, ROOT / "get_data.py", "--help"], capture_output=True, text=True, check=True)
+    assert "all, rotations, permutations, manypermutations" in found.stdout
+    assert runpy.run_path(str(ROOT / "get_data.py"))["main"] is main
+
+
+@pytest.mark.slow
+def test_real_mnist_becomes_the_originals_file(
+    shared_mnist: Path, data_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.disk_usage(".").free < 6e9:
+        pytest.skip("4.4 GB are to be written, and there is no room for them")
+    sources.get("mnist", shared_mnist, progress=False)
+    assert main(["rotations", "--materialize"]) == 0
+    try:
+        stream = gem_format.read("data/mnist_rotations.pt")
+        assert [(len(task.train), len(task.test)) for task in stream.tasks] == [(60_000, 10_000)] * 20
+        assert (stream.inputs, stream.classes) == (784, 10)
+    finally:
+        Path("data/mnist_rotations.pt").unlink()
