@@ -1,0 +1,119 @@
+"""The original's ``mer_examples.sh``: the 57 runs of the MER paper, one after another."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from metareplay.cli import status_of
+from metareplay.cli.arguments import Parser
+from metareplay.errors import BadInput, RunFailed
+from metareplay.methods import METHODS
+from metareplay.original import arguments
+from metareplay.original.arguments import DATA_FILES
+from metareplay.original.experiments import experiment
+from metareplay.original.main import learn, run_folder, written
+from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.suites import recipes
+
+NAME = "mer_examples.sh"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the status is that of ``metareplay.cli.status_of``."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    return status_of(lambda: _examples(given), NAME)
+
+
+def _examples(argv: list[str]) -> None:
+    parser = Parser(
+        prog=NAME,
+        usage="./mer_examples.sh SEED [--dry-run]",
+        description="Carry out the 57 runs of the MER paper, each with this seed, as main.py would one after another.\n"
+        "Started again, it goes on where it was stopped and skips what is done: results/runs/ has a folder for each,\n"
+        "named after the hash of all that decides the run.",
+        epilog="Many seeds, on all processors or a cluster: metareplay suite --help",
+    )
+    parser.add_argument("seed", metavar="SEED", help="decides examples, their order, initial weights and replay")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands, on standard output")
+    given = parser.parse(argv)
+    if not given.seed.isdecimal():
+        raise BadInput(f"SEED is {given.seed!r}, but must be a whole number of at least 0: ./mer_examples.sh 0")
+    if given.dry_run:
+        for flags in runs(int(given.seed)):
+            print(command_line(flags))
+    else:
+        carry_out(list(runs(int(given.seed))))
+
+
+def runs(seed: int) -> Iterator[list[str]]:
+    """The flags of ``main.py`` for each run: model by model, most memories first, stream by stream."""
+    for model in METHODS:
+        entries = [
+            (entry, file)
+            for file, benchmark in DATA_FILES.items()
+            for entry in recipes.entries(benchmark, model)
+            if entry.get("published", True)
+        ]
+        for entry, file in sorted(entries, key=lambda entry: -entry[0].get("memories", 0)):
+            yield [
+                word for name, value in _options(model, entry, file, seed).items() for word in (f"--{name}", str(value))
+            ]
+
+
+def _options(model: str, entry: recipes.Entry, file: str, seed: int) -> dict[str, Any]:
+    benchmark = BENCHMARKS[DATA_FILES[file]]
+    settings = dict(entry)
+    if model == "gem":  # its flag is for each task
+        settings["n_memories"] = settings.pop("memories") // benchmark.tasks
+    return {
+        "n_layers": 2,
+        "n_hiddens": 100,
+        "data_path": "data/",
+        "save_path": "results/",
+        "batch_size": 1,
+        "log_every": 100,
+        "samples_per_task": benchmark.samples_per_task,
+        "data_file": file,
+        "cuda": "no",
+        "seed": seed,
+        "model": model,
+        **settings,
+    }
+
+
+def command_line(flags: list[str]) -> str:
+    """What one would type for a run."""
+    return f"python main.py {shlex.join(flags)}"
+
+
+def carry_out(wanted: Sequence[list[str]]) -> None:
+    """Carry out runs in turn, saying before each what it is, but for those whose hash is among the ones done.
+
+    Raises
+    ------
+    RunFailed
+        At the first that fails.
+    """
+    for number, flags in enumerate(wanted, 1):
+        which = f"run {number} of {len(wanted)}"
+        _note(f"{which}: {command_line(flags)}")
+        try:
+            options = arguments.read(flags)
+            there = written(run_folder(options, experiment(options)))
+            if there:
+                _note(f"{which} is there already: {there}")
+            else:
+                learn(options)
+        except (BadInput, RunFailed) as error:
+            raise RunFailed(f"{which} failed, so this stops; started again, it skips what is done: {error}") from error
+
+
+def _note(text: str) -> None:
+    print(f"{NAME}: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,226 @@
+"""The original's two result files, a text and a ``.pt``: written as it wrote them, and read whoever wrote them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import itertools
+import re
+import sys
+import warnings
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay import metrics
+from metareplay.cli import status_of
+from metareplay.cli.arguments import Parser
+from metareplay.errors import BadInput
+from metareplay.original.weights import State
+from metareplay.records import Record
+
+PRINTED = ("retained_accuracy", "backward_transfer", "forward_transfer")
+"""The three statistics of the console line and of the files; the original worked out no learning accuracy."""
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a result file holds.
+
+    Parameters
+    ----------
+    labels
+        ``(e,)`` for each evaluation the task learned just before it. For the first, before any training, it is the
+        first task to come (the original: 0, whatever came first).
+    accuracies
+        ``(e, tasks)`` the share of right answers on each task's test examples.
+    options
+        The options by name; empty if they come from a text file, which has none.
+    seconds
+        What it took; NaN from a text file.
+    state
+        The network's weights, as PyTorch's modules name them; empty from a text file.
+    """
+
+    labels: NDArray[np.int64]
+    accuracies: NDArray[np.float64]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = float("nan")
+    state: State = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Record, options: Mapping[str, Any], state: State) -> Results:
+        """What is written of a run, from its record and the weights at its end."""
+        return cls(
+            record.visits[np.maximum(record.evaluated_visit, 0)],
+            record.correct / record.test_sizes,
+            options,
+            record.train_seconds + record.eval_seconds,
+            state,
+        )
+
+    @cached_property
+    def visits(self) -> NDArray[np.int64]:
+        """``(v,)`` the tasks in the order in which they came."""
+        return np.array([task for task, _ in itertools.groupby(self.labels[1:].tolist())])
+
+    @cached_property
+    def accuracy(self) -> NDArray[np.float64]:
+        """R: row i is when the i-th task of ``visits`` ended, column j is the j-th task of ``visits``; ``(v, v)``."""
+        trained = self.labels[1:]
+        last = np.flatnonzero(np.append(trained[1:] != trained[:-1], True))
+        return np.asarray(self.accuracies[1 + last][:, self.visits])
+
+    @cached_property
+    def baseline(self) -> NDArray[np.float64]:
+        """b: the same before any training; ``(v,)``."""
+        return np.asarray(self.accuracies[0, self.visits])
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """RA, LA, BTI and FT, as fractions, by the names that a record's metrics have."""
+        return {
+            "retained_accuracy": metrics.retained_accuracy(self.accuracy),
+            "learning_accuracy": metrics.learning_accuracy(self.accuracy),
+            "backward_transfer": metrics.backward_transfer(self.accuracy),
+            "forward_transfer": metrics.forward_transfer(self.accuracy, self.baseline),
+        }
+
+    @property
+    def line(self) -> str:
+        """What the console shows behind the name: options, the three statistics, seconds."""
+        statistics = " ".join(f"{self.metrics[name]:.3f}" for name in PRINTED)
+        return f"{dict(self.options)} # {statistics} # {self.seconds}"
+
+    def text(self) -> str:
+        """The text file. Rows and columns are the tasks in the order in which they came, so that R's diagonal is LA."""
+        rows = [" ".join(f"{accuracy:.4f}" for accuracy in row) for row in (self.baseline, *self.accuracy)]
+        retained, backward, forward = (self.metrics[name] for name in PRINTED)
+        return "\n".join(
+            [
+                rows[0],
+                "|",
+                *rows[1:],
+                "",
+                f"Final Accuracy: {retained:.4f}",
+                f"Backward: {backward:.4f}",
+                f"Forward:  {forward:.4f}",
+                "",
+            ]
+        )
+
+    def pt(self) -> bytes:
+        """The ``.pt`` file, which needs PyTorch. Its columns are the tasks by number."""
+        import torch
+
+        file = io.BytesIO()
+        torch.save(
+            (
+                torch.tensor(self.labels, dtype=torch.float32),
+                torch.tensor(self.accuracies, dtype=torch.float32),
+                OrderedDict((name, torch.from_numpy(values)) for name, values in self.state.items()),
+                [torch.tensor(self.metrics[name]) for name in PRINTED],
+                self.line,
+                argparse.Namespace(**self.options),
+            ),
+            file,
+        )
+        return file.getvalue()
+
+
+def read(path: Path | str) -> Results:
+    """Read a result file, ``.txt`` or ``.pt``, of the original or of ours.
+
+    Raises
+    ------
+    BadInput
+        If there is none, it is damaged or no such file, or loading it would run code.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        results = _read_text(content.decode()) if path.suffix == ".txt" else _read_pt(content)
+        if not np.isfinite(list(results.metrics.values())).all():
+            raise ValueError("its accuracies are not all numbers")
+    except ImportError:
+        raise BadInput(f"{path} can only be read with PyTorch: pip install 'metareplay[torch]'") from None
+    except UnpicklingError as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        what = f"would call {wanted[1]} when it is loaded" if wanted else "is damaged, or no file of tensors and values"
+        raise BadInput(f"{path} is refused: it {what}, and no result file may run code") from None
+    except Exception as error:  # foreign files raise nearly anything
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadInput(f"{path} is no result file of main.py, .txt or .pt: {reason}") from error
+    return results
+
+
+def _read_text(text: str) -> Results:
+    before, after = text.replace("\r\n", "\n").split("\n|\n")
+    rows = [before, *after.split("\n\n")[0].splitlines()]
+    accuracies = np.array([row.split() for row in rows], float)
+    tasks = accuracies.shape[1]
+    if len(accuracies) != 1 + tasks:
+        raise ValueError(
+            f"R has {len(accuracies) - 1} rows for {tasks} tasks (the original's, where tasks were shuffled; the .pt "
+            "file beside it tells which row is whose)"
+        )
+    return Results(np.append(0, np.arange(tasks)), accuracies)
+
+
+def _read_pt(content: bytes) -> Results:
+    import torch
+
+    # Tensors, plain values, and the one class that the original put beside them; making it runs nothing.
+    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of foreign files, which are refused in words
+        labels, accuracies, weights, _, line, options = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+    return Results(
+        labels.numpy().astype(np.int64),
+        accuracies.numpy().astype(np.float64),
+        dict(vars(options)),
+        float(line.rpartition("#")[2]),
+        {name: tensor.numpy() for name, tensor in weights.items()},
+    )
+
+
+MEASURES = {
+    "RA": "retained_accuracy",
+    "LA": "learning_accuracy",
+    "BTI": "backward_transfer",
+    "FT": "forward_transfer",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the metrics of result files, learning accuracy among them, which the original did not work out."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    return status_of(lambda: _show(given), "metareplay.original.results")
+
+
+def _show(argv: list[str]) -> None:
+    parser = Parser(
+        prog="python -m metareplay.original.results",
+        description="Print the metrics, in percent, of result files that main.py wrote, the original's or ours.",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE", help="a .txt or .pt file")
+    files = parser.parse(argv).files
+    print("".join(f"{name:>7}" for name in MEASURES))
+    for file in files:
+        measured = read(file).metrics
+        print("".join(f"{100 * measured[name]:7.1f}" for name in MEASURES.values()), f" {file}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,288 @@
+"""The original's result files: theirs are read, ours are like theirs."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn
+
+from metareplay.errors import BadInput
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.perceptron import Perceptron
+from metareplay.methods import METHODS
+from metareplay.original import results
+from metareplay.original.results import Results, read
+from metareplay.original.weights import state
+
+# Three tasks of ten test examples; the second evaluation lies within the first task.
+LABELS = [0, 0, 0, 1, 2]
+ACCURACIES = [[0.1, 0.2, 0.3], [0.5, 0.2, 0.3], [0.9, 0.3, 0.2], [0.7, 0.8, 0.4], [0.6, 0.5, 1.0]]
+
+
+TEXT = """\
+0.1000 0.2000 0.3000
+|
+0.9000 0.3000 0.2000
+0.7000 0.8000 0.4000
+0.6000 0.5000 1.0000
+
+Final Accuracy: 0.7000
+Backward: -0.2000
+Forward:  0.0667
+"""
+OPTIONS = {"model": "gem", "lr": 0.1, "cuda": False, "memory_strength": 0}
+LINE = f"{OPTIONS} # 0.700 -0.200 0.067 # 12.25"
+
+
+def theirs(
+    labels: list[int] = LABELS, accuracies: list[list[float]] = ACCURACIES, options: Any = None, **more: Any
+) -> tuple[Any, ...]:
+    """What the original saved."""
+    return (
+        torch.tensor(labels, dtype=torch.float),
+        torch.tensor(accuracies),
+        OrderedDict([("net.net.0.weight", torch.ones(4, 6)), ("net.net.0.bias", torch.zeros(4))]),
+        [torch.tensor(0.7), torch.tensor(-0.2), torch.tensor(0.0667)],
+        LINE,
+        argparse.Namespace(**OPTIONS) if options is None else options,
+    )
+
+
+@pytest.mark.parametrize("zipped", [True, False])  # PyTorch wrote the older form until version 1.6
+def test_an_old_pt_file_is_read(tmp_path: Path, zipped: bool) -> None:
+    path = tmp_path / "gem_mnist_rotations.pt_2018_12_01_10_11_12_0.pt"
+    torch.save(theirs(), path, _use_new_zipfile_serialization=zipped)
+    found = read(path)
+    assert found.options == OPTIONS
+    assert found.seconds == 12.25
+    assert found.line == LINE
+    assert found.state["net.net.0.weight"].shape == (4, 6)
+    np.testing.assert_array_equal(found.visits, [0, 1, 2])
+    assert found.metrics == pytest.approx(
+        {
+            "retained_accuracy": 0.7,
+            "learning_accuracy": 0.9,
+            "backward_transfer": -0.2,
+            "forward_transfer": 0.2 / 3,
+        }
+    )
+
+
+def test_an_old_text_file_is_read_and_ours_is_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "old.txt"
+    path.write_text(TEXT)
+    found = read(path)
+    assert found.metrics["learning_accuracy"] == pytest.approx(0.9)
+    assert found.metrics["forward_transfer"] == pytest.approx(0.2 / 3)
+    assert found.text() == TEXT
+    assert Results(np.array(LABELS), np.array(ACCURACIES)).text() == TEXT
+
+
+def test_an_old_pt_file_of_shuffled_tasks_gives_right_metrics(tmp_path: Path) -> None:
+    """Theirs were wrong: the rows were read as if the tasks had come in order, and the first is always labelled 0."""
+    path = tmp_path / "old.pt"
+    order = [2, 0, 1]  # the task that comes first, second, third
+    columns = np.array(ACCURACIES)[:, np.argsort(order)]
+    torch.save(theirs([0, 2, 2, 0, 1], columns.tolist()), path)
+    found = read(path)
+    np.testing.assert_array_equal(found.visits, order)
+    np.testing.assert_allclose(found.accuracy, np.array(ACCURACIES)[2:], rtol=1e-6)
+    assert found.metrics["backward_transfer"] == pytest.approx(-0.2)
+    assert found.metrics["forward_transfer"] == pytest.approx(0.2 / 3)
+
+
+def test_what_we_write_is_read_as_the_originals_users_read_theirs(tmp_path: Path) -> None:
+    path = tmp_path / "ours.pt"
+    weights = {"net.net.0.weight": np.ones((4, 6), np.float32), "net.net.0.bias": np.zeros(4, np.float32)}
+    path.write_bytes(Results(np.array(LABELS), np.array(ACCURACIES), OPTIONS, 12.25, weights).pt())
+
+    result_t, result_a, state_dict, stats, one_liner, args = torch.load(path, weights_only=False)
+    expected = theirs()
+    for ours, their in ((result_t, expected[0]), (result_a, expected[1]), *zip(stats, expected[3], strict=True)):
+        assert type(ours) is type(their)
+        assert ours.dtype == their.dtype
+        torch.testing.assert_close(ours, their, rtol=0, atol=1e-4)
+    assert type(state_dict) is OrderedDict
+    assert {name: tensor.shape for name, tensor in state_dict.items()} == {
+        name: tensor.shape for name, tensor in expected[2].items()
+    }
+    assert one_liner == LINE
+    assert args == argparse.Namespace(**OPTIONS)
+    again = read(path)
+    assert again.line == LINE
+    np.testing.assert_allclose(again.accuracies, ACCURACIES, rtol=1e-6)
+
+
+class Evil:
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("place", ["among the options", "for the options", "for everything", "a plain pickle"])
+def test_a_file_that_would_run_code_is_refused(tmp_path: Path, place: str, zipped: bool) -> None:
+    path, mark = tmp_path / "evil.pt", tmp_path / "it ran"
+    evil = Evil(mark)
+    if place == "a plain pickle":
+        path.write_bytes(pickle.dumps(evil))
+    else:
+        content = {
+            "among the options": theirs(options=argparse.Namespace(model=evil)),
+            "for the options": theirs(options=evil),
+            "for everything": evil,
+        }[place]
+        torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BadInput, match="may run code") as refused:
+        read(path)
+    assert not mark.exists()
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.txt", b"hello", "no result file"),
+        ("a.txt", b"\xff\xfe", "no result file"),
+        ("a.txt", b"0.1 0.2\n|\n0.1 0.2\n\n", "R has 1 rows for 2 tasks"),
+        ("a.txt", b"0.1 0.2\n|\n0.1 0.2\n0.1\n\n", "no result file"),
+        ("a.txt", b"nan\n|\nnan\n\n", "not all numbers"),
+        ("a.pt", b"", "no result file"),
+        ("a.pt", b"hello", "a.pt is"),
+    ],
+)
+def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(BadInput, match=reason) as refused:
+        read(tmp_path / name)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1, 2], torch.ones(3)], ids=str)
+def test_another_pt_file_is_said_to_be_one(tmp_path: Path, content: Any) -> None:
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(BadInput, match="no result file"):
+        read(tmp_path / "a.pt")
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No such file"):
+        read(tmp_path / "a.pt")
+
+
+def test_the_command_prints_metrics_learning_accuracy_among_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    torch.save(theirs(), tmp_path / "a.pt")
+    assert results.main([str(tmp_path / "a.txt"), str(tmp_path / "a.pt")]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["RA", "LA", "BTI", "FT"]
+    assert [row.split()[:4] for row in rows] == [["70.0", "90.0", "-20.0", "6.7"]] * 2
+    assert results.main([str(tmp_path / "b.txt")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(TEXT)
+    torch.save(theirs(), tmp_path / "a.pt")
+    without = "import sys; sys.modules['torch'] = None; from metareplay.original.results import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", without, "a.txt", "a.pt"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert len(done.stdout.splitlines()) == 2
+    assert "pip install 'metareplay[torch]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+# Weights
+
+INPUTS, HIDDEN, CLASSES, TASKS = 7, 12, 4, 3
+
+
+class Mlp(nn.Module):
+    """The perceptron of GEM and MER: names are ``net.<number>``."""
+
+    def __init__(self, widths: list[int]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+            layers += [nn.ReLU()] * bool(number) + [nn.Linear(fan_in, fan_out)]
+        self.net = nn.Sequential(*layers)
+
+    def forward(self, x: Any, task: int) -> Any:
+        return self.net(x)
+
+
+class Shared(nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.net = Mlp([INPUTS, *[HIDDEN] * layers, CLASSES])
+
+    def forward(self, x: Any, task: int) -> Any:
+        return self.net(x, task)
+
+
+class IndependentNetworks(nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.nets = nn.ModuleList(Mlp([INPUTS, *[HIDDEN // TASKS] * layers, CLASSES]) for _ in range(TASKS))
+
+    def forward(self, x: Any, task: int) -> Any:
+        return self.nets[task](x, task)
+
+
+class TaskInputLayers(nn.Module):
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        first = HIDDEN if layers else CLASSES
+        self.i_layer = nn.ModuleList(nn.Linear(INPUTS, first) for _ in range(TASKS))
+        self.h_layer = nn.ModuleList([nn.ModuleList(nn.Linear(HIDDEN, HIDDEN) for _ in range(layers - 1))])
+        self.o_layer = nn.ModuleList([nn.Linear(HIDDEN, CLASSES)] * bool(layers))
+
+    def forward(self, x: Any, task: int) -> Any:
+        x = self.i_layer[task](x)
+        for layer in self.h_layer[0]:
+            x = layer(torch.relu(x))
+        return self.o_layer[0](torch.relu(x)) if len(self.o_layer) else x
+
+
+MODULES: dict[str, type[nn.Module]] = {"independent": IndependentNetworks, "taskinput": TaskInputLayers}
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2, 4])
+@pytest.mark.parametrize("model", ["online", "independent", "taskinput"])
+def test_the_state_loads_into_plain_pytorch_layers_that_give_the_same_scores(model: str, layers: int) -> None:
+    rng = np.random.default_rng(0)
+    network = METHODS[model]().network(Perceptron((INPUTS, *[HIDDEN] * layers, CLASSES)), TASKS)
+    learner = FusedPerceptron(network, 1, 1, rng)
+    learner.set_layers(
+        [
+            [(rng.normal(size=w.shape).astype(np.float32), rng.normal(size=b.shape).astype(np.float32)) for w, b in own]
+            for own in learner.layers()
+        ]
+    )
+    module = MODULES.get(model, Shared)(layers)
+    module.load_state_dict({name: torch.tensor(values) for name, values in state(model, learner.layers()).items()})
+    for task in range(TASKS):
+        x = rng.random((1, INPUTS)).astype(np.float32)
+        learner.put(np.arange(1), x, np.zeros(1, np.int64), task)
+        torch.testing.assert_close(
+            module(torch.tensor(x), task), torch.tensor(learner.forward(np.arange(1))), rtol=1e-4, atol=1e-4
+        )
