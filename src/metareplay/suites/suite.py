@@ -1,0 +1,94 @@
+"""Suites: many runs, written down in a TOML file as benchmarks × methods × settings × seeds (docs/suites.md)."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Self
+
+from metareplay.errors import BadInput
+from metareplay.requests import Request
+from metareplay.suites import positions
+from metareplay.suites.reader import Reader, nearest
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Runs that belong together.
+
+    Parameters
+    ----------
+    name
+        What it is called.
+    requests
+        Its runs, no two of them the same: all of the first seed, then all of the next.
+    notes
+        What its author may want to know: settings that no recipe fits exactly, runs that were asked for twice.
+    """
+
+    name: str
+    requests: tuple[Request, ...]
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def read(cls, suite: str | Path, seeds: int | None = None) -> Self:
+        """Read a suite file, or one that comes with the package, and check all of it.
+
+        Nothing is downloaded; a user's own method files are run, since they say what settings there are.
+
+        Parameters
+        ----------
+        suite
+            The file, or a name among ``shipped()``.
+        seeds
+            How many seeds to run, from 0; None for those that the file says.
+
+        Raises
+        ------
+        BadInput
+            If anything is wrong with it; the message lists all that is, each with its line.
+        """
+        file, text = _text(str(suite))
+        try:
+            content = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            raise BadInput(f"{file} is not valid TOML: {error}") from None
+        reader = Reader(content, positions.lines(text), file.parent, seeds)
+        requests = reader.requests()
+        if reader.problems:
+            raise BadInput(_told(file, sorted(reader.problems)))
+        return cls(content.get("name", file.stem), requests, tuple(dict.fromkeys(reader.notes)))
+
+    @staticmethod
+    def shipped() -> tuple[str, ...]:
+        """The names of the suites that come with the package."""
+        there = (file.name for file in files("metareplay.suites").iterdir())
+        return tuple(sorted(name[:-5] for name in there if name.endswith(".toml") and name != "recipes.toml"))
+
+
+def _text(suite: str) -> tuple[Path, str]:
+    """The file's path, or a shipped suite's name as one, and what it says."""
+    path = Path(suite)
+    if path.suffix != ".toml" and not path.is_file():
+        if suite in Suite.shipped():
+            return Path(f"{suite}.toml"), (files("metareplay.suites") / f"{suite}.toml").read_text(encoding="utf-8")
+        question = nearest(suite, Suite.shipped()) or ";"
+        raise BadInput(
+            f"there is no suite {suite!r}{question} metareplay comes with {', '.join(Suite.shipped())}; "
+            "one of your own is a file: FILE.toml"
+        )
+    try:
+        return path, path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"the suite {suite} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise BadInput(f"the suite {suite} is not text in UTF-8 (byte {error.start})") from None
+
+
+def _told(file: Path, problems: list[tuple[int, str]]) -> str:
+    lines = [f"line {line}: {text}" if line else text for line, text in dict.fromkeys(problems)]
+    if len(lines) == 1:
+        return f"{file}, {lines[0]}"
+    return "\n  ".join([f"{file} has {len(lines)} mistakes; nothing was run:", *lines])

@@ -1,0 +1,250 @@
+"""``metareplay results``, as its users meet it: what is done, what is not, and never anything broken as done."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metareplay.cli import main
+from metareplay.experiment import Experiment
+from metareplay.records import UNSIGNED
+from metareplay.requests import Request
+from metareplay.runs import Run
+from metareplay.statistics import estimate
+
+STREAM = {"tasks": 2, "samples_per_task": 30}
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+
+def experiment(method: str, seed: int = 0, stream: dict[str, Any] = STREAM, **settings: Any) -> Experiment:
+    return Request("digits-rotations", method, settings, stream, {"seed": seed}).experiment()
+
+
+def done(method: str, seed: int = 0, stream: dict[str, Any] = STREAM, **settings: Any) -> Run:
+    asked = experiment(method, seed, stream, **settings)
+    run = Run(Path("runs") / asked.key)
+    run.carry_out(asked)
+    return run
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert main(["results", *arguments]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    return shown.out.splitlines()
+
+
+def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO("\n".join(listed(capsys, "--csv", "-")))))
+
+
+def test_each_configuration_has_a_line_with_means_over_its_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+    summaries = [done("online", seed).status().summary or {} for seed in range(3)]
+    done("meralg1", memories=20)
+    _, meralg1, online, *_ = listed(capsys)
+    assert meralg1.split()[:4] == ["digits-rotations", "meralg1", "memories=20", "1"]
+    assert online.split()[:4] == ["digits-rotations", "online", "–", "3"]
+    for name, sign in (("retained_accuracy", ""), ("learning_accuracy", ""), ("backward_transfer", "+")):
+        over_seeds = estimate([summary[name] for summary in summaries])
+        assert over_seeds.half_width is not None
+        assert f"{100 * over_seeds.mean:{sign}.1f} ± {100 * over_seeds.half_width:.1f}" in online
+
+
+def test_only_settings_that_tell_configurations_apart_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    done("meralg1", memories=20)
+    done("meralg1", memories=20, beta=0.5)
+    done("meralg1", memories=50, beta=0.5)
+    done("online")
+    settings = [line.split("  ")[2].strip() for line in listed(capsys)[1:5]]
+    assert settings == ["memories=20, beta=0.03", "memories=20, beta=0.5", "memories=50, beta=0.5", "–"]
+
+
+def test_the_order_of_tasks_that_a_seed_decides_makes_no_other_configuration(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for seed in range(4):
+        request = Request("digits-rotations", "online", {}, STREAM, {"seed": seed, "order": "shuffled"})
+        Run(Path("runs") / request.experiment().key).carry_out(request.experiment())
+    assert listed(capsys)[1].split()[:4] == ["digits-rotations", "online", "–", "4"]
+
+
+def test_what_has_no_meaning_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    done("online", stream={"tasks": 1, "samples_per_task": 30})
+    assert listed(capsys)[1].split()[-1] == "–"
+
+
+def not_done() -> dict[str, Run]:
+    """A run in each state but running and done."""
+    runs = {}
+    diverging = experiment("online", lr=1e9)
+    runs["failed"] = Run(Path("runs") / diverging.key)
+    with pytest.raises(Exception, match="not finite"):
+        runs["failed"].carry_out(diverging)
+
+    interrupted = experiment("online", seed=7)
+    runs["stopped"] = Run(Path("runs") / interrupted.key)
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runs["stopped"].carry_out(interrupted, stop)
+    runs["broken"] = done("online", seed=8)
+    (arrays,) = runs["broken"].folder.glob("record-*.npz")
+    arrays.write_bytes(arrays.read_bytes()[:-1])
+    return runs
+
+
+def test_what_is_not_done_is_listed_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    done("online", seed=9)
+    runs = not_done()
+    text = "\n".join(listed(capsys))
+    assert "1 of 4 runs in runs are done" in text
+    assert "1 of 3" in text  # of the seeds with these settings
+    for state, run in runs.items():
+        section = text.split(f"1 {state}: ")[1]
+        assert str(run.folder) in section.splitlines()[1]
+    assert "the loss is not finite" in text
+    assert "running" not in text
+
+
+def test_a_run_that_a_process_has_in_hand_is_running(capsys: pytest.CaptureFixture[str]) -> None:
+    run = not_done()["stopped"]
+    with run.lock():
+        text = "\n".join(listed(capsys))
+    assert str(run.folder) in text.split("1 running: ")[1].splitlines()[1]
+
+
+@pytest.mark.parametrize("name", ["record.json", "arrays"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "gone"])
+def test_a_damaged_record_is_never_shown_as_done(name: str, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run = done("online")
+    file = run.folder / name if name != "arrays" else next(run.folder.glob("record-*.npz"))
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "changed" and name == "arrays":
+        file.write_bytes(content[:40] + b"xyz" + content[43:])
+    elif damage == "changed":
+        file.write_bytes(content.replace(b'"configuration"', b'"configurations"'))
+    else:
+        file.write_bytes(b"" if damage == "empty" else content[: len(content) // 2])
+    assert "0 of 1 runs in runs are done" in listed(capsys)
+    (row,) = rows(capsys)
+    assert row["state"] != "done"
+    assert row["retained_accuracy"] == ""
+
+
+def test_a_folder_without_runs_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    (Path("runs") / "notes.txt").write_text("not a run")
+    (Path("runs") / "figures").mkdir()
+    assert listed(capsys)[-1] == "0 of 0 runs in runs are done"
+
+
+def test_csv_has_a_row_for_each_run_with_all_settings_and_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    kept = done("meralg1", memories=20)
+    runs = not_done()
+    found = {row["key"]: row for row in rows(capsys)}
+    assert {key: row["state"] for key, row in found.items()} == {
+        kept.key: "done",
+        **{run.key: state for state, run in runs.items()},
+    }
+    row, summary = found[kept.key], kept.status().summary
+    assert summary is not None
+    assert (row["benchmark"], row["method"], row["seed"]) == ("digits-rotations", "meralg1", "0")
+    assert (row["memories"], row["tasks"], row["hidden"], row["order"]) == ("20", "2", "100 100", "tasks")
+    for name in ("retained_accuracy", "forward_transfer", "steps", "train_seconds"):
+        assert float(row[name]) == summary[name]
+    failed = found[runs["failed"].key]
+    assert failed["lr"] == "1000000000.0"
+    assert "not finite" in failed["message"]
+    assert failed["memories"] == failed["retained_accuracy"] == ""
+
+
+def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    done("online")
+    shown = listed(capsys, "--csv", "results.csv")
+    assert "1 of 1 runs in runs are done" in shown
+    content = Path("results.csv").read_text()
+    assert main(["results", "--csv", "-"]) == 0
+    assert capsys.readouterr().out == content
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("results --out none", "there is no folder of runs none"),
+        ("results --csv none/results.csv", "there is no folder none"),
+        ("results --csw results.csv", "did you mean --csv?"),
+        ("results runs", "'runs' is one argument too many"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("runs").mkdir()
+    assert main(arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def test_a_csv_that_cannot_be_written_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    done("online")
+    Path("folder.csv").mkdir()
+    assert main(["results", "--csv", "folder.csv"]) == 1
+    assert "--csv folder.csv cannot be written" in capsys.readouterr().err
+
+
+def many(number: int) -> None:
+    """So many finished runs, by the record of one of them: 100 configurations of a suite, with many seeds."""
+    first = done("meralg1", memories=1000, stream={"tasks": 20, "samples_per_task": 1})
+    summary = json.loads((first.folder / "record.json").read_text()) | {"sha256": UNSIGNED}
+    for i in range(number - 1):
+        configuration = summary["configuration"]
+        configuration["seed"], configuration["hyperparameters"]["memories"] = i // 100 + 1, i % 100
+        folder = first.folder.with_name(hashlib.sha256(str(i).encode()).hexdigest()[:16])
+        folder.mkdir()
+        for file in first.folder.iterdir():
+            if file.name != "record.json":
+                (folder / file.name).hardlink_to(file)
+        text = json.dumps(summary, indent=1) + "\n"
+        (folder / "record.json").write_text(text.replace(UNSIGNED, hashlib.sha256(text.encode()).hexdigest(), 1))
+
+
+@pytest.mark.slow
+def test_ten_thousand_finished_runs_list_in_under_five_seconds() -> None:
+    many(10_000)
+    took = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        shown = subprocess.run(
+            [sys.executable, "-m", "metareplay", "results"], capture_output=True, text=True, check=True
+        ).stdout
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)  # others' work aside
+        assert "10000 of 10000 runs in runs are done" in shown
+        assert len(shown.splitlines()) == 101 + 4
+    assert min(took) < 5, took
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    many(200)
+    command = f"{sys.executable} -m metareplay results --csv - | head -1"
+    piped = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert piped.stdout.startswith("key,state,benchmark,method,seed,")
+    assert piped.stderr == ""

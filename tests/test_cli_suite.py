@@ -1,0 +1,357 @@
+"""``metareplay suite``, as its users meet it: what it says before, while and after it runs, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from metareplay.cli import main
+from metareplay.life import Progress
+from metareplay.requests import Request
+from metareplay.runs import Run, find
+from metareplay.suites import local
+from metareplay.suites.display import SuiteDisplay, TimeLeft
+from metareplay.suites.outcome import Outcome, SuiteProgress, name
+from metareplay.suites.plan import Planned
+
+METAREPLAY = (sys.executable, "-m", "metareplay")
+
+SMALL = """
+name = "small"
+seeds = 2
+benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 30 }]
+[methods.online]
+[methods.eralg4]
+memories = 20
+"""
+
+FAILING = SMALL + "[[methods.meralg1]]\nlr = 1e9\nmemories = 500"
+
+LONG = """
+seeds = 4
+benchmarks = ["digits-rotations"]
+[run]
+epochs = 50
+[methods.meralg1]
+memories = 500
+"""
+
+HANDED_ON = "from pathlib import Path\n\n\ndef note(experiment, what):\n    Path('tracked').touch()\n"
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    for variable in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(variable, raising=False)
+    Path("small.toml").write_text(SMALL)
+
+
+def states(out: str = "runs") -> list[str]:
+    return sorted(run.status().state for run in find(Path(out)))
+
+
+# Before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("suite", "NAME|FILE.toml"),
+        ("suite nothing", "there is no suite 'nothing'; metareplay comes with digits, mer-paper"),
+        ("suite digit", "did you mean digits?"),
+        ("suite none.toml", "none.toml cannot be read: No such file"),
+        ("suite small.toml --seeds 0", "--seeds is 0, but must lie in [1, inf)"),
+        ("suite small.toml --seeds many", "--seeds is 'many', but must be a whole number"),
+        ("suite small.toml --jobs 0", "--jobs is 0, but must lie in [1, inf)"),
+        ("suite small.toml --executor slurm", "--executor is 'slurm', but must be one of local, ray"),
+        ("suite small.toml --address auto", "needs --executor ray"),
+        ("suite small.toml --tracker none.py:note", "none.py"),
+        ("suite small.toml --out small.toml", "--out is small.toml, but must be a folder"),
+        ("suite small.toml --dryrun", "did you mean --dry-run?"),
+        ("suite small.toml online", "'online' is one argument too many"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert [path.name for path in Path().iterdir()] == ["small.toml"]
+
+
+def test_a_suite_with_mistakes_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("small.toml").write_text(SMALL + "[methods.gem]\nmemory = 3\n[methods.ewk]\n")
+    assert main(["suite", "small.toml"]) == 2
+    first, *others = capsys.readouterr().err.splitlines()
+    assert first == "metareplay: small.toml has 2 mistakes; nothing was run:"
+    assert [line.split()[:3] for line in others] == [
+        ["line", "9:", "methods.gem.memory"],
+        ["line", "10:", "methods.ewk"],
+    ]
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_says_what_would_run_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "small.toml", "--dry-run", "--jobs", "2"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    title, _, online, eralg4, *sums = shown.out.splitlines()
+    assert title == "small"
+    assert re.split(r"\s{2,}", online) == [
+        "digits-rotations",
+        "online",
+        "tasks 2, samples_per_task 30",
+        *("2", "0", "60", "about 1 s"),
+    ]
+    assert eralg4.split()[-6:-3] == ["2", "0", "60"]
+    assert sums[0] == "4 runs; in runs: none of them yet"
+    assert sums[1] == "to do: 4 runs, 240 SGD steps"
+    assert sums[2] == "about 1 s of one core, 1 s with 2 at a time"
+    assert not Path("runs").exists()
+
+
+def test_a_dry_run_knows_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    experiment = Request("digits-rotations", "online", {}, {"tasks": 2, "samples_per_task": 30}, {}).experiment()
+    Run(Path("runs") / experiment.key).carry_out(experiment)
+    assert main(["suite", "small.toml", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "4 runs; in runs: 1 done\n" in shown
+    assert "to do: 3 runs, 180 SGD steps\n" in shown
+
+
+def test_a_dry_run_without_the_data_downloads_nothing(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "mer-paper", "--dry-run", "--seeds", "1"]) == 0
+    shown = capsys.readouterr().out
+    assert "57 runs; in runs: none of them yet\n" in shown
+    assert "the data of 57 are not here yet" in shown
+    assert "to do: 57 runs, 67 648 897 SGD steps\n" in shown
+    assert list(data_folder.iterdir()) == []
+
+
+# All of it
+
+
+def test_a_suite_runs_once_and_says_how_to_see_its_results(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("note.py").write_text(HANDED_ON)
+    command = ["suite", "small.toml", "--jobs", "1", "--tracker", "note.py:note"]
+    assert main(command) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "small: 4 of 4 runs are done; they are in runs",
+        "to see them: metareplay results --out runs",
+        "as a page:   metareplay report runs -o report.html",
+    ]
+    assert "metareplay: There are no settings for eralg4 on digits-rotations with 20 memories" in shown.err
+    assert Path("tracked").exists()
+    assert states() == ["done"] * 4
+    before = {path: path.stat().st_mtime_ns for path in Path("runs").rglob("record*")}
+    assert main(command) == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("runs").rglob("record*")} == before
+    capsys.readouterr()
+    assert main(["results"]) == 0
+    assert "4 of 4 runs in runs are done" in capsys.readouterr().out
+
+
+def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("failing.toml").write_text(FAILING)
+    assert main(["suite", "failing.toml", "--jobs", "1", "--quiet", "--seeds", "1", "--out", "other"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[0] == "small: 2 of 3 runs are done; they are in other"
+    first, second = shown.err.splitlines()
+    assert first == (
+        "metareplay: 1 of 3 runs failed; to try them again: "
+        "metareplay suite failing.toml --seeds 1 --jobs 1 --out other"
+    )
+    assert second.startswith("  digits-rotations, meralg1, tasks 2, samples_per_task 30, ")
+    assert "the loss is not finite at example" in second
+    assert states("other") == ["done", "done", "failed"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_within_two_seconds_and_says_how_to_go_on() -> None:
+    Path("long.toml").write_text(LONG)
+    command = (*METAREPLAY, "suite", "long.toml", "--jobs", "2")
+    suite = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    waited = time.monotonic()
+    while states().count("running") < 2 and time.monotonic() - waited < 60:
+        time.sleep(0.2)
+    time.sleep(1)
+    suite.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    out, err = suite.communicate(timeout=30)
+    assert time.monotonic() - began < 2
+    assert suite.returncode == 130
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        "metareplay: stopped: 0 of 4 runs are done, in runs; to go on: metareplay suite long.toml --jobs 2"
+    )
+    assert states() == ["stopped", "stopped"]
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_the_whole_and_each_worker() -> None:
+    Path("long.toml").write_text(LONG.replace("epochs = 50", "epochs = 1"))
+    terminal, theirs = pty.openpty()
+    suite = subprocess.Popen(
+        (*METAREPLAY, "suite", "long.toml", "--jobs", "2"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # its other end is closed
+            break
+    os.close(terminal)
+    suite.communicate()
+    assert suite.returncode == 0
+    text = shown.decode()
+    for part in ("of 4 runs done", "worker 1: digits-rotations, meralg1, memories 500", "worker 2: ", " left"):
+        assert part in text
+
+
+# While it runs, with an executor's reports played to the display
+
+
+def played(seconds: Sequence[float | None], quiet: bool = False) -> tuple[list[Request], SuiteDisplay]:
+    requests = [Request("digits-rotations", "online", run={"seed": seed}) for seed in range(len(seconds))]
+    plan = [Planned(request, "new", 100, each) for request, each in zip(requests, seconds, strict=True)]
+    return requests, SuiteDisplay(plan, quiet)
+
+
+def at(examples: int) -> Progress:
+    return Progress(0, 1, examples, 100, examples, None)
+
+
+def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, display = played([10.0, 30.0])
+    left, now = display.time_left, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    now = 100.0
+    left.update(SuiteProgress(2, [], {"worker 1": (requests[0], at(10))}))
+    assert left.seconds() is None  # no time has passed since it was first seen
+    now = 109.0
+    left.update(SuiteProgress(2, [], {"worker 1": (requests[0], at(100))}))
+    assert left.share() == pytest.approx(10 / 40)
+    assert left.seconds() == pytest.approx(30.0)  # nine seconds for nine
+    now = 109.0 + 15.0
+    first = Outcome(requests[0], "a", "done")
+    left.update(SuiteProgress(2, [first], {"worker 1": (requests[1], None)}))
+    assert left.share() == pytest.approx(10 / 40)
+
+
+def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = [Request("digits-rotations", "online", run={"seed": seed}) for seed in range(3)]
+    plan = [Planned(r, state, 1, 10.0) for r, state in zip(requests, ("done", "new", "new"), strict=True)]
+    left, now = TimeLeft(plan), 5.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    there = [Outcome(requests[0], "a", "done")]
+    left.update(SuiteProgress(3, there, {"worker 1": (requests[1], at(50))}))  # it goes on from its checkpoint
+    now = 10.0
+    left.update(SuiteProgress(3, there, {"worker 1": (requests[1], at(75))}))
+    assert left.seconds() == pytest.approx(25.0)  # 2.5 of 20 seconds' work took 5; 12.5 are to do
+
+
+def test_what_is_not_known_counts_like_the_mean_of_the_others() -> None:
+    _, display = played([10.0, None, 30.0])
+    assert display.time_left.all == 60.0
+
+
+def test_without_a_terminal_failures_are_lines_and_progress_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    requests, display = played([10.0, 10.0])
+    with display:
+        display(SuiteProgress(2, [], {"worker 1": (requests[0], at(50))}))
+        failed = Outcome(requests[0], "a", "failed", "the loss is not finite")
+        display(SuiteProgress(2, [failed], {}))
+        display(SuiteProgress(2, [failed], {}))
+        display.last_line -= 60
+        display(SuiteProgress(2, [failed], {}))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.splitlines() == [
+        "metareplay: digits-rotations, online, seed 0 failed: the loss is not finite",
+        "0 of 2 runs done · 1 failed · time left not known yet",
+    ]
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    requests, display = played([10.0], quiet=True)
+    with display:
+        display(SuiteProgress(1, [Outcome(requests[0], "a", "failed", "no")], {}))
+        display.note("something")
+    assert capsys.readouterr().err == ""
+
+
+def test_ctrl_c_in_an_executor_says_how_far_it_came(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(requests: Sequence[Request], out: Path, **given: Any) -> list[Outcome]:
+        given["report"](SuiteProgress(4, [Outcome(requests[0], "a", "done")], {}))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(local, "execute", stopped)
+    assert main(["suite", "small.toml", "--quiet", "--out", "my runs"]) == 130
+    assert capsys.readouterr().err == (
+        "metareplay: stopped: 1 of 4 runs are done, in my runs; to go on: metareplay suite small.toml --out 'my runs'\n"
+    )
+
+
+def test_what_another_process_has_in_hand_is_told_and_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def elsewhere(requests: Sequence[Request], out: Path, **given: Any) -> list[Outcome]:
+        return [Outcome(request, "a", "elsewhere", "process 1") for request in requests]
+
+    monkeypatch.setattr(local, "execute", elsewhere)
+    assert main(["suite", "small.toml"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "small: 0 of 4 runs are done; they are in runs\n"
+    assert "4 runs are under way in another process, and were left to it" in shown.err
+
+
+def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
+    data_folder: Path, shared_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from metareplay.streams import sources
+
+    fetched = []
+    get = sources.get
+
+    def from_here(name: str, source: Any = None, progress: bool = True) -> Any:
+        if name == "mnist":
+            fetched.append(name)
+        return get(name, shared_mnist if name == "mnist" else None, progress=False)
+
+    monkeypatch.setattr("metareplay.cli.suite.sources.get", from_here)
+    Path("mnist.toml").write_text(
+        'benchmarks = [{ name = "mnist-rotations", samples_per_task = 60_001 }, "mnist-permutations"]\n'
+        'methods = ["online"]\n'
+    )
+    assert main(["suite", "mnist.toml"]) == 2
+    assert set(fetched) == {"mnist"}
+    told = capsys.readouterr().err
+    assert "mnist.toml, line 1: benchmarks[0] cannot be made: samples_per_task is 60001" in told
+    assert not Path("runs").exists()
+
+
+def test_a_run_is_named_in_a_few_words() -> None:
+    request = Request("digits-rotations", "meralg1", {"memories": 20}, {"tasks": 2}, {"seed": 3})
+    assert name(request) == "digits-rotations, meralg1, tasks 2, memories 20, seed 3"

@@ -1,0 +1,687 @@
+"""Suite files: what they ask for, what is wrong with them and where, and what their runs will cost."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metareplay.errors import BadInput
+from metareplay.experiment import Experiment
+from metareplay.methods import METHODS
+from metareplay.requests import Request
+from metareplay.streams.benchmarks import BENCHMARKS, benchmark
+from metareplay.suites import positions, recipes
+from metareplay.suites.cost import Rates, Size, in_words, steps
+from metareplay.suites.outcome import name
+from metareplay.suites.plan import plan
+from metareplay.suites.reader import flat
+from metareplay.suites.suite import Suite
+
+PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "mer_examples.csv"
+DOCS = Path(__file__).parents[1] / "docs" / "suites.md"
+
+PATIENT = '''
+from metareplay import Method, setting
+
+
+class Patient(Method):
+    """Several SGD steps on each batch as it comes."""
+
+    lr: float = setting(0.01, "(0, inf)", help="the learning rate")
+    times: int = setting(2, "[1, inf)", help="the steps taken on each batch")
+
+    def observe(self, rows):
+        for _ in range(self.times):
+            self.learner.sgd(rows, self.lr)
+'''
+
+SMALL = 'benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 30 }]\n'
+
+
+def read(folder: Path, text: str, seeds: int | None = None) -> Suite:
+    file = folder / "study.toml"
+    file.write_text(text, encoding="utf-8")
+    return Suite.read(file, seeds)
+
+
+def asked(suite: Suite) -> list[tuple[Any, ...]]:
+    return [(r.benchmark, r.method, dict(r.stream), dict(r.settings), dict(r.run)) for r in suite.requests]
+
+
+# Where things are written
+
+ODD = '''name = "a # [b] = 'c'"  # a comment = [
+seeds = [0,
+   1,  # two, three
+   2
+]
+benchmarks = [
+  "digits-rotations",
+  { name = "digits-permutations", tasks = [1,
+      2], "q.r" = 1.5e-3 },
+]
+when = 1979-05-27 07:32:00
+[methods.online]
+[methods."my file.py:A"]
+lr = [0.1, 0.3]
+a.b = 3
+[[methods.gem]]
+memories = """one
+= "two" [ """
+[[methods.gem]]
+memories = 2
+[[exclude]]
+method = \'gem\'
+  [exclude.inside]
+  z=1
+[[exclude]]
+method = ["gem",
+"eralg4"]'''
+
+
+def test_every_key_and_every_element_has_the_line_that_it_is_on() -> None:
+    found = positions.lines(ODD)
+    assert set(places(tomllib.loads(ODD))) <= set(found)
+    for place, line in {
+        ("seeds",): 2,
+        ("seeds", 0): 2,
+        ("seeds", 2): 4,
+        ("benchmarks", 1, "tasks", 1): 9,
+        ("benchmarks", 1, "q.r"): 9,
+        ("when",): 11,
+        ("methods",): 12,
+        ("methods", "my file.py:A"): 13,
+        ("methods", "my file.py:A", "lr", 1): 14,
+        ("methods", "my file.py:A", "a", "b"): 15,
+        ("methods", "gem"): 16,
+        ("methods", "gem", 0, "memories"): 17,
+        ("methods", "gem", 1): 19,
+        ("exclude", 0, "inside", "z"): 24,
+        ("exclude", 1, "method", 1): 27,
+    }.items():
+        assert found[place] == line, place
+
+
+def places(value: Any, above: positions.Place = ()) -> Iterator[positions.Place]:
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in inside:
+        yield (*above, key)
+        yield from places(each, (*above, key))
+
+
+# What is asked for
+
+
+def test_a_suite_is_the_product_of_benchmarks_methods_settings_and_seeds(tmp_path: Path) -> None:
+    suite = read(
+        tmp_path,
+        """
+        name = "a product"
+        seeds = 2
+        benchmarks = ["digits-permutations", { name = "digits-rotations", tasks = [2, 3] }]
+        [methods.online]
+        [methods.meralg1]
+        memories = [200, 500]
+        beta = [0.03, 0.1]
+        """,
+    )
+    assert suite.name == "a product"
+    assert len(suite.requests) == 3 * (1 + 4) * 2
+    assert asked(suite)[1] == ("digits-permutations", "meralg1", {}, {"memories": 200, "beta": 0.03}, {"seed": 0})
+    assert asked(suite)[-1] == (
+        "digits-rotations",
+        "meralg1",
+        {"tasks": 3},
+        {"memories": 500, "beta": 0.1},
+        {"seed": 1},
+    )
+
+
+def test_all_configurations_are_run_with_one_seed_before_any_with_the_next(tmp_path: Path) -> None:
+    suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online", "eralg4"]')
+    assert [(r.method, r.run["seed"]) for r in suite.requests] == [
+        ("online", 3),
+        ("eralg4", 3),
+        ("online", 7),
+        ("eralg4", 7),
+    ]
+
+
+def test_seeds_of_the_command_line_come_first(tmp_path: Path) -> None:
+    suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online"]', seeds=3)
+    assert [r.run["seed"] for r in suite.requests] == [0, 1, 2]
+
+
+def test_without_a_name_a_suite_is_called_as_its_file_and_has_one_seed(tmp_path: Path) -> None:
+    suite = read(tmp_path, 'benchmarks = "digits-rotations"\nmethods = "online"')
+    assert suite.name == "study"
+    assert asked(suite) == [("digits-rotations", "online", {}, {}, {"seed": 0})]
+
+
+def test_options_of_runs_hold_for_all_a_benchmark_s_or_a_method_s_come_first(tmp_path: Path) -> None:
+    suite = read(
+        tmp_path,
+        """
+        benchmarks = ["digits-permutations", { name = "digits-rotations", epochs = 2 }]
+        [run]
+        epochs = 3
+        hiddens = [10, 20]
+        [methods.online]
+        [methods.eralg4]
+        hiddens = 50
+        """,
+    )
+    run = [(r.benchmark, r.method, r.run["epochs"], r.run["hiddens"]) for r in suite.requests]
+    assert run == [
+        ("digits-permutations", "online", 3, 10),
+        ("digits-permutations", "online", 3, 20),
+        ("digits-permutations", "eralg4", 3, 50),
+        ("digits-rotations", "online", 2, 10),
+        ("digits-rotations", "online", 2, 20),
+        ("digits-rotations", "eralg4", 2, 50),
+    ]
+
+
+def test_two_grids_of_one_method_are_not_combined(tmp_path: Path) -> None:
+    text = "[[methods.gem]]\nmemories = 200\nmemory_strength = [0, 1]\n[[methods.gem]]\nmemories = 500\n"
+    suite = read(tmp_path, SMALL + text)
+    assert [dict(r.settings) for r in suite.requests] == [
+        {"memories": 200, "memory_strength": 0.0},
+        {"memories": 200, "memory_strength": 1.0},
+        {"memories": 500},
+    ]
+
+
+EXCLUDED = """
+benchmarks = ["digits-rotations", "digits-permutations"]
+seeds = 2
+[methods.online]
+[methods.eralg4]
+memories = [200, 500]
+"""
+
+
+@pytest.mark.parametrize(
+    ("conditions", "left_out"),
+    [
+        ('method = "online"', 4),
+        ('method = "eralg4"\nmemories = 500', 4),
+        ("memories = [200, 500]", 8),
+        ('benchmark = "digits-rotations"\nseed = 1', 3),
+        ("lr = 0.1", 8),  # comes from the recipe
+        ("batch_size = 1\nhiddens = 100\nseed = 0", 6),  # defaults
+        ('benchmark = ["digits-rotations", "digits-permutations"]\nmethod = "online"\nseed = [1, 5]', 2),
+    ],
+)
+def test_an_exclude_leaves_out_the_runs_that_have_all_that_it_says(
+    conditions: str, left_out: int, tmp_path: Path
+) -> None:
+    every = read(tmp_path, EXCLUDED).requests
+    assert len(every) == 12
+    assert len(read(tmp_path, f"{EXCLUDED}\n[[exclude]]\n{conditions}").requests) == 12 - left_out
+
+
+def test_an_include_adds_its_own_grid_with_its_own_seeds_and_is_not_excluded(tmp_path: Path) -> None:
+    suite = read(
+        tmp_path,
+        SMALL
+        + """
+        methods = ["online", "eralg4"]
+        [[exclude]]
+        method = "eralg4"
+        [[include]]
+        benchmark = ["digits-rotations", "digits-permutations"]
+        method = "eralg4"
+        tasks = 3
+        memories = [50, 200]
+        epochs = 2
+        seeds = [5]
+        """,
+    )
+    included = {"seed": 5, "epochs": 2}
+    assert asked(suite)[1:] == [
+        (name, "eralg4", {"tasks": 3}, {"memories": memories}, included)
+        for name in ("digits-rotations", "digits-permutations")
+        for memories in (50, 200)
+    ]
+
+
+def test_includes_alone_make_a_suite(tmp_path: Path) -> None:
+    suite = read(tmp_path, 'seeds = 2\n[[include]]\nbenchmark = "digits-rotations"\nmethod = "online"')
+    assert len(suite.requests) == 2
+
+
+def test_a_run_that_is_asked_for_twice_is_run_once_and_that_is_said(tmp_path: Path) -> None:
+    """Also where one says what the other takes from the recipe."""
+    text = "[[methods.eralg4]]\n[[methods.eralg4]]\nmemories = [500, 200]\nlr = 0.1\nreplay_batch_size = 10\n"
+    suite = read(tmp_path, SMALL + text)
+    assert len(suite.requests) == 2
+    assert suite.notes == ("Of 3 runs that are asked for, only 2 differ: each of these runs once.",)
+
+
+def test_settings_that_no_recipe_fits_are_noted_once(tmp_path: Path) -> None:
+    suite = read(tmp_path, SMALL + "seeds = 3\n[methods.eralg4]\nmemories = [50, 200]")
+    assert suite.notes == (
+        "There are no settings for eralg4 on digits-rotations with 50 memories: those for 200 memories are used.",
+    )
+
+
+def test_a_method_of_one_s_own_is_found_from_the_suite_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine.py").write_text(PATIENT)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    suite = read(
+        tmp_path, SMALL + '[methods."mine.py:Patient"]\ntimes = [1, 3]\n[[exclude]]\nmethod="mine.py:Patient"\ntimes=1'
+    )
+    (request,) = suite.requests
+    assert request.method == f"{tmp_path / 'mine.py'}:Patient"
+    assert request.settings == {"times": 3}
+    assert request.experiment().method.times == 3  # type: ignore[attr-defined]
+
+
+def test_data_of_one_s_own_are_found_from_the_suite_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "mine").mkdir()
+    x, y = np.zeros((6, 4), np.float32), np.arange(6) % 2
+    for task in range(2):
+        np.savez(tmp_path / "mine" / f"task{task}.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    suite = read(tmp_path, 'benchmarks = [{ name = "mine", samples_per_task = [4, 0] }]\nmethods = ["online"]')
+    assert [request.benchmark for request in suite.requests] == [str(tmp_path / "mine")] * 2
+    assert [planned.steps for planned in plan(suite.requests, tmp_path / "runs")] == [8, 12]
+    assert name(suite.requests[0]) == "mine, online, samples_per_task 4, seed 0"
+
+
+def test_a_network_of_one_s_own_is_found_from_the_suite_s_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "net.py").write_text(
+        "import torch\n\n\ndef linear(shape, classes):\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, classes))\n"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    suite = read(tmp_path, SMALL + 'methods = ["online"]\n[run]\nnetwork = ["mlp", "net.py:linear"]')
+    assert [request.run["network"] for request in suite.requests] == ["mlp", f"{tmp_path / 'net.py'}:linear"]
+    assert [planned.seconds is None for planned in plan(suite.requests, tmp_path / "runs")] == [False, True]
+
+
+def test_a_request_of_a_suite_is_plain_values(tmp_path: Path) -> None:
+    for request in read(tmp_path, EXCLUDED).requests:
+        values = [request.benchmark, request.method, request.settings, request.stream, request.run]
+        assert json.loads(json.dumps(values)) == values
+
+
+# What is wrong
+
+HEAD = 'benchmarks = ["digits-rotations"]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "it says of no runs"),
+        ("sedes = 3\n" + HEAD + 'methods = "online"', "line 1: sedes is not known here; did you mean seeds?"),
+        ("name = 3\n" + HEAD + 'methods = "online"', "line 1: name is 3, but must be text"),
+        ("seeds = 0\n" + HEAD + 'methods = "online"', "line 1: seeds is 0, but must say how many seeds"),
+        ("seeds = []\n" + HEAD + 'methods = "online"', "line 1: seeds is [], but"),
+        ("seeds = [0, -1]\n" + HEAD + 'methods = "online"', "line 1: seeds is [0, -1], but"),
+        ("seeds = true\n" + HEAD + 'methods = "online"', "line 1: seeds is True, but"),
+        (
+            'benchmarks = ["digits-rotation"]\nmethods = "online"',
+            "line 1: benchmarks[0] cannot be used: there is no benchmark 'digits-rotation'; did you mean",
+        ),
+        ("benchmarks = [3]\nmethods = 'online'", "line 1: benchmarks[0] is 3, but must be a table"),
+        ("benchmarks = [{ tasks = 3 }]\nmethods = 'online'", "line 1: benchmarks[0] says no name"),
+        (
+            "benchmarks = [{ name = 'digits-rotations', tasks = 0 }]\nmethods = 'online'",
+            "line 1: benchmarks[0].tasks is 0, but must lie in [1, inf)",
+        ),
+        (
+            "benchmarks = [\n 'digits-rotations',\n { name = 'digits-permutations', max_angle = 3 },\n]",
+            "line 3: benchmarks[1].max_angle is not known here; it belongs to digits-rotations",
+        ),
+        (
+            "benchmarks = [{ name = 'digits-rotations', min_angle = 9, max_angle = 3 }]\nmethods = 'online'",
+            "line 1: benchmarks[0] cannot be made: min_angle is 9.0 and max_angle 3.0",
+        ),
+        (
+            "benchmarks = [{ name = 'digits-rotations', samples_per_task = 1298 }]\nmethods = 'online'",
+            "line 1: benchmarks[0] cannot be made: samples_per_task is 1298, but digits has only 1297",
+        ),
+        (
+            HEAD + "methods = 'onlin'",
+            "line 2: methods cannot be used: there is no method 'onlin'; did you mean online?",
+        ),
+        (HEAD + "methods = ['online', 3]", "line 2: methods[1] is 3, but must be a name"),
+        (HEAD + "[methods]\nonline = 3", "line 3: methods.online is 3, but must be a table"),
+        (HEAD + "[methods.meralg1]\nbta = 0.3", "line 3: methods.meralg1.bta is not known here; did you mean beta?"),
+        (
+            HEAD + "[methods.meralg1]\nbeta = 3.0",
+            "line 3: methods.meralg1.beta is 3.0, but must lie in (0, 1]: it is the share of each",
+        ),
+        (
+            HEAD + "[methods.meralg1]\nmemories = [\n200,\n'many']",
+            "line 5: methods.meralg1.memories[1] is 'many', but must be a whole number",
+        ),
+        (HEAD + "[methods.meralg1]\nmemories = []", "line 3: methods.meralg1.memories is an empty list"),
+        (HEAD + "[methods.meralg1]\nlr = nan", "line 3: methods.meralg1.lr is nan, but must lie in (0, inf)"),
+        (
+            HEAD + "[methods.online]\nmemories = 3",
+            "line 3: methods.online.memories is not known here; it belongs to gem, eralg4",
+        ),
+        (HEAD + "[methods.online]\nseed = 3", "line 3: methods.online.seed is not known here; write seeds = 5"),
+        (
+            HEAD + "[methods.online]\ntasks = 3",
+            "line 3: methods.online.tasks is not known here; it belongs to digits-rotations",
+        ),
+        (
+            HEAD + "[methods.meralg1]\nmemories = 'published'",
+            "line 3: methods.meralg1.memories is 'published', but nothing was published for meralg1",
+        ),
+        (HEAD + "methods = 'published'", "line 1: benchmarks[0] has no published settings"),
+        (
+            HEAD + "[methods.'none.py:Mine']",
+            'line 2: methods."none.py:Mine" cannot be used: there is no such Python file',
+        ),
+        (HEAD + "[methods.'none.py']", "none.py:CLASS"),
+        (
+            HEAD + "[methods.independent]\nhiddens = 3",
+            "line 2: methods.independent does not go with digits-rotations: independent shares 3 hidden",
+        ),
+        (
+            HEAD + "methods = 'online'\n[run]\nbatch_sise = 3",
+            "line 4: run.batch_sise is not known here; did you mean batch_size?",
+        ),
+        (
+            HEAD + "methods = 'online'\n[run]\nbatch_size = 2.5",
+            "line 4: run.batch_size is 2.5, but must be a whole number",
+        ),
+        (
+            HEAD + "methods = 'online'\n[run]\norder = 'mixed'",
+            "line 4: run.order is 'mixed', but must be one of tasks, shuffled, iid",
+        ),
+        (HEAD + "methods = 'online'\n[run]\nnetwork = 'resnet'", "line 4: run.network is 'resnet' (did you mean"),
+        (
+            HEAD + "methods = 'online'\n[run]\nengine = 'jax'",
+            "line 2: methods does not go with digits-rotations: engine is",
+        ),
+        (HEAD + "methods = 'online'\n[run]\nlr = 0.1", "line 4: run.lr is not known here; it belongs to online"),
+        ("run = 3\n" + HEAD + "methods = 'online'", "line 1: run is 3, but must be a table"),
+        (HEAD + "methods = 'online'\n[[exclude]]\nmethod = 'ewc'", "line 3: exclude[0] excludes nothing"),
+        (
+            HEAD + "methods = 'online'\n[[exclude]]\nmethd = 'ewc'",
+            "line 4: exclude[0].methd is not known here; did you mean method?",
+        ),
+        (HEAD + "methods = 'online'\n[[exclude]]\nmethod = 'online'", "it asks for no runs: all are excluded"),
+        (HEAD + "methods = 'online'\n[[exclude]]", "line 3: exclude[0] says nothing, which would exclude every run"),
+        (
+            HEAD + "methods = 'online'\n[exclude]\nmethod = 'ewc'",
+            "line 3: exclude must be written in two pairs of brackets, as [[exclude]]",
+        ),
+        (
+            HEAD + "methods = 'online'\n[[include]]\nmethod = 'ewc'",
+            "line 3: include[0] must say at least a benchmark and a method",
+        ),
+        (
+            HEAD + "methods = 'online'\n[[include]]\nbenchmark = 'digits-rotations'\nmethod = 'ewc'\nmemories = 3",
+            "line 6: include[0].memories is not known here; it belongs to gem",
+        ),
+        (
+            HEAD + "methods = 'online'\n[[include]]\nbenchmark = 'digits-rotations'\nmethod = 'ewc'\nseeds = 'a'",
+            "line 6: include[0].seeds is 'a', but must say how many",
+        ),
+        ("seeds = \n", "study.toml is not valid TOML: Invalid value (at line 1"),
+    ],
+)
+def test_a_mistake_is_told_with_its_line_and_place(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, text)
+    message = str(error.value)
+    assert "study.toml" in message
+    assert told in message
+    assert "\n" not in message
+    assert "--" not in message  # a file has no flags
+
+
+def test_all_mistakes_are_told_together_in_the_order_of_their_lines(tmp_path: Path) -> None:
+    text = """
+        seeds = 0
+        benchmarks = ["digits-rotations", "none"]
+        [run]
+        epoch = 3
+        [methods.meralg1]
+        beta = [0.1, 3.0]
+        gama = 1
+        [methods.nothing]
+    """
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, text)
+    first, *others = str(error.value).splitlines()
+    assert first.endswith("study.toml has 6 mistakes; nothing was run:")
+    assert [line.split()[2] for line in others] == [
+        "seeds",
+        "benchmarks[1]",
+        "run.epoch",
+        "methods.meralg1.beta[1]",
+        "methods.meralg1.gama",
+        "methods.nothing",
+    ]
+    assert [int(line.split()[1].rstrip(":")) for line in others] == [2, 3, 5, 7, 8, 9]
+
+
+def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="there is no suite 'mer-papers'; did you mean mer-paper"):
+        Suite.read("mer-papers")
+    with pytest.raises(BadInput, match=r"none\.toml cannot be read: No such file"):
+        Suite.read(tmp_path / "none.toml")
+    (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'")
+    with pytest.raises(BadInput, match=r"is not text in UTF-8 \(byte 8\)"):
+        Suite.read(tmp_path / "bytes.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "benchmarks = [{ name = 'mnist-rotations', min_angle = 9, max_angle = 3 }]\nmethods = 'online'",
+            "min_angle is 9.0",
+        ),
+        ("benchmarks = 'mnist-permutations'\n[methods.independent]\nhiddens = 19", "independent shares"),
+        (
+            "benchmarks = 'mnist-rotations'\nmethods = 'online'\nrun.scenario = 'task-incremental'",
+            "scenario is 'task-incr",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_told_before_the_data_are_downloaded(
+    text: str, told: str, tmp_path: Path, data_folder: Path
+) -> None:
+    with pytest.raises(BadInput, match=told):
+        read(tmp_path, text)
+
+
+def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was to be fetched")
+
+    monkeypatch.setattr("metareplay.streams.sources.fetch", refuse)
+    suite = Suite.read("mer-paper", seeds=1)
+    assert {planned.state for planned in plan(suite.requests, data_folder / "runs")} == {"unknown"}
+    assert list(data_folder.iterdir()) == []
+
+
+# What comes with the package
+
+
+def test_the_suites_that_come_with_the_package_can_be_read() -> None:
+    assert Suite.shipped() == ("digits", "mer-paper")
+    for suite in Suite.shipped():
+        assert Suite.read(suite).requests
+
+
+def test_the_digits_suite_has_every_method_and_is_small(tmp_path: Path) -> None:
+    planned = plan(Suite.read("digits").requests, tmp_path)
+    assert {each.request.method for each in planned} == set(METHODS)
+    assert sum(each.seconds or 0 for each in planned) < 60
+
+
+def published() -> list[list[Any]]:
+    """What mer-paper asks for, with the settings that the recipes add."""
+    requests = Suite.read("mer-paper", seeds=1).requests
+    assert not any(request.stream or request.settings.keys() - {"memories"} for request in requests)
+    return [[r.benchmark, r.method, recipes.settings(r.benchmark, r.method, r.memories)[0]] for r in requests]
+
+
+def test_the_paper_s_suite_is_the_57_published_configurations() -> None:
+    assert len(published()) == 57
+    assert len(Suite.read("mer-paper").requests) == 5 * 57
+    told = json.dumps(sorted(published(), key=json.dumps), sort_keys=True)
+    assert hashlib.sha256(told.encode()).hexdigest()[:16] == "05e50402983b514a"
+
+
+@pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"the published settings are not in {PUBLISHED}")
+def test_the_paper_s_suite_has_the_published_values_and_no_other_runs() -> None:
+    there = {(stream, method, settings.get("memories")): settings for stream, method, settings in published()}
+    with PUBLISHED.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert len(rows) == len(there)
+    for row in rows:
+        stream, method, budget = row.pop("benchmark"), row.pop("model"), row.pop("budget")
+        settings = there[stream, method, int(budget) if budget else None]
+        expected = {key: float(value) for key, value in row.items() if value}
+        if method == "gem":  # its slots for each task follow from the total
+            assert expected.pop("n_memories") == int(budget) // BENCHMARKS[stream].tasks
+            expected["memories"] = int(budget)
+        assert settings == expected
+
+
+# The docs
+
+
+def examples(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("text", examples("toml"), ids=lambda text: text.split("\n")[0][:40])
+def test_every_suite_in_the_docs_can_be_planned(text: str, tmp_path: Path) -> None:
+    (tmp_path / "my_method.py").write_text(PATIENT)
+    suite = read(tmp_path, text)
+    planned = plan(suite.requests, tmp_path / "runs")
+    assert len(planned) == len(suite.requests) > 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_docs_first_suite_has_the_runs_that_they_count(tmp_path: Path) -> None:
+    assert len(read(tmp_path, examples("toml")[0]).requests) == 40
+
+
+def test_the_docs_show_the_paper_s_suite_as_it_is(tmp_path: Path) -> None:
+    (shown,) = (text for text in examples("toml") if "as published" in text)
+    assert asked(read(tmp_path, shown)) == asked(Suite.read("mer-paper"))
+
+
+def test_the_docs_mistakes_are_told_like_that(tmp_path: Path) -> None:
+    text = '\n\nbenchmarks = ["digits-rotations", "digit-rotations"]\n\n\n\n[methods.meralg1]\nbeta = 3.0\n'
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, text)
+    (shown,) = (text for text in examples("text") if "mistakes" in text)
+    for line in str(error.value).splitlines()[1:]:
+        assert line in shown.splitlines()
+
+
+def test_the_docs_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (text,) = examples("python")
+    exec(text, {})
+    assert capsys.readouterr().out.startswith("digits-rotations online {}\n")
+
+
+# What it costs
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "meralg1": {"batches_per_example": 3, "replay_batch_size": 4, "memories": 20},
+    "meralg6": {"batches_per_example": 2, "replay_batch_size": 30, "memories": 20},
+    "meralg7": {"replay_batch_size": 5, "memories": 3},
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("run", [{}, {"batch_size": 7, "epochs": 2}, {"order": "iid", "batch_size": 4}])
+def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str, run: dict[str, Any]) -> None:
+    stream = {"tasks": 3, "samples_per_task": 25}
+    experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
+    assert steps(experiment.configuration(), Size.of(experiment)) == experiment.run().steps
+
+
+def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(PATIENT)
+    (planned,) = plan(read(tmp_path, SMALL + "methods = 'mine.py:Patient'").requests, tmp_path / "runs")
+    assert planned.steps is None
+    assert planned.seconds is None
+    assert planned.state == "new"
+
+
+def test_the_published_runs_take_the_steps_that_were_counted_when_they_were_run() -> None:
+    """docs/results.md has them; only tasks and examples need be known, not the data."""
+    planned = plan(Suite.read("mer-paper", seeds=1).requests, Path("none"))
+    counted = {(p.request.benchmark, p.request.method, p.request.settings.get("memories")): p.steps for p in planned}
+    assert counted["mnist-rotations", "meralg1", 5120] == 20_149_500
+    assert counted["mnist-permutations", "meralg6", 200] == 119_985
+    assert counted["mnist-many-permutations", "meralg7", 5120] == 2_014_949
+    assert counted["mnist-rotations", "gem", 5120] == 20_000
+
+
+def summary(experiment: Experiment, seconds: float) -> dict[str, Any]:
+    return {"configuration": experiment.configuration(), "train_seconds": seconds, "eval_seconds": 0.0}
+
+
+def test_times_are_told_from_the_same_configuration_then_from_the_same_method() -> None:
+    stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
+    first, again, longer = (
+        Experiment(stream=stream, method=METHODS["online"](), seed=seed, epochs=epochs)
+        for seed, epochs in ((0, 1), (1, 1), (0, 10))
+    )
+    unknown = Rates().seconds(first.configuration(), Size.of(first))
+    assert unknown is not None
+    rates = Rates([summary(first, 40.0)])
+    assert rates.seconds(again.configuration(), Size.of(again)) == 40.0
+    told = rates.seconds(longer.configuration(), Size.of(longer))
+    assert told is not None
+    assert 150 < told < 450  # ten times the training, the same evaluations
+    other = Experiment(stream=stream, method=METHODS["taskinput"]())
+    assert rates.seconds(other.configuration(), Size.of(other)) == Rates().seconds(
+        other.configuration(), Size.of(other)
+    )
+
+
+def test_times_in_words() -> None:
+    assert [in_words(s) for s in (0.1, 40, 89, 91, 700, 12_000)] == [
+        "1 s",
+        "40 s",
+        "89 s",
+        "2 min",
+        "12 min",
+        "3 h 20 min",
+    ]
+
+
+def test_what_a_run_is_is_flat_and_whole(tmp_path: Path) -> None:
+    (request,) = read(tmp_path, SMALL + "methods = 'eralg4'").requests
+    told = flat(request)
+    assert told["memories"] == 500  # of the recipe
+    assert told["tasks"] == 2
+    assert told["max_angle"] == 180.0
+    assert told["hiddens"] == 100
+    assert told["seed"] == 0
