@@ -1,0 +1,55 @@
+"""``metareplay check``: put a method, also a user's own, through the checks that every method passes."""
+
+from __future__ import annotations
+
+import functools
+import sys
+
+from rich.console import Console
+from rich.text import Text
+
+from metareplay import conformance, methods
+from metareplay.cli.arguments import Parser, add_flag, values
+from metareplay.errors import RunFailed
+from metareplay.settings import hyperparameters
+
+MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "does not apply": ("–", "dim")}
+
+
+def main(argv: list[str]) -> None:
+    """Check a method, and say in words what was found."""
+    prog = "metareplay check"
+    if not argv or argv[0].startswith("-"):
+        parser = Parser(
+            prog=prog,
+            usage=f"{prog} METHOD [flags]",
+            description="Put a method through the checks that every method passes, and say in words what was found.",
+            epilog="METHOD is FILE.py:CLASS, a class in a file of yours, or a method's name.\n"
+            "The flags are its settings: `metareplay check METHOD --help` explains them.",
+        )
+        parser.parse(argv or ["--help"])
+        parser.error("METHOD comes first: metareplay check METHOD [flags]")
+    method = methods.find(argv[0])
+    parameters = hyperparameters(method)
+    parser = Parser(prog=f"{prog} {argv[0]}", usage=f"{prog} {argv[0]} [flags]")
+    group = parser.add_argument_group(f"settings of {argv[0]}")
+    for parameter in parameters:
+        add_flag(group, parameter, parameter.default)
+    settings = values(parameters, parser.parse(argv[1:]))
+    failed = _show(conformance.check(functools.partial(method, **settings) if settings else method))
+    if failed:
+        raise RunFailed(f"{argv[0]} fails {failed} of {len(conformance.CHECKS)} checks")
+
+
+def _show(results: list[conformance.Result]) -> int:
+    """Print what was found; says how many checks failed."""
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    for result in results:
+        mark, style = MARKS[result.outcome]
+        console.print(Text.assemble((f"{mark} ", style), result.fact))
+        for line in result.message.splitlines():
+            console.print(Text(f"    {line}", style))
+    counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in MARKS}
+    words = {"holds": "hold", "fails": "fail", "does not apply": "do not apply"}
+    console.print(", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items()))
+    return counts["fails"]

@@ -1,0 +1,103 @@
+"""What the page on a method of one's own shows is what happens; and `metareplay check` says what is wrong."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from metareplay import conformance, methods
+from metareplay.cli import main
+
+PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
+
+
+@pytest.fixture(autouse=True)
+def _files_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every block of the page that begins with a file's name, as that file."""
+    monkeypatch.chdir(tmp_path)
+    for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        name = block.splitlines()[0].removeprefix("# ")
+        assert name.endswith({"python": ".py", "toml": ".toml"}[language])
+        Path(name).write_text(block)
+
+
+def test_the_method_of_the_page_passes_every_check(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "balanced.py:BalancedER"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("✓") == len(conformance.CHECKS) - 1
+    assert "21 hold, 0 fail, 1 do not apply" in shown
+    assert main(["check", "balanced.py:BalancedER", "--memories", "3"]) == 0
+
+
+def test_the_balanced_memory_holds_rare_classes() -> None:
+    runpy.run_path("imbalanced.py")
+    from metareplay import Experiment, Life, benchmark
+
+    method = methods.find("balanced.py:BalancedER")(memories=40)  # type: ignore[call-arg]
+    life = Life(Experiment(stream=benchmark("imbalanced"), method=method, hidden=(20,)))
+    life.live()
+    held = [list(life.learner.labels[1:]).count(label) for label in range(10)]
+    assert sum(held) == 40
+    assert max(held) - min(held) <= 1
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path("imbalanced.py")
+    for seed in ("0", "1"):
+        for method in ("eralg4", "balanced.py:BalancedER"):
+            arguments = f"run imbalanced {method} --lr 0.1 --memories 40 --replay-batch-size 10 --seed {seed} --quiet"
+            assert main(arguments.split()) == 0
+    capsys.readouterr()
+    assert main(["compare", "runs/", "eralg4", "balanced.py:BalancedER"]) == 0
+    shown = capsys.readouterr().out
+    assert "balanced.py:BalancedER" in shown
+    assert "too few seeds" in shown
+    assert main(["suite", "study.toml", "--dry-run"]) == 0
+    assert "24" in capsys.readouterr().out
+
+
+WRONG = '''\
+import numpy as np
+import metareplay
+
+class Forgetful(metareplay.Method):
+    """One step on each batch, in an order that nobody can repeat."""
+
+    lr: float = metareplay.setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
+
+    def observe(self, rows):
+        if np.random.default_rng().random() < 0.5:
+            self.learner.sgd(rows, self.lr)
+'''
+
+
+def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("wrong.py").write_text(WRONG)
+    assert main(["check", "wrong.py:Forgetful"]) == 1
+    shown = capsys.readouterr()
+    assert "✗ The same seed gives the same result, bit for bit." in shown.out
+    assert re.search(r"wrong\.py:Forgetful fails \d+ of 22 checks", shown.err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing.py:X"], "there is no such Python file"),
+        (["balanced.py"], "must say which class"),
+        (["erlag4"], "did you mean eralg4?"),
+        (["eralg4", "--beta", "1"], "there is no flag --beta"),
+        (["eralg4", "--lr", "-1"], "must lie in (0, inf)"),
+        (["--lr", "1"], "there is no flag --lr"),
+    ],
+)
+def test_what_cannot_be_checked_is_said_in_one_line(
+    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.count("\n") == 1
