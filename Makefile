@@ -62,8 +62,8 @@ $(VENV)/installed-core: pyproject.toml constraints.txt
 	    echo "Making an environment in $(VENV) with $$("$$python" --version)"; \
 	    "$$python" -m venv --clear $(VENV); \
 	fi
-	@echo 'Installing metareplay and what it stands on (130 MB to download, the first time)'
-	@$(PIP) -e .
+	@echo 'Installing metareplay and what it stands on (165 MB to download, the first time)'
+	@$(PIP) -e '.[report]'
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed-core

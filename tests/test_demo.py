@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from metareplay import demo
 from metareplay.cli import main
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
+from metareplay.runs import find
 from metareplay.streams.benchmarks import benchmark
 
 TASKS = 3
@@ -64,19 +66,28 @@ def test_the_tables_fit_a_terminal_of_80_columns() -> None:
         assert Console(width=200).measure(table).maximum <= 80
 
 
-def test_both_learners_run_with_every_seed() -> None:
+def test_both_learners_run_with_every_seed_and_are_kept(tmp_path: Path) -> None:
     stream = benchmark("digits-rotations", tasks=TASKS, samples_per_task=50)
     methods = {"online": Online(lr=0.01), "meralg1": MER(lr=0.01, memories=20)}
-    accuracies = demo.learn(stream, methods, range(2))
-    for runs in accuracies.values():
-        assert runs.shape == (2, TASKS, TASKS)
-        assert 1 < runs.mean() <= 100
-        assert not np.array_equal(runs[0], runs[1])
+    records = demo.learn(stream, methods, range(2), tmp_path)
+    for runs in records.values():
+        one, other = (run.accuracy for run in runs)
+        assert one.shape == (TASKS, TASKS)
+        assert 0.01 < one.mean() <= 1
+        assert not np.array_equal(one, other)
+    assert len(find(tmp_path)) == 4
+
+
+def test_without_what_draws_pages_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    text = shown(demo.report([], tmp_path), width=300)
+    assert "pip install 'metareplay[report]'" in text
+    assert f"report {tmp_path}" in text
 
 
 def test_the_commands_it_offers_exist(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["metareplay"])
-    commands = re.findall(r"^  metareplay (.*?) *$", shown(demo.what_next(), width=200), re.MULTILINE)
+    commands = re.findall(r"^  metareplay (.*?) *$", shown(demo.what_next(Path("nowhere")), width=200), re.MULTILINE)
     assert len(commands) >= 4
     for command in commands:
         with pytest.raises(SystemExit) as left:
@@ -85,8 +96,13 @@ def test_the_commands_it_offers_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_demo(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_whole_demo(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
     shown = capsys.readouterr().out
     assert "Forgetting" in shown
     assert "Try next" in shown
+    page = tmp_path / "runs" / "demo" / "report.html"
+    assert page.as_uri() in shown
+    assert "meralg1 retained most" in page.read_text()

@@ -5,19 +5,27 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from metareplay.errors import BadInput, RunFailed
 from metareplay.experiment import Experiment
+from metareplay.files import write_atomically
 from metareplay.methods.base import Method
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.progress import Display
+from metareplay.records import Record
+from metareplay.reports import require_drawing
+from metareplay.reports.contents import contents
+from metareplay.runs import Run, find
 from metareplay.streams import benchmarks
 from metareplay.streams.base import Stream
 from metareplay.suites import recipes
@@ -30,18 +38,20 @@ Accuracies = NDArray[np.float64]
 """In percent, ``(seeds, tasks, tasks)``: when task i ended, on task j."""
 
 
-def demo() -> None:
-    """Let one learner forget and another replay, and explain what they show."""
+def demo(out: Path) -> None:
+    """Let one learner forget and another replay, explain what they show, and keep it all in a folder."""
     stream = benchmarks.find(BENCHMARK).stream()
     online = Online(**recipes.settings(BENCHMARK, "online")[0])
     mer = MER(**recipes.settings(BENCHMARK, "meralg1", MEMORIES)[0])
     console = Console(highlight=False)
     console.print(introduction(len(stream.tasks), mer.memories))
-    accuracies = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS))
+    records = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS), out)
+    accuracies = {name: 100 * np.array([record.accuracy for record in runs]) for name, runs in records.items()}
     console.print(every_task(stream, accuracies))
     console.print(first_task(accuracies))
     console.print(conclusion(accuracies))
-    console.print(what_next(), soft_wrap=True)
+    console.print(report([record for runs in records.values() for record in runs], out), soft_wrap=True)
+    console.print(what_next(out), soft_wrap=True)
 
 
 def introduction(tasks: int, memories: int) -> str:
@@ -56,17 +66,32 @@ Two learners with the same network see every example once:
 """
 
 
-def learn(stream: Stream, methods: Mapping[str, Method], seeds: Iterable[int]) -> dict[str, Accuracies]:
-    """Run every method with every seed, with a bar for each run."""
-    accuracies = {}
+def learn(stream: Stream, methods: Mapping[str, Method], seeds: Iterable[int], out: Path) -> dict[str, list[Record]]:
+    """Run every method with every seed, with a bar for each run, even if that was done before: it is what is shown."""
+    records: dict[str, list[Record]] = {name: [] for name in methods}
     with Display() as display:
         for name, method in methods.items():
-            runs = [
-                Experiment(stream=stream, method=method, seed=seed).run(display.run(f"{name}, seed {seed}"))
-                for seed in seeds
-            ]
-            accuracies[name] = 100 * np.array([run.accuracy for run in runs])
-    return accuracies
+            for seed in seeds:
+                experiment = Experiment(stream=stream, method=method, seed=seed)
+                run = Run(out / experiment.key)
+                records[name].append(run.carry_out(experiment, display.run(f"{name}, seed {seed}"), again=True))
+    return records
+
+
+def report(records: Iterable[Record], out: Path) -> str:
+    """Write a page about the runs, and say how to open it; without what draws it, say how to get that."""
+    try:
+        require_drawing()
+    except BadInput as missing:
+        return f"[bold]As a page[/]: {escape(str(missing))}, then `{_invocation()} report {out}`\n"
+    from metareplay.reports.page import page
+
+    file = out / "report.html"
+    try:
+        write_atomically(file, page(contents(records, source=str(out))).encode())
+    except OSError as error:
+        raise RunFailed(f"{file} cannot be written: {error.strerror}") from error
+    return f"[bold]As a page[/]: open {file} in a browser: {file.absolute().as_uri()}\n"
 
 
 def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
@@ -126,9 +151,10 @@ LA is learning accuracy, RA retained accuracy, and BTI, backward transfer and in
 """
 
 
-def what_next() -> str:
+def what_next(out: Path) -> str:
     """Commands to go on with."""
     commands = {
+        f"show --out {out} {_a_run(out)}": "One run in the terminal: on which task, after which task, how well",
         f"run {BENCHMARK} meralg1 --memories 20": "How few memories are enough?",
         "run digits-permutations meralg1": "Another kind of stream: pixels in another order in each task",
         "run digits-permutations meralg1 --help": "Everything that can be changed, and what it means",
@@ -138,6 +164,10 @@ def what_next() -> str:
     metareplay = _invocation()
     lines = [f"  {metareplay} {command}\n      [dim]{why}[/]" for command, why in commands.items()]
     return "\n".join(["[bold]Try next[/]", *lines])
+
+
+def _a_run(out: Path) -> str:
+    return min((run.key for run in find(out)), default="RUN")
 
 
 def _learned(runs: Accuracies) -> Accuracies:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from metareplay.cli.arguments import Parser
 
 
 def main(argv: list[str]) -> None:
     """Run the demo."""
-    Parser(
+    parser = Parser(
         prog="metareplay demo",
         description="Two learners on ten tasks of real handwritten digits: one forgets, one replays what it has seen.\n"
         "There is nothing to download, and it takes less than a minute.",
-    ).parse(argv)
+    )
+    parser.add_argument("--out", metavar="DIR", default="runs/demo", help="where it is kept (default: runs/demo)")
+    given = parser.parse(argv)
     from metareplay.demo import demo
 
-    demo()
+    demo(Path(given.out))

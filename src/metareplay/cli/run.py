@@ -160,8 +160,9 @@ def _show(record: Record, given: Namespace, folder: Path | None) -> None:
         _note(kept, given)
     else:
         result.show(record)
-        if kept:
+        if folder:
             print(kept)
+            print(f"to see it: metareplay show {folder}; as a page: metareplay report {folder.parent}")
     if given.json is not None:
         result.write_json(record, given.json)
 

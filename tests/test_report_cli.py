@@ -1,0 +1,269 @@
+"""``metareplay report`` and ``metareplay show``, as their users meet them."""
+
+from __future__ import annotations
+
+import builtins
+import importlib.util
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_records import record, study
+from metareplay.cli import main, show
+
+METAREPLAY = (sys.executable, "-m", "metareplay")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    for number, made in enumerate(study()):
+        made.save(folder / f"{number:016x}")
+    return folder
+
+
+@pytest.fixture
+def runs(saved: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(saved, tmp_path / "runs")
+
+
+def fail(folder: Path, message: str) -> None:
+    """A run that was begun and failed."""
+    folder.mkdir(parents=True)
+    configuration = {"configuration": record("gem", 7, memories=50).configuration}
+    (folder / "configuration.json").write_text(json.dumps(configuration))
+    (folder / "failed.json").write_text(json.dumps({"message": message}))
+
+
+# report
+
+
+@pytest.mark.slow
+def test_everything_that_is_asked_for_is_written_and_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    fail(runs / "ffff", "the loss is not finite")
+    arguments = "report runs -o page.html --latex table.tex --csv table.csv --figures figures"
+    assert main(arguments.split()) == 0
+    shown = capsys.readouterr().out
+    for name in ("page.html", "table.tex", "table.csv", "figures"):
+        assert name in shown
+    assert Path("page.html").absolute().as_uri() in shown
+    page = Path("page.html").read_text()
+    assert "little, gem, 50 memories, seed 7" in page
+    assert "the loss is not finite (ffff)" in page
+    assert Path("table.tex").read_text().count(r"\\") == 8
+    assert len(Path("table.csv").read_text().splitlines()) == 13
+    drawn = sorted(path.name for path in Path("figures").iterdir())
+    assert len(drawn) == 2 * 2 * 7
+    for path in Path("figures").iterdir():
+        content = path.read_bytes()
+        assert content.startswith(b"<svg" if path.suffix == ".svg" else b"%PDF")
+    ranking = Path("figures/little-turned-retained.svg").read_text()
+    assert "meralg1" in ranking
+    assert ranking.count('stroke-opacity="0"') + ranking.count('opacity="0"') == 0
+
+
+@pytest.mark.slow
+def test_without_flags_it_writes_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("vl_convert", reason="the extra report is not installed")
+    assert main(["report"]) == 0
+    assert Path("report.html").stat().st_size > 500_000
+    assert sorted(path.name for path in Path().iterdir()) == ["report.html", "runs"]
+
+
+def test_tables_need_nothing_to_be_installed(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_the_extra(monkeypatch)
+    assert main(["report", "runs", "--latex", "table.tex", "--csv", "table.csv"]) == 0
+    assert Path("table.tex").stat().st_size > 0
+
+
+@pytest.mark.parametrize("asked", ["", "-o page.html", "--figures figures"])
+def test_without_the_extra_one_line_says_how_to_install_it(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: str
+) -> None:
+    without_the_extra(monkeypatch)
+    assert main(["report", *asked.split()]) == 2
+    shown = capsys.readouterr()
+    assert "pip install 'metareplay[report]'" in shown.err
+    assert shown.err.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
+def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    find, load = importlib.util.find_spec, builtins.__import__
+    extra = ("altair", "vl_convert", "jinja2")
+
+    def missing(name: str, *rest: Any) -> Any:
+        return None if name in extra else find(name, *rest)
+
+    def refused(name: str, *rest: Any, **more: Any) -> Any:
+        if name.split(".")[0] in extra:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return load(name, *rest, **more)
+
+    monkeypatch.setattr(importlib.util, "find_spec", missing)
+    monkeypatch.setattr(builtins, "__import__", refused)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("report nowhere", "there is no folder nowhere"),
+        ("report empty", "there are no runs in empty"),
+        ("report failed", "no run in failed is done (ffff failed)"),
+        ("report runs -o nowhere/report.html", "there is no folder nowhere"),
+        ("report runs -o empty", "that is a folder"),
+        ("report runs --latex nowhere/t.tex", "--latex is nowhere/t.tex"),
+        ("report runs --figures a-file", "--figures is a-file, but that is a file"),
+        ("report runs extra", "'extra' is one argument too many"),
+        ("report runs --pdf x", "there is no flag --pdf"),
+        ("show", "WHAT"),
+        ("show zzz", "there is no run 'zzz' in runs"),
+        ("show runs", "runs is a folder of 36 runs"),
+        ("show 000", "36 runs in runs begin with 000"),
+        ("show x --out empty", "none at all in empty"),
+        ("show ffff --out failed", "it is failed: the loss is not finite"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(
+    runs: Path, arguments: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty").mkdir()
+    Path("a-file").write_text("")
+    fail(Path("failed/ffff"), "the loss is not finite")
+    before = sorted(Path().rglob("*"))
+    assert main(arguments.split()) == 2
+    shown = capsys.readouterr()
+    assert told in shown.err
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+    assert [path for path in sorted(Path().rglob("*")) if path not in before and path.name != ".lock"] == []
+
+
+def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs: Path) -> None:
+    command = f"ulimit -f 1; exec {' '.join(METAREPLAY)} report runs --csv table.csv"  # a file may have 1 KiB
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot be written: File too large" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path.name for path in Path().iterdir()] == ["runs"]
+
+
+def test_a_damaged_record_is_listed_as_broken(runs: Path) -> None:
+    from metareplay.reports import contents as reading
+    from metareplay.reports import tables
+
+    (runs / "0000000000000003" / "record.json").write_text("{")
+    found = reading.read(runs)
+    assert [run.state for run in found.absent] == ["broken"]
+    assert len(found.records) == 35
+    assert any("0000000000000003" in line.cells[2] for line in tables.missing(found).lines)
+
+
+# show
+
+
+def shown_run(capsys: pytest.CaptureFixture[str], what: str) -> str:
+    assert main(["show", what]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_run_is_found_by_its_folder_its_key_and_how_that_begins(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = record("extra", 5)
+    made.save(runs / "abcdef0123456789")
+    texts = {shown_run(capsys, what) for what in ("runs/abcdef0123456789", "abcdef0123456789", "ab")}
+    (text,) = texts
+    assert "little, extra, seed 5" in text
+
+
+def test_the_matrix_and_the_curves_are_the_records(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = record("extra", 5)
+    made.save(runs / "abcdef0123456789")
+    text = shown_run(capsys, "ab")
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.split()[:2] == ["after", "1"])
+    for moment in range(4):
+        assert [int(cell) for cell in lines[start + 1 + moment].split()] == [
+            moment + 1,
+            *(round(100 * accuracy) for accuracy in made.accuracy[moment]),
+        ]
+    assert f"{100 * made.accuracy[-1].mean():.1f} % at the end" in text
+    (bars,) = (line for line in lines if line and set(line) <= set(show.BARS) and len(line) == 4)
+    averages = [made.accuracy[moment, : moment + 1].mean() for moment in range(4)]
+    assert bars[averages.index(max(averages))] == "█"
+
+
+def test_on_a_terminal_the_matrix_has_colours(runs: Path) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80"}
+    done = subprocess.Popen((*METAREPLAY, "show", "0000000000000003"), stdout=theirs, env=environment)
+    os.close(theirs)
+    text = b""
+    while True:
+        try:
+            part = os.read(ours, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        text += part
+    os.close(ours)
+    assert done.wait() == 0
+    assert b"\x1b[38;2;" in text
+    assert b"48;2;" in text
+
+
+def test_many_tasks_fit_a_terminal_and_the_last_is_among_them() -> None:
+    lines = show.matrix(record("a", tasks=100), 80)
+    assert max(len(line.plain) for line in lines[1:]) <= 80
+    assert lines[1].plain.split()[-1] == "100"
+    assert lines[-1].plain.split()[0] == "100"
+    assert "25 × 17 of 100 × 100" in lines[0].plain
+
+
+def test_twenty_tasks_fit_80_columns_without_leaving_one_out() -> None:
+    lines = show.matrix(record("a", tasks=20), 80)
+    assert lines[1].plain.split()[1:] == [str(task + 1) for task in range(20)]
+    assert max(len(line.plain) for line in lines) <= 80
+
+
+def test_numbers_are_read_well_on_every_shade() -> None:
+    for accuracy in range(0, 101, 5):
+        style = show.shade(accuracy / 100)
+        assert style.color
+        assert style.bgcolor
+        weights = (0.2126, 0.7152, 0.0722)
+        shades = [
+            sum(weight * (part / 255) ** 2.2 for weight, part in zip(weights, colour.get_truecolor(), strict=True))
+            for colour in (style.color, style.bgcolor)
+        ]
+        assert (max(shades) + 0.05) / (min(shades) + 0.05) >= 4.5
+
+
+def test_one_task_has_no_matrix_and_still_is_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record("one", tasks=1).save(runs / "abcdef0123456789")
+    assert "There is no accuracy matrix" in shown_run(capsys, "abc")
+
+
+def test_a_curve_that_never_changes_is_flat() -> None:
+    assert show.spark([0.5] * 4, 80) == show.BARS[0] * 4
+    assert show.spark([0, 7, 3.5], 80) == "▁█▅"
+    assert len(show.spark(list(range(1000)), 80)) <= 80

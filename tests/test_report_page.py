@@ -1,0 +1,382 @@
+"""The page in a real browser: everything is drawn, nothing is fetched, filters and copying work, no name breaks it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from made_records import record, study
+
+pytest.importorskip("altair", reason="the extra report is not installed")
+pytest.importorskip("vl_convert", reason="the extra report is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+
+from metareplay.records import Record
+from metareplay.reports import latex, tables
+from metareplay.reports.contents import Absent, contents
+from metareplay.reports.figures import FIGURES
+from metareplay.reports.page import LIMIT, page
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium here (Debian: apt-get install chromium)"),
+    pytest.mark.slow,
+]
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
+NASTY = r"""my_100%&$#{}~^\file.py:<script>document.title="broken"</script></script><!--'|[0]"""
+DRAWN = "document.documentElement.dataset.waiting === '0'"
+
+Open = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as running:
+        started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
+    """Opens a report of records; at the end nothing may have been fetched, and nothing complained of."""
+    contexts, told, fetched = [], [], []
+
+    def opened(records: list[Record], absent: tuple[Absent, ...] = (), **options: Any) -> Any:
+        file = tmp_path / f"report-{len(contexts)}.html"
+        file.write_text(page(contents(records, absent, "runs")), encoding="utf-8")
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
+        contexts.append(context)
+        shown = context.new_page()
+        shown.on("console", lambda message: told.append(message.text))
+        shown.on("pageerror", lambda error: told.append(str(error)))
+        shown.on("request", lambda request: fetched.append(request.url))
+        shown.goto(file.as_uri())
+        shown.wait_for_function(DRAWN, timeout=60_000)
+        return shown
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert told == []
+    assert {url.split(":")[0] for url in fetched} <= {"file", "data"}
+    assert len([url for url in fetched if url.startswith("file")]) == len(contexts)
+
+
+def marks(shown: Any, figure: str) -> int:
+    """The marks in all panels of a figure that can be seen."""
+    selector = ".mark-symbol path, .mark-rect path, .mark-line path"
+    found: int = shown.evaluate(
+        f"""[...document.querySelectorAll('#{figure} .panel:not([hidden])')].flatMap((panel) =>
+          [...panel.querySelectorAll({selector!r})].filter((mark) => mark.getAttribute('d')?.length > 3)).length"""
+    )
+    return found
+
+
+def rows(shown: Any, table: str) -> list[list[str]]:
+    """The rows of a table that can be seen."""
+    found: list[list[str]] = shown.evaluate(
+        f"""[...document.querySelectorAll('#{table} tbody tr')].filter((row) => row.offsetParent).map((row) =>
+          [...row.cells].filter((cell) => !cell.hidden).map((cell) => cell.textContent.trim()))"""
+    )
+    return found
+
+
+# All of it
+
+
+def test_every_figure_is_drawn_and_described(open_page: Open) -> None:
+    shown = open_page(study())
+    for index in (0, 1):
+        for figure in FIGURES:
+            name = f"figure-{index}-{figure.id}"
+            assert marks(shown, name) >= 4, name
+            for panel in shown.locator(f"#{name} .panel").all():
+                assert panel.get_attribute("data-state") == "drawn"
+                assert figure.title in panel.locator(".view").get_attribute("aria-label")
+    label = shown.locator("#figure-0-retained .view").first.get_attribute("aria-label")
+    (value,) = re.findall(r"meralg1 ([\d.]+) %", label)
+    assert rows(shown, "answer-0-50")[0][2].startswith(value)
+
+
+def test_the_page_has_the_tables_numbers(open_page: Open) -> None:
+    records = study()
+    made = contents(records)
+    shown = open_page(records)
+    ranking = tables.ranking(made.problems[0], 50).table
+    assert rows(shown, "answer-0-50") == [list(line.cells) for line in ranking.lines]
+    assert rows(shown, "paper-table") == [list(line.cells) for line in tables.paper(made).lines]
+
+
+def test_a_figures_data_are_there_as_a_table(open_page: Open) -> None:
+    shown = open_page(study())
+    figure = shown.locator("#figure-0-average")
+    figure.locator("summary").press("Enter")
+    figure.locator("table").wait_for()
+    head = figure.locator("thead th").all_inner_texts()
+    assert head == ["method", "batches learned", "mean, %", "interval from", "to", "seeds"]
+    body = figure.locator("tbody tr").all_inner_texts()
+    assert len(body) == 6 * 4
+    assert figure.locator("tbody th").first.get_attribute("scope") == "row"
+    shown.locator("#figure-0-matrix summary").click()
+    assert shown.locator("#figure-0-matrix tbody tr").count() == 6 * 16
+
+
+# Filters
+
+
+def test_filters_choose_benchmark_memory_and_methods(open_page: Open) -> None:
+    shown = open_page(study())
+    status = shown.locator("#shown")
+    assert status.inner_text() == "All 12 configurations are shown."
+    shown.select_option("[name=problem]", "little-turned")
+    shown.wait_for_function(DRAWN)
+    assert status.inner_text() == "6 of 12 configurations are shown."
+    assert not shown.locator("#answer-0-50").is_visible()
+    assert shown.locator("#figure-1-average").is_visible()
+    assert not shown.locator("#figure-0-average").is_visible()
+    assert shown.locator("#paper-table thead tr").last.locator("th:visible").count() == 4
+    shown.select_option("[name=size]", "20")
+    shown.wait_for_function(DRAWN)
+    assert status.inner_text() == "4 of 12 configurations are shown."
+    assert shown.locator("#figure-1-average .panel:visible").count() == 1
+    assert shown.locator("#figure-1-matrix .panel:visible").count() == 4
+    assert [row[0] for row in rows(shown, "paper-table")] == [
+        "ewc", "online", "eralg4, 20 memories", "meralg1, 20 memories",
+    ]  # fmt: skip
+    before = marks(shown, "figure-1-average")
+    shown.get_by_role("checkbox", name="eralg4").uncheck()
+    shown.wait_for_function(DRAWN)
+    assert status.inner_text() == "3 of 12 configurations are shown."
+    assert 0 < marks(shown, "figure-1-average") < before
+    assert shown.locator("#figure-1-average .legend li:visible").count() == 3
+    shown.get_by_role("button", name="none").click()
+    shown.wait_for_function(DRAWN)
+    assert status.inner_text() == "0 of 12 configurations are shown."
+    assert shown.locator("#figure-1-average .panel:visible .nothing").is_visible()
+    shown.get_by_role("button", name="all", exact=True).click()
+    shown.wait_for_function(DRAWN)
+    assert marks(shown, "figure-1-average") == before
+
+
+def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page: Open) -> None:
+    shown = open_page(study())
+    marks = "[...document.querySelectorAll('#figure-0-retained .mark-symbol path')]"
+    fills = f"{marks}.map((mark) => mark.getAttribute('fill'))"
+    before = set(shown.evaluate(fills))
+    shown.get_by_role("checkbox", name="meralg1").uncheck()
+    shown.wait_for_function(DRAWN)
+    assert before - set(shown.evaluate(fills)) == {"#cc3311"}
+
+
+# Values, copying
+
+
+def test_values_are_shown_on_hover(open_page: Open) -> None:
+    shown = open_page([*study(), record(NASTY, 0, level=0.95)])
+    shown.locator("#figure-0-retained").scroll_into_view_if_needed()
+    box = shown.locator("#figure-0-retained .panel").first.locator(".mark-symbol path").first.bounding_box()
+    shown.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    shown.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2)
+    tip = shown.locator("#tip")
+    tip.wait_for()
+    told = tip.inner_text()
+    assert NASTY in told
+    assert rows(shown, "answer-0-50")[0][2] in told
+    shown.mouse.move(1, 1)
+    tip.wait_for(state="hidden")
+
+
+def test_tables_are_copied_as_csv_and_latex(open_page: Open) -> None:
+    records = [*study(), *(record(NASTY, seed, level=0.9) for seed in range(3))]
+    shown = open_page(records, permissions=["clipboard-read", "clipboard-write"])
+    table = tables.paper(contents(records))
+    paper = shown.locator("#paper-table")
+    paper.get_by_role("button", name="LaTeX").click()
+    shown.locator("#copied", has_text="LaTeX").wait_for(state="attached")
+    copied = shown.evaluate("navigator.clipboard.readText()")
+    expected = [line for line in latex.latex(table).splitlines() if not line.startswith("%")]
+    assert copied.splitlines() == expected
+    paper.get_by_role("button", name="CSV").click()
+    shown.locator("#copied", has_text="CSV").wait_for(state="attached")
+    copied = list(csv.reader(io.StringIO(shown.evaluate("navigator.clipboard.readText()"))))
+    assert copied[0] == ["method", *(f"{column.above} {column.title}" for column in table.columns[1:])]
+    assert copied[1:] == [list(line.cells) for line in table.lines]
+
+
+def test_what_filters_hide_is_not_copied(open_page: Open) -> None:
+    shown = open_page(study(), permissions=["clipboard-read", "clipboard-write"])
+    shown.select_option("[name=problem]", "little")
+    shown.get_by_role("checkbox", name="online").uncheck()
+    shown.locator("#paper-table").get_by_role("button", name="CSV").click()
+    shown.locator("#copied", has_text="CSV").wait_for(state="attached")
+    copied = list(csv.reader(io.StringIO(shown.evaluate("navigator.clipboard.readText()"))))
+    assert copied[0] == ["method", "little RA", "little LA", "little BTI"]
+    assert "online" not in {row[0] for row in copied}
+    assert len(copied) == 6
+
+
+# For everyone
+
+
+def test_it_has_the_structure_that_screen_readers_want(open_page: Open) -> None:
+    shown = open_page(study())
+    assert shown.evaluate("document.documentElement.lang") == "en"
+    for landmark in ("header", "main", "nav", "[role=search]"):
+        assert shown.locator(landmark).count() == 1
+    levels = shown.evaluate("[...document.querySelectorAll('h1,h2,h3,h4,h5')].map((title) => Number(title.tagName[1]))")
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    assert shown.locator("thead th:not([scope])").count() == 0
+    assert shown.locator("tbody th:not([scope=row])").count() == 0
+    assert shown.locator("main table:not(:has(caption))").count() == 0
+    assert shown.evaluate("[...document.querySelectorAll('[id]')].map((e) => e.id).length") == shown.evaluate(
+        "new Set([...document.querySelectorAll('[id]')].map((e) => e.id)).size"
+    )
+    named = "aria-labelledby", "aria-describedby"
+    for attribute in named:
+        assert shown.evaluate(
+            f"""[...document.querySelectorAll('[{attribute}]')].every((element) =>
+              document.getElementById(element.getAttribute('{attribute}')))"""
+        )
+    assert shown.locator("figure:not([aria-labelledby])").count() == 0
+    assert shown.locator("#shown").get_attribute("aria-live") == "polite"
+
+
+def test_it_can_be_used_with_the_keyboard_alone(open_page: Open) -> None:
+    shown = open_page(study())
+    shown.keyboard.press("Tab")
+    assert shown.evaluate("document.activeElement.textContent") == "Skip to the answer"
+    reached = set()
+    for _ in range(40):
+        shown.keyboard.press("Tab")
+        reached.add(shown.evaluate("document.activeElement.name || document.activeElement.dataset.copy || ''"))
+        outline = shown.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline != "none"
+    assert {"problem", "size", "method", "every", "none", "csv", "latex"} <= reached
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_it_fits_phone_and_desk_and_is_readable_in_both_schemes(open_page: Open, width: int, scheme: str) -> None:
+    shown = open_page(study(), viewport={"width": width, "height": 800}, color_scheme=scheme)
+    assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    ink, paper = shown.evaluate(
+        "[getComputedStyle(document.documentElement).color, getComputedStyle(document.documentElement).backgroundColor]"
+    )
+    dark = [sum(map(int, re.findall(r"\d+", colour)[:3])) < 384 for colour in (ink, paper)]
+    assert dark == ([True, False] if scheme == "light" else [False, True])
+    tick = "getComputedStyle(document.querySelector('#figure-0-average .role-axis-label text')).fill"
+    assert shown.evaluate(tick) == ink
+
+
+def test_it_prints_light_and_whole_even_from_the_dark_scheme(open_page: Open) -> None:
+    shown = open_page(study(), color_scheme="dark")
+    assert shown.pdf(format="A4").startswith(b"%PDF")
+    shown.emulate_media(media="print")
+    label = "document.querySelector('#figure-0-average .role-axis-label text')"
+    colours = shown.evaluate(f"[document.documentElement, {label}].map((e) => getComputedStyle(e).color)")
+    assert colours == ["rgb(0, 0, 0)"] * 2
+    assert not shown.locator("#filters").is_visible()
+    assert shown.locator("#figure-1-matrix svg").first.is_visible()
+
+
+# Odd data
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [record()],
+        [record("a", seed) for seed in range(3)],
+        [record("a", tasks=1)],
+        [record("a", 0), record("a", 1), record("b", 0), record("c", 7)],
+        [record("a", tasks=2), record("a", tasks=5, benchmark="larger")],
+        [record("a", seed, tasks=tasks) for seed, tasks in ((0, 2), (1, 3), (2, 3))],
+        [record("a", seed, inside=3) for seed in range(2)],
+        [record("a", seed, memories=memories) for seed in range(2) for memories in (0, 10)],
+        [record("a", lr=lr, hyperparameters={"lr": lr}) for lr in (0.1, 0.2, 0.3)],
+    ],
+    ids=[
+        "one run", "one method", "one task", "missing seeds", "mixed task counts", "mixed task counts of one benchmark",
+        "evaluated inside tasks", "no memories and some", "a grid of settings",
+    ],
+)  # fmt: skip
+def test_odd_data_make_a_page(open_page: Open, records: list[Record]) -> None:
+    shown = open_page(records)
+    assert shown.locator("h1").count() == 1
+    assert marks(shown, "figure-0-retained") > 0
+    assert shown.locator("text=NaN").count() == 0
+    assert shown.locator("text=undefined >> visible=true").count() == shown.locator(".note >> text=undefined").count()
+
+
+def test_runs_that_failed_are_told_at_the_top_and_listed(open_page: Open) -> None:
+    absent = (Absent("little, gem, seed 2", "failed", f"the loss is not finite {NASTY}", "0123"),)
+    shown = open_page([record("a", 0), record("a", 1), record("b", 0)], absent)
+    warning = shown.locator(".warning").first.inner_text()
+    assert "1 run has no result; 1 configuration lacks seeds that others have" in warning
+    found = rows(shown, "missing-table")
+    assert found[0][:2] == ["little, gem, seed 2", "failed"]
+    assert NASTY in found[0][2]
+    assert found[1][:2] == ["little, b", "seeds missing"]
+
+
+def test_a_name_is_never_taken_for_code(open_page: Open) -> None:
+    records = [record(NASTY, seed, benchmark=NASTY, hyperparameters={"lr": NASTY, "memories": 5}) for seed in range(2)]
+    shown = open_page([*records, record(f"{NASTY}2", benchmark=NASTY, memories=5, data_sha256=NASTY)])
+    assert shown.title() == "Runs in runs · metareplay"
+    assert NASTY in shown.locator("#answer-0").inner_text()
+    assert rows(shown, "answer-0-5")[0][0].startswith(NASTY[:20])
+    shown.select_option("[name=problem]", index=1)
+    shown.wait_for_function(DRAWN)
+    assert marks(shown, "figure-0-average") > 0
+    assert shown.locator("script").count() == 4
+
+
+# Size and speed
+
+
+def many(runs: int) -> list[Record]:
+    """So many runs: benchmarks × methods × memory sizes × five seeds, of 20 tasks each."""
+    sizes = runs // 100
+    return [
+        record(f"method{method}", seed, benchmark=f"benchmark{benchmark}", memories=100 * (1 + size), tasks=20)
+        for benchmark in range(4)
+        for method in range(5)
+        for size in range(sizes)
+        for seed in range(5)
+    ]
+
+
+@pytest.mark.parametrize(("runs", "limit"), [(200, 2.0), (2000, 5.0)])
+def test_many_runs_load_in_time(browser: Any, tmp_path: Path, runs: int, limit: float) -> None:
+    file = tmp_path / "report.html"
+    records = many(runs)
+    assert len(records) == runs
+    file.write_text(page(contents(records)), encoding="utf-8")
+    assert file.stat().st_size < LIMIT
+    taken = []
+    for _ in range(2):
+        shown = browser.new_page()
+        begin = time.perf_counter()
+        shown.goto(file.as_uri())  # until all is read and laid out
+        shown.wait_for_function("document.getElementById('shown').textContent !== ''")
+        taken.append(time.perf_counter() - begin)
+        shown.locator("#figure-0-retained").scroll_into_view_if_needed()
+        shown.locator("#figure-0-retained .panel[data-state=drawn]").first.wait_for()
+        shown.close()
+    assert min(taken) < limit, taken
+
+
+def test_a_page_stays_under_its_limit_by_showing_fewer_points() -> None:
+    records = [record(f"m{n}", seed, tasks=60, inside=1, memories=10) for n in range(400) for seed in range(2)]
+    assert len(page(contents(records)).encode()) < LIMIT

@@ -1,0 +1,323 @@
+"""The tables of a report say what the records say, and are safe to put into LaTeX, CSV and a shell."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from made_records import record, study
+from metareplay.metrics import METRICS
+from metareplay.reports import latex, tables
+from metareplay.reports.commands import command
+from metareplay.reports.contents import Absent, contents
+from metareplay.reports.looks import LOOKS, looks
+from metareplay.requests import Request
+
+NASTY = r"""my_100%&$#{}~^\file.py:<b>"Best"</b>|'[0]"""
+
+
+def percent(values: list[float]) -> str:
+    """Mean ± half the 95 % t-interval, worked out here."""
+    mean, n = sum(values) / len(values), len(values)
+    text = f"{100 * mean:.1f}"
+    if n == 1:
+        return text
+    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    return f"{text} ± {100 * scipy.stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n):.1f}"
+
+
+def retained(method: str, memories: int | None, seeds: int, benchmark: str = "little") -> list[float]:
+    level = {"online": 0.5, "ewc": 0.6, "eralg4": 0.8, "meralg1": 0.85}[method] - (0.1 if memories == 20 else 0)
+    records = [record(method, seed, benchmark=benchmark, memories=memories, level=level) for seed in range(seeds)]
+    return [sum(right / 1000 for right in made.correct[-1]) / 4 for made in records]
+
+
+# The answer
+
+
+@pytest.mark.parametrize("seeds", [1, 3, 10])
+def test_methods_are_ranked_by_what_they_retained_with_their_intervals(seeds: int) -> None:
+    problem = contents(study(seeds)).problems[0]
+    ranked = tables.ranking(problem, 50)
+    values = {
+        name: retained(name, memories, seeds)
+        for name, memories in (("meralg1", 50), ("eralg4", 50), ("ewc", None), ("online", None))
+    }
+    expected = sorted(values, key=lambda name: -sum(values[name]))
+    assert [line.cells[:3] for line in ranked.table.lines] == [
+        (name, str(rank), percent(values[name])) for rank, name in enumerate(expected, 1)
+    ]
+    assert ranked.answer.startswith(f"{expected[0]} retained most: {percent(values[expected[0]])} %.")
+
+
+def test_three_seeds_are_too_few_to_establish_anything() -> None:
+    ranked = tables.ranking(contents(study(3)).problems[0], 50)
+    assert {line.cells[3] for line in ranked.table.lines[1:]} == {"too few seeds"}
+    assert "too few seeds to tell (needs at least 7)" in ranked.answer
+    assert [line.strong for line in ranked.table.lines] == [True, False, False, False]
+
+
+def test_ten_seeds_establish_large_differences_and_leave_small_ones_open() -> None:
+    records = [record(method, seed, level=level) for method, level in (("a", 0.8), ("b", 0.5)) for seed in range(10)]
+    records += [record("c", seed, level=0.7995) for seed in range(10)]
+    ranked = tables.ranking(contents(records).problems[0], 0)
+    verdicts = {line.cells[0]: line.cells[3] for line in ranked.table.lines}
+    assert verdicts["b"] == "yes"
+    assert sorted(verdicts.values()) == ["not established", "yes", "–"]
+    assert {line.cells[0] for line in ranked.table.lines if line.strong} == {"a", "c"}
+    assert "Not established is that it is better than" in ranked.answer
+
+
+def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
+    records = [record("a", seed, level=0.8) for seed in range(8)] + [record("b", seed, level=0.6) for seed in (1, 5, 9)]
+    ranked = tables.ranking(contents(records).problems[0], 0)
+    ra = {made.configuration["seed"]: made.accuracy[-1].mean() for made in records[:8]}
+    pairs = [
+        made.accuracy[-1].mean() - ra[made.configuration["seed"]]
+        for made in records[8:]
+        if made.configuration["seed"] < 8
+    ]
+    assert len(pairs) == 2
+    assert ranked.table.lines[1].cells[4] == percent(pairs).replace("-", "−")
+
+
+def test_methods_without_a_common_seed_are_not_compared() -> None:
+    ranked = tables.ranking(contents([record("a", 0, level=0.9), record("b", 1)]).problems[0], 0)
+    assert ranked.table.lines[1].cells[3:6] == ("no seed in common", "–", "–")
+
+
+def test_methods_without_a_memory_stand_beside_those_of_every_size() -> None:
+    problem = contents(study()).problems[0]
+    assert problem.sizes == [50, 20]
+    for size in problem.sizes:
+        assert {group.method for group in problem.of_size(size)} == {"online", "ewc", "eralg4", "meralg1"}
+        assert {group.memories for group in problem.of_size(size)} == {None, size}
+
+
+# The paper's table
+
+
+def test_the_papers_table_has_methods_by_benchmarks() -> None:
+    table = tables.paper(contents(study(3)))
+    assert [(column.above, column.title) for column in table.columns[1:]] == [
+        (benchmark, metric) for benchmark in ("little", "little-turned") for metric in ("RA", "LA", "BTI")
+    ]
+    rows = {line.cells[0]: line.cells[1:] for line in table.lines}
+    assert list(rows) == [
+        "ewc", "online", "eralg4, 50 memories", "meralg1, 50 memories", "eralg4, 20 memories", "meralg1, 20 memories",
+    ]  # fmt: skip
+    assert [len(part) for part in table.parts] == [2, 2, 2]
+    assert rows["meralg1, 20 memories"][0] == percent(retained("meralg1", 20, 3))
+    assert rows["online"][3] == percent(retained("online", None, 3, "little-turned"))
+
+
+def test_what_was_not_run_is_a_dash() -> None:
+    table = tables.paper(contents([record("a"), record("b", benchmark="other")]))
+    assert [line.cells[1:].count("–") for line in table.lines] == [3, 3]
+
+
+def test_every_metric_is_there_and_what_is_undefined_says_why() -> None:
+    made = contents([record("a", tasks=1)])
+    table = tables.metrics(made, made.problems[0])
+    cells = dict(zip((column.title for column in table.columns), table.lines[0].cells, strict=True))
+    assert set(cells) >= {metric.short for metric in METRICS.values()}
+    assert cells["BTI"] == "–"
+    assert any(note.startswith("BTI is undefined, because") for note in table.notes)
+
+
+def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed() -> None:
+    def mixed(seed: int) -> object:
+        made = record("a", seed, level=0.9, order="iid")
+        return dataclasses.replace(made, evaluated_visit=np.array([-1, 3, 3, 3, 3]))
+
+    made = contents([*(record("a", seed) for seed in range(3)), *(mixed(seed) for seed in range(3))])  # type: ignore[list-item]
+    one = next(problem for problem in made.problems if "iid" not in problem.name)
+    cells = tables.metrics(made, one).lines[0].cells
+    expected = [mixed(s).accuracy[-1].mean() - record("a", s).accuracy[-1].mean() for s in range(3)]  # type: ignore[attr-defined]
+    assert cells[-1] == "+" + percent(expected)
+
+
+# What is missing
+
+
+def test_missing_seeds_are_listed_and_not_hidden() -> None:
+    records = [record("a", seed) for seed in range(6)] + [record("b", seed) for seed in (0, 3)]
+    lines = tables.missing(contents(records)).lines
+    assert [line.cells[:2] for line in lines] == [("little, b", "seeds missing")]
+    assert "1–2, 4–5" in lines[0].cells[2]
+
+
+def test_failed_runs_are_listed_with_their_reason() -> None:
+    absent = Absent("little, gem, seed 2", "failed", "the loss is not finite", "0123")
+    (line,) = tables.missing(contents([record("a")], [absent])).lines
+    assert line.cells == ("little, gem, seed 2", "failed", "the loss is not finite (0123)")
+
+
+def test_neighbouring_numbers_are_drawn_together() -> None:
+    assert tables.ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
+    assert tables.ranges([4]) == "4"
+    assert tables.ranges([]) == ""
+
+
+# Costs and commands
+
+
+def test_costs_are_means_over_seeds() -> None:
+    made = contents(study(3))
+    cells = next(line.cells for line in tables.costs(made.problems[0]).lines if line.cells[0] == "meralg1, 50 memories")
+    seconds = [record("meralg1", seed, memories=50, level=0.85).train_seconds for seed in range(3)]
+    assert cells == ("meralg1, 50 memories", "3", "200", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
+
+
+def test_a_rows_command_asks_for_the_very_configuration() -> None:
+    asked = Request(
+        "digits-rotations",
+        "independent",
+        {"finetune": False, "lr": 0.02},
+        {"tasks": 3, "samples_per_task": 20, "max_angle": 90.0},
+        {"seed": 4, "layers": 3, "hiddens": 30, "batch_size": 2, "order": "shuffled", "eval_every": 5},
+    ).experiment()
+    words = shlex.split(command(asked.configuration(), [4]))
+    from metareplay.cli import run
+
+    peeked = Request(words[2], words[3])
+    request = run._request(peeked, run._parser(peeked).parse(words[4:]))
+    assert request.experiment().configuration() == asked.configuration()
+
+
+def test_a_command_is_safe_in_a_shell_and_runs_every_seed() -> None:
+    line = command(record(NASTY, benchmark="$(rm -r x)").configuration, [0, 2])
+    done = subprocess.run(
+        ["bash", "-c", f"metareplay() {{ printf '%s\\n' \"$@\"; }}; {line}"], capture_output=True, text=True, check=True
+    )
+    words = done.stdout.splitlines()
+    assert words[:3] == ["run", "$(rm -r x)", NASTY]
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--seed"] == ["0", "2"]
+
+
+def test_what_no_flag_can_say_is_told_behind_the_command() -> None:
+    configuration = record("online", hidden=[30, 20], task_order=[0, 1, 0, 1]).configuration
+    told = command(configuration, [0]).split("#")[1]
+    assert "hidden=(30, 20)" in told
+    assert "task_order" in told
+
+
+# CSV and LaTeX
+
+
+def test_the_csv_has_a_row_for_each_configuration_with_unrounded_numbers() -> None:
+    rows = list(csv.DictReader(io.StringIO(tables.tidy(contents([*study(3), record(NASTY, 1)])))))
+    assert len(rows) == 13
+    (one,) = (row for row in rows if (row["problem"], row["configuration"]) == ("little", "eralg4, 50 memories"))
+    values = retained("eralg4", 50, 3)
+    assert float(one["retained_accuracy"]) == pytest.approx(np.mean(values), abs=1e-15)
+    assert float(one["retained_accuracy_high"]) - np.mean(values) == pytest.approx(
+        scipy.stats.t.ppf(0.975, 2) * scipy.stats.sem(values)
+    )
+    assert one["seeds"] == "0 1 2"
+    assert NASTY in {row["method"] for row in rows}
+    assert {row["retained_accuracy_low"] for row in rows if row["method"] == NASTY} == {""}
+
+
+def unescaped(text: str) -> str:
+    """What LaTeX would print, for the escapes that we know."""
+    commands = {
+        r"\textbackslash{}": "\\", r"\textasciicircum{}": "^", r"\textasciitilde{}": "~", r"\textless{}": "<",
+        r"\textgreater{}": ">", r"\textbar{}": "|", r"\textquotedbl{}": '"', "{[}": "[", "{]}": "]",
+        r"$\pm$": "±", "$-$": "−", "--": "–",
+    }  # fmt: skip
+    pattern = "|".join(map(re.escape, commands)) + r"|\\[{}$&#%_]"
+    return re.sub(pattern, lambda found: commands.get(found[0], found[0][-1]), text)
+
+
+def test_whatever_a_method_is_called_latex_prints_it() -> None:
+    assert unescaped(latex.escaped(NASTY)) == NASTY
+    bare = re.sub(r"\\[a-z]+\{\}|\\[{}$&#%_]|\{[\[\]]\}", "", latex.escaped(NASTY))
+    assert not set(bare) & set(r"\{}$&#%_^~<>|" + '"')
+
+
+def test_the_latex_table_is_whole() -> None:
+    text = latex.latex(tables.paper(contents([*study(3), record(NASTY)])))
+    lines = [line for line in text.splitlines() if not line.startswith("%")]
+    assert lines[0] == r"\begin{tabular}{lrrrrrr}"
+    assert [line for line in lines if "rule" in line and "cmid" not in line] == [
+        r"\toprule", r"\midrule", r"\midrule", r"\midrule", r"\bottomrule",
+    ]  # fmt: skip
+    assert r" & \multicolumn{3}{c}{little} & \multicolumn{3}{c}{little-turned} \\" in lines
+    assert r"\cmidrule(lr){2-4} \cmidrule(lr){5-7}" in lines
+    rows = [line for line in lines if line.endswith(r"\\") and "multicolumn" not in line]
+    assert len(rows) == 8
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {6}
+    assert f"meralg1, 50 memories & {percent(retained('meralg1', 50, 3)).replace('±', '$' + chr(92) + 'pm$')} &" in text
+
+
+@pytest.mark.slow
+def test_the_latex_table_compiles(tmp_path: Path) -> None:
+    if shutil.which("pdflatex") is None:
+        pytest.skip("there is no pdflatex here (Debian: texlive-latex-recommended)")
+    table = latex.latex(tables.paper(contents([*study(3), record(NASTY)])))
+    document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
+    (tmp_path / "paper.tex").write_text(f"{document}\n{table}\\end{{document}}\n")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+
+
+# Looks
+
+
+def test_a_method_looks_the_same_in_every_report() -> None:
+    own = [f"file.py:Method{number}" for number in range(4)]
+    alone = {name: looks([name])[name].colour for name in own}
+    together = looks([*LOOKS, *own])
+    assert {name: together[name].colour for name in own} == alone
+    assert all(together[name] == look for name, look in LOOKS.items())
+
+
+def test_no_two_methods_look_the_same() -> None:
+    found = looks([*LOOKS, *(f"file.py:Method{number}" for number in range(20))])
+    assert len(set(found.values())) == len(found)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_every_colour_stands_out_on_white_and_on_dark_paper() -> None:
+    for look in looks([*LOOKS, *(f"file.py:Method{number}" for number in range(50))]).values():
+        own = luminance(look.colour) + 0.05
+        assert (1 + 0.05) / own >= 3
+        assert own / (luminance("#14171c") + 0.05) >= 3
+
+
+def test_methods_alike_to_colour_blind_eyes_differ_in_shape_or_dashes() -> None:
+    # Viénot, Brettel and Mollon 1999, for those who see no red, and no green; linear RGB.
+    seen = {
+        "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],
+        "deuteranopia": [[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]],
+    }
+    for transform in seen.values():
+        colours = {}
+        for name, look in LOOKS.items():
+            linear = np.array([(int(look.colour[at : at + 2], 16) / 255) ** 2.2 for at in (1, 3, 5)])
+            colours[name] = np.clip(np.array(transform) @ linear, 0, 1) ** (1 / 2.2)
+        for one in LOOKS:
+            for other in LOOKS:
+                if one < other and np.linalg.norm(colours[one] - colours[other]) < 0.12:
+                    assert (LOOKS[one].shape, LOOKS[one].dashes) != (LOOKS[other].shape, LOOKS[other].dashes)
