@@ -79,7 +79,7 @@ def main() -> None:
     """Print both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite_scaling", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often one worker and two are compared, in turns")
-    parser.add_argument("--runs", type=int, default=12, help="runs of the suite that they are compared on")
+    parser.add_argument("--runs", type=int, default=20, help="runs of the suite that they are compared on")
     options = parser.parse_args()
 
     tiny = [Request("digits-rotations", "online", {}, TINY, {"seed": seed}) for seed in range(50)]
