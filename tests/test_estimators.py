@@ -1,0 +1,530 @@
+"""The scikit-learn classifier."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import pickle
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris, make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import metareplay
+from metareplay import METHODS, BadInput, Diverged, Experiment, Life, estimators
+from metareplay.estimators import ContinualClassifier, classifier
+
+WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
+WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
+SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "random_state": 0}
+
+
+def blobs(n: int = 200, classes: int = 4) -> tuple[Any, Any]:
+    return make_blobs(n, 5, centers=classes, random_state=1)
+
+
+def bits(model: ContinualClassifier) -> bytes:
+    learner = model._life.learner
+    return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner._unscaled))
+
+
+# scikit-learn's own checks: none is excused
+
+
+@parametrize_with_checks([ContinualClassifier(method) for method in WITHOUT_TASKS])
+def test_scikit_learns_own_checks_pass(estimator: ContinualClassifier, check: Any) -> None:
+    check(estimator)
+
+
+def test_the_example_of_the_docstring_runs() -> None:
+    failed, tried = doctest.testmod(classifier)
+    assert tried
+    assert not failed
+
+
+# Learning
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: str) -> None:
+    stream = metareplay.benchmark("digits-rotations", tasks=3)
+    settings: dict[str, Any] = {"memories": 40} if hasattr(METHODS[method], "memories") else {}
+    chosen = METHODS[method](lr=0.02, **settings)
+    life = Life(Experiment(stream=stream, method=chosen, seed=7, hidden=(18, 15), samples_per_task=25))
+    life.live()
+    spans = [(stream.tasks[span.task].train, span) for span in life.spans]
+    x = np.concatenate([images.inputs(span.examples) for images, span in spans])
+    y = np.concatenate([images.labels[span.examples] for images, span in spans])
+    task = np.concatenate([np.full(len(span.examples), span.task) for _, span in spans])
+    plain = {"beta": 1.0, "gamma": 1.0, "batches_per_example": 1, "replay_batch_size": 20, "s": 1.0}
+    plain |= {"memory_strength": 0.0, "n_memories": 0}
+    model = ContinualClassifier(
+        method, lr=0.02, memories=40, hidden_layer_sizes=(18, 15), scale=False, tasks=3, random_state=7,
+        settings={name: value for name, value in plain.items() if hasattr(METHODS[method], name)},
+    )  # fmt: skip
+    model.partial_fit(x, y, classes=range(10), task=task)
+    assert model._life.learner.parameters().tobytes() == life.learner.parameters().tobytes()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_examples_in_one_call_or_in_many_come_to_the_same_bits(method: str) -> None:
+    X, y = blobs()
+    task = np.arange(len(y)) // 70
+    at_once = ContinualClassifier(method, **SMALL).partial_fit(X, y, task=task)
+    for step in (1, 30):
+        model = ContinualClassifier(method, **SMALL)
+        for i in range(0, len(y), step):
+            model.partial_fit(X[i : i + step], y[i : i + step], task=task[i : i + step])
+        assert bits(model) == bits(at_once)
+
+
+def test_batches_are_learned_whole_when_calls_give_whole_batches() -> None:
+    X, y = blobs()
+    at_once = ContinualClassifier("online", batch_size=8, **SMALL).partial_fit(X, y)
+    model = ContinualClassifier("online", batch_size=8, **SMALL).partial_fit(X[:64], y[:64]).partial_fit(X[64:], y[64:])
+    assert bits(model) == bits(at_once)
+    assert at_once._life.learner.steps == math.ceil(len(y) / 8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_fit_twice_with_the_same_random_state_gives_the_same(method: str) -> None:
+    X, y = blobs()
+    task = y % 2
+    once = ContinualClassifier(method, epochs=2, **SMALL).fit(X, y, task=task)
+    again = clone(once).fit(X, y, task=task)
+    assert bits(again) == bits(once)
+    assert bits(once.fit(X, y, task=task)) == bits(again)
+
+
+def test_other_random_states_learn_otherwise() -> None:
+    X, y = blobs()
+    models = [ContinualClassifier(random_state=state).fit(X, y) for state in (0, 1, None, None)]
+    assert len({bits(model) for model in models}) == 4
+
+
+def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -> None:
+    X, y = load_digits(return_X_y=True)
+    model = ContinualClassifier(random_state=0)
+    for digit in range(10):
+        here = y[:1200] == digit
+        model.partial_fit(X[:1200][here], y[:1200][here])
+        assert list(model.classes_) == list(range(digit + 1))
+    assert model.score(X[1200:], y[1200:]) > 0.8
+    forgetful = ContinualClassifier("online", random_state=0)
+    for digit in range(10):
+        here = y[:1200] == digit
+        forgetful.partial_fit(X[:1200][here], y[:1200][here])
+    assert forgetful.score(X[1200:], y[1200:]) < 0.3
+
+
+def test_announced_classes_are_answers_before_they_are_met() -> None:
+    X, y = blobs(classes=2)
+    model = ContinualClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 5])
+    assert model.predict_proba(X).shape == (len(X), 3)
+    model.partial_fit(X[:3], y[:3], classes=[7])
+    assert list(model.classes_) == [0, 1, 5, 7]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["red", "green", "blue", "a long name"], [-3, 0, -7, 5], [0.0, 2.0, 1.0, 4.0], np.array(list("dcba"), object)],
+    ids=["text", "negative", "whole floats", "objects"],
+)
+def test_labels_of_any_kind_are_answered_as_they_came(names: Any) -> None:
+    X, y = blobs(300)
+    named = np.asarray(names)[y]
+    order = np.argsort(y, kind="stable")  # a new class at a time
+    model = ContinualClassifier(random_state=0)
+    for part in np.array_split(order, 30):
+        model.partial_fit(X[part], named[part])
+    assert list(model.classes_) == sorted(names)
+    assert model.score(X, named) > 0.95
+    assert np.array_equal(model.classes_[model.predict_proba(X).argmax(1)], model.predict(X))
+    assert np.array_equal(model.classes_[model.decision_function(X).argmax(1)], model.predict(X))
+
+
+def test_truth_values_are_answered_as_truth_values() -> None:
+    X, y = blobs(classes=2)
+    model = ContinualClassifier(random_state=0).fit(X, y == 1)
+    assert model.predict(X).dtype == bool
+    assert model.decision_function(X).shape == (len(X),)
+    assert np.array_equal(model.decision_function(X) > 0, model.predict(X))
+
+
+def test_labels_of_another_kind_are_refused() -> None:
+    X, y = blobs()
+    model = ContinualClassifier(**SMALL).partial_fit(X, y)
+    before = bits(model)
+    with pytest.raises(BadInput, match="y holds text, but the labels that are known are numbers"):
+        model.partial_fit(X, y.astype(str))
+    with pytest.raises(BadInput, match="y holds numbers, but the labels that are known are text"):
+        ContinualClassifier(**SMALL).partial_fit(X, y, classes=["0", "1"])
+    assert bits(model) == before
+
+
+def test_sparse_and_dense_matrices_come_to_the_same_bits() -> None:
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:300], y[:300]
+    for scale in (True, False):
+        dense = ContinualClassifier(scale=scale, **SMALL).partial_fit(X / 16, y)
+        for form in (sparse.csr_matrix, sparse.csc_array, sparse.coo_array):
+            model = ContinualClassifier(scale=scale, **SMALL).partial_fit(form(X / 16), y)
+            assert bits(model) == bits(dense)
+            assert np.array_equal(model.predict_proba(form(X / 16)), dense.predict_proba(X / 16))
+
+
+def test_features_are_known_by_their_names_in_a_data_frame() -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    model = ContinualClassifier(random_state=0).fit(X, y)
+    assert list(model.feature_names_in_) == list(X.columns)
+    assert model.score(X, y) > 0.9
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.predict(X[X.columns[::-1]])
+    with pytest.raises(ValueError, match="feature names should match"):
+        model.partial_fit(X.rename(columns={"petal width (cm)": "width"}), y)
+    assert isinstance(X, pandas.DataFrame)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, -1e9])
+@pytest.mark.parametrize("factor", [1e-6, 1.0, 1e9])
+def test_the_unit_and_the_origin_of_a_feature_do_not_matter(offset: float, factor: float) -> None:
+    X, y = blobs(300)
+    model = ContinualClassifier(random_state=0).partial_fit(X * factor + offset * factor, y)
+    assert model.score(X * factor + offset * factor, y) > 0.95
+
+
+def test_an_outlier_does_not_end_learning() -> None:
+    X, y = blobs(300)
+    X[150] *= 1e12
+    model = ContinualClassifier(random_state=0).partial_fit(X, y).partial_fit(X[151:], y[151:])
+    assert np.isfinite(model.predict_proba(X)).all()
+
+
+def test_scaling_is_by_the_mean_and_deviation_of_what_was_seen() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.gamma(2.0, [1.0, 30.0, 1e-4], (500, 3)) + np.array([0.0, 1e5, 0.0])
+    model = ContinualClassifier(**SMALL).fit(X, np.arange(500) % 2)
+    assert model._life.scale is not None
+    np.testing.assert_allclose(model._life.scale.mean, X.mean(0))
+    np.testing.assert_allclose(np.sqrt(model._life.scale.deviations / 500), X.std(0))
+    scaled = model._life.scale.scale(X, np.arange(3))
+    np.testing.assert_allclose(scaled, np.clip((X - X.mean(0)) / X.std(0), -10, 10), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_remembered_is_scaled_as_what_is_new() -> None:
+    rng = np.random.default_rng(0)
+    far, near = rng.normal(1000, 1, (300, 2)), rng.normal(0, 1, (300, 2))
+    model = ContinualClassifier(**SMALL).partial_fit(far, np.zeros(300)).partial_fit(near, np.ones(300))
+    learner, scale = model._life.learner, model._life.scale
+    assert scale is not None
+    held = slice(1, 31)
+    dense = np.zeros((30, 2), np.float32)
+    for row, (count, index, value) in enumerate(
+        zip(learner._examples[held, 0], learner._index[held], learner._value[held], strict=True)
+    ):
+        dense[row, index[:count]] = value[:count]
+    assert np.array_equal(dense, scale.scale(learner._unscaled[held], np.arange(2)))
+    assert set(learner.labels[held]) == {0, 1}
+    assert np.array_equal(learner.labels[held] == 0, learner._unscaled[held, 0] > 500)
+    np.testing.assert_allclose(scale.mean, np.concatenate([far, near]).mean(0))
+    np.testing.assert_allclose(scale.centre, scale.mean, rtol=0.2)
+
+
+def test_memory_does_not_grow_with_the_stream() -> None:
+    X, y = blobs(2000)
+    model = ContinualClassifier(**SMALL).partial_fit(X[:100], y[:100])
+    size = len(pickle.dumps(model))
+    model.partial_fit(X, y)
+    assert abs(len(pickle.dumps(model)) - size) < 100
+
+
+def test_asking_changes_nothing_and_may_be_done_by_many_threads() -> None:
+    X, y = blobs()
+    model = ContinualClassifier(**SMALL).partial_fit(X, y)
+    before, expected = pickle.dumps(model), model.predict_proba(X)
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(model.predict_proba, [X] * 40):
+            assert np.array_equal(answers, expected)
+    assert pickle.dumps(model) == before
+
+
+# Tasks
+
+
+@pytest.mark.parametrize("method", WITH_TASKS)
+def test_methods_that_need_the_task_say_so(method: str) -> None:
+    X, y = blobs()
+    model = ContinualClassifier(method, **SMALL)
+    for learn in (model.fit, model.partial_fit):
+        with pytest.raises(BadInput, match=f"{method} must be told which task .*task="):
+            learn(X, y)
+    model.partial_fit(X[:50], y[:50], task="monday").partial_fit(X[50:], y[50:], task="tuesday")
+    if METHODS[method].needs_task_in_testing:
+        with pytest.raises(BadInput, match=r"predict\(X, task="):
+            model.predict(X)
+        with pytest.raises(BadInput, match=r"nothing was learned of task 'friday'; known are \['monday', 'tuesday'\]"):
+            model.predict(X, task="friday")
+        days = np.where(np.arange(len(y)) < 50, "monday", "tuesday")
+        by_row = model.predict_proba(X, task=days)
+        assert np.array_equal(by_row[:50], model.predict_proba(X[:50], task="monday"))
+        assert np.array_equal(by_row[50:], model.predict_proba(X[50:], task="tuesday"))
+        assert model.score(X, y, task=days) > 0.3
+    else:
+        assert model.predict(X).shape == y.shape
+
+
+def test_more_tasks_than_were_said_are_refused() -> None:
+    X, y = blobs()
+    model = ContinualClassifier("gem", tasks=2, **SMALL).partial_fit(X, y, task=np.arange(len(y)) % 2)
+    with pytest.raises(BadInput, match="task 5 would be one more than the 2 that tasks=2 allows"):
+        model.partial_fit(X, y, task=5)
+    with pytest.raises(BadInput, match="task has the shape"):
+        model.partial_fit(X, y, task=[0, 1])
+
+
+def test_fit_goes_through_tasks_one_after_another() -> None:
+    X, y = blobs()
+    task = np.arange(len(y)) % 3
+    model = ContinualClassifier("ewc", tasks=3, **SMALL).fit(X, y, task=task)
+    assert model._life.method.past == 2  # type: ignore[attr-defined]
+
+
+# scikit-learn's tools
+
+
+def test_it_works_in_pipelines_and_searches() -> None:
+    X, y = load_iris(return_X_y=True)
+    pipeline = make_pipeline(MinMaxScaler(), ContinualClassifier(random_state=0, scale=False))
+    assert cross_val_score(pipeline, X, y).mean() > 0.85
+    grid = {"lr": [0.01, 0.1], "beta": [0.1, 1.0], "memories": [10, 100]}
+    search = GridSearchCV(ContinualClassifier(random_state=0, hidden_layer_sizes=(20,)), grid).fit(X, y)
+    assert search.best_score_ > 0.9
+    by_method = GridSearchCV(ContinualClassifier(random_state=0), {"method": ["online", "eralg4"]}).fit(X, y)
+    assert by_method.best_score_ > 0.8
+
+
+def test_parameters_are_those_of_the_signature() -> None:
+    model = ContinualClassifier("eralg4", lr=0.2, memories=7)
+    assert model.get_params()["lr"] == 0.2
+    assert clone(model).get_params() == model.get_params()
+    assert model.set_params(lr=0.3).lr == 0.3
+
+
+def test_a_users_method_works_too(tmp_path: Any) -> None:
+    X, y = blobs()
+    model = ContinualClassifier(Patient, settings={"times": 3}, **SMALL).partial_fit(X, y)
+    assert model._life.learner.steps == 3 * len(y)
+    model.save(tmp_path / "patient.npz")
+    with pytest.raises(BadInput, match=r"was learned by .*Patient: give that class"):
+        ContinualClassifier.load(tmp_path / "patient.npz")
+    loaded = ContinualClassifier.load(tmp_path / "patient.npz", method=Patient)
+    assert bits(loaded) == bits(model)
+    assert loaded.method is Patient
+
+
+class Patient(metareplay.Method):
+    """Several steps on each batch."""
+
+    lr: float = metareplay.setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
+    times: int = metareplay.setting(2, "[1, inf)", help="the steps taken on each batch")
+
+    def observe(self, rows: Any) -> None:
+        for _ in range(self.times):
+            self.learner.sgd(rows, self.lr)
+
+
+def test_river_is_only_needed_by_its_own_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "river" or name.endswith("estimators.river")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [NoRiver(), *sys.meta_path])
+    monkeypatch.delattr(estimators, "river", raising=False)
+    with pytest.raises(ImportError, match=r'ContinualRiverClassifier needs river; .*pip install "metareplay\[river\]"'):
+        _ = estimators.ContinualRiverClassifier
+    with pytest.raises(AttributeError, match="has no attribute 'Other'"):
+        _ = estimators.Other
+
+
+class NoRiver:
+    """As on a machine without it."""
+
+    def find_spec(self, name: str, *_: Any) -> None:
+        if name == "river":
+            raise ModuleNotFoundError("No module named 'river'", name="river")
+
+
+# Keeping
+
+
+@pytest.mark.parametrize("way", ["save", "pickle", "clone of a saved one"])
+@pytest.mark.parametrize("method", METHODS)
+def test_what_was_kept_goes_on_to_the_same_bits(method: str, way: str, tmp_path: Any) -> None:
+    X, y = blobs(300)
+    named = np.array(["a", "bb", "ccc", "dddd"])[y]
+    task = np.arange(len(y)) // 100
+    early = named != "dddd"
+    model = ContinualClassifier(method, tasks=3, **SMALL)
+    model.partial_fit(X[:150][early[:150]], named[:150][early[:150]], task=task[:150][early[:150]])
+    if way == "save":
+        model.save(tmp_path / "model.npz")
+        kept = ContinualClassifier.load(tmp_path / "model.npz")
+        assert kept.get_params() == model.get_params()
+    elif way == "pickle":
+        kept = pickle.loads(pickle.dumps(model))
+    else:
+        model.save(tmp_path / "model.npz")
+        kept = clone(ContinualClassifier.load(tmp_path / "model.npz"))
+        kept.partial_fit(X[:150][early[:150]], named[:150][early[:150]], task=task[:150][early[:150]])
+    for each in (model, kept):
+        each.partial_fit(X[150:], named[150:], task=task[150:])
+    assert bits(kept) == bits(model)
+    assert list(kept.classes_) == list(model.classes_) == ["a", "bb", "ccc", "dddd"]
+    assert np.array_equal(kept.predict_proba(X, task=task), model.predict_proba(X, task=task))
+
+
+@pytest.mark.parametrize("labels", [[True, False], [-1, 1], ["x", "y"], np.array(["x", "y"], object), [1.0, 2.0]])
+def test_labels_and_names_are_kept_as_they_are(labels: Any, tmp_path: Any) -> None:
+    X, y = blobs(classes=2)
+    model = ContinualClassifier(random_state=np.random.RandomState(3), hidden_layer_sizes=[4])
+    model.partial_fit(X, np.asarray(labels)[y])
+    model.feature_names_in_ = np.array(list("abcde"), object)
+    model.save(tmp_path / "model.npz")
+    kept = ContinualClassifier.load(tmp_path / "model.npz")
+    assert kept.classes_.dtype == model.classes_.dtype
+    assert list(kept.classes_) == list(model.classes_)
+    assert list(kept.feature_names_in_) == list("abcde")
+    assert kept.random_state.randint(1000) == model.random_state.randint(1000)  # type: ignore[union-attr]
+
+
+def test_an_unfitted_one_can_be_kept_too(tmp_path: Any) -> None:
+    ContinualClassifier("ewc", lr=0.2).save(tmp_path / "model.npz")
+    kept = ContinualClassifier.load(tmp_path / "model.npz")
+    assert kept.get_params() == ContinualClassifier("ewc", lr=0.2).get_params()
+    with pytest.raises(NotFittedError):
+        kept.predict([[1.0]])
+
+
+def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path: Any) -> None:
+    X, y = blobs()
+    model = ContinualClassifier(**SMALL).partial_fit(X, y)
+    path = tmp_path / "model.npz"
+    with pytest.raises(BadInput, match="cannot read"):
+        ContinualClassifier.load(path)
+    model.save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(BadInput, match="damaged"):
+        ContinualClassifier.load(path)
+    path.write_bytes(pickle.dumps(model))
+    with pytest.raises(BadInput, match="damaged, or no saved ContinualClassifier"):
+        ContinualClassifier.load(path)
+    with pytest.raises(BadInput, match="cannot write"):
+        model.save(tmp_path / "nowhere" / "model.npz")
+
+
+@pytest.mark.parametrize("part", ["parameters", "index", "examples"])
+def test_a_table_that_would_lead_compiled_code_astray_is_refused(part: str, tmp_path: Any) -> None:
+    X, y = blobs()
+    model = ContinualClassifier(**SMALL).partial_fit(X, y)
+    state = model._life.state()
+    state["learner"][part] = state["learner"][part][:-1] if part == "parameters" else state["learner"][part] + 1000
+    model._life.state = lambda: state  # type: ignore[method-assign]
+    model.save(tmp_path / "model.npz")
+    with pytest.raises(BadInput, match="is damaged, or from another version"):
+        ContinualClassifier.load(tmp_path / "model.npz")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(np.nan, "Input X contains NaN"), (np.inf, "Input X contains infinity"), (-np.inf, "Input X contains infinity")],
+)
+@pytest.mark.parametrize("scale", [True, False])
+def test_values_that_are_not_finite_are_refused(bad: float, message: str, scale: bool) -> None:
+    X, y = blobs()
+    model = ContinualClassifier(scale=scale, **SMALL).partial_fit(X, y)
+    before = bits(model)
+    X[7, 2] = bad
+    for call in (lambda: model.fit(X, y), lambda: model.partial_fit(X, y), lambda: model.predict(X)):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert bits(model) == before
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        model.partial_fit(np.nan_to_num(X, posinf=0, neginf=0), np.where(y == 0, np.nan, 1))
+
+
+def test_a_wrong_number_of_features_is_refused() -> None:
+    X, y = blobs()
+    model = ContinualClassifier(**SMALL).partial_fit(X, y)
+    for call in (model.predict, model.predict_proba, model.decision_function, lambda X: model.partial_fit(X, y)):
+        with pytest.raises(ValueError, match="X has 4 features, but ContinualClassifier is expecting 5 features"):
+            call(X[:, :4])
+
+
+def test_one_class_is_too_few_to_fit_but_a_stream_may_begin_with_one() -> None:
+    X, _ = blobs()
+    with pytest.raises(ValueError, match="at least 2 classes in the data, but the data contains only one class: 'a'"):
+        ContinualClassifier(**SMALL).fit(X, ["a"] * len(X))
+    model = ContinualClassifier(**SMALL).partial_fit(X, ["a"] * len(X))
+    assert set(model.predict(X)) == {"a"}
+    assert np.array_equal(model.predict_proba(X), np.ones((len(X), 1)))
+
+
+def test_one_that_has_not_learned_says_so() -> None:
+    for ask in ("predict", "predict_proba", "decision_function"):
+        with pytest.raises(NotFittedError, match="This ContinualClassifier instance is not fitted yet"):
+            getattr(ContinualClassifier(), ask)([[0.0]])
+
+
+def test_continuous_targets_are_refused() -> None:
+    X, _ = blobs()
+    with pytest.raises(ValueError, match="Unknown label type"):
+        ContinualClassifier().fit(X, X[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"method": "mer"}, "method is 'mer'.*online, taskinput, .*eralg4, eralg5, meralg1, meralg6, meralg7"),
+        ({"method": 3}, "method is 3, but must be one of"),
+        ({"lr": -1.0}, r"^lr is -1.0, but must lie in \(0, inf\)"),
+        ({"lr": "fast"}, "^lr is 'fast', but must be a number"),
+        ({"beta": 3.0}, r"^beta is 3.0, but must lie in \(0, 1\].*the share of each batch's change"),
+        ({"memories": -1}, "^memories is -1, but must lie in"),
+        ({"method": "online", "beta": 0.5}, "beta is given, but online has no such setting; it has lr"),
+        ({"settings": {"speed": 1}}, "speed is given, but meralg1 has no such setting"),
+        ({"hidden_layer_sizes": (10, 0)}, "hidden_layer_sizes is 0"),
+        ({"hidden_layer_sizes": 10}, "hidden_layer_sizes is 10"),
+        ({"epochs": 0}, "epochs is 0, but must be a whole number from 1 up"),
+        ({"batch_size": 1.5}, "batch_size is 1.5"),
+        ({"tasks": True}, "tasks is True"),
+        ({"random_state": "x"}, "cannot be used to seed"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
+    X, y = blobs()
+    for learn in ("fit", "partial_fit"):
+        with pytest.raises(ValueError, match=message):
+            getattr(ContinualClassifier(**parameters), learn)(X, y)
+
+
+def test_learning_that_diverges_ends_in_words_and_never_in_nan() -> None:
+    X, y = blobs()
+    model = ContinualClassifier("online", lr=50.0, scale=False, random_state=0)
+    with pytest.raises(Diverged, match=r"the loss is not finite at example \d+: lower lr \(it is 50\), or scale"):
+        model.partial_fit(X * 1e6, y)
+    assert np.isfinite(model._life.learner.parameters()).all()
+    with pytest.raises(BadInput, match="the network has no finite score for Input X"):
+        model.predict_proba(np.full((1, 5), 3e38))

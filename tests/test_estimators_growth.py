@@ -1,0 +1,134 @@
+"""A network that grows while it learns, and the method on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metareplay import EWC, GEM, MER, METHODS, Independent
+from metareplay.estimators.growing_perceptron import GrowingPerceptron
+from metareplay.estimators.open_ended_life import OpenEndedLife
+from metareplay.estimators.running_scale import RunningScale
+from metareplay.learners.perceptron import Perceptron
+
+INPUTS, CLASSES = 5, 3
+PLACES = np.arange(INPUTS)
+
+
+def life(method: Any, scaled: bool = False) -> OpenEndedLife:
+    return OpenEndedLife(method, (7, 6), INPUTS, CLASSES, 2, scaled, 1, seed=0)
+
+
+def examples(n: int, classes: int = CLASSES) -> tuple[Any, Any]:
+    rng = np.random.default_rng(n)
+    return rng.normal(size=(n, INPUTS)).astype(np.float32), rng.integers(0, classes, n)
+
+
+@pytest.mark.parametrize("private", [(), (True, False, False), (True, True, True)])
+def test_growth_changes_no_score_of_what_was_there(private: tuple[bool, ...]) -> None:
+    rng = np.random.default_rng(0)
+    tasks = 2 if private else 1
+    learner = GrowingPerceptron(Perceptron((INPUTS, 20, 6, CLASSES), private, tasks), 4, 2, rng)
+    x, y = examples(2)
+    learner.put(np.arange(2), x, y, 0)
+    learner.copy(1, 3)
+    before, outside = learner.forward(np.array([0, 1, 3])), learner.scores_of(x, tasks - 1)
+    learner.grow(Perceptron((INPUTS + 90, 20, 6, CLASSES + 30), private, tasks), rng)
+    np.testing.assert_array_equal(learner.forward(np.array([0, 1, 3]))[:, :CLASSES], before)
+    np.testing.assert_array_equal(learner.scores_of(x, tasks - 1)[:, :CLASSES], outside)
+    assert learner.labels[3] == y[1]
+    grown = learner.layers()[-1][0][0][:, CLASSES:]
+    assert (grown != 0).all()
+    assert np.abs(grown).max() < (6 / (6 + CLASSES + 30)) ** 0.5
+
+
+def test_a_vector_of_the_old_network_is_found_again_in_the_new() -> None:
+    rng = np.random.default_rng(0)
+    learner = GrowingPerceptron(Perceptron((INPUTS, 20, CLASSES)), 1, 1, rng)
+    vector = learner.parameters()
+    old = learner.layers()
+    translate = learner.grow(Perceptron((INPUTS + 3, 20, CLASSES + 20)), rng)
+    translated = learner.layers(translate(vector))
+    for [(before, biases)], [(after, new_biases)] in zip(old, translated, strict=True):
+        np.testing.assert_array_equal(after[: before.shape[0], : before.shape[1]], before)
+        np.testing.assert_array_equal(new_biases[: len(biases)], biases)
+        after[: before.shape[0], : before.shape[1]] = 0
+        assert not after.any()
+
+
+def test_replayed_memories_survive_growth() -> None:
+    grown = life(MER(memories=20, replay_batch_size=5))
+    x, y = examples(30)
+    grown.learn(x, y, 0, PLACES)
+    held = grown.learner._examples[1:].copy()
+    drawn = grown.method.memory.offered  # type: ignore[attr-defined]
+    grown.grow(inputs=40, classes=9)
+    np.testing.assert_array_equal(grown.learner._examples[1:], held)
+    grown.learn(x, y + 6, 0, PLACES)
+    assert grown.method.memory.offered == drawn + 30  # type: ignore[attr-defined]
+    assert grown.learner is grown.method.learner is grown.method.memory.learner  # type: ignore[attr-defined]
+
+
+def test_ewc_holds_on_to_what_mattered_when_classes_are_added() -> None:
+    grown = life(EWC(lr=0.1, memory_strength=10.0, n_memories=5))
+    x, y = examples(30)
+    grown.learn(x, y, 0, PLACES)
+    grown.learn(x[:1], y[:1], 1, PLACES)
+    ewc: Any = grown.method
+    importance = grown.learner.layers(ewc.importance)
+    grown.learn(x[:4], np.array([0, 1, 2, 3]), 1, PLACES)
+    kept = grown.learner.layers(ewc.importance)
+    np.testing.assert_array_equal(kept[0][0][0], importance[0][0][0])
+    np.testing.assert_array_equal(kept[-1][0][0][:, :CLASSES], importance[-1][0][0])
+    assert not kept[-1][0][0][:, CLASSES:].any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_on_when_a_class_and_an_input_are_added(method: str) -> None:
+    grown = life(METHODS[method](lr=0.01), scaled=True)
+    for task in (0, 1, 0):
+        x, y = examples(12, grown.classes + 1)
+        y = np.sort(y)
+        grown.learn(x.astype(np.float64), y, task, PLACES)
+        grown.grow(inputs=grown.inputs + 10)
+    assert grown.classes > CLASSES
+    assert grown.inputs == INPUTS + 30
+    assert np.isfinite(grown.learner.parameters()).all()
+
+
+def test_growth_in_a_life_that_is_kept_comes_to_the_same_bits() -> None:
+    x, y = examples(40, 6)
+    y = np.sort(y)
+    for method in (Independent(), GEM(memories=10), MER(memories=10)):
+        one, other = life(method), None
+        one.learn(x[:20], y[:20], 0, PLACES)
+        other = OpenEndedLife.of_state(type(method), one.state())
+        for each in (one, other):
+            each.learn(x[20:], y[20:], 1, PLACES)
+        assert one.learner.parameters().tobytes() == other.learner.parameters().tobytes()
+
+
+def test_a_scale_is_renewed_at_a_cost_that_does_not_grow() -> None:
+    scale = RunningScale(2)
+    x = np.random.default_rng(0).normal(size=(100_000, 2))
+    renewals, begin = 0, 0
+    while begin < len(x):
+        step = scale.undisturbed(1) or 1
+        scale.learn(x[begin : begin + step], np.arange(2), 1)
+        renewals += scale.renew()
+        begin += step
+    assert renewals < 120
+    np.testing.assert_allclose(scale.spread, x.std(0), rtol=0.05)
+
+
+def test_a_feature_that_comes_late_is_scaled_by_its_own_examples() -> None:
+    rng = np.random.default_rng(0)
+    scale = RunningScale(1)
+    scale.learn(rng.normal(size=(1000, 1)), np.arange(1), 1)
+    scale.grow(2)
+    scale.learn(rng.normal(500, 3, (200, 2)), np.arange(2), 1)
+    np.testing.assert_allclose(scale.centre[1], 500, rtol=0.01)
+    np.testing.assert_allclose(scale.spread[1], 3, rtol=0.2)
+    assert scale.scale(np.array([[0.0, np.nan]]), np.arange(2))[0, 1] == 0

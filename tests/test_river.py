@@ -1,0 +1,280 @@
+"""The river classifier (extra ``river``)."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("river")
+
+from river import checks, compose, datasets, evaluate, metrics, preprocessing, stream
+
+from metareplay import METHODS, BadInput, Diverged
+from metareplay.estimators import ContinualRiverClassifier
+from metareplay.estimators import river as river_module
+
+WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
+WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
+SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
+
+
+def bits(model: ContinualRiverClassifier) -> bytes:
+    assert model._life is not None
+    learner = model._life.learner
+    return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner._unscaled))
+
+
+def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverClassifier:
+    for x, y in examples:
+        model.learn_one(x, y)
+    return model
+
+
+# river's own checks: none is skipped
+
+
+@pytest.mark.parametrize("method", WITHOUT_TASKS)
+def test_rivers_own_checks_pass(method: str) -> None:
+    model = ContinualRiverClassifier(method)
+    assert model._unit_test_skips() == set()
+    for check in checks.yield_checks(model):
+        check(model.clone())
+
+
+def test_the_example_of_the_docstring_runs() -> None:
+    failed, tried = doctest.testmod(river_module)
+    assert tried
+    assert not failed
+
+
+# Learning
+
+
+def test_it_works_in_pipelines_and_evaluations() -> None:
+    chosen = compose.Select("is_popular", "age_of_domain", "request_from_other_domain")
+    model = chosen | preprocessing.StandardScaler() | ContinualRiverClassifier(scale=False, **SMALL)
+    assert evaluate.progressive_val_score(datasets.Phishing().take(300), model, metrics.Accuracy()).get() > 0.6
+
+
+def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -> None:
+    examples = list(datasets.ImageSegments())
+    held_out = examples[::5]
+    by_class = sorted((e for i, e in enumerate(examples) if i % 5), key=lambda e: e[1])
+    model = learned(ContinualRiverClassifier(seed=0), by_class)
+    assert np.mean([model.predict_one(x) == y for x, y in held_out]) > 0.9
+    forgetful = learned(ContinualRiverClassifier("online", seed=0), by_class)
+    assert np.mean([forgetful.predict_one(x) == y for x, y in held_out]) < 0.6
+
+
+def test_features_may_come_and_go_by_name() -> None:
+    rng = np.random.default_rng(0)
+    model = ContinualRiverClassifier(seed=0, hidden_layer_sizes=(20,))
+    right = []
+    for i in range(1500):
+        first, second = rng.normal(size=2)
+        x = {"first": first} if i < 500 else {"first": first, ("second", 2): second}
+        if i >= 1000:
+            x = {("second", 2): second, 3: 1.0}
+        y = (first if i < 500 else first + second if i < 1000 else second) > 0
+        right.append(model.predict_one(x) == y)
+        model.learn_one(x, y)
+    for part in np.split(np.array(right), 3):
+        assert part[-200:].mean() > 0.8
+    assert model._features.places == {"first": 0, ("second", 2): 1, 3: 2}
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("features", [3, 16, 64])
+def test_the_order_of_names_in_a_dictionary_does_not_matter(features: int, scale: bool) -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(rng.normal(size=features), 1, (100, features))
+    one, other = (ContinualRiverClassifier(scale=scale, **SMALL) for _ in range(2))
+    for row in rows:
+        x = dict(enumerate(row.tolist()))
+        mixed = {int(name): x[int(name)] for name in rng.permutation(features)}
+        assert one.predict_proba_one(x) == other.predict_proba_one(mixed)
+        one.learn_one(x, bool(row[0] > 0))
+        other.learn_one(mixed, bool(row[0] > 0))
+    assert bits(one) == bits(other)
+
+
+def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
+    model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(100))
+    life = model._life
+    assert life is not None
+    table = life.learner.forward(np.arange(20))
+    steps = life.learner.steps
+    life.grow(inputs=100, classes=5)
+    assert life.learner.steps == steps
+    np.testing.assert_array_equal(life.learner.forward(np.arange(20))[:, :2], table)
+    model._life.scale = None if model._life.scale is None else model._life.scale
+    assert (life.inputs, life.classes) == (100, 5)
+
+
+def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
+    model = ContinualRiverClassifier(max_features=20, **SMALL)
+    with pytest.warns(RuntimeWarning, match="more than max_features=20 features have come"):
+        learned(model, [({f"word {i}": 1.0, f"word {i + 1}": 1.0}, i % 2) for i in range(50)])
+    assert len(model._features.places) == 20
+    assert model._life is not None
+    assert model._life.inputs == 32
+    assert model.predict_one({"word 49": 1.0}) in (0, 1)
+
+
+def test_an_unknown_feature_or_none_at_all_is_no_problem() -> None:
+    model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(50))
+    assert model.predict_proba_one({"never seen": 3.0}) == model.predict_proba_one({})
+    model.learn_one({}, True)
+    fresh = ContinualRiverClassifier(**SMALL)
+    fresh.learn_one({}, "a")
+    assert fresh.predict_one({}) == "a"
+
+
+def test_before_anything_is_learned_there_is_no_answer() -> None:
+    assert ContinualRiverClassifier().predict_one({"a": 1.0}) is None
+    assert ContinualRiverClassifier().predict_proba_one({"a": 1.0}) == {}
+
+
+@pytest.mark.parametrize("scale", [True, False])
+def test_rows_of_a_data_frame_are_learned_as_one_after_another(scale: bool) -> None:
+    pandas = pytest.importorskip("pandas")
+    examples = list(datasets.Phishing().take(80))
+    one = learned(ContinualRiverClassifier(scale=scale, **SMALL), examples)
+    many = ContinualRiverClassifier(scale=scale, **SMALL)
+    X, y = pandas.DataFrame([x for x, _ in examples]), pandas.Series([y for _, y in examples])
+    for begin in range(0, 80, 16):
+        many.learn_many(X[begin : begin + 16], y[begin : begin + 16])
+    assert bits(many) == bits(one)
+    assert many.predict_many(X).tolist() == [one.predict_one(x) for x, _ in examples]
+    assert many.predict_proba_many(X).to_dict("records") == [one.predict_proba_one(x) for x, _ in examples]
+    assert list(many.predict_many(X).index) == list(X.index)
+    with pytest.raises(BadInput, match=r"inconsistent numbers of samples: \[80, 3\]"):
+        many.learn_many(X, y[:3])
+
+
+def test_the_same_seed_gives_the_same_and_another_another() -> None:
+    examples = list(datasets.Phishing().take(60))
+    models = [learned(ContinualRiverClassifier(seed=seed), examples) for seed in (1, 1, 2, None, None)]
+    assert bits(models[0]) == bits(models[1])
+    assert len({bits(model) for model in models}) == 4
+
+
+def test_memory_does_not_grow_with_the_stream() -> None:
+    examples = list(datasets.Phishing())
+    model = learned(ContinualRiverClassifier(**SMALL), examples[:100])
+    size = model._raw_memory_usage
+    learned(model, examples)
+    assert abs(model._raw_memory_usage - size) < 500
+
+
+# Tasks
+
+
+@pytest.mark.parametrize("method", WITH_TASKS)
+def test_methods_that_need_the_task_say_so(method: str) -> None:
+    examples = list(datasets.Phishing().take(40))
+    model = ContinualRiverClassifier(method, tasks=2, **SMALL)
+    with pytest.raises(BadInput, match=f"{method} must be told the task: learn_one"):
+        model.learn_one(*examples[0])
+    for i, (x, y) in enumerate(examples):
+        model.learn_one(x, y, task=i // 20)
+    with pytest.raises(BadInput, match="task 2 would be one more than the 2"):
+        model.learn_one(*examples[0], task=2)
+    x = examples[0][0]
+    if METHODS[method].needs_task_in_testing:
+        with pytest.raises(BadInput, match="nothing was learned of task None"):
+            model.predict_one(x)
+        assert model.predict_proba_one(x, task=0) != model.predict_proba_one(x, task=1)
+    else:
+        assert model.predict_one(x) in (True, False)
+
+
+def test_a_pipeline_hands_the_task_on() -> None:
+    model = preprocessing.StandardScaler() | ContinualRiverClassifier("taskinput", **SMALL)
+    for i, (x, y) in enumerate(datasets.Phishing().take(40)):
+        model.learn_one(x, y, task=i // 20)
+    assert model.predict_one(x, task=1) in (True, False)
+
+
+# Keeping
+
+
+@pytest.mark.parametrize("way", ["save", "pickle"])
+@pytest.mark.parametrize("method", WITHOUT_TASKS)
+def test_what_was_kept_goes_on_to_the_same_bits(method: str, way: str, tmp_path: Any) -> None:
+    examples = list(datasets.ImageSegments().take(200))
+    fewer = [({name: x[name] for name in list(x)[:8]}, y) for x, y in examples[:100]]
+    model = learned(ContinualRiverClassifier(method, **SMALL), fewer)
+    if way == "save":
+        model.save(tmp_path / "model.npz")
+        kept = ContinualRiverClassifier.load(tmp_path / "model.npz")
+        assert kept._get_params() == model._get_params()
+    else:
+        kept = pickle.loads(pickle.dumps(model))
+    learned(model, examples[100:])
+    learned(kept, examples[100:])
+    assert bits(kept) == bits(model)
+    assert kept.predict_proba_one(examples[0][0]) == model.predict_proba_one(examples[0][0])
+
+
+def test_names_that_json_has_not_are_not_saved(tmp_path: Any) -> None:
+    model = ContinualRiverClassifier(**SMALL)
+    model.learn_one({("a", "pair"): 1.0}, True)
+    with pytest.raises(BadInput, match=r"one of the features is \('a', 'pair'\)"):
+        model.save(tmp_path / "model.npz")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_the_other_estimator_is_refused(tmp_path: Any) -> None:
+    ContinualRiverClassifier().save(tmp_path / "model.npz")
+    from metareplay.estimators import ContinualClassifier
+
+    with pytest.raises(BadInput, match="is a ContinualRiverClassifier in format 1, but must be a saved Continual"):
+        ContinualClassifier.load(tmp_path / "model.npz")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(("bad", "message"), [(math.nan, "Input x contains NaN"), (-math.inf, "contains infinity")])
+def test_values_that_are_not_finite_are_refused(bad: float, message: str) -> None:
+    model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(20))
+    before = bits(model)
+    x, y = next(iter(datasets.Phishing()))
+    x["anchor_from_other_domain"] = bad
+    for call in (lambda: model.learn_one(x, y), lambda: model.predict_one(x), lambda: model.predict_proba_one(x)):
+        with pytest.raises(BadInput, match=f"{message}.*anchor_from_other_domain"):
+            call()
+    assert bits(model) == before
+
+
+def test_text_is_refused_with_what_to_do() -> None:
+    with pytest.raises(BadInput, match=r"feature 'city' is 'Rome', but must be a number: .*OneHotEncoder"):
+        ContinualRiverClassifier().learn_one({"age": 3, "city": "Rome"}, True)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"method": "mer"}, "method is 'mer'.*online, taskinput, .*eralg4, eralg5, meralg1, meralg6, meralg7"),
+        ({"lr": 0}, "lr is 0.0, but must lie in"),
+        ({"max_features": 0}, "max_features is 0"),
+        ({"tasks": 0}, "tasks is 0"),
+        ({"hidden_layer_sizes": (0,)}, "hidden_layer_sizes is 0"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        ContinualRiverClassifier(**parameters)
+
+
+def test_learning_that_diverges_ends_in_words() -> None:
+    model = ContinualRiverClassifier("online", lr=50.0, scale=False, seed=0)
+    X = 1e5 * np.random.default_rng(0).normal(size=(50, 5))
+    with pytest.raises(Diverged, match=r"lower lr \(it is 50\), or scale the features"):
+        learned(model, stream.iter_array(X, list(range(5)) * 10))
