@@ -1,12 +1,14 @@
-"""How the digits settings in ``recipes.toml`` were chosen: ``python -m benchmarks.choose_digits_settings``.
+"""How the digits settings in ``recipes.toml`` were chosen: ``python -m benchmarks.choose_digits_settings [NAME …]``.
 
-Each candidate learns 1000 of the 1297 training images of every task; the best mean retained accuracy on the other
-297, over the seeds, wins. The 500 test images are never looked at. Prints lines for ``recipes.toml``.
+Each candidate learns 1000 of the 1297 training images of every task, or its share of them; the best mean retained
+accuracy on the other 297, over the seeds and the stream's scenarios, wins. The 500 test images are never looked at.
+Prints lines for ``recipes.toml``.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -18,10 +20,12 @@ from metareplay.streams import sources
 from metareplay.streams.base import BaseImages
 from metareplay.streams.benchmarks import find
 
-BENCHMARKS = ("digits-rotations", "digits-permutations")
+BENCHMARKS = ("digits-rotations", "digits-permutations", "digits-split")
 HELD_OUT = 297
 SEEDS = range(2)
 MEMORIES = (500, 200)
+MEMORIES_OF_SPLIT = (200, 50)
+"""Its five tasks have together as many examples as one task of the others."""
 
 RATES = (0.003, 0.01, 0.03, 0.1)
 SHARES = (0.03, 0.1, 0.3)
@@ -69,9 +73,13 @@ def training_images_only() -> sources.ImageSet:
 def retained_accuracy(benchmark: str, method: str, settings: dict[str, Any]) -> float:
     """Mean over the seeds, on the held-out training images."""
     images = training_images_only()
-    stream = find(benchmark).stream(images=images, samples_per_task=len(images.train))
+    stream = find(benchmark).stream(images=images, samples_per_task=0)
     try:
-        runs = [Experiment(stream=stream, method=METHODS[method](**settings), seed=seed).run() for seed in SEEDS]
+        runs = [
+            Experiment(stream=stream, method=METHODS[method](**settings), seed=seed, scenario=scenario).run()
+            for seed in SEEDS
+            for scenario in stream.scenarios
+        ]
     except Diverged:
         return 0.0
     return float(np.mean([run.metrics["retained_accuracy"] for run in runs]))
@@ -80,9 +88,11 @@ def retained_accuracy(benchmark: str, method: str, settings: dict[str, Any]) -> 
 def main() -> None:
     """Search every grid and print the best of it."""
     with ProcessPoolExecutor() as pool:
-        for benchmark in BENCHMARKS:
+        for benchmark in sys.argv[1:] or BENCHMARKS:
             print(f"[{benchmark}]", flush=True)
             for method, grid in GRIDS.items():
+                if benchmark == "digits-split" and "memories" in grid:
+                    grid = grid | {"memories": MEMORIES_OF_SPLIT}
                 candidates = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
                 n = len(candidates)
                 found = list(pool.map(retained_accuracy, [benchmark] * n, [method] * n, candidates))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from mirrors import Mirror
+
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
+SHARED_OMNIGLOT = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
 
 # Compiling the first time takes seconds, which is no fault of an example. In CI the same examples are tried every time.
 hypothesis.settings.register_profile("metareplay", deadline=None, derandomize=bool(os.environ.get("CI")))
@@ -49,6 +53,38 @@ def shared_mnist() -> Path:
     if not SHARED_MNIST.is_dir():
         pytest.skip(f"real MNIST is not on this machine (looked in {SHARED_MNIST})")
     return SHARED_MNIST
+
+
+@pytest.fixture(scope="session")
+def shared_omniglot() -> Path:
+    """The folder of Omniglot's two small archives that a development machine may have beside the repository."""
+    if not SHARED_OMNIGLOT.is_dir():
+        pytest.skip(f"Omniglot's small archives are not on this machine (looked in {SHARED_OMNIGLOT})")
+    return SHARED_OMNIGLOT
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
+    """Start servers, each with its own files: ``serve({name: content})``."""
+    monkeypatch.setenv("no_proxy", "*")
+    mirrors: list[Mirror] = []
+
+    def start(*args: object, **options: object) -> Mirror:
+        mirrors.append(Mirror(*args, **options))  # type: ignore[arg-type]
+        return mirrors[-1]
+
+    yield start
+    for mirror in mirrors:
+        mirror.close()
+
+
+@pytest.fixture
+def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An address where nobody listens."""
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/folder"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -22,6 +22,7 @@ from metareplay.methods import METHODS
 from metareplay.records import Record
 from metareplay.settings import hyperparameters
 from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.streams.sources import SOURCES
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
 SHORT = ("--tasks", "2", "--samples-per-task", "30")
@@ -203,7 +204,7 @@ def test_a_damaged_record_is_made_anew(capsys: pytest.CaptureFixture[str]) -> No
     (arrays,) = folder.glob("record-*.npz")
     arrays.write_bytes(b"PK")
     assert main(list(RUN)) == 0
-    assert "running again" in capsys.readouterr().err
+    assert "must be run again, which begins now" in capsys.readouterr().err
     Record.load(folder)
 
 
@@ -440,7 +441,7 @@ def test_run_help_lists_benchmarks_and_methods(capsys: pytest.CaptureFixture[str
 
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
-    for command, names in (("methods", METHODS), ("benchmarks", BENCHMARKS), ("data list", ("digits", "mnist"))):
+    for command, names in (("methods", METHODS), ("benchmarks", BENCHMARKS), ("data list", SOURCES)):
         assert main(command.split()) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines[::2]] == list(names)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,8 +24,9 @@ from ray.cluster_utils import Cluster
 from metareplay import BadInput, Record
 from metareplay.requests import Request
 from metareplay.runs import Run
+from metareplay.suites import ray as on_ray
 from metareplay.suites.outcome import SuiteProgress
-from metareplay.suites.ray import execute
+from metareplay.suites.ray import Execution, Keeper, Parcel, execute
 
 # Ray's own, about sockets and processes that it leaves to the end of this one.
 pytestmark = [
@@ -132,3 +138,96 @@ def test_without_an_address_a_cluster_is_started_on_this_machine(tmp_path: Path)
     (outcome,) = execute([request], tmp_path, jobs=1)
     assert outcome.state == "done"
     assert not ray.is_initialized()
+
+
+@pytest.mark.parametrize("line", ["# a file of Windows\r\n", "# -*- coding: latin-1 -*- \xfc\n"])
+def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path: Path, line: str) -> None:
+    own = tmp_path / "patient.py"
+    own.write_bytes((line + PATIENT).encode("latin-1"))
+    request = Request("digits-rotations", f"{own}:Patient", {}, SOON_OVER)
+    experiment = request.experiment()
+    there = tmp_path / "there"
+    there.mkdir()
+    arrived, _ = Parcel.pack(request, experiment, None).unpack(experiment.stream, there)
+    assert arrived.key == experiment.key
+
+
+def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_have_their_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "wrong.py"
+    own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
+
+    class FullDisk(Keeper):
+        def save(self, key: str, content: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    executions: list[Execution] = []
+    begin = Execution.__init__
+
+    def noted(self: Execution, *args: Any) -> None:
+        begin(self, *args)
+        executions.append(self)
+
+    def end_keeper(progress: SuiteProgress) -> None:
+        if len(executions) == 1 and any(at and at.visit >= 2 for _, at in progress.running.values()):
+            ray.kill(executions[0].keeper, no_restart=False)
+            executions.append(executions[0])
+
+    monkeypatch.setattr(on_ray, "Keeper", FullDisk)
+    monkeypatch.setattr(Execution, "__init__", noted)
+    long = Request("digits-rotations", "meralg1", MEMORIES, {}, {"epochs": 2})
+    bad = Request("digits-rotations", f"{own}:Wrong", {}, SOON_OVER)
+    notes: list[str] = []
+    good, wrong = execute([long, bad], tmp_path / "runs", jobs=2, report=end_keeper, note=notes.append)
+    assert len(executions) == 2
+    assert (good.state, good.message) == ("done", "")
+    assert notes
+    assert all("No space left on device; the run goes on" in note for note in notes)
+    assert wrong.state == "failed"
+    assert wrong.message.startswith("ZeroDivisionError: division by zero (")
+    assert wrong.message.endswith("wrong.py, line 4)")
+
+
+@pytest.mark.parametrize("moment", ["Ray starts", "runs are under way"])
+def test_ctrl_c_ends_a_suite_in_two_seconds_and_what_ray_started_soon_after(tmp_path: Path, moment: str) -> None:
+    (tmp_path / "suite.toml").write_text('seeds = 9\nbenchmarks = ["digits-rotations"]\nmethods = ["meralg1"]\n')
+    command = [sys.executable, "-m", "metareplay", "suite", "suite.toml", "--executor", "ray", "--jobs", "2"]
+    suite = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert suite.stderr is not None
+    rays: list[int] = []
+
+    def has_come() -> bool:
+        rays[:] = descendants(suite.pid)
+        return bool(rays if moment == "Ray starts" else list((tmp_path / "runs").glob("*/configuration.json")))
+
+    while not has_come():
+        assert suite.poll() is None, suite.communicate()
+        time.sleep(0.05)
+    begin = time.monotonic()
+    os.killpg(suite.pid, signal.SIGINT)
+    assert suite.wait() == 130
+    assert time.monotonic() - begin < 2
+    told = suite.stderr.read()
+    assert "of 9 runs are done, in runs; to go on: metareplay suite suite.toml --jobs 2 --executor ray" in told
+    assert "Traceback" not in told
+    while any(map(alive, rays)):
+        assert time.monotonic() - begin < 20, "what Ray started goes on"
+        time.sleep(0.1)
+
+
+def descendants(process: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    except OSError:
+        return []
+    return [found for child in map(int, children) for found in [child, *descendants(child)]]
+
+
+def alive(process: int) -> bool:
+    """Whether a process goes on; two agents of Ray's, which look for the others for a minute, do not count."""
+    try:
+        command = Path(f"/proc/{process}/cmdline").read_text()  # of the dead that nobody waits for, nothing
+    except OSError:
+        return False
+    return bool(command) and "Agent" not in command

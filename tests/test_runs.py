@@ -313,8 +313,9 @@ def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(
         assert "is damaged" in str(status.message)
         notes: list[str] = []
         assert same(run.carry_out(experiment, note=notes.append), expected)
+        assert len(notes) == 1
         assert "is damaged" in notes[0]
-        assert "running again" in notes[0]
+        assert "must be run again, which begins now" in notes[0]
         assert run.status().state == "done"
         assert len(names(run)) == 4
 
@@ -341,11 +342,14 @@ def test_a_damaged_checkpoint_costs_what_it_held_and_no_more(
     assert "beginning again" in notes[0]
 
 
-def test_a_folder_without_configuration_is_broken_and_can_be_run(run: Run, experiment: Experiment) -> None:
+def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run: Run, experiment: Experiment) -> None:
     run.folder.mkdir(parents=True)
     assert find(run.folder.parent) == []
-    (run.folder / CONFIGURATION).write_text("[]")
-    assert run.status().state == "broken"
+    another = little("meralg1", batch_size=2).configuration()
+    for content in ([], {}, {"configuration": {}}, {"configuration": [1]}, {"configuration": another}):
+        (run.folder / CONFIGURATION).write_text(json.dumps(content))
+        assert run.status().state == "broken"
+        assert run.status().configuration is None
     run.carry_out(experiment)
     assert [found.key for found in find(run.folder.parent)] == [experiment.key]
     assert find(run.folder.parent / "nowhere") == []

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import http.server
 import multiprocessing
 import os
 import socket
 import stat
 import struct
-import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from metareplay.errors import BadInput, RunFailed
 from metareplay.streams import fetch, sources
 from metareplay.streams.fetch import DataFile
 from metareplay.streams.sources import MNIST, IdxImages
+from mirrors import Mirror, left_in, put
 
 
 @pytest.fixture(autouse=True)
@@ -54,68 +53,6 @@ def gzipped() -> dict[str, bytes]:
     return {name + ".gz": gzip.compress(content) for name, content in tiny_files().items()}
 
 
-def put(folder: Path, files: dict[str, bytes]) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    return folder
-
-
-class Mirror:
-    """A web server on this machine that serves some files and counts what it is asked for."""
-
-    def __init__(self, files: dict[str, bytes], cut: float = 1.0, status: int = 404) -> None:
-        self.asked: list[str] = []
-        mirror = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                name = self.path.removeprefix("/folder/")
-                mirror.asked.append(name)
-                if name not in files:
-                    self.send_error(status)
-                    return
-                body = files[name]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body[: int(len(body) * cut)])
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/folder"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., Mirror]]:
-    mirrors: list[Mirror] = []
-
-    def start(*args: object, **options: object) -> Mirror:
-        mirrors.append(Mirror(*args, **options))  # type: ignore[arg-type]
-        return mirrors[-1]
-
-    yield start
-    for mirror in mirrors:
-        mirror.close()
-
-
-@pytest.fixture
-def nobody() -> Iterator[str]:
-    """An address where nobody listens."""
-    with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/folder"
-
-
 def assert_is_tiny(images: sources.ImageSet) -> None:
     files = tiny_files()
     assert images.train.pixels.tobytes() == files["train-images"][16:]
@@ -124,10 +61,6 @@ def assert_is_tiny(images: sources.ImageSet) -> None:
     assert images.test_labels.tolist() == [i % 10 for i in range(12)]
     assert images.train.pixels.dtype == np.uint8
     assert images.train.shape == (6, 5)
-
-
-def left_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".lock"} if folder.exists() else set()
 
 
 # What the data sets hold
@@ -165,18 +98,20 @@ def test_real_mnist_is_what_was_published(shared_mnist: Path, data_folder: Path)
     assert np.bincount(mnist.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert mnist.test_labels[:4].tolist() == [7, 2, 1, 0]
     assert left_in(data_folder / "mnist") == {file.name for file in MNIST.files}
-    assert [listed.present for listed in sources.listing()] == [True, True]
+    assert {listed.name: listed.present for listed in sources.listing()}["mnist"]
 
 
 def test_listing_says_what_is_there(data_folder: Path) -> None:
-    digits, mnist = sources.listing()
+    digits, mnist, *others = sources.listing()
+    assert {data.name for data in others} == {"fashion-mnist", "cifar10", "cifar100", "omniglot", "omniglot-small"}
+    assert not any(data.present for data in others)
     assert (digits.name, digits.present, digits.folder) == ("digits", True, None)
     assert (mnist.name, mnist.present, mnist.folder) == ("mnist", False, data_folder / "mnist")
     assert mnist.size == 60000 * 785 + 10000 * 785 + 48
 
 
 def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"'minst'; there are digits, mnist"):
+    with pytest.raises(BadInput, match=r"'minst'; there are digits, mnist, "):
         sources.get("minst")
     with pytest.raises(BadInput, match=r"leave --from out"):
         sources.get("digits", source=tmp_path)

@@ -415,7 +415,7 @@ HEAD = 'benchmarks = ["digits-rotations"]\n'
         (HEAD + "methods = 'online'\n[run]\nnetwork = 'resnet'", "line 4: run.network is 'resnet' (did you mean"),
         (
             HEAD + "methods = 'online'\n[run]\nengine = 'jax'",
-            "line 2: methods does not go with digits-rotations: engine is",
+            "line 4: run.engine is 'jax', but must be one of fused, torch",
         ),
         (HEAD + "methods = 'online'\n[run]\nlr = 0.1", "line 4: run.lr is not known here; it belongs to online"),
         ("run = 3\n" + HEAD + "methods = 'online'", "line 1: run is 3, but must be a table"),
@@ -425,6 +425,8 @@ HEAD = 'benchmarks = ["digits-rotations"]\n'
             "line 4: exclude[0].methd is not known here; did you mean method?",
         ),
         (HEAD + "methods = 'online'\n[[exclude]]\nmethod = 'online'", "it asks for no runs: all are excluded"),
+        (HEAD, "it asks for no runs: it names no methods"),
+        ("benchmarks = []\nmethods = []", "it asks for no runs: it names no benchmarks and no methods"),
         (HEAD + "methods = 'online'\n[[exclude]]", "line 3: exclude[0] says nothing, which would exclude every run"),
         (
             HEAD + "methods = 'online'\n[exclude]\nmethod = 'ewc'",
@@ -526,7 +528,7 @@ def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytes
 
 
 def test_the_suites_that_come_with_the_package_can_be_read() -> None:
-    assert Suite.shipped() == ("digits", "mer-paper")
+    assert Suite.shipped() == ("digits", "mer-paper", "omniglot")
     for suite in Suite.shipped():
         assert Suite.read(suite).requests
 

@@ -77,13 +77,11 @@ class FileCheckpoints:
 
     def load(self) -> State | None:
         try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return None
+            content = self.read()
         except OSError as error:
             raise Unusable(f"the checkpoint {self.path} cannot be read: {error.strerror or error}") from error
         try:
-            return unpack(content)
+            return None if content is None else unpack(content)
         except Unusable as error:
             raise Unusable(f"the checkpoint {self.path} is damaged ({error})") from error
 
@@ -94,7 +92,7 @@ class FileCheckpoints:
     def save(self, state: State) -> None:
         begin = time.monotonic()
         try:
-            write_atomically(self.path, pack(state))
+            self.write(pack(state))
         except OSError as error:
             if not self.refused:
                 why = error.strerror or error
@@ -109,6 +107,17 @@ class FileCheckpoints:
         if self.path.exists():
             self.path.unlink()
             flush_names(self.path.parent)
+
+    def read(self) -> bytes | None:
+        """What is in the file; None if there is none."""
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, content: bytes) -> None:
+        """Replace what is in the file."""
+        write_atomically(self.path, content)
 
 
 def pack(state: State) -> bytes:

@@ -111,7 +111,8 @@ def sections(
         raise BadInput("a comparison needs two methods at least")
     there = [group for group in groups if benchmark in (None, group.benchmark)]
     if not there:
-        raise BadInput(f"there is no finished run{_on(benchmark)}; {_known('there are', _benchmarks(groups))}")
+        known = _known("; there are", _benchmarks(groups)) if groups else ": `metareplay results` says how they stand"
+        raise BadInput(f"there is no finished run{_on(benchmark)}{known}")
     for selection in selections:
         _check(selection, there, benchmark)
     found = []

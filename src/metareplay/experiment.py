@@ -162,8 +162,7 @@ class Experiment:
     @property
     def key(self) -> str:
         """A hash of the configuration: the name of the run's folder."""
-        canonical = json.dumps(self.configuration(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+        return key_of(self.configuration())
 
     def run(
         self,
@@ -205,6 +204,12 @@ class Experiment:
 def run(stream: Stream, method: Method, **options: Any) -> Record:
     """Run a method on a stream: ``Experiment(stream=stream, method=method, **options).run()``."""
     return Experiment(stream=stream, method=method, **options).run()
+
+
+def key_of(configuration: dict[str, Any]) -> str:
+    """The key of the experiment that has a configuration."""
+    canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def method_name(method: type[Method]) -> str:

@@ -172,7 +172,7 @@ class Record:
                 )
             record.summary()  # does it all fit together?
         except Exception as error:  # foreign files raise nearly anything
-            raise BadInput(f"the record in {folder} is damaged ({error}); remove it and run again") from error
+            raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
         return record
 
 
@@ -210,5 +210,5 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError(f"{file} is another than was written")
     except Exception as error:  # damaged and foreign files raise nearly anything
-        raise BadInput(f"the record in {folder} is damaged ({error}); remove it and run again") from error
+        raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
     return summary, content

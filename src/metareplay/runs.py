@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from metareplay.checkpoints import Checkpoints, FileCheckpoints, peek
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment
+from metareplay.experiment import Experiment, key_of
 from metareplay.files import unfinished, write_atomically
 from metareplay.life import Life, Report, Tracker
 from metareplay.methods import METHODS
@@ -124,7 +124,7 @@ class Run:
         try:
             return Record.load(self.folder)
         except BadInput as error:
-            note(f"{error}: running again")
+            note(f"{error}, which begins now")
             return None
 
     @contextlib.contextmanager
@@ -189,7 +189,7 @@ class Run:
             return record
         Life(experiment)  # where it cannot be, the folder is not touched
         with self.in_hand(experiment):
-            if not again and (record := self.record(note)) is not None:  # while we came to the lock
+            if not again and (record := self.record()) is not None:  # while we came to the lock
                 return record
             checkpoints = checkpoints or FileCheckpoints(self.folder / CHECKPOINT, note=note)
             if again:
@@ -282,7 +282,8 @@ class Run:
     def _configuration(self) -> dict[str, Any] | None:
         started = _json(self.folder / CONFIGURATION)
         configuration = started.get("configuration") if started else None
-        return configuration if isinstance(configuration, dict) else None
+        whole = isinstance(configuration, dict) and key_of(configuration) == self.key
+        return configuration if whole else None
 
     def _examples(self) -> int | None:
         state = peek(self.folder / CHECKPOINT)

@@ -47,7 +47,7 @@ def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
     except RunFailed as error:
         return _failed(program, str(error), 1)
     except MemoryError as error:
-        return _failed(program, f"there is not enough memory: {error}", 1)
+        return _failed(program, f"there is not enough memory{': ' if str(error) else ''}{error}", 1)
     except KeyboardInterrupt as stop:
         return _failed(program, str(stop) or "stopped", 130)
     except BrokenPipeError:  # whoever read our results has seen enough

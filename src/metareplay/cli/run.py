@@ -40,7 +40,7 @@ def main(argv: list[str]) -> None:
     run = Run(Path(given.out) / experiment.key)
     if given.json not in (None, "-") and not Path(given.json).parent.is_dir():
         raise BadInput(f"--json is {given.json}, but there is no folder {Path(given.json).parent}")
-    record = None if given.again else run.record(lambda text: _note(text, given))
+    record = None if given.again else run.record()
     if record is not None:
         when = datetime.fromisoformat(record.started).astimezone()
         _note(f"this was run before, on {when:%Y-%m-%d at %H:%M}: here is its result (--again runs it again)", given)

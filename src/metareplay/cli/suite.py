@@ -10,7 +10,7 @@ from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -55,14 +55,17 @@ def main(argv: list[str]) -> None:
         _note(note, given.quiet)
     executor = importlib.import_module(f"metareplay.suites.{given.executor}")
     options: dict[str, Any] = {"address": given.address} if given.address else {}
-    with SuiteDisplay(plan(suite.requests, out), given.quiet) as display:
-        try:
+    display = SuiteDisplay(plan(suite.requests, out), given.quiet)
+    try:
+        with display:
             outcomes: list[Outcome] = executor.execute(
                 suite.requests, out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, **options
             )
-        except KeyboardInterrupt:
-            done = display.last.done if display.last else 0
-            raise KeyboardInterrupt(_stopped(done, len(suite.requests), given)) from None
+    except KeyboardInterrupt:
+        stopped = _stopped(display.last.done if display.last else 0, len(suite.requests), given)
+        if given.executor == "ray":
+            _leave(stopped)
+        raise KeyboardInterrupt(stopped) from None
     _tell(suite, outcomes, given)
 
 
@@ -189,6 +192,12 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
             listed.append(f"and {len(failed) - TOLD} more; `metareplay results --out {given.out}` lists all")
         number = f"{len(failed)} of {len(outcomes)} runs failed"
         raise RunFailed("\n  ".join([f"{number}; to try them again: {_command(given)}", *listed]))
+
+
+def _leave(stopped: str) -> NoReturn:
+    """End at once: to leave Ray in order takes seconds, and where it has only just begun to start, it crashes."""
+    print(f"metareplay: {stopped}", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def _stopped(done: int, of: int, given: Namespace) -> str:

@@ -376,5 +376,5 @@ def _require_plain(info: zipfile.ZipInfo) -> None:
         raise Unusable(f"{info.filename!r} in it leads outside of it")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise Unusable(f"{info.filename!r} in it is a link, a device or the like; only plain files are taken")
-    if info.flag_bits & 1:
-        raise Unusable(f"{info.filename!r} in it is encrypted")
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Unusable(f"{info.filename!r} in it is encrypted, or packed in an unusual way")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -16,7 +17,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
@@ -38,11 +41,32 @@ class Absent(Unusable):
 
 @dataclass(frozen=True)
 class DataFile:
-    """A published file: its name, and the size in bytes and SHA-256 of what it unpacks to."""
+    """A published file: its name, and the size in bytes and SHA-256 of what it unpacks to.
+
+    An archive, of several files, is kept as it is: size and SHA-256 are its own.
+    """
 
     name: str
     size: int
     sha256: str
+    archive: bool = False
+
+
+def place_of(source: str | Path) -> Place:
+    """The folder or address that a user names.
+
+    Raises
+    ------
+    BadInput
+        If it is neither.
+    """
+    text = str(source)
+    if text.startswith(("http://", "https://")):
+        return text
+    folder = Path(text).expanduser()
+    if not folder.is_dir():
+        raise BadInput(f"--from {source} is neither a folder nor an address that starts with http:// or https://")
+    return folder
 
 
 def read(place: Place, file: DataFile, report: Report = lambda received, total: None) -> bytes:
@@ -57,12 +81,14 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
     """
     # The plain form is quicker to read, the gzipped one quicker to transfer.
     plain, packed = file.name, file.name + ".gz"
-    for name in (plain, packed) if isinstance(place, Path) else (packed, plain):
+    either = (plain, packed) if isinstance(place, Path) else (packed, plain)
+    for name in (plain,) if file.archive else either:
         try:
             stream, total = _open(place, name)
             with stream:
                 body = io.BufferedReader(_Transfer(stream, total, 2 * file.size + 65536, report))
-                unpacked = GzipFile(fileobj=body) if body.peek(2)[:2] == b"\x1f\x8b" else body
+                gzipped = not file.archive and body.peek(2)[:2] == b"\x1f\x8b"
+                unpacked = GzipFile(fileobj=body) if gzipped else body
                 content = unpacked.read(file.size + 1)
         except FileNotFoundError:
             continue
@@ -70,7 +96,22 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
             raise Unusable(_reason(error)) from error
         _verify(content, file)
         return content
-    raise Absent(f"it has neither {plain} nor {packed}")
+    raise Absent(f"it has no {plain}" if file.archive else f"it has neither {plain} nor {packed}")
+
+
+def mapped(folder: Path, file: DataFile) -> NDArray[np.uint8]:
+    """The verified content of a file in a folder, read-only; of a plain one, processes share one copy in memory.
+
+    Raises
+    ------
+    Unusable
+        As ``read`` does.
+    """
+    with contextlib.suppress(OSError, ValueError, Unusable):  # then `read` says why, or finds it gzipped
+        content = np.memmap(folder / file.name, np.uint8, "r")
+        _verify(content.data, file)
+        return content
+    return np.frombuffer(read(folder, file), np.uint8)
 
 
 def fetch(
@@ -145,7 +186,7 @@ def _nowhere(
     if source is not None:
         return BadInput(
             f"--from {source} does not give {name}: {file.name}: {failures[0].removeprefix(f'{source}: ')}; "
-            f"it must hold {names}, each plain or gzipped (.gz)"
+            f"it must hold {names}" + (", as published" if file.archive else ", each plain or gzipped (.gz)")
         )
     message = (
         f"{file.name} of {name} could not be had ({'; '.join(failures)}); check the network, or get "
@@ -193,10 +234,11 @@ class _Transfer(io.RawIOBase):
         return len(chunk)
 
 
-def _verify(content: bytes, file: DataFile) -> None:
+def _verify(content: bytes | memoryview, file: DataFile) -> None:
     if len(content) != file.size:
         found = f"only {len(content)}" if len(content) < file.size else "more"
-        raise Unusable(f"it should unpack to {file.size} bytes but has {found}: it is truncated or another file")
+        have = "have" if file.archive else "unpack to"
+        raise Unusable(f"it should {have} {file.size} bytes but has {found}: it is truncated or another file")
     found = hashlib.sha256(content).hexdigest()
     if found != file.sha256:
         raise Unusable(

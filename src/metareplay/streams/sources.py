@@ -1,6 +1,7 @@
 """Base data sets: real images that streams are made from.
 
-They are loaded once in a process, and stay grey levels of one byte: all tasks of a stream share them.
+They are loaded once in a process, and stay grey levels of one byte: all tasks of a stream share them. Those that lie in
+files are mapped into memory, so that processes share them too.
 """
 
 from __future__ import annotations
@@ -18,32 +19,10 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.streams.base import BaseImages
-from metareplay.streams.fetch import DataFile, Unusable, fetch, read
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """Labelled images, for training and for testing.
-
-    Parameters
-    ----------
-    name
-        The data set's name, such as ``mnist``.
-    train, test
-        The images.
-    train_labels, test_labels
-        ``(n,)`` int64 classes, 0 … ``classes - 1``.
-    sha256
-        SHA-256 over all of it, as hexadecimal: part of a run's identity.
-    """
-
-    name: str
-    train: BaseImages
-    train_labels: NDArray[np.int64]
-    test: BaseImages
-    test_labels: NDArray[np.int64]
-    classes: int
-    sha256: str
+from metareplay.streams.cifar import CIFAR10, CIFAR100
+from metareplay.streams.fetch import DataFile, Unusable, fetch, mapped, place_of, read
+from metareplay.streams.image_set import ImageSet as ImageSet
+from metareplay.streams.omniglot import OMNIGLOT, OMNIGLOT_SMALL
 
 
 class Source(Protocol):
@@ -113,7 +92,7 @@ class IdxImages:
 
     def get(self, folder: Path, source: str | Path | None = None, progress: bool = True) -> ImageSet:
         if source is not None:
-            fetch(self.name, self.files, folder, source=_place(source), progress=progress)
+            fetch(self.name, self.files, folder, source=place_of(source), progress=progress)
         try:
             return _idx_images(self, folder)
         except Unusable:
@@ -143,7 +122,27 @@ MNIST = IdxImages(
     ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"),
 )
 
-SOURCES: dict[str, Source] = {source.name: source for source in (Digits(), MNIST)}
+FASHION_MNIST = IdxImages(
+    "fashion-mnist",
+    "articles of clothing in 28 × 28 grey pixels, 60 000 for training and 10 000 for testing (Xiao et al.)",
+    (
+        DataFile(
+            "train-images-idx3-ubyte", 47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
+        ),
+        DataFile("train-labels-idx1-ubyte", 60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
+        DataFile("t10k-images-idx3-ubyte", 7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
+        DataFile("t10k-labels-idx1-ubyte", 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+    ),
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+        "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
+    ),
+)
+
+SOURCES: dict[str, Source] = {
+    source.name: source for source in (Digits(), MNIST, FASHION_MNIST, CIFAR10, CIFAR100, OMNIGLOT, OMNIGLOT_SMALL)
+}
 
 
 @dataclass(frozen=True)
@@ -214,7 +213,7 @@ def _digits() -> ImageSet:
 @cache
 def _idx_images(source: IdxImages, folder: Path) -> ImageSet:
     """Raises Unusable if a file is missing or damaged."""
-    train, train_labels, test, test_labels = (_decode_idx(read(folder, file)) for file in source.files)
+    train, train_labels, test, test_labels = (_decode_idx(mapped(folder, file)) for file in source.files)
     return ImageSet(
         source.name,
         BaseImages(train.reshape(len(train), -1), shape=train.shape[1:]),
@@ -226,9 +225,9 @@ def _idx_images(source: IdxImages, folder: Path) -> ImageSet:
     )
 
 
-def _decode_idx(content: bytes) -> NDArray[np.uint8]:
+def _decode_idx(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """An idx file: two zero bytes, the type (8: uint8), the number of axes, their lengths (big-endian), the values."""
-    axes = content[3]
+    axes = int(content[3])
     lengths = np.frombuffer(content, ">u4", axes, offset=4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths)
 
@@ -238,13 +237,3 @@ def _sha256(*arrays: NDArray[Any]) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _place(source: str | Path) -> str | Path:
-    text = str(source)
-    if text.startswith(("http://", "https://")):
-        return text
-    folder = Path(text).expanduser()
-    if not folder.is_dir():
-        raise BadInput(f"--from {source} is neither a folder nor an address that starts with http:// or https://")
-    return folder

@@ -1,7 +1,7 @@
 """The executor for a Ray cluster: every run is a Ray task; what it leaves is written by the driver.
 
 No machine of the cluster but the driver's needs to see the folder of runs, the data or a user's files: streams go
-through Ray's object store, once to each machine, and files of Python as text. Checkpoints come back to the driver's
+through Ray's object store, once to each machine, and files of Python as they are. Checkpoints come back to the driver's
 machine, so a run whose machine dies goes on from there on another one.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import socket
 import tempfile
@@ -17,17 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metareplay import checkpoints, methods, user_code
-from metareplay.checkpoints import FileCheckpoints, pack, unpack
+from metareplay import methods, user_code
+from metareplay.checkpoints import FileCheckpoints
 from metareplay.errors import BadInput, RunFailed
 from metareplay.experiment import Experiment
-from metareplay.files import write_atomically
 from metareplay.life import Progress
 from metareplay.records import Record
 from metareplay.requests import Request
 from metareplay.runs import CHECKPOINT, Elsewhere, Note, Run, told
 from metareplay.streams.base import Stream
-from metareplay.suites.outcome import Outcome, SuiteProgress
+from metareplay.suites.outcome import Outcome, SuiteProgress, name
 from metareplay.suites.queue import RETRIES, Job, Queue
 from metareplay.suites.worker import as_experiment
 
@@ -57,14 +57,14 @@ class Parcel:
     tracker
         ``FILE.py:NAME``, or None.
     sources
-        The text of each such file.
+        The content of each such file.
     """
 
     method: str
     settings: dict[str, Any]
     options: dict[str, Any]
     tracker: str | None
-    sources: dict[str, str]
+    sources: dict[str, bytes]
 
     @classmethod
     def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Parcel:
@@ -75,16 +75,16 @@ class Parcel:
             if field.name not in ("stream", "method")
         }
         named = [user_code.split(text) for text in (request.method, tracker, options["network"]) if text]
-        sources = {str(parts[0]): parts[0].read_text(encoding="utf-8") for parts in named if parts}
+        sources = {str(parts[0]): parts[0].read_bytes() for parts in named if parts}
         return cls(request.method, dataclasses.asdict(experiment.method), options, tracker, sources)
 
     def unpack(self, stream: Stream, folder: Path) -> tuple[Experiment, Callable[..., None] | None]:
         """The experiment and its tracker, on a machine where ``folder`` may take the files."""
         here: dict[str, Path] = {}
-        for number, (path, text) in enumerate(self.sources.items()):
+        for number, (path, content) in enumerate(self.sources.items()):
             here[path] = folder / str(number) / Path(path).name
             here[path].parent.mkdir()
-            here[path].write_text(text, encoding="utf-8")
+            here[path].write_bytes(content)  # as it is, since its hash is part of the run's key
 
         def local(text: str) -> str:
             parts = user_code.split(text)
@@ -102,39 +102,43 @@ class Keeper:
     def __init__(self, out: str) -> None:
         self.out = Path(out)
         self.under_way: dict[str, tuple[str, Progress | None]] = {}
+        self.notes: list[tuple[str, str]] = []
 
     def load(self, key: str) -> bytes | None:
         """The checkpoint of a run."""
-        path = self.out / key / CHECKPOINT
-        return path.read_bytes() if path.exists() else None
+        return FileCheckpoints(self.out / key / CHECKPOINT).read()
 
     def save(self, key: str, content: bytes) -> None:
         """Keep a checkpoint."""
-        write_atomically(self.out / key / CHECKPOINT, content)
+        FileCheckpoints(self.out / key / CHECKPOINT).write(content)
+
+    def note(self, key: str, text: str) -> None:
+        """Be told in one line what the user may want to know of a run."""
+        self.notes.append((key, text))
 
     def report(self, key: str, worker: str, progress: Progress | None) -> None:
         """Be told how far a run is, and where it is."""
         self.under_way[key] = (worker, progress)
 
-    def progress(self) -> dict[str, tuple[str, Progress | None]]:
-        """Where each run is, and how far."""
-        return self.under_way
+    def news(self) -> tuple[dict[str, tuple[str, Progress | None]], list[tuple[str, str]]]:
+        """Where each run is, and how far; and what was noted since this was asked before."""
+        notes, self.notes = self.notes, []
+        return self.under_way, notes
 
 
 class KeptCheckpoints(FileCheckpoints):
     """Checkpoints in another machine's folder."""
 
     def __init__(self, keeper: Any, key: str) -> None:
-        super().__init__(Path(key))
+        super().__init__(Path(key) / CHECKPOINT, note=lambda text: keeper.note.remote(key, text))
         self.keeper, self.key = keeper, key
 
-    def load(self) -> checkpoints.State | None:
-        content = ray.get(self.keeper.load.remote(self.key))
-        return None if content is None else unpack(content)
+    def read(self) -> bytes | None:
+        content: bytes | None = _given_back(self.keeper.load.remote(self.key))
+        return content
 
-    def save(self, state: checkpoints.State) -> None:
-        ray.get(self.keeper.save.remote(self.key, pack(state)))
-        self.last = time.monotonic()
+    def write(self, content: bytes) -> None:
+        _given_back(self.keeper.save.remote(self.key, content))
 
     def clear(self) -> None:
         """The driver does it, once it has the record."""
@@ -144,15 +148,28 @@ def live(parcel: Parcel, stream: Stream, key: str, keeper: Any) -> Record:
     """Run on whatever machine of the cluster this is."""
     node = ray.get_runtime_context().get_node_id()[:6]
     keeper.report.remote(key, f"node {node}", None)
-    with tempfile.TemporaryDirectory() as folder:
-        experiment, tracker = parcel.unpack(stream, Path(folder))
-        if experiment.key != key:
-            raise RunFailed("this machine makes another run of it: are all machines' metareplay of the same version?")
-        return experiment.run(
-            lambda progress: keeper.report.remote(key, f"node {node}", progress),
-            tracker,
-            KeptCheckpoints(keeper, key),
-        )
+    experiment: Experiment | None = None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            experiment, tracker = parcel.unpack(stream, Path(folder))
+            if experiment.key != key:
+                raise RunFailed(
+                    "this machine makes another run of it: are all machines' metareplay of the same version?"
+                )
+            kept = KeptCheckpoints(keeper, key)
+            return experiment.run(
+                lambda progress: keeper.report.remote(key, f"node {node}", progress), tracker, kept, kept.note
+            )
+    except (Exception, SystemExit) as error:  # a user's method may call exit()
+        raise RunFailed(told(error, experiment)) from None
+
+
+def _given_back(reference: Any) -> Any:
+    """What a task or an actor gives back; an error of its own is raised as it was, without another machine's lines."""
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        raise error.cause from None
 
 
 @dataclasses.dataclass
@@ -178,9 +195,13 @@ class Execution:
         self.queue, self.jobs, self.report, self.tracker = queue, jobs, report, tracker
         remote: Any = ray.remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.keeper = remote(Keeper).options(num_cpus=0, scheduling_strategy=here).remote(str(queue.out.absolute()))
-        self.task = remote(live).options(num_cpus=1, max_retries=RETRIES)
-        self.streams: dict[int, tuple[Stream, Any]] = {}
+        self.keeper = (
+            remote(Keeper)
+            .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
+            .remote(str(queue.out.absolute()))
+        )
+        self.live = remote(live)
+        self.streams: dict[str, Any] = {}
         self.flying: dict[Any, Flight] = {}
 
     def go(self) -> None:
@@ -219,21 +240,24 @@ class Execution:
             try:
                 experiment = as_experiment(job.requests[0])
                 stack.enter_context(run.in_hand(experiment))
+                parcel = Parcel.pack(job.requests[0], experiment, self.tracker)
             except Elsewhere:
                 self.queue.over(job, "elsewhere")
                 return
             except Exception as error:
                 self.queue.over(job, "failed", told(error))
                 return
-            parcel = Parcel.pack(job.requests[0], experiment, self.tracker)
-            task = self.task.remote(parcel, self._stored(experiment.stream), job.key, self.keeper)
-            self.flying[task] = Flight(job, run, stack.pop_all())
+            stream = self._stored(job.requests[0], experiment.stream)
+            gpus = int(experiment.device.startswith("cuda"))  # none can be seen but those that are asked for
+            task = self.live.options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+            self.flying[task.remote(parcel, stream, job.key, self.keeper)] = Flight(job, run, stack.pop_all())
 
-    def _stored(self, stream: Stream) -> Any:
+    def _stored(self, request: Request, stream: Stream) -> Any:
         """Where a stream lies in the object store; runs on one stream share it."""
-        if id(stream) not in self.streams:
-            self.streams[id(stream)] = (stream, ray.put(stream))
-        return self.streams[id(stream)][1]
+        wanted = json.dumps([request.benchmark, dict(request.stream)], sort_keys=True)
+        if wanted not in self.streams:
+            self.streams[wanted] = ray.put(stream)
+        return self.streams[wanted]
 
     def _end(self, task: Any, flight: Flight) -> None:
         """Keep what the cluster gives back."""
@@ -248,8 +272,10 @@ class Execution:
 
     def _look(self) -> None:
         """Where the runs are, and how far."""
-        under_way: Any = ray.get(self.keeper.progress.remote())
+        under_way, notes = ray.get(self.keeper.news.remote())
         for flight in self.flying.values():
+            for text in (text for key, text in notes if key == flight.run.key):
+                self.queue.note(f"{name(flight.job.requests[0])}: {text}")
             flight.worker, flight.job.progress = under_way.get(flight.run.key, (flight.worker, None))
         running = {
             f"{flight.worker}, {flight.run.key[:4]}": (flight.job.requests[0], flight.job.progress)
@@ -261,10 +287,7 @@ class Execution:
 def _result(task: Any) -> Record:
     """The record that a task gives back, or what it met."""
     try:
-        record: Record = ray.get(task)
-    except RayTaskError as error:  # an error of the run itself, with a traceback of another machine's
-        cause = error.cause
-        raise cause if isinstance(cause, BadInput | RunFailed) else RunFailed(f"{cause!r}") from None
+        record: Record = _given_back(task)
     except RayError as error:
         raise RunFailed(
             f"its worker or machine died {RETRIES + 1} times ({type(error).__name__}); "
@@ -298,6 +321,9 @@ def _cluster(address: str | None, jobs: int | None) -> Iterator[None]:
             ) from error
     try:
         yield
+    except KeyboardInterrupt:
+        ours = False  # a shutdown takes seconds, and what was started here ends with this process
+        raise
     finally:
         if ours:
             ray.shutdown()
@@ -333,14 +359,14 @@ def execute(
     ------
     BadInput
         If there is no cluster.
+    KeyboardInterrupt
+        After Ctrl-C; what is under way is left to its checkpoints.
     """
     queue = Queue(requests, out, note)
     with _cluster(address, jobs):
         execution = Execution(queue, jobs, report, tracker)
         try:
             execution.go()
-        except KeyboardInterrupt:
-            pass
         finally:
             execution.stop()
         return execution.in_order()

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from metareplay import methods, networks
 from metareplay.errors import BadInput
 from metareplay.experiment import ORDERS, Experiment
+from metareplay.learners.engines import ENGINES
 from metareplay.methods import METHODS
 from metareplay.requests import NETWORK, RUN, Request
 from metareplay.settings import Hyperparameter, hyperparameters
@@ -29,6 +30,7 @@ PUBLISHED = "published"
 STAND_IN = ("rotations", "permutations")
 """Kinds of benchmarks that are checked with digits while their own images are not on this machine."""
 NAMES = {*BENCHMARKS, *METHODS, *networks.NETWORKS}
+CHOICES = {"order": ORDERS, "engine": tuple(ENGINES)}
 RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name != "seed"}
 
 Grid = Mapping[str, tuple[Any, ...]]
@@ -130,7 +132,9 @@ class Reader:
                 f"Of {len(asked)} runs that are asked for, only {len(unique)} differ: each of these runs once."
             )
         if not unique and not self.problems:
-            self.problem((), "asks for no runs: all are excluded")
+            lacking = [name for name in ("benchmarks", "methods") if not content.get(name)]
+            why = f"it names no {' and no '.join(lacking)}" if lacking else "all are excluded"
+            self.problem((), f"asks for no runs: {why}")
         return tuple(sorted(unique.values(), key=lambda request: request.run["seed"]))
 
     # What is wrong
@@ -196,8 +200,8 @@ class Reader:
                 if option.name == "network":
                     value = self.own_file(value)
                     networks.check(value)
-                if option.name == "order" and value not in ORDERS:
-                    raise BadInput(f"is {value!r}, but must be one of {', '.join(ORDERS)}")
+                if value not in (allowed := CHOICES.get(option.name, (value,))):
+                    raise BadInput(f"is {value!r}, but must be one of {', '.join(allowed)}")
                 found.append(value)
             except BadInput as error:
                 self.problem((*place, i) if several else place, str(error).removeprefix(f"{option.flag} "))

@@ -1,0 +1,173 @@
+"""``metareplay show``: one thing in the terminal. A run: its accuracy matrix as coloured cells, metrics, curves.
+
+A benchmark: a row of example images for each task.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.color import Color
+from rich.console import Console
+from rich.style import Style
+from rich.text import Text
+
+from metareplay import gallery
+from metareplay.cli import gallery as images
+from metareplay.cli import result
+from metareplay.cli.arguments import Parser, nearest
+from metareplay.cli.tables import WIDER_THAN_ANY_LINE
+from metareplay.errors import BadInput
+from metareplay.metrics import CURVES, Undefined
+from metareplay.records import RECORD, Record
+from metareplay.runs import CONFIGURATION, Run, find
+from metareplay.streams import benchmarks
+from metareplay.streams.benchmarks import BENCHMARKS
+
+VIRIDIS = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725")
+"""From 0 to 100 %, in steps of ten; it reads the same to colour-blind eyes."""
+
+MARGIN, MOST_ROWS = 8, 25
+BARS = "▁▂▃▄▅▆▇█"
+CURVE_NAMES = {
+    "average_accuracy": "average accuracy on the tasks seen so far",
+    "first_task": "accuracy on the first task",
+    "online_accuracy": "online accuracy, of the last 1000 examples",
+}
+
+
+def main(argv: list[str]) -> None:
+    """Show what is named."""
+    parser = Parser(
+        prog="metareplay show",
+        description="Show one run: its accuracy matrix, its metrics, and its curves along the stream.\n"
+        "Or one benchmark: a row of example images for each of its tasks.",
+        epilog="WHAT is a run's folder, its key as `metareplay results` lists them, or the beginning of one;\n"
+        "or a benchmark's name, or where your own data are.",
+    )
+    parser.add_argument("what", metavar="WHAT", help="the run or the benchmark")
+    parser.add_argument("-o", "--output", metavar="FILE.png", help="draw a benchmark's images into that file instead")
+    parser.add_argument("--out", metavar="DIR", default="runs", help="the folder of runs (default: runs)")
+    given = parser.parse(argv)
+    if _is_benchmark(given.what):
+        _show_benchmark(given.what, given.output)
+        return
+    if given.output:
+        raise BadInput(f"--output is for the images of a benchmark, and {given.what} is none")
+    show(Record.load(find_run(given.what, Path(given.out)).folder))
+
+
+def _is_benchmark(what: str) -> bool:
+    path = Path(what)
+    is_run = any((path / name).is_file() for name in (RECORD, CONFIGURATION))
+    own_data = path.is_dir() and any(path.glob("*.npz")) and not is_run
+    return what in BENCHMARKS or path.suffix == ".pt" or own_data
+
+
+def _show_benchmark(name: str, output: str | None) -> None:
+    stream = benchmarks.find(name).stream()
+    if output is None:
+        images.show(stream)
+    else:
+        gallery.save(stream, Path(output))
+        print(f"the images of {name} are in {output}")
+
+
+def find_run(name: str, root: Path) -> Run:
+    """The run of a folder, a key, or the beginning of a key.
+
+    Raises
+    ------
+    BadInput
+        If there is none, more than one, or it is not done.
+    """
+    if (Path(name) / RECORD).is_file():
+        return Run(Path(name))
+    there = {run.key: run for run in find(root)}
+    found = [key for key in there if key.startswith(name)] if name else []
+    if len(found) > 1 and name not in there:
+        raise BadInput(
+            f"{len(found)} runs in {root} begin with {name}: {', '.join(sorted(found)[:3])} …; give more of it"
+        )
+    if not found:
+        raise BadInput(f"there is no run {name!r}{_hint(name, root, there)}")
+    run = there[name] if name in there else there[found[0]]
+    status = run.status()
+    if status.state != "done":
+        why = f": {status.message}" if status.message else ""
+        raise BadInput(f"the run {run.folder} has no record, it is {status.state}{why}")
+    return run
+
+
+def _hint(name: str, root: Path, there: dict[str, Run]) -> str:
+    if Path(name).is_dir() and (runs := find(Path(name))):
+        return f": {name} is a folder of {len(runs)} runs; name one of them, {runs[0].folder} say"
+    if not there:
+        return f", and none at all in {root}: --out DIR names another folder of runs"
+    return nearest(name, there) or f" in {root}: `metareplay results --out {root}` lists them"
+
+
+def show(record: Record, console: Console | None = None) -> None:
+    """Print a run."""
+    console = console or Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDER_THAN_ANY_LINE
+    result.show(record)
+    console.print()
+    for line in (*matrix(record, console.width), *curves(record, console.width)):
+        console.print(line, soft_wrap=True)
+
+
+def matrix(record: Record, width: int) -> list[Text]:
+    """The accuracy matrix in percent, a row for each moment; of more tasks than have room, evenly spread ones."""
+    if len(record.accuracy) < 2:
+        return [Text("There is no accuracy matrix: there was one task only, or all came mixed.")]
+    moments, tasks = record.accuracy.shape
+    room = width - MARGIN
+    cell = 3 if 3 * tasks <= room < 4 * tasks else 4
+    rows, columns = spread(moments, MOST_ROWS), spread(tasks, max(1, room // cell))
+    title = "Accuracy (%): each row after a task was learned, each column on a task"
+    if len(columns) < tasks or len(rows) < moments:
+        title += f"; {len(rows)} × {len(columns)} of {moments} × {tasks}"
+    head = f"{'after':>{MARGIN - 1}} " + "".join(f"{task + 1:{cell}}" for task in columns)
+    lines = [Text(title, "bold"), Text.assemble((head, "dim"))]
+    for moment in rows:
+        accuracies = [float(record.accuracy[moment, task]) for task in columns]
+        cells = [(f"{100 * accuracy:{cell}.0f}", shade(accuracy)) for accuracy in accuracies]
+        lines.append(Text.assemble((f"{moment + 1:{MARGIN - 1}} ", "dim"), *cells))
+    return lines
+
+
+def shade(accuracy: float) -> Style:
+    """A cell's colours: the darker, the less; its number in whichever of black and white is read best on it."""
+    colour = Color.parse(f"#{VIRIDIS[round(10 * accuracy)]}")
+    red, green, blue = colour.get_truecolor()
+    light = 0.299 * red + 0.587 * green + 0.114 * blue > 110
+    return Style(bgcolor=colour, color=Color.parse("#000000" if light else "#ffffff"))
+
+
+def curves(record: Record, width: int) -> list[Text]:
+    """The curves along the stream, as lines of bars between their lowest and highest values."""
+    lines = []
+    for name, of in CURVES.items():
+        curve = of(record)
+        if isinstance(curve, Undefined) or len(curve.values) < 2:
+            continue
+        values = 100 * curve.values
+        told = f"{values[0]:.0f} % at first, {values.min():.0f} to {values.max():.0f} %, {values[-1]:.1f} % at the end"
+        lines += [Text(), Text.assemble((CURVE_NAMES[name], "bold"), f": {told}"), Text(spark(values.tolist(), width))]
+    return lines
+
+
+def spark(values: list[float], width: int) -> str:
+    """Bars along the stream; of more values than have room, evenly spread ones."""
+    values = [values[place] for place in spread(len(values), max(2, min(width, 100)))]
+    low, high = min(values), max(values)
+    steps = (len(BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(BARS[round(steps * (value - low))] for value in values)
+
+
+def spread(length: int, most: int) -> list[int]:
+    """At most so many numbers of 0 … length − 1, evenly spread, the last among them."""
+    step = -(-length // most)
+    return list(range(length - 1, -1, -step))[::-1]

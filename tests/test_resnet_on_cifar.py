@@ -1,0 +1,77 @@
+"""The reduced ResNet-18 on made-up images in CIFAR-100's official format, from the archive to the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from made_up_archives import cifar100_files, published, tar_gz
+from metareplay import cli
+from metareplay.experiment import Experiment
+from metareplay.life import Life
+from metareplay.methods import METHODS
+from metareplay.streams import cifar, sources
+from metareplay.streams.benchmarks import BENCHMARKS
+from mirrors import put
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
+
+NAME = "cifar-100-python.tar.gz"
+MEMORIES = {"gem": 80, "eralg4": 30, "meralg1": 30}
+VISITS = (0, 7, 19)
+"""Of the twenty tasks; the others are only tested on."""
+
+
+@pytest.fixture
+def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a small archive, in the place of the official one."""
+    archive = tar_gz(cifar100_files(train=1000, test=100))
+    monkeypatch.setitem(sources.SOURCES, "cifar100", published(cifar.CIFAR100, [archive], 100))
+    return put(tmp_path / "theirs", {NAME: archive})
+
+
+@pytest.mark.parametrize("method", ["online", "independent", "ewc", "gem", "eralg4", "meralg1"])
+def test_every_method_learns_with_the_scores_outside_a_task_masked(
+    cifar100: Path, data_folder: Path, method: str
+) -> None:
+    images = sources.get("cifar100", cifar100, progress=False)
+    stream = BENCHMARKS["cifar100-split"].stream(images=images, samples_per_task=8)
+    settings = {"memories": MEMORIES[method]} if method in MEMORIES else {}
+    if method in ("eralg4", "meralg1"):
+        settings |= {"replay_batch_size": 3}
+    if method == "ewc":
+        settings |= {"n_memories": 4, "memory_strength": 1.0}
+    run = {"batch_size": 4, "task_order": VISITS, "network": "resnet18-reduced", "engine": "torch"}
+    life = Life(Experiment(stream=stream, method=METHODS[method](lr=0.03, **settings), **run))
+    before = life.learner.parameters()
+    record = life.live()
+    after = life.learner.parameters()
+    assert record.configuration["scenario"] == "task-incremental"
+    assert record.accuracy.shape == (3, 3)
+    assert np.isfinite(record.accuracy).all()
+    assert not np.array_equal(before, after)
+    for number in (0, 7, 12):
+        task = stream.tasks[number]
+        scores = life.learner.scores(task.test, number)
+        assert np.isfinite(scores).all()
+        own = np.isin(np.arange(100), task.classes)
+        assert (scores[:, ~own] < -1e29).all()
+        assert (scores[:, own] > -1e6).all()
+    if method != "independent":  # the last layer is one: classes of tasks that were not visited have learned nothing
+        bias = slice(-100, None)
+        taught = np.repeat(np.isin(np.arange(20), VISITS), 5)
+        assert (before[bias][~taught] == after[bias][~taught]).all()
+        assert (before[bias][taught] != after[bias][taught]).any()
+
+
+def test_from_the_archive_to_the_result_on_the_command_line(
+    cifar100: Path, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["data", "get", "cifar100", "--from", str(cifar100)]) in (0, None)
+    assert "1000 images for training, 100 for testing" in capsys.readouterr().out
+    command = "run cifar100-split online --network resnet18-reduced --tasks 5 --samples-per-task 4 --batch-size 4"
+    assert cli.main([*command.split(), "--quiet", "--out", str(tmp_path / "runs")]) in (0, None)
+    assert "RA " in capsys.readouterr().out
