@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import pty
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from metareplay.cli import main
+from metareplay.cli import main, status_of
 from metareplay.life import Life
 from metareplay.methods import METHODS
 from metareplay.records import Record
@@ -295,6 +296,21 @@ def test_a_full_disk_costs_the_record_but_not_the_result() -> None:
     assert "retained accuracy" in out
     assert "the record is in" not in out
     assert not list(Path("runs").glob("*/record*"))
+
+
+def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    @ctypes.CFUNCTYPE(None)
+    def called_by_c() -> None:
+        raise KeyboardInterrupt
+
+    def compile_something() -> None:
+        called_by_c()
+        time.sleep(5)
+
+    before = sys.unraisablehook
+    assert status_of(compile_something) == 130
+    assert sys.unraisablehook is before
+    assert capsys.readouterr().err == "metareplay: stopped\n"
 
 
 @pytest.mark.usefixtures("_compiled")

@@ -270,9 +270,15 @@ def nan() -> Any:
         ([[task(), task()], [task()]], "2 tasks for training and 1 for testing"),
         ([[task()[:2]], [task()]], r"the training part of task 0 must be \[description, x, y\]"),
         ([[task()], [3]], r"the test part of task 0 must be \[description, x, y\]"),
-        ([[task(x=[1.0])], [task()]], "x of the training part of task 0 is of type list, but must be a float32"),
+        (
+            [[task(x=[1.0])], [task()]],
+            "x of the training part of task 0 is of type list, but must be a tensor of float32",
+        ),
         ([[task()], [task(x=torch.zeros(4, 3).double())]], r"x of the test part of task 0 is float64"),
-        ([[task(x=torch.zeros(4, 1, 3))], [task()]], r"float32 with shape \(4, 1, 3\), but must be a float32 tensor"),
+        (
+            [[task(x=torch.zeros(4, 1, 3))], [task()]],
+            r"float32 with shape \(4, 1, 3\), but must be a tensor of float32 with 2 axes",
+        ),
         ([[task(y=torch.zeros(4))], [task()]], "y of the training part of task 0 is float32"),
         ([[task(y=torch.zeros(4, 1).long())], [task()]], r"int64 with shape \(4, 1\)"),
         ([[task(y=torch.zeros(3).long())], [task()]], "has 4 examples, but 3 labels"),
@@ -421,6 +427,17 @@ def test_a_write_that_fails_leaves_what_was_there(
 def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=f"there is no folder {tmp_path / 'none'}"):
         gem_format.write(streams()["split"], tmp_path / "none" / "tasks.pt")
+
+
+def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "folder.pt").mkdir()
+    for name in ("pipe.pt", "folder.pt"):
+        with pytest.raises(BadInput, match=f"{name} cannot be written: it is a folder, a device or the like"):
+            gem_format.write(streams()["split"], tmp_path / name)
+    assert (tmp_path / "pipe.pt").is_fifo()
+    assert (tmp_path / "folder.pt").is_dir()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_what_a_killed_writer_left_goes_away_and_a_living_ones_stays(tmp_path: Path) -> None:

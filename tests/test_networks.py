@@ -96,6 +96,16 @@ once = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
 def the_same(shape, classes):
     return once
 
+frozen_trunk = nn.Linear(42, 5).requires_grad_(False)
+
+def on_one_frozen_trunk(shape, classes):
+    return nn.Sequential(nn.Flatten(), frozen_trunk, nn.Linear(5, classes))
+
+trunk = nn.Linear(42, 5)
+
+def on_one_trunk(shape, classes):
+    return nn.Sequential(nn.Flatten(), trunk, nn.Linear(5, classes))
+
 def no_arguments():
     return None
 
@@ -311,8 +321,18 @@ def test_independent_shares_the_maps_out_among_the_tasks(file: Path) -> None:
     assert [net[1].out_features for net in copies(f"{file}:make", 3)] == [8, 8, 8]
     assert _asked(file)[-1] == ((3, 32, 32), 10, 1 / 3)
     assert len(copies(f"{file}:plain", 2)) == 2, "without the keyword, every task has a whole network"
-    with pytest.raises(BadInput, match="gave the same module for two tasks"):
+    with pytest.raises(BadInput, match="gave the same parameters to two tasks"):
         copies(f"{file}:the_same", 2)
+
+
+def test_copies_for_each_task_may_share_only_what_is_not_trained(file: Path) -> None:
+    def copies(name: str) -> Any:
+        return built(METHODS["independent"]().network(describe(f"{file}:{name}", (6, 7), 3), 2)).module.network.copies
+
+    with pytest.raises(BadInput, match="gave the same parameters to two tasks"):
+        copies("on_one_trunk")
+    first, second = copies("on_one_frozen_trunk")
+    assert first[1].weight is second[1].weight
 
 
 def test_taskinput_needs_a_perceptron() -> None:
@@ -343,6 +363,9 @@ WRONG_ENGINES = [
     ((None, "gpu", "mlp"), "--device is 'gpu', but must be cpu, cuda, cuda:NUMBER or mps"),
     ((None, "cuda:x", "mlp"), "must be cpu, cuda"),
     ((None, "", "mlp"), "must be cpu, cuda"),
+    ((None, "cuda:", "mlp"), "must be cpu, cuda"),
+    ((None, "cuda:01", "mlp"), "must be cpu, cuda"),
+    ((None, "cpu:0", "mlp"), "must be cpu, cuda"),
 ]
 
 

@@ -414,6 +414,22 @@ def test_without_pytorch_there_is_the_text_file_and_a_line_on_how_to_get_the_oth
     assert not Path(f"{path}.pt").exists()
 
 
+@pytest.mark.parametrize(
+    "classes_of_task", [lambda y, task: y % 2 + 2 * task, lambda y, task: y + task], ids=["own", "some own"]
+)
+def test_all_classes_are_open_whichever_a_task_shows(learn: Learn, classes_of_task: Callable[[Any, int], Any]) -> None:
+    """The original's perceptron masked nothing: a class that never came has learned to be silent."""
+    for part in (parts := task_list()):
+        for number, task in enumerate(part):
+            task[2] = classes_of_task(task[2], number)
+    parts[1][0][2][0] = 8  # tells how many classes there are; no training example is of the last three
+    torch.save(parts, "data/own.pt")
+    _, path = learn("--model", "online", "--lr", "0.1", "--n_layers", "0")
+    biases = read_results(f"{path}.pt").state["net.net.0.bias"]
+    assert len(biases) == 9
+    assert (biases[-3:] < 0).all()
+
+
 def test_cifar_is_not_learned_by_another_network_than_theirs_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
     Path("data/own.pt").rename("data/cifar100.pt")
     assert main(["--data_file", "cifar100.pt", "--model", "online"]) == 0

@@ -157,13 +157,14 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, place: str, zippe
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.txt", b"hello", "no result file"),
-        ("a.txt", b"\xff\xfe", "no result file"),
+        ("a.txt", b"hello", "no result file of main.py, .txt or .pt, or it is damaged$"),
+        ("a.txt", b"\xff\xfe", "or it is damaged$"),
         ("a.txt", b"0.1 0.2\n|\n0.1 0.2\n\n", "R has 1 rows for 2 tasks"),
         ("a.txt", b"0.1 0.2\n|\n0.1 0.2\n0.1\n\n", "no result file"),
         ("a.txt", b"nan\n|\nnan\n\n", "not all numbers"),
+        ("a.txt", b"nan 0.1\n|\n0.1 0.2\n0.1 0.2\n\n", "not all numbers"),
         ("a.pt", b"", "no result file"),
-        ("a.pt", b"hello", "a.pt is"),
+        ("a.pt", b"hello", "or it is damaged$"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
@@ -173,10 +174,19 @@ def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path: Path, name: str, 
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("content", [{"a": 1}, [1, 2], torch.ones(3)], ids=str)
+FOREIGN = {
+    "a dictionary": {"a": 1},
+    "two numbers": [1, 2],
+    "a tensor": torch.ones(3),
+    "no evaluation after the first": theirs([0], ACCURACIES[:1]),
+    "a task that has no column": theirs([0, 7], ACCURACIES[:2]),
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 def test_another_pt_file_is_said_to_be_one(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(BadInput, match="no result file"):
+    with pytest.raises(BadInput, match=r"no result file of main\.py, \.txt or \.pt, or it is damaged$"):
         read(tmp_path / "a.pt")
 
 
@@ -196,6 +206,12 @@ def test_the_command_prints_metrics_learning_accuracy_among_them(
     assert [row.split()[:4] for row in rows] == [["70.0", "90.0", "-20.0", "6.7"]] * 2
     assert results.main([str(tmp_path / "b.txt")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(theirs([0, 0, 1], [[0.1, 0.3], [0.5, 0.3 - 1e-7], [0.5, 0.5]]), tmp_path / "a.pt")
+    assert results.main([str(tmp_path / "a.pt")]) == 0
+    assert "-0.0" not in capsys.readouterr().out
 
 
 def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(tmp_path: Path) -> None:

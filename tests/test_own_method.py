@@ -83,6 +83,18 @@ def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(capsys: pyt
     assert re.search(r"wrong\.py:Forgetful fails \d+ of 22 checks", shown.err)
 
 
+def test_what_was_found_is_shown_before_the_next_check_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def check_that_never_ends(method: conformance.Factory) -> None:
+        """It ends."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conformance, "CHECKS", (conformance.check_one_task_is_enough, check_that_never_ends))
+    assert main(["check", "online"]) == 130
+    assert "✓ A stream may have a single task." in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [

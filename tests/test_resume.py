@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from killed_runs import little, little_stream, same
 from metareplay import METHODS, Experiment, Record
 from metareplay.checkpoints import State, Unusable, pack, unpack
 from metareplay.life import Evaluation, Life
+from metareplay.streams.base import Stream
 
 
 class Killed(BaseException):
@@ -87,6 +89,24 @@ def assert_deaths_change_nothing(experiment: Experiment, least: int = 20) -> Non
 @pytest.mark.parametrize("name", METHODS)
 def test_a_run_killed_twenty_times_and_continued_gives_the_same_bits(name: str, way: str) -> None:
     assert_deaths_change_nothing(little(name, **WAYS[way]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["fused", "torch"])
+@pytest.mark.parametrize("scenario", ["task-incremental", "class-incremental"])
+@pytest.mark.parametrize("name", METHODS)
+def test_where_tasks_have_classes_of_their_own_a_run_killed_and_continued_gives_the_same_bits(
+    name: str, scenario: str, engine: str
+) -> None:
+    if engine == "torch":
+        pytest.importorskip("torch")
+    tasks = []
+    for number, task in enumerate(little_stream().tasks, 1):
+        train, test = (replace(of, labels=np.where(of.labels > 0, number, 0)) for of in (task.train, task.test))
+        tasks.append(replace(task, train=train, test=test, classes=(0, number)))
+    stream = Stream("own classes", tuple(tasks), 4, {}, "cd" * 32, scenarios=(scenario,))
+    for way in WAYS.values():
+        assert_deaths_change_nothing(little(name, stream, scenario=scenario, engine=engine, **way), least=5)
 
 
 @pytest.mark.slow

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
+from threading import Timer
 
 from metareplay.cli.arguments import Parser, nearest
 from metareplay.errors import BadInput, RunFailed
@@ -40,7 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
     """Run a command of a program; what goes wrong becomes a line on standard error, and the exit status of ``main``."""
     try:
-        command()
+        with _ctrl_c_wherever_it_falls():
+            command()
         sys.stdout.flush()
     except BadInput as error:
         return _failed(program, str(error), 2)
@@ -57,6 +61,24 @@ def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
         _drop_output()
         return _failed(program, f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
     return 0
+
+
+@contextlib.contextmanager
+def _ctrl_c_wherever_it_falls() -> Iterator[None]:
+    """Repeat a Ctrl-C that was ignored: in what LLVM calls while it compiles, Python can only ignore exceptions."""
+    before = sys.unraisablehook
+
+    def again(ignored: sys.UnraisableHookArgs) -> None:
+        if ignored.exc_type is KeyboardInterrupt:
+            Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()  # later, since this is not the place either
+        else:
+            before(ignored)
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _command(argv: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.text import Text
@@ -36,20 +37,22 @@ def main(argv: list[str]) -> None:
     for parameter in parameters:
         add_flag(group, parameter, parameter.default)
     settings = values(parameters, parser.parse(argv[1:]))
-    failed = _show(conformance.check(functools.partial(method, **settings) if settings else method))
+    made = functools.partial(method, **settings) if settings else method
+    failed = _show(conformance.check_one(made, checked) for checked in conformance.CHECKS)
     if failed:
         raise RunFailed(f"{argv[0]} fails {failed} of {len(conformance.CHECKS)} checks")
 
 
-def _show(results: list[conformance.Result]) -> int:
-    """Print what was found; says how many checks failed."""
+def _show(results: Iterable[conformance.Result]) -> int:
+    """Print what each check found before the next one begins; says how many failed."""
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    counts = dict.fromkeys(MARKS, 0)
     for result in results:
+        counts[result.outcome] += 1
         mark, style = MARKS[result.outcome]
         console.print(Text.assemble((f"{mark} ", style), result.fact))
         for line in result.message.splitlines():
             console.print(Text(f"    {line}", style))
-    counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in MARKS}
     words = {"holds": "hold", "fails": "fail", "does not apply": "do not apply"}
     console.print(", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items()))
     return counts["fails"]

@@ -91,8 +91,9 @@ def _check_parameters(name: str, copies: list[Module]) -> None:
         raise BadInput(f"the parameters of the network {name} are {', '.join(types)}, but must all be of one type")
     if not parts[0].is_floating_point():
         raise BadInput(f"the parameters of the network {name} are {types[0]}, but must be floating-point numbers")
-    if len(set(map(id, copies))) < len(copies):
-        raise BadInput(f"the network {name} gave the same module for two tasks, but must make a new one each time")
+    trained = [id(part) for part in parts if part.requires_grad]
+    if len(set(trained)) < len(trained):
+        raise BadInput(f"the network {name} gave the same parameters to two tasks, but must make new ones each time")
 
 
 def _try_out(network: ModuleNetwork, module: Module, n: int, learning: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 
 import numpy as np
@@ -45,9 +46,9 @@ def _require(device: str) -> None:
     """Raise BadInput unless PyTorch can compute on the device."""
     import torch
 
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda", "mps") or not (number.isdecimal() or number == ""):
+    if not re.fullmatch(r"cpu|mps|cuda(:(0|[1-9][0-9]*))?", device):
         raise BadInput(f"--device is {device!r}, but must be cpu, cuda, cuda:NUMBER or mps")
+    kind, _, number = device.partition(":")
     if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
         there = torch.cuda.device_count()
         has = "no CUDA device here" if there == 0 else f"only {there} of them, counted from 0"

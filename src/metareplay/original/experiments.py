@@ -6,6 +6,7 @@ import contextlib
 import re
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,6 @@ def experiment(options: Namespace) -> Experiment:
         batch_size=options.batch_size,
         eval_every=options.log_every,
         order="shuffled" if options.shuffle_tasks == "yes" else "tasks",
-        # What the original's perceptron was always in, whatever else the tasks would allow.
-        scenario=DOMAIN if DOMAIN in stream.scenarios else None,
         engine="torch" if cuda else "fused",
         device="cuda" if cuda else "cpu",
     )
@@ -114,7 +113,8 @@ def _stream(options: Namespace) -> Stream:
     if path.exists():
         from metareplay.streams import gem_format
 
-        return gem_format.read(path)
+        # The original's perceptron masked no class, whichever a task shows.
+        return replace(gem_format.read(path), scenarios=(DOMAIN,))
     if options.data_file in DATA_FILES:
         return benchmarks.find(DATA_FILES[options.data_file]).stream()
     raise BadInput(

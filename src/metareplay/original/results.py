@@ -135,8 +135,16 @@ class Results:
         return file.getvalue()
 
 
+class Foreign(Exception):
+    """Why a file is no result file."""
+
+
 def read(path: Path | str) -> Results:
     """Read a result file, ``.txt`` or ``.pt``, of the original or of ours.
+
+    A text file does not say which column is whose. They are taken to be in the order of the rows, as they are in ours.
+    So they are in the original's unless ``--shuffle_tasks`` was yes. Then its R has a row too many and is refused; but
+    not if task 0 came first all the same: only the ``.pt`` beside it gives the right metrics.
 
     Raises
     ------
@@ -150,17 +158,19 @@ def read(path: Path | str) -> Results:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
     try:
         results = _read_text(content.decode()) if path.suffix == ".txt" else _read_pt(content)
-        if not np.isfinite(list(results.metrics.values())).all():
-            raise ValueError("its accuracies are not all numbers")
+        # The metrics too, which cannot be worked out where rows or columns are missing.
+        if not np.isfinite([*results.metrics.values(), *results.accuracies.flat]).all():
+            raise Foreign("its accuracies are not all numbers")
     except ImportError:
         raise BadInput(f"{path} can only be read with PyTorch: pip install 'metareplay[torch]'") from None
     except UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         what = f"would call {wanted[1]} when it is loaded" if wanted else "is damaged, or no file of tensors and values"
         raise BadInput(f"{path} is refused: it {what}, and no result file may run code") from None
+    except Foreign as reason:
+        raise BadInput(f"{path} is no result file of main.py, .txt or .pt: {reason}") from None
     except Exception as error:  # foreign files raise nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path} is no result file of main.py, .txt or .pt: {reason}") from error
+        raise BadInput(f"{path} is no result file of main.py, .txt or .pt, or it is damaged") from error
     return results
 
 
@@ -170,7 +180,7 @@ def _read_text(text: str) -> Results:
     accuracies = np.array([row.split() for row in rows], float)
     tasks = accuracies.shape[1]
     if len(accuracies) != 1 + tasks:
-        raise ValueError(
+        raise Foreign(
             f"R has {len(accuracies) - 1} rows for {tasks} tasks (the original's, where tasks were shuffled; the .pt "
             "file beside it tells which row is whose)"
         )
@@ -219,7 +229,7 @@ def _show(argv: list[str]) -> None:
     print("".join(f"{name:>7}" for name in MEASURES))
     for file in files:
         measured = read(file).metrics
-        print("".join(f"{100 * measured[name]:7.1f}" for name in MEASURES.values()), f" {file}", flush=True)
+        print("".join(f"{100 * measured[name]:z7.1f}" for name in MEASURES.values()), f" {file}", flush=True)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from metareplay.streams.scenarios import with_classes_of_labels
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 """What a task consists of."""
+MOST_CLASSES = 1_000_000
 
 
 def stream(
@@ -124,6 +125,11 @@ def _labels(what: str, y: Any) -> NDArray[np.int64]:
         raise BadInput(f"{what} has shape {array.shape}, but must be (examples,): one class for each")
     if array.dtype.kind not in "iu":
         raise BadInput(f"{what} is of {array.dtype}, but labels must be whole numbers, from 0: y.astype(int)")
+    largest = array.max(initial=0)
+    if largest >= MOST_CLASSES:
+        raise BadInput(
+            f"{what} has the label {largest}, but labels number the classes, of which there may be {MOST_CLASSES}"
+        )
     return array.astype(np.int64, copy=False)
 
 

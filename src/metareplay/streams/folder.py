@@ -64,6 +64,8 @@ def _task(file: Path) -> dict[str, NDArray[Any]]:
                 has = ", ".join(archive.files) or "nothing"
                 raise BadInput(f"{file} has no {' and no '.join(missing)}; it has {has}")
             return {name: archive[name] for name in arrays.NAMES}
+    except BadInput:  # which is a ValueError too
+        raise
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
     except MemoryError:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput, RunFailed
 from metareplay.streams import rotations
+from metareplay.streams.arrays import MOST_CLASSES
 from metareplay.streams.base import BaseImages, Images, Stream, Task
 from metareplay.streams.fetch import Report, _bars, _reporter
 from metareplay.streams.large_files import placed, shown
@@ -37,7 +38,6 @@ ZIP = b"PK\x03\x04"
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 22
 LARGE = 200_000_000  # bytes; what is smaller is done before one would look at a bar
-MOST_CLASSES = 1_000_000
 ALIGNMENT = 64  # of each tensor in the file, in bytes, as torch.save has it
 
 
@@ -214,7 +214,7 @@ def _images(entry: list[Any], part: str, bases: dict[tuple[int, ...], BaseImages
 def _array(tensor: Any, dtype: Any, axes: int, name: str) -> NDArray[Any]:
     """The tensor's own memory as an array."""
     torch = require_torch()
-    wanted = f"a {str(dtype).removeprefix('torch.')} tensor with {axes} ax{'es' if axes > 1 else 'is'}"
+    wanted = f"a tensor of {str(dtype).removeprefix('torch.')} with {axes} ax{'es' if axes > 1 else 'is'}"
     if not isinstance(tensor, torch.Tensor):
         raise Refused(f"{name} is of type {type(tensor).__name__}, but must be {wanted}")
     if tensor.dtype != dtype or tensor.dim() != axes:

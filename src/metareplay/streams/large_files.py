@@ -46,19 +46,21 @@ def placed(path: Path, size: int) -> Iterator[tuple[BinaryIO, Path]]:
     Parameters
     ----------
     path
-        Where it is to be; what is there stays until then.
+        Where it is to be; a file that is there stays until then.
     size
         How many bytes it will have, about.
 
     Raises
     ------
     BadInput
-        If there is no such folder.
+        If there is no such folder, or what is there is no file: a device would be replaced by one.
     RunFailed
         If there is not room enough, or it cannot be written.
     """
     if not path.parent.is_dir():
         raise BadInput(f"{path} cannot be written: there is no folder {path.parent}")
+    if path.exists() and not path.is_file():
+        raise BadInput(f"{path} cannot be written: it is a folder, a device or the like, and not a file")
     try:
         _remove_left_over(path)
         require_room(path.parent, size, str(path))

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import logging
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -363,7 +364,8 @@ def execute(
         After Ctrl-C; what is under way is left to its checkpoints.
     """
     queue = Queue(requests, out, note)
-    with _cluster(address, jobs):
+    # Of workers that die Ray tells on standard output, which is for results.
+    with contextlib.redirect_stdout(sys.stderr), _cluster(address, jobs):
         execution = Execution(queue, jobs, report, tracker)
         try:
             execution.go()
