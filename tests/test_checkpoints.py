@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from metareplay import BadInput, checkpoints
 from metareplay.checkpoints import FileCheckpoints, State, Unusable, pack, peek, unpack
+from metareplay.files import write_atomically
 
 
 def same(one: Any, other: Any) -> bool:
@@ -330,3 +331,17 @@ print(notes[0])
         f"cannot keep a checkpoint in {path}: File too large; the run goes on, and tries again later"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
+
+
+def test_a_link_goes_on_pointing_to_what_it_did_and_a_pipe_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("before")
+    (tmp_path / "link").symlink_to("file")
+    write_atomically(tmp_path / "link", b"after")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_text() == "after"
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()

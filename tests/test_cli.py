@@ -161,6 +161,38 @@ def test_a_users_method_that_cannot_be_used(
     assert told in one_line(capsys.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("import sys\nsys.exit('two\\nlines')", "patient.py cannot be loaded: line 2: SystemExit: two lines"),
+        ("raise ValueError('two\\nlines')", "patient.py cannot be loaded: line 1: ValueError: two lines"),
+        ("x = 1\0", "patient.py cannot be read: "),
+        (PATIENT + "\nPatient.__init__ = lambda self: None\n", "cannot be made with its settings: TypeError"),
+    ],
+)
+def test_a_users_file_that_goes_wrong_gets_one_line(
+    content: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("patient.py").write_text(content)
+    assert main(["run", "digits-rotations", "patient.py:Patient", *SHORT]) == 2
+    shown = one_line(capsys.readouterr().err)
+    assert told in shown
+    assert "None" not in shown
+
+
+def test_a_network_without_numbers_is_not_told_to_learn_slower(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    Path("nets.py").write_text(
+        "import torch\n\n\nclass Nothing(torch.nn.Linear):\n    def forward(self, x):\n"
+        "        return super().forward(x) * torch.where(x.sum() > 0, torch.nan, 1.0)\n\n\n"
+        "def make(shape, classes):\n    return torch.nn.Sequential(torch.nn.Flatten(), Nothing(64, classes))\n"
+    )
+    arguments = ["run", "digits-rotations", "online", "--network", "nets.py:make", *SHORT, "--quiet"]
+    assert main(arguments) == 1
+    shown = one_line(capsys.readouterr().err)
+    assert "before any step: look at the inputs and the network" in shown
+
+
 # Runs
 
 

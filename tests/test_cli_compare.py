@@ -15,6 +15,7 @@ import pytest
 
 from metareplay import Record, records
 from metareplay.cli import main
+from metareplay.experiment import key_of
 
 CONFIGURATION: dict[str, Any] = {
     "benchmark": "little",
@@ -212,13 +213,13 @@ def test_runs_without_a_whole_record_are_said(tmp_path: Path, capsys: pytest.Cap
     runs(tmp_path, "b", [70, 71])
     damaged = run(tmp_path, "b", 2, 72)
     (damaged / "record.json").write_text("{")
-    stopped = tmp_path / "0123456789abcdef"
-    stopped.mkdir()
     configuration = CONFIGURATION | {"method": "a", "seed": 2}
+    stopped = tmp_path / key_of(configuration)
+    stopped.mkdir()
     (stopped / "configuration.json").write_text(json.dumps({"configuration": configuration}))
     shown = compare(capsys, tmp_path, "a", "b")
     assert "Not counted: 2 without a whole record" in shown
-    assert "little, a, seed 2 (0123456789abcdef): stopped" in shown
+    assert f"little, a, seed 2 ({stopped.name}): stopped" in shown
     assert f"({damaged.name}): broken" in shown
 
 

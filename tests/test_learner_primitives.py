@@ -618,3 +618,29 @@ def test_pytorchs_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
     PyTorchPerceptron(Perceptron((30, 20, 5), (True, False), 2), 4, 1, np.random.default_rng(0))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+BEYOND = (np.array([0, 7]), np.array([-1]), np.array([10**9]))
+
+
+@pytest.mark.parametrize("rows", BEYOND, ids=["just beyond", "before", "far beyond"])
+def test_a_slot_that_is_not_in_the_table_is_an_error_and_nothing_worse(rows: Rows) -> None:
+    learner = FusedPerceptron(Perceptron((4, 3, 2)), 7, 2, np.random.default_rng(0))
+    x, y = np.ones((len(rows), 4), np.float32), np.zeros(len(rows), np.int64)
+    learner.put(np.arange(2), np.ones((2, 4), np.float32), np.zeros(2, np.int64), 0)
+    before = learner.parameters()
+    for use in (
+        lambda: learner.put(rows, x, y, 0),
+        lambda: learner.copy(0, int(rows[-1])),
+        lambda: learner.copy(int(rows[-1]), 0),
+        lambda: learner.forward(rows),
+        lambda: learner.sgd(rows, 0.1),
+        lambda: learner.sgd_each(rows, 0.1),
+        lambda: learner.reptile(rows[None], 0.1, 0.5),
+        lambda: learner.gradient(rows),
+        lambda: learner.dots(np.array([0]), [rows]),
+        lambda: learner.dots(rows[-1:], [np.array([0])]),
+    ):
+        with pytest.raises(IndexError, match="a slot that the learner's table does not have"):
+            use()
+    assert learner.parameters().tobytes() == before.tobytes()

@@ -17,6 +17,7 @@ import pytest
 
 from made_records import record, study
 from metareplay.cli import main, show
+from metareplay.experiment import key_of
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
 
@@ -42,11 +43,15 @@ def runs(saved: Path, tmp_path: Path) -> Path:
     return shutil.copytree(saved, tmp_path / "runs")
 
 
-def fail(folder: Path, message: str) -> None:
+BEGUN = record("gem", 7, memories=50).configuration
+FAILED = key_of(BEGUN)
+
+
+def fail(runs: Path, message: str) -> None:
     """A run that was begun and failed."""
+    folder = runs / FAILED
     folder.mkdir(parents=True)
-    configuration = {"configuration": record("gem", 7, memories=50).configuration}
-    (folder / "configuration.json").write_text(json.dumps(configuration))
+    (folder / "configuration.json").write_text(json.dumps({"configuration": BEGUN}))
     (folder / "failed.json").write_text(json.dumps({"message": message}))
 
 
@@ -56,7 +61,7 @@ def fail(folder: Path, message: str) -> None:
 @pytest.mark.slow
 def test_everything_that_is_asked_for_is_written_and_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
-    fail(runs / "ffff", "the loss is not finite")
+    fail(runs, "the loss is not finite")
     arguments = "report runs -o page.html --latex table.tex --csv table.csv --figures figures"
     assert main(arguments.split()) == 0
     shown = capsys.readouterr().out
@@ -65,7 +70,7 @@ def test_everything_that_is_asked_for_is_written_and_named(runs: Path, capsys: p
     assert Path("page.html").absolute().as_uri() in shown
     page = Path("page.html").read_text()
     assert "little, gem, 50 memories, seed 7" in page
-    assert "the loss is not finite (ffff)" in page
+    assert f"the loss is not finite ({FAILED})" in page
     assert Path("table.tex").read_text().count(r"\\") == 8
     assert len(Path("table.csv").read_text().splitlines()) == 13
     drawn = sorted(path.name for path in Path("figures").iterdir())
@@ -125,7 +130,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("report nowhere", "there is no folder nowhere"),
         ("report empty", "there are no runs in empty"),
-        ("report failed", "no run in failed is done (ffff failed)"),
+        ("report failed", f"no run in failed is done ({FAILED} failed)"),
         ("report runs -o nowhere/report.html", "there is no folder nowhere"),
         ("report runs -o empty", "that is a folder"),
         ("report runs --latex nowhere/t.tex", "--latex is nowhere/t.tex"),
@@ -137,7 +142,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         ("show runs", "runs is a folder of 36 runs"),
         ("show 000", "36 runs in runs begin with 000"),
         ("show x --out empty", "none at all in empty"),
-        ("show ffff --out failed", "it is failed: the loss is not finite"),
+        (f"show {FAILED} --out failed", "it is failed: the loss is not finite"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(
@@ -145,7 +150,7 @@ def test_bad_input_gets_one_line_and_status_2(
 ) -> None:
     Path("empty").mkdir()
     Path("a-file").write_text("")
-    fail(Path("failed/ffff"), "the loss is not finite")
+    fail(Path("failed"), "the loss is not finite")
     before = sorted(Path().rglob("*"))
     assert main(arguments.split()) == 2
     shown = capsys.readouterr()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from metareplay import METHODS, Diverged, Evaluation, Experiment, Life, Record, benchmark
+from metareplay.cli import main
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.learners.perceptron import Perceptron
+from metareplay.streams import benchmarks
 from metareplay.streams.base import BaseImages, Images, Stream, Task
 from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK, allowed_classes, fitting
 
@@ -464,3 +467,22 @@ def test_a_restriction_costs_next_to_nothing() -> None:
 
     ratios = [seconds(bound) / seconds(free) for _ in range(30)]
     assert np.median(ratios) < 1.15
+
+
+@pytest.mark.parametrize("name", ["digits-rotations", "digits-permutations", "digits-split"])
+def test_what_a_benchmark_says_it_allows_is_what_its_stream_allows(name: str) -> None:
+    assert benchmarks.find(name).allows == benchmarks.find(name).stream().scenarios
+
+
+def test_a_result_says_which_scenario_it_is_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    arguments = f"run digits-split online --samples-per-task 20 --out {tmp_path} --quiet"
+    assert main(arguments.split()) == 0
+    assert "digits-split, online, class-incremental, seed 0" in capsys.readouterr().out
+    assert main([*arguments.split(), "--scenario", "task-incremental"]) == 0
+    assert "digits-split, online, task-incremental, seed 0" in capsys.readouterr().out
+    assert main(["benchmarks"]) == 0
+    assert "class-incremental or task-incremental" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["run", "digits-split", "online", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "class-incremental or task-incremental (default: class-incremental)" in shown

@@ -14,11 +14,17 @@ TEMPORARY = ".writing-"
 def write_atomically(path: Path, content: bytes) -> None:
     """Write under another name, flush to the disk, rename; what was there before stays until then.
 
+    A link goes on pointing to what it did, and a device or a pipe is written to.
+
     Raises
     ------
     OSError
         If it cannot be written; nothing is left behind.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     descriptor, temporary = tempfile.mkstemp(prefix=f"{TEMPORARY}{path.name}-", dir=path.parent)
     try:
         with open(descriptor, "wb") as file:

@@ -296,6 +296,8 @@ class Life:
         return Progress(visit, visits, self.seen, len(self.predicted_right), self.learner.steps, accuracy)
 
     def _where(self, example: int, task: int | None) -> str:
+        if self.learner.steps == 0:
+            return f"the loss is not finite at example {example}, before any step: look at the inputs and the network"
         lower = f"lower --lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
         return f"the loss is not finite at example {example}, in task {task}: {lower}"
 

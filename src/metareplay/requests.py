@@ -62,7 +62,7 @@ RUN = (
         str,
         "the stream's first",
         "",
-        "what is known of the task: domain-incremental, task-incremental or class-incremental",
+        "among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
     ),
 )
 
@@ -119,7 +119,7 @@ class Request:
         settings = self._checked(self.settings, hyperparameters(kind), f"of {self.method}")
         self._checked(self.stream, benchmark.options, f"of {self.benchmark}")
         run = self._checked(self.run, (*NETWORK, *RUN), "of a run")
-        method = kind(**self.defaults()[0] | settings)
+        method = self._made(kind, self.defaults()[0] | settings)
         given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
         network = {option.name: option.default for option in NETWORK} | given
         networks.check(network["network"])
@@ -151,6 +151,15 @@ class Request:
         benchmark, method, run = self.resolved()
         stream = stream or benchmark.stream(**self.stream, progress=progress)
         return Experiment(stream=stream, method=method, **run)
+
+    def _made(self, kind: type[Method], settings: Mapping[str, Any]) -> Method:
+        try:
+            return kind(**settings)
+        except BadInput:
+            raise
+        except Exception as error:  # a user's own __init__ or __post_init__
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BadInput(f"{self.method} cannot be made with its settings: {text}") from error
 
     def _checked(self, given: Mapping[str, Any], parameters: Sequence[Hyperparameter], whose: str) -> dict[str, Any]:
         known = {parameter.name: parameter for parameter in parameters}

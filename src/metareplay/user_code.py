@@ -39,10 +39,12 @@ def module(path: Path) -> ModuleType:
         exec(compile(content, path, "exec"), vars(loaded))
     except SyntaxError as error:
         del sys.modules[name]
-        raise BadInput(f"{path} cannot be read: line {error.lineno}: {error.msg}") from error
-    except Exception as error:
+        line = f"line {error.lineno}: " if error.lineno else ""
+        raise BadInput(f"{path} cannot be read: {line}{error.msg}") from error
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise BadInput(f"{path} cannot be loaded: {_where(error, path)}{type(error).__name__}: {error}") from error
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise BadInput(f"{path} cannot be loaded: {_where(error, path)}{text}") from error
     return loaded
 
 
@@ -74,7 +76,7 @@ def load(text: str, what: str) -> Any:
     return found[name]
 
 
-def _where(error: Exception, path: Path) -> str:
+def _where(error: BaseException, path: Path) -> str:
     """The last line of a user's file that an error came through."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return f"line {lines[-1]}: " if lines else ""

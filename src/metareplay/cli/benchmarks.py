@@ -11,6 +11,10 @@ def main(argv: list[str]) -> None:
     """List the benchmarks."""
     Parser(prog="metareplay benchmarks", description="List the streams there are to learn from.").parse(argv)
     show(
-        (b.name, b.description, f"{b.tasks} tasks, {b.samples_per_task or 'all'} examples of each; data: {b.data}")
+        (
+            b.name,
+            b.description,
+            f"{b.tasks} tasks, {b.samples_per_task or 'all'} examples of each; data: {b.data}; {' or '.join(b.allows)}",
+        )
         for b in BENCHMARKS.values()
     )

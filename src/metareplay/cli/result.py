@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from metareplay.errors import RunFailed
+from metareplay.files import write_atomically
 from metareplay.metrics import METRICS, Undefined
 from metareplay.records import Record
 
@@ -36,7 +35,10 @@ def show(record: Record) -> None:
         elif looked or name not in ONLY_IF_LOOKED:
             table.add_row(metric.short, f"{100 * value:{'+' if metric.difference else ''}.1f} %", metric.meaning)
     console = Console(highlight=False)
-    console.print(f"[bold]{configuration['benchmark']}, {configuration['method']}, seed {configuration['seed']}[/]")
+    usual = {"scenario": "domain-incremental", "order": "tasks"}
+    unusual = [f"{configuration[name]}" for name, value in usual.items() if configuration[name] != value]
+    title = [configuration["benchmark"], configuration["method"], *unusual, f"seed {configuration['seed']}"]
+    console.print(f"[bold]{', '.join(title)}[/]")
     console.print(table)
     for why, names in undefined.items():
         console.print(f"{', '.join(names)}: {why}", soft_wrap=True)
@@ -64,23 +66,7 @@ def write_json(record: Record, file: str) -> None:
     if file == "-":
         sys.stdout.write(text)
         return
-    path = Path(file)
     try:
-        if path.exists() and not path.is_file():  # a pipe or a device
-            path.write_text(text, encoding="utf-8")
-        else:
-            _replace(path, text)
+        write_atomically(Path(file), text.encode())
     except OSError as error:
         raise RunFailed(f"--json {file} cannot be written: {error.strerror}") from error
-
-
-def _replace(path: Path, text: str) -> None:
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

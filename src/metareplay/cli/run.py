@@ -6,6 +6,7 @@ import contextlib
 import sys
 from argparse import Namespace
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
@@ -97,6 +98,9 @@ def _parser(request: Request) -> Parser:
     ):
         group = parser.add_argument_group(title)
         for option in options:
+            if option.name == "scenario" and benchmark.allows:
+                classes = f"among which classes has to be chosen: {' or '.join(benchmark.allows)}"
+                option = replace(option, default=benchmark.allows[0], help=classes)
             add_flag(group, option, option.default)
     group = parser.add_argument_group("the result")
     group.add_argument("--out", metavar="DIR", default="runs", help="where records are kept (default: runs)")

@@ -546,9 +546,23 @@ def _loss_and_backward(parameters, layers, examples, index, value, row, active, 
 # Many examples: what the learner calls
 
 
+@_inlined
+def _require_slot(slot, slots):
+    """Compiled code would read and write beyond the table where Python raises."""
+    if slot < 0 or slot >= slots:
+        raise IndexError("a row names a slot that the learner's table does not have")
+
+
+@_inlined
+def _require_slots(rows, slots):
+    for row in rows.flat:
+        _require_slot(row, slots)
+
+
 @compiled
 def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activation, counts, delta):
     """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss."""
+    _require_slots(rows, len(examples))
     masks = _masks(active, delta)
     for i in range(len(rows)):
         row = rows[i]
@@ -574,6 +588,7 @@ def reptile(
     ``stamps``, one for each row of the first layer, are zero, and are so again on return.
     Returns how many steps were done before a bad loss; they stay done.
     """
+    _require_slots(rows, len(examples))
     masks = _masks(active, delta)
     batches, size = rows.shape
     stride, first = layers[0, STRIDE], layers[0, WEIGHTS]
@@ -614,6 +629,7 @@ def reptile(
 @compiled
 def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
     """Scores of ``rows (n,)`` into ``out (n, classes)``."""
+    _require_slots(rows, len(examples))
     masks, scores = _masks(active, delta), layers[len(layers) - 1, OUTPUTS]
     for i in range(len(rows)):
         row = rows[i]
@@ -627,6 +643,7 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
 @compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
     """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
+    _require_slots(rows, len(examples))
     masks = _masks(active, delta)
     for i in range(len(rows)):
         if i + 1 < len(rows):
@@ -652,6 +669,7 @@ def add_gradients(target, layers, examples, index, value, rows, weights, active,
 @compiled
 def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
     """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
+    _require_slots(rows, len(examples))
     masks = _masks(active, delta)
     for i in range(len(rows)):
         row = rows[i]
@@ -691,6 +709,8 @@ def dots(parameters, layers, examples, index, value, one, others, active, activa
     ``dense``, as long as all layers' inputs together, is zero, and is so again on return.
     Returns how many were done before a bad loss, that of ``one`` counting as the first.
     """
+    _require_slots(others, len(examples))
+    _require_slot(one, len(examples))
     masks = _masks(active, delta)
     if not _loss_and_backward(
         parameters, layers, examples, index, value, one, active[0], activation[0], counts[0], delta[0], masks
@@ -782,6 +802,7 @@ def scores(
 @compiled
 def put(examples, index, value, rows, x, y, task):
     """Write dense examples ``x (n, inputs)`` into slots ``rows`` as lists of their non-zero inputs."""
+    _require_slots(rows, len(examples))
     for i in range(len(rows)):
         row = rows[i]
         indices, values = index[row], value[row]
@@ -796,6 +817,8 @@ def put(examples, index, value, rows, x, y, task):
 @compiled
 def copy(examples, index, value, source, target):
     """Copy one slot to another, as many inputs as it has."""
+    _require_slot(source, len(examples))
+    _require_slot(target, len(examples))
     count = examples[source, COUNT]
     index[target, :count] = index[source, :count]
     value[target, :count] = value[source, :count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import reprlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, dataclass_transform
 
@@ -92,6 +93,6 @@ def _state_of(name: str, value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float):
         return value
     raise BadInput(
-        f"a method keeps {name} = {value!r}, which cannot be checkpointed; keep numbers, arrays, "
+        f"a method keeps {name} = {reprlib.repr(value)}, which cannot be checkpointed; keep numbers, arrays, "
         "numpy.random.Generator, or objects with state() and load_state()"
     )

@@ -13,7 +13,7 @@ from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter
 from metareplay.streams import alphabets, folder, permutations, rotations, sources, splits
 from metareplay.streams.base import Stream
-from metareplay.streams.scenarios import CLASS, TASK, with_classes_of_labels
+from metareplay.streams.scenarios import CLASS, DOMAIN, TASK, with_classes_of_labels
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Benchmark:
     tasks: int
     samples_per_task: int
     scenarios: tuple[str, ...] | None = None
+
+    @property
+    def allows(self) -> tuple[str, ...]:
+        """The scenarios that it allows, its default first; empty while that is not known."""
+        return self.scenarios or _ALLOWS.get(self.kind, ())
 
     @property
     def options(self) -> tuple[Hyperparameter, ...]:
@@ -111,6 +116,13 @@ _KINDS: dict[str, tuple[Callable[..., Stream], tuple[Hyperparameter, ...]]] = {
     "permutations": (permutations.permutations, permutations.OPTIONS),
     "splits": (splits.splits, splits.OPTIONS),
     "alphabets": (alphabets.alphabets, alphabets.OPTIONS),
+}
+
+_ALLOWS = {
+    "rotations": (DOMAIN,),
+    "permutations": (DOMAIN,),
+    "splits": (CLASS, TASK),
+    "alphabets": (TASK, CLASS),
 }
 
 
