@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -85,6 +86,11 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/folder"
+
+
+def pytest_configure() -> None:
+    """Ctrl-C reaches what tests start even where it does not reach the tests: in the background of a shell."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -544,10 +544,12 @@ def test_a_killed_command_goes_on_to_the_same_bits(learn: Learn) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_ends_with_130() -> None:
-    flags = ("--model", "meralg1", "--batches_per_example", "2000", "--replay_batch_size", "2000")
+    flags = ("--model", "meralg1", "--batches_per_example", "2000", "--replay_batch_size", "2000", "--n_epochs", "1000")
     start = (sys.executable, str(ROOT / "main.py"), *OWN, *flags)
     process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    time.sleep(8)
+    while process.poll() is None and not list(Path("results").glob("runs/*/configuration.json")):
+        time.sleep(0.1)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=20)
     assert process.returncode == 130

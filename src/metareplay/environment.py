@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import platform
-import sys
 from importlib import metadata
 
 import llvmlite.binding
 
 
-def environment() -> dict[str, str]:
-    """Versions of what computes, and the kind of machine."""
-    computing = ["metareplay", "numpy", "numba", *(["torch"] if "torch" in sys.modules else [])]
-    versions = {name: metadata.version(name) for name in computing}
+def environment(*computing: str) -> dict[str, str]:
+    """Versions of what computes, other packages by name too, and the kind of machine."""
+    versions = {name: metadata.version(name) for name in ("metareplay", "numpy", "numba", *computing)}
     return {
         **versions,
         "python": platform.python_version(),

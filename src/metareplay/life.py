@@ -190,7 +190,7 @@ class Life:
         at, visits, correct = zip(*self.evaluations, strict=True)
         return Record(
             configuration=self.experiment.configuration(),
-            environment=environment(),
+            environment=environment(*(["torch"] if self.experiment.engine == "torch" else [])),
             started=self.started,
             visits=np.array(self.experiment.visits),
             evaluated_at=np.array(at),

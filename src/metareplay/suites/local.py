@@ -88,7 +88,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.connection, theirs = Pipe()
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        command = [sys.executable, "-P", "-m", "metareplay.suites.worker", str(theirs.fileno())]
+        command = [sys.executable, "-u", "-P", "-m", "metareplay.suites.worker", str(theirs.fileno())]
         # Until it can heed Ctrl-C in its own way, which is not at all.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
