@@ -527,7 +527,8 @@ def test_two_processes_do_not_share_a_run(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.mark.slow
 def test_a_killed_command_goes_on_to_the_same_bits(learn: Learn) -> None:
-    flags = ("--model", "meralg1", "--lr", "0.1", "--batches_per_example", "400", "--replay_batch_size", "400")
+    long = ("--n_epochs", "5", "--batches_per_example", "100", "--replay_batch_size", "400")
+    flags = ("--model", "meralg1", "--lr", "0.1", *long)
     start = (sys.executable, str(ROOT / "main.py"), *OWN, *flags, "--save_path", "killed")
     process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     for _ in range(1200):

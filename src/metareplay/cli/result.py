@@ -36,7 +36,7 @@ def show(record: Record) -> None:
             table.add_row(metric.short, f"{100 * value:{'+' if metric.difference else ''}.1f} %", metric.meaning)
     console = Console(highlight=False)
     usual = {"scenario": "domain-incremental", "order": "tasks"}
-    unusual = [f"{configuration[name]}" for name, value in usual.items() if configuration[name] != value]
+    unusual = [f"{configuration[name]}" for name, value in usual.items() if configuration.get(name, value) != value]
     title = [configuration["benchmark"], configuration["method"], *unusual, f"seed {configuration['seed']}"]
     console.print(f"[bold]{', '.join(title)}[/]")
     console.print(table)
