@@ -208,5 +208,5 @@ def peek(path: Path) -> State | None:
     try:
         with zipfile.ZipFile(path) as archive:
             return _tree(archive)
-    except Exception:
+    except Exception:  # damaged and foreign files raise nearly anything
         return None

@@ -28,7 +28,7 @@ NUMBERS_AT_A_TIME = 2**20
 """Of rows no more are made dense and scaled at a time than have so many numbers (8 MB)."""
 
 
-class ContinualClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class ContinualClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
     A perceptron trained by one of the ten methods of this package; by default meta-experience replay (Riemer et al.,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from metareplay.errors import BadInput
 from metareplay.files import unfinished, write_atomically
 from metareplay.streams.base import BaseImages
-from metareplay.streams.fetch import DataFile, Report, Unusable, _bars, _reporter, fetch, place_of, read
+from metareplay.streams.fetch import DataFile, Report, Unusable, download_bars, fetch, place_of, read, reporter_of
 from metareplay.streams.image_set import ImageSet
 
 FORMAT = 1
@@ -128,9 +128,9 @@ class ArchivedImages:
             read(folder, file)
 
     def _decoded(self, folder: Path, progress: bool) -> Decoded:
-        with _bars(progress) as bars:
+        with download_bars(progress) as bars:
             decoded = self.decode(
-                [folder / file.name for file in self.files], _reporter(bars, f"unpacking {self.name}")
+                [folder / file.name for file in self.files], reporter_of(bars, f"unpacking {self.name}")
             )
         found = 1 + int(max(decoded.train_labels.max(), decoded.test_labels.max()))
         if found > self.classes:

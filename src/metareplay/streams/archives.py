@@ -21,7 +21,7 @@ from urllib.request import Request, urlopen
 
 from metareplay.errors import RunFailed
 from metareplay.files import write_atomically
-from metareplay.streams.fetch import PATIENCE, Report, Unusable, _bars, _reason, _reporter
+from metareplay.streams.fetch import PATIENCE, Report, Unusable, download_bars, reason_of, reporter_of
 from metareplay.streams.large_files import placed, require_room, shown
 
 PAUSE = 1.0  # seconds before a transfer that broke off goes on
@@ -56,19 +56,19 @@ def download(url: str, path: Path, limit: int, room: int = 0, progress: bool = T
         If it cannot be fetched or stored, or another process is fetching it.
     """
     try:
-        with path.open("ab") as file, _bars(progress) as bars:
+        with path.open("ab") as file, download_bars(progress) as bars:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise RunFailed(f"{path} is being fetched by another process: wait for it, or stop it") from None
             part = _Part(file, path)
             try:
-                _complete(part, url, limit, room, _reporter(bars, path.name))
+                _complete(part, url, limit, room, reporter_of(bars, path.name))
             finally:
                 if not part.received:
                     remove(path)
     except OSError as error:
-        raise RunFailed(f"{path} cannot be written: {_reason(error)}") from error
+        raise RunFailed(f"{path} cannot be written: {reason_of(error)}") from error
 
 
 def _complete(part: _Part, url: str, limit: int, room: int, report: Report) -> None:
@@ -144,14 +144,14 @@ def _chunks(url: str, part: _Part, limit: int, room: int) -> Iterator[bytes]:
     except HTTPError as error:
         with error:
             if error.code != 416 or not part.received:
-                raise Broken(_reason(error)) from None
+                raise Broken(reason_of(error)) from None
         if error.headers.get("Content-Range", "").strip() == f"bytes */{part.received}":
             part.know(part.received, part.validator)
         else:
             part.begin()
         return
     except (OSError, HTTPException) as error:
-        raise Broken(_reason(error)) from None
+        raise Broken(reason_of(error)) from None
     with response:
         if response.status == 206:
             begin, total = _range(response)
@@ -211,7 +211,7 @@ def _read(response: HTTPResponse) -> bytes:
     try:
         return response.read1(CHUNK)
     except (OSError, HTTPException) as error:
-        raise Broken(_reason(error)) from None
+        raise Broken(reason_of(error)) from None
 
 
 # Unpacking
@@ -239,8 +239,8 @@ def unpack(
     RunFailed
         If the file cannot be written.
     """
-    with archive.open("rb") as packed, _bars(progress) as bars:
-        report, total = _reporter(bars, path.name), archive.stat().st_size
+    with archive.open("rb") as packed, download_bars(progress) as bars:
+        report, total = reporter_of(bars, path.name), archive.stat().st_size
         content = _Limited(GzipFile(fileobj=packed), limit, lambda: report(packed.tell(), total))
         try:
             with tarfile.open(fileobj=cast(BinaryIO, content), mode="r|", tarinfo=_Header) as tar:

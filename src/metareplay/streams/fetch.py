@@ -93,7 +93,7 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
         except FileNotFoundError:
             continue
         except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:
-            raise Unusable(_reason(error)) from error
+            raise Unusable(reason_of(error)) from error
         _verify(content, file)
         return content
     raise Absent(f"it has no {plain}" if file.archive else f"it has neither {plain} nor {packed}")
@@ -145,7 +145,7 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A second process waits here, and then finds the files in place.
-        with FileLock(folder / ".lock"), _bars(progress) as bars:
+        with FileLock(folder / ".lock"), download_bars(progress) as bars:
             for file in files:
                 failures: list[str] = []
                 if source is None:
@@ -157,13 +157,13 @@ def fetch(
                     except Unusable as damage:
                         failures.append(f"{folder / file.name}: {damage}")
                 damaged = bool(failures)
-                content = _read_from_any(places, file, _reporter(bars, file.name), failures)
+                content = _read_from_any(places, file, reporter_of(bars, file.name), failures)
                 if content is None:
                     raise _nowhere(name, file, files, source, damaged, failures)
                 _write(folder / file.name, content)
     except OSError as error:
         raise RunFailed(
-            f"{name} cannot be stored in {folder}: {_reason(error)}; "
+            f"{name} cannot be stored in {folder}: {reason_of(error)}; "
             "set METAREPLAY_DATA to a folder that can be written and has room"
         ) from error
 
@@ -260,7 +260,8 @@ def _write(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
-def _bars(shown: bool) -> Progress:
+def download_bars(shown: bool) -> Progress:
+    """Bars for what is transferred, on standard error; a context manager."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -272,16 +273,18 @@ def _bars(shown: bool) -> Progress:
     )
 
 
-def _reporter(bars: Progress, name: str) -> Report:
+def reporter_of(bars: Progress, name: str) -> Report:
+    """One more bar; what it gives is told how many bytes there are by now."""
     bar = bars.add_task(name, total=None)
     return lambda received, total: bars.update(bar, completed=received, total=total)
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """Why a transfer or a file failed, in a few words."""
     if isinstance(error, HTTPError):
         return f"HTTP {error.code} {error.reason}"
     if isinstance(error, URLError) and isinstance(error.reason, BaseException):
-        return _reason(error.reason)
+        return reason_of(error.reason)
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error) or type(error).__name__

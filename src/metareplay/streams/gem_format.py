@@ -29,7 +29,7 @@ from metareplay.errors import BadInput, RunFailed
 from metareplay.streams import rotations
 from metareplay.streams.arrays import MOST_CLASSES
 from metareplay.streams.base import BaseImages, Images, Stream, Task
-from metareplay.streams.fetch import Report, _bars, _reporter
+from metareplay.streams.fetch import Report, download_bars, reporter_of
 from metareplay.streams.large_files import placed, shown
 from metareplay.streams.scenarios import with_classes_of_labels
 
@@ -92,9 +92,9 @@ def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
     """Runs of one suite, in one process, share what was read, until the file has another ``version``."""
     size = version[0]
     content = _load(path)
-    with _bars(progress and size > LARGE) as bars:
-        sha256 = _sha256(path, _reporter(bars, f"SHA-256 of {path.name}"), size)
-        return _stream(content, path.name, sha256, _reporter(bars, f"values of {path.name}"))
+    with download_bars(progress and size > LARGE) as bars:
+        sha256 = _sha256(path, reporter_of(bars, f"SHA-256 of {path.name}"), size)
+        return _stream(content, path.name, sha256, reporter_of(bars, f"values of {path.name}"))
 
 
 def _load(path: Path) -> Any:
@@ -288,8 +288,8 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
     path = Path(path)
     lists, tensors = _tensors(stream)
     total = size(stream)
-    with placed(path, total) as (file, _), _bars(progress and total > LARGE) as bars:
-        report, done = _reporter(bars, path.name), 0
+    with placed(path, total) as (file, _), download_bars(progress and total > LARGE) as bars:
+        report, done = reporter_of(bars, path.name), 0
 
         def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
             nonlocal done
