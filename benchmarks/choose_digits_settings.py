@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from metareplay import METHODS, Diverged, Experiment
-from metareplay.streams import sources
-from metareplay.streams.base import BaseImages
-from metareplay.streams.benchmarks import find
+from metareplay.data import catalogue as sources
+from metareplay.streams.catalogue import find
+from metareplay.streams.stream import BaseImages
 
 BENCHMARKS = ("digits-rotations", "digits-permutations", "digits-split")
 HELD_OUT = 297

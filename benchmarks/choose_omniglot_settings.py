@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from metareplay import METHODS, Diverged, Experiment
-from metareplay.streams import sources
-from metareplay.streams.base import BaseImages
-from metareplay.streams.benchmarks import find
-from metareplay.streams.omniglot import DRAWINGS, FOR_TESTING
+from metareplay.data import catalogue as sources
+from metareplay.data.omniglot import DRAWINGS, FOR_TESTING
+from metareplay.streams.catalogue import find
+from metareplay.streams.stream import BaseImages
 
 HELD_OUT = 3
 """Of the training drawings of each character."""

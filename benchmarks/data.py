@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metareplay.streams import benchmarks, sources
-from metareplay.streams.base import BaseImages, Stream
-from metareplay.streams.sources import ImageSet
+from metareplay.data import catalogue as sources
+from metareplay.data.catalogue import ImageSet
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.stream import BaseImages, Stream
 
 SIZE = 28
 TEST_IMAGES = 10_000

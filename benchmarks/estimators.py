@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 
 import metareplay
 from metareplay.estimators import ContinualRiverClassifier
-from metareplay.streams.base import Stream
+from metareplay.streams.stream import Stream
 
 Example = tuple[dict[Any, float], Any]
 Part = tuple[list[Example], list[Example]]

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from benchmarks import data, plain_pytorch, steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Images, Stream
+from metareplay.data.catalogue import ImageSet
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.memory import RingPerTask
-from metareplay.streams.sources import ImageSet
-from metareplay.suites import recipes
+from metareplay.methods.memory import RingPerTask
+from metareplay.networks.perceptron import Perceptron
+from metareplay.runs import recipes
 
 EXAMPLES = 1000
 """Of each task, as in the published runs."""

@@ -19,8 +19,8 @@ from typing import NamedTuple
 import numpy as np
 
 from metareplay import METHODS, Experiment, Record
-from metareplay.streams.benchmarks import find
-from metareplay.suites import recipes
+from metareplay.runs import recipes
+from metareplay.streams.catalogue import find
 
 BENCHMARKS = ("mnist-rotations", "mnist-permutations", "mnist-many-permutations")
 MEASURES = ("retained_accuracy", "learning_accuracy", "backward_transfer")

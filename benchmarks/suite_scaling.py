@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from metareplay.records import Record
-from metareplay.requests import Request
+from metareplay.runs.record import Record
+from metareplay.runs.request import Request
 from metareplay.suites.local import execute
 
 TINY = {"tasks": 3, "samples_per_task": 200}

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 from benchmarks import plain_pytorch, steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Stream
-from metareplay.learners.perceptron import Perceptron
 from metareplay.learners.pytorch import PyTorchLearner, PyTorchPerceptron
 from metareplay.networks import describe
+from metareplay.networks.perceptron import Perceptron
 
 NEEDED = 2
 """How many times as fast a step of the perceptron must be."""

@@ -16,10 +16,10 @@ import numpy as np
 from benchmarks import data
 from benchmarks.models import Case
 from metareplay import METHODS, Experiment
+from metareplay.data.catalogue import ImageSet
 from metareplay.learners import kernels
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.streams.sources import ImageSet
+from metareplay.networks.perceptron import Perceptron
 
 CASE = Case("meralg1", 5120)
 TASKS = 4

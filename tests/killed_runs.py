@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from metareplay import METHODS, BaseImages, Experiment, Images, Record, Stream, Task
-from metareplay.checkpoints import FileCheckpoints
-from metareplay.runs import CHECKPOINT, FAILURE, LOCK, Run
+from metareplay.runs.checkpoint import FileCheckpoints
+from metareplay.runs.folder import CHECKPOINT, FAILURE, LOCK, Run
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "ewc": {"memory_strength": 10.0, "n_memories": 5},
@@ -207,7 +207,7 @@ def prepare(scenario: str, run: Run, old: Record) -> None:
         return
     run.folder.mkdir(parents=True)
     if scenario == "again":
-        with run.in_hand(little("meralg1", little_stream(6, 2), samples_per_task=6)):
+        with run.locked(little("meralg1", little_stream(6, 2), samples_per_task=6)):
             old.save(run.folder)
     elif scenario == "damaged record":
         old.save(run.folder)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metareplay.records import Record
+from metareplay.runs.record import Record
 
 
 def record(

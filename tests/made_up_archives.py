@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from metareplay.streams import cifar, omniglot
-from metareplay.streams.archived import ArchivedImages
-from metareplay.streams.fetch import DataFile
+from metareplay.data import cifar, omniglot
+from metareplay.data.archived import ArchivedImages
+from metareplay.data.download import DataFile
 
 
 def python2_pickle(value: Any) -> bytes:

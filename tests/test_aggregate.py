@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from metareplay import BadInput, Record, metrics, records
-from metareplay.aggregate import groups
-from metareplay.statistics import Estimate
+from metareplay import BadInput, Record
+from metareplay.results.groups import groups
+from metareplay.results.statistics import Estimate
+from metareplay.runs import metrics
+from metareplay.runs import record as records
 
 CONFIGURATION: dict[str, Any] = {
     "benchmark": "little",

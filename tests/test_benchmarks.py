@@ -32,7 +32,7 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, m
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import data, models
 
-    from metareplay.streams import sources
+    from metareplay.data import catalogue as sources
 
     case = models.Case(model, 200 if model in REPLAYING else None, TASKS)
     stream = data.rotations(sources.get("digits"), TASKS)

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 from numpy.typing import NDArray
 
-from metareplay import BadInput, checkpoints
-from metareplay.checkpoints import FileCheckpoints, State, Unusable, pack, peek, unpack
+from metareplay import BadInput
 from metareplay.files import write_atomically
+from metareplay.runs import checkpoint as checkpoints
+from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, pack, peek, unpack
 
 
 def same(one: Any, other: Any) -> bool:
@@ -304,7 +305,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path) -> Non
 import resource, sys
 from pathlib import Path
 import numpy as np
-from metareplay.checkpoints import FileCheckpoints
+from metareplay.runs.checkpoint import FileCheckpoints
 notes = []
 kept = FileCheckpoints(Path(sys.argv[1]), note=notes.append)
 kept.save({"seen": 1})

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from made_up_archives import cifar10, cifar10_files, cifar100_files, published, python2_pickle, tar_gz
+from metareplay.data import archived, cifar
+from metareplay.data import catalogue as sources
+from metareplay.data.archived import ArchivedImages
 from metareplay.errors import BadInput, RunFailed
-from metareplay.streams import archived, cifar, sources
-from metareplay.streams.archived import ArchivedImages
-from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.streams.catalogue import BENCHMARKS
 from mirrors import Mirror, left_in, put
 
 NAME = "cifar-10-python.tar.gz"

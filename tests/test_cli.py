@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 
 from metareplay.cli import main, status_of
-from metareplay.life import Life
+from metareplay.data.catalogue import SOURCES
 from metareplay.methods import METHODS
-from metareplay.records import Record
+from metareplay.runs.record import Record
+from metareplay.runs.trainer import Trainer
 from metareplay.settings import hyperparameters
-from metareplay.streams.benchmarks import BENCHMARKS
-from metareplay.streams.sources import SOURCES
+from metareplay.streams.catalogue import BENCHMARKS
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
 SHORT = ("--tasks", "2", "--samples-per-task", "30")
@@ -213,7 +213,7 @@ def test_a_second_run_finds_the_first_ones_record(
     assert main([*RUN, "--json", "first.json"]) == 0
     first = capsys.readouterr().out
     with monkeypatch.context() as patch:
-        patch.delattr(Life, "live")
+        patch.delattr(Trainer, "train")
         assert main([*RUN, "--json", "second.json"]) == 0
     second = capsys.readouterr()
     assert second.out == first
@@ -299,7 +299,7 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_training(
     folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("file").touch()
-    monkeypatch.delattr(Life, "live")
+    monkeypatch.delattr(Trainer, "train")
     assert main([*RUN, "--out", folder]) == 1
     assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metareplay import Record, records
+from metareplay import Record
 from metareplay.cli import main
-from metareplay.experiment import key_of
+from metareplay.runs import record as records
+from metareplay.runs.experiment import key_of
 
 CONFIGURATION: dict[str, Any] = {
     "benchmark": "little",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metareplay import Record, records
+from metareplay import Record
 from metareplay.cli import result
+from metareplay.runs import record as records
 
 
 def record(evaluated_visit: list[int], order: str = "tasks") -> Record:

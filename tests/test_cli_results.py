@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from metareplay.cli import main
-from metareplay.experiment import Experiment
-from metareplay.records import UNSIGNED
-from metareplay.requests import Request
-from metareplay.runs import Run
-from metareplay.statistics import estimate
+from metareplay.results.statistics import estimate
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import Run
+from metareplay.runs.record import UNSIGNED
+from metareplay.runs.request import Request
 
 STREAM = {"tasks": 2, "samples_per_task": 30}
 

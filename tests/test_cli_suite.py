@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from metareplay.cli import main
-from metareplay.life import Progress
-from metareplay.requests import Request
-from metareplay.runs import Run, find
+from metareplay.runs.folder import Run, find
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
 from metareplay.suites import local
 from metareplay.suites.display import SuiteDisplay, TimeLeft
 from metareplay.suites.outcome import Outcome, SuiteProgress, name
@@ -330,7 +330,7 @@ def test_what_another_process_has_in_hand_is_told_and_is_no_failure(
 def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
     data_folder: Path, shared_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from metareplay.streams import sources
+    from metareplay.data import catalogue as sources
 
     fetched = []
     get = sources.get

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from metareplay import METHODS, Method, setting
-from metareplay.conformance import CHECKS, WatchedPerceptron, check, check_one
 from metareplay.learners.base import Learner, Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.memory import Reservoir
+from metareplay.methods.conformance import CHECKS, WatchedPerceptron, check, check_one
+from metareplay.methods.memory import Reservoir
 from metareplay.methods.replay import ER
+from metareplay.networks.perceptron import Perceptron
 
 VARIANTS: dict[str, Callable[..., Method]] = {
     **METHODS,

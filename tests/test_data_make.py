@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from metareplay.cli import main
-from metareplay.streams import gem_format, sources
+from metareplay.data import catalogue as sources
+from metareplay.streams import task_list as gem_format
 from metareplay.streams.rotations import rotations
 
 torch = pytest.importorskip("torch")

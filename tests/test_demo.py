@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metareplay import demo
+from metareplay.cli import demonstration as demo
 from metareplay.cli import main
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
-from metareplay.runs import find
-from metareplay.streams.benchmarks import benchmark
+from metareplay.runs.folder import find
+from metareplay.streams.catalogue import benchmark
 
 TASKS = 3
 ACCURACIES = {

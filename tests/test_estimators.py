@@ -21,7 +21,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import metareplay
-from metareplay import METHODS, BadInput, Diverged, Experiment, Life, estimators
+from metareplay import METHODS, BadInput, Diverged, Experiment, Trainer, estimators
 from metareplay.estimators import ContinualClassifier, classifier
 
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
@@ -60,8 +60,8 @@ def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: 
     stream = metareplay.benchmark("digits-rotations", tasks=3)
     settings: dict[str, Any] = {"memories": 40} if hasattr(METHODS[method], "memories") else {}
     chosen = METHODS[method](lr=0.02, **settings)
-    life = Life(Experiment(stream=stream, method=chosen, seed=7, hidden=(18, 15), samples_per_task=25))
-    life.live()
+    life = Trainer(Experiment(stream=stream, method=chosen, seed=7, hidden=(18, 15), samples_per_task=25))
+    life.train()
     spans = [(stream.tasks[span.task].train, span) for span in life.spans]
     x = np.concatenate([images.inputs(span.examples) for images, span in spans])
     y = np.concatenate([images.labels[span.examples] for images, span in spans])

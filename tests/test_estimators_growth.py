@@ -11,7 +11,7 @@ from metareplay import EWC, GEM, MER, METHODS, Independent
 from metareplay.estimators.growing_perceptron import GrowingPerceptron
 from metareplay.estimators.open_ended_life import OpenEndedLife
 from metareplay.estimators.running_scale import RunningScale
-from metareplay.learners.perceptron import Perceptron
+from metareplay.networks.perceptron import Perceptron
 
 INPUTS, CLASSES = 5, 3
 PLACES = np.arange(INPUTS)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metareplay import Experiment, Life, Stream
+from metareplay import Experiment, Stream, Trainer
 from metareplay.estimators import ContinualClassifier
 from metareplay.methods import MER
 
@@ -39,9 +39,9 @@ def test_partial_fit_takes_as_long_as_the_same_run(capsys: pytest.CaptureFixture
     stream = Stream.from_arrays("made up", [(X, y, X[:100], y[:100])])
     settings: dict[str, Any] = {"lr": 0.03, "beta": 0.3, "batches_per_example": 5, "replay_batch_size": 10}
 
-    def a_run() -> Life:
-        life = Life(Experiment(stream=stream, method=MER(memories=500, **settings), seed=0))
-        life.live()
+    def a_run() -> Trainer:
+        life = Trainer(Experiment(stream=stream, method=MER(memories=500, **settings), seed=0))
+        life.train()
         return life
 
     def an_estimator(scale: bool) -> ContinualClassifier:

@@ -157,7 +157,7 @@ def test_the_same_examples_come_in_batches_of_any_size() -> None:
 def test_a_long_task_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     run(batch_size=3, epochs=2)
     at_once = [*Notes.shown]
-    monkeypatch.setattr("metareplay.life.CHUNK", 7)
+    monkeypatch.setattr("metareplay.runs.trainer.CHUNK", 7)
     run(batch_size=3, epochs=2)
     assert Notes.shown == at_once
 
@@ -321,7 +321,7 @@ def test_every_memory_takes_as_many_bytes() -> None:
 
 
 def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("metareplay.life.SECONDS_BETWEEN_REPORTS", 0.0)
+    monkeypatch.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0.0)
     told: list[Progress] = []
     record = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=5, task_order=(2, 0)).run(
         told.append
@@ -527,7 +527,7 @@ def test_a_method_typed_into_a_notebook_can_be_run() -> None:
     code = (
         "from metareplay import *\n"
         "exec(" + repr(MINE) + ")\n"
-        "from metareplay.experiment import method_name\n"
+        "from metareplay.runs.experiment import method_name\n"
         "print(method_name(Mine))\n"
     )
     done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False)

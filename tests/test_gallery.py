@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from made_up_archives import cifar100_files, published, tar_gz
-from metareplay import cli, gallery
+from metareplay import cli
+from metareplay.data import cifar
 from metareplay.errors import BadInput
-from metareplay.streams import cifar
-from metareplay.streams.base import Stream
-from metareplay.streams.benchmarks import BENCHMARKS, benchmark
+from metareplay.streams import gallery
+from metareplay.streams.catalogue import BENCHMARKS, benchmark
+from metareplay.streams.stream import Stream
 from mirrors import put
 
 

@@ -20,14 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metareplay.data import catalogue as sources
+from metareplay.data import large_files
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment
 from metareplay.methods import Online
-from metareplay.streams import gem_format, large_files, sources
-from metareplay.streams.base import Stream
+from metareplay.runs.experiment import Experiment
+from metareplay.streams import task_list as gem_format
+from metareplay.streams.groups import splits
 from metareplay.streams.permutations import permutations
 from metareplay.streams.rotations import angles, rotations
-from metareplay.streams.splits import splits
+from metareplay.streams.stream import Stream
 
 torch = pytest.importorskip("torch")
 

@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metareplay.data import archives
+from metareplay.data import catalogue as sources
+from metareplay.data.catalogue import IdxImages
+from metareplay.data.download import DataFile, Unusable
 from metareplay.errors import RunFailed
 from metareplay.original import get_data
 from metareplay.original.get_data import main
-from metareplay.streams import archives, gem_format, sources
-from metareplay.streams.fetch import DataFile, Unusable
-from metareplay.streams.sources import IdxImages
+from metareplay.streams import task_list as gem_format
 
 torch = pytest.importorskip("torch")
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.streams.base import BaseImages, Images
+from metareplay.networks.perceptron import Perceptron
+from metareplay.streams.stream import BaseImages, Images
 
 torch = pytest.importorskip("torch")
 
@@ -603,7 +603,9 @@ def test_far_too_large_a_learning_rate_diverges(engine: Engine) -> None:
 
 
 def test_importing_metareplay_does_not_import_pytorch() -> None:
-    code = "import sys, metareplay, metareplay.learners.base, metareplay.memory; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, metareplay, metareplay.learners.base, metareplay.methods.memory; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

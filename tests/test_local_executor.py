@@ -22,11 +22,11 @@ import pytest
 
 from killed_runs import same
 from metareplay import Record, RunFailed
+from metareplay.data import download as fetch
+from metareplay.data.download import DataFile
 from metareplay.files import write_atomically
-from metareplay.requests import Request
-from metareplay.runs import Run
-from metareplay.streams import fetch
-from metareplay.streams.fetch import DataFile
+from metareplay.runs.folder import Run
+from metareplay.runs.request import Request
 from metareplay.suites import local
 from metareplay.suites.outcome import Outcome, SuiteProgress
 from metareplay.suites.queue import Queue
@@ -392,7 +392,7 @@ def follow(experiment, event):
     code = """
 import json, sys
 from pathlib import Path
-from metareplay.requests import Request
+from metareplay.runs.request import Request
 from metareplay.suites.local import execute
 requests = [Request(**request) for request in json.loads(sys.argv[1])]
 outcomes = execute(requests, Path(sys.argv[2]), jobs=1, tracker=sys.argv[3])

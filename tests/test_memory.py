@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from metareplay.memory import Reservoir, RingPerTask
+from metareplay.methods.memory import Reservoir, RingPerTask
 
 
 class Table:

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from metareplay import METHODS, BadInput, Method
 from metareplay.learners.base import Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.memory import Reservoir
 from metareplay.methods.ewc import EWC
 from metareplay.methods.gem import GEM, project
+from metareplay.methods.memory import Reservoir
 from metareplay.methods.mer import MER, MERCurrentExampleLearningRate, MEROneBigBatch
 from metareplay.methods.online import Online
 from metareplay.methods.replay import ER, ERWithTasks
 from metareplay.methods.task_networks import Independent, TaskInput
+from metareplay.networks.perceptron import Perceptron
 from metareplay.settings import hyperparameters
-from metareplay.streams.base import BaseImages, Images
+from metareplay.streams.stream import BaseImages, Images
 
 INPUTS, CLASSES = 20, 4
 Floats = NDArray[np.floating[Any]]

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from metareplay.learners.base import Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
+from metareplay.networks.perceptron import Perceptron
 from metareplay.settings import hyperparameters
 
 torch = pytest.importorskip("torch")

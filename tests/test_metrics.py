@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metareplay import BadInput, Record, metrics, records
+from metareplay import BadInput, Record
+from metareplay.runs import metrics
+from metareplay.runs import record as records
 
 # R[i, j]: accuracy on task j when task i ends.
 MATRIX = np.array([[0.8, 0.3, 0.2], [0.6, 0.9, 0.4], [0.5, 0.7, 1.0]])

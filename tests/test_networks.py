@@ -14,11 +14,11 @@ import pytest
 from metareplay import METHODS, Experiment, Stream
 from metareplay.errors import BadInput
 from metareplay.learners import engines
-from metareplay.learners.perceptron import Perceptron
 from metareplay.networks import NETWORKS, describe, shape_of
-from metareplay.networks.module_network import ModuleNetwork
-from metareplay.requests import Request
-from metareplay.runs import Run
+from metareplay.networks.module import ModuleNetwork
+from metareplay.networks.perceptron import Perceptron
+from metareplay.runs.folder import Run
+from metareplay.runs.request import Request
 
 torch = pytest.importorskip("torch")
 
@@ -406,7 +406,7 @@ def test_flags_choose_network_engine_and_device(file: Path) -> None:
 def test_describing_networks_does_not_import_pytorch() -> None:
     code = (
         "import sys, metareplay.networks as n; n.describe('cnn-small', (28, 28), 10).for_each_task(3); "
-        "import metareplay.requests, metareplay.learners.engines; sys.exit('torch' in sys.modules)"
+        "import metareplay.runs.request, metareplay.learners.engines; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 

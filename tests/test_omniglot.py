@@ -12,12 +12,13 @@ import pytest
 from PIL import Image
 
 from made_up_archives import drawing, omniglot_files, small_omniglot, zipped
+from metareplay.data import archived, omniglot
+from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment
 from metareplay.methods import METHODS
-from metareplay.streams import archived, omniglot, sources
+from metareplay.runs.experiment import Experiment
 from metareplay.streams.alphabets import alphabets
-from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.scenarios import allowed_classes
 from mirrors import Mirror, left_in, put
 

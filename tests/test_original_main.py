@@ -20,7 +20,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from metareplay.life import Progress
+from metareplay.data import catalogue as sources
 from metareplay.methods import METHODS
 from metareplay.original import main as command
 from metareplay.original.arguments import FLAGS, read
@@ -28,8 +28,8 @@ from metareplay.original.experiments import experiment
 from metareplay.original.main import main
 from metareplay.original.results import Results
 from metareplay.original.results import read as read_results
-from metareplay.requests import Request
-from metareplay.streams import sources
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
 
 ROOT = Path(__file__).parents[1]
 TASKS, TRAIN, TEST, INPUTS, CLASSES = 3, 40, 25, 12, 4
@@ -232,7 +232,7 @@ def test_the_same_flags_give_the_same_numbers_and_another_seed_others(learn: Lea
 
 
 def test_the_run_is_kept_as_a_record_too(learn: Learn) -> None:
-    from metareplay.runs import find
+    from metareplay.runs.folder import find
 
     _, path = learn("--model", "eralg4")
     (run,) = find(Path("results/runs"))
@@ -485,7 +485,7 @@ def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("metareplay.life.SECONDS_BETWEEN_REPORTS", 0)
+        patched.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0)
         patched.setattr(command.FileCheckpoints, "due", lambda checkpoints, border: True)
         patched.setattr(command.Follow, "__call__", stop_halfway)
         assert main([*OWN, *flags, "stopped"]) == 130
@@ -517,7 +517,7 @@ def test_a_damaged_checkpoint_begins_again(learn: Learn, capsys: pytest.CaptureF
 
 
 def test_two_processes_do_not_share_a_run(capsys: pytest.CaptureFixture[str]) -> None:
-    from metareplay.runs import Run
+    from metareplay.runs.folder import Run
 
     run = Run(Path("results/runs") / experiment(read([*OWN, "--model", "online"])).key)
     with run.lock():

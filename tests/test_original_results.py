@@ -21,8 +21,8 @@ from torch import nn
 
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
 from metareplay.methods import METHODS
+from metareplay.networks.perceptron import Perceptron
 from metareplay.original import results
 from metareplay.original.results import Results, read
 from metareplay.original.weights import state

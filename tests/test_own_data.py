@@ -23,9 +23,9 @@ from metareplay import METHODS, Stream, benchmark, run
 from metareplay.cli import main
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.streams import folder
-from metareplay.streams.benchmarks import BENCHMARKS, find
+from metareplay.networks.perceptron import Perceptron
+from metareplay.streams import npz_folder as folder
+from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"

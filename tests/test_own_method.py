@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from metareplay import conformance, methods
+from metareplay import methods
 from metareplay.cli import main
+from metareplay.methods import conformance
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
 
@@ -34,11 +35,11 @@ def test_the_method_of_the_page_passes_every_check(capsys: pytest.CaptureFixture
 
 def test_the_balanced_memory_holds_rare_classes() -> None:
     runpy.run_path("imbalanced.py")
-    from metareplay import Experiment, Life, benchmark
+    from metareplay import Experiment, Trainer, benchmark
 
     method = methods.find("balanced.py:BalancedER")(memories=40)  # type: ignore[call-arg]
-    life = Life(Experiment(stream=benchmark("imbalanced"), method=method, hidden=(20,)))
-    life.live()
+    life = Trainer(Experiment(stream=benchmark("imbalanced"), method=method, hidden=(20,)))
+    life.train()
     held = [list(life.learner.labels[1:]).count(label) for label in range(10)]
     assert sum(held) == 40
     assert max(held) - min(held) <= 1

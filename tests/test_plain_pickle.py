@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from made_up_archives import python2_pickle
-from metareplay.streams import plain_pickle
-from metareplay.streams.fetch import Unusable
+from metareplay.data import plain_pickle
+from metareplay.data.download import Unusable
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

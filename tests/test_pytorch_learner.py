@@ -12,16 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from metareplay import METHODS, Experiment, Stream
-from metareplay.checkpoints import pack, unpack
-from metareplay.conformance import same
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.life import Life
+from metareplay.methods.conformance import same
 from metareplay.networks import Network
-from metareplay.networks.module_network import ModuleNetwork
-from metareplay.streams.base import BaseImages, Images
+from metareplay.networks.module import ModuleNetwork
+from metareplay.networks.perceptron import Perceptron
+from metareplay.runs.checkpoint import pack, unpack
+from metareplay.runs.trainer import Trainer
+from metareplay.streams.stream import BaseImages, Images
 
 torch = pytest.importorskip("torch")
 
@@ -476,14 +476,14 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(name: str, method: str, d
         engine="torch",
         network=describe(name).name if name == "dropout" else name,
     )
-    whole = Life(experiment)
-    whole.live()
+    whole = Trainer(experiment)
+    whole.train()
     cut = Cut(after=6)
     with pytest.raises(KeyboardInterrupt):
         experiment.run(checkpoints=cut)
-    resumed = Life(experiment)
+    resumed = Trainer(experiment)
     resumed.load_state(cut.load())
-    resumed.live()
+    resumed.train()
     seconds = {"started", "train_seconds", "eval_seconds", "compile_seconds"}
     ends = [{k: v for k, v in life.state().items() if k not in seconds} for life in (whole, resumed)]
     assert same(*ends)

@@ -22,8 +22,8 @@ import ray
 from ray.cluster_utils import Cluster
 
 from metareplay import BadInput, Record
-from metareplay.requests import Request
-from metareplay.runs import Run
+from metareplay.runs.folder import Run
+from metareplay.runs.request import Request
 from metareplay.suites import ray as on_ray
 from metareplay.suites.outcome import SuiteProgress
 from metareplay.suites.ray import Execution, Keeper, Parcel, execute

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from metareplay.streams.benchmarks import BENCHMARKS
-from metareplay.suites import recipes
+from metareplay.runs import recipes
+from metareplay.streams.catalogue import BENCHMARKS
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "mer_examples.csv"
 METHODS = ("online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7")

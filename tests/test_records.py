@@ -20,7 +20,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metareplay import METHODS, BadInput, BaseImages, Experiment, Images, Record, RunFailed, Stream, Task, files
-from metareplay.records import read_summary
+from metareplay.runs.record import read_summary
 
 
 def little_stream() -> Stream:

@@ -17,7 +17,7 @@ import pytest
 
 from made_records import record, study
 from metareplay.cli import main, show
-from metareplay.experiment import key_of
+from metareplay.runs.experiment import key_of
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
 
@@ -170,8 +170,8 @@ def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs: Pat
 
 
 def test_a_damaged_record_is_listed_as_broken(runs: Path) -> None:
-    from metareplay.reports import contents as reading
-    from metareplay.reports import tables
+    from metareplay.results import contents as reading
+    from metareplay.results import tables
 
     (runs / "0000000000000003" / "record.json").write_text("{")
     found = reading.read(runs)

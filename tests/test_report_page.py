@@ -20,11 +20,11 @@ pytest.importorskip("altair", reason="the extra report is not installed")
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-from metareplay.records import Record
-from metareplay.reports import latex, tables
-from metareplay.reports.contents import Absent, contents
-from metareplay.reports.figures import FIGURES
-from metareplay.reports.page import LIMIT, page
+from metareplay.results import latex, tables
+from metareplay.results.contents import Absent, contents
+from metareplay.results.figures import FIGURES
+from metareplay.results.page import LIMIT, page
+from metareplay.runs.record import Record
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [

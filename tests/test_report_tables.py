@@ -17,12 +17,12 @@ import pytest
 import scipy.stats
 
 from made_records import record, study
-from metareplay.metrics import METRICS
-from metareplay.reports import latex, tables
-from metareplay.reports.commands import command
-from metareplay.reports.contents import Absent, contents
-from metareplay.reports.looks import LOOKS, looks
-from metareplay.requests import Request
+from metareplay.results import latex, tables
+from metareplay.results.commands import command
+from metareplay.results.contents import Absent, contents
+from metareplay.results.looks import LOOKS, looks
+from metareplay.runs.metrics import METRICS
+from metareplay.runs.request import Request
 
 NASTY = r"""my_100%&$#{}~^\file.py:<b>"Best"</b>|'[0]"""
 

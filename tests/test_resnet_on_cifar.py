@@ -9,11 +9,12 @@ import pytest
 
 from made_up_archives import cifar100_files, published, tar_gz
 from metareplay import cli
-from metareplay.experiment import Experiment
-from metareplay.life import Life
+from metareplay.data import catalogue as sources
+from metareplay.data import cifar
 from metareplay.methods import METHODS
-from metareplay.streams import cifar, sources
-from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.trainer import Trainer
+from metareplay.streams.catalogue import BENCHMARKS
 from mirrors import put
 
 pytest.importorskip("torch")
@@ -45,9 +46,9 @@ def test_every_method_learns_with_the_scores_outside_a_task_masked(
     if method == "ewc":
         settings |= {"n_memories": 4, "memory_strength": 1.0}
     run = {"batch_size": 4, "task_order": VISITS, "network": "resnet18-reduced", "engine": "torch"}
-    life = Life(Experiment(stream=stream, method=METHODS[method](lr=0.03, **settings), **run))
+    life = Trainer(Experiment(stream=stream, method=METHODS[method](lr=0.03, **settings), **run))
     before = life.learner.parameters()
-    record = life.live()
+    record = life.train()
     after = life.learner.parameters()
     assert record.configuration["scenario"] == "task-incremental"
     assert record.accuracy.shape == (3, 3)

@@ -16,9 +16,9 @@ import pytest
 
 from killed_runs import little, little_stream, same
 from metareplay import METHODS, Experiment, Record
-from metareplay.checkpoints import State, Unusable, pack, unpack
-from metareplay.life import Evaluation, Life
-from metareplay.streams.base import Stream
+from metareplay.runs.checkpoint import State, Unusable, pack, unpack
+from metareplay.runs.trainer import Evaluation, Trainer
+from metareplay.streams.stream import Stream
 
 
 class Killed(BaseException):
@@ -140,7 +140,7 @@ def test_a_run_goes_on_where_it_was_and_not_at_its_beginning() -> None:
 
 def test_what_came_before_the_checkpoint_counts_in_the_times() -> None:
     experiment = little("online", little_stream(100))
-    life = Life(experiment)
+    life = Trainer(experiment)
     states: list[bytes] = []
 
     class Last(Fate):
@@ -150,10 +150,10 @@ def test_what_came_before_the_checkpoint_counts_in_the_times() -> None:
         def save(self, state: State) -> None:
             states.append(pack(state))
 
-    first = life.live(checkpoints=Last(0))
-    again = Life(experiment)
+    first = life.train(checkpoints=Last(0))
+    again = Trainer(experiment)
     again.load_state(unpack(states[-1]))
-    second = again.live()
+    second = again.train()
     assert same(first, second)
     assert second.started == first.started
     assert second.train_seconds == first.train_seconds
@@ -164,7 +164,7 @@ def test_what_came_before_the_checkpoint_counts_in_the_times() -> None:
 
 
 def state_of(experiment: Experiment) -> State:
-    life = Life(experiment)
+    life = Trainer(experiment)
     life.evaluate(-1)
     return unpack(pack(life.state()))
 
@@ -180,7 +180,7 @@ def state_of(experiment: Experiment) -> State:
 def test_a_state_of_another_run_or_version_is_not_used(change: State, words: str) -> None:
     experiment = little("meralg1")
     with pytest.raises(Unusable, match=words):
-        Life(experiment).load_state(state_of(experiment) | change)
+        Trainer(experiment).load_state(state_of(experiment) | change)
 
 
 @pytest.mark.parametrize("missing", ["learner", "method", "span", "predicted_right", "correct", "train_seconds"])
@@ -189,7 +189,7 @@ def test_a_state_that_lacks_something_is_not_used(missing: str) -> None:
     state = state_of(experiment)
     del state[missing]
     with pytest.raises(Unusable, match="does not fit"):
-        Life(experiment).load_state(state)
+        Trainer(experiment).load_state(state)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_state_that_lacks_something_is_not_used(missing: str) -> None:
 def test_a_state_whose_method_does_not_fit_is_not_used(method: Any) -> None:
     experiment = little("meralg1")
     with pytest.raises(Unusable, match="does not fit"):
-        Life(experiment).load_state(state_of(experiment) | {"method": method})
+        Trainer(experiment).load_state(state_of(experiment) | {"method": method})
 
 
 def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so() -> None:

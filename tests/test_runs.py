@@ -17,10 +17,10 @@ import pytest
 
 from killed_runs import Often, little, same
 from metareplay import METHODS, Diverged, Experiment, Record, RunFailed
-from metareplay.checkpoints import FileCheckpoints, pack
 from metareplay.files import write_atomically
-from metareplay.life import Evaluation, Life
-from metareplay.runs import CHECKPOINT, CONFIGURATION, FAILURE, LOCK, Elsewhere, Run, Unkept, find
+from metareplay.runs.checkpoint import FileCheckpoints, pack
+from metareplay.runs.folder import CHECKPOINT, CONFIGURATION, FAILURE, LOCK, LockedElsewhere, Run, Unsaved, find
+from metareplay.runs.trainer import Evaluation, Trainer
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def another_process(run: Run) -> Iterator[int]:
 import sys
 from pathlib import Path
 from killed_runs import little
-from metareplay.runs import Run
-with Run(Path(sys.argv[1])).in_hand(little("meralg1")):
+from metareplay.runs.folder import Run
+with Run(Path(sys.argv[1])).locked(little("meralg1")):
     print("in hand", flush=True)
     sys.stdin.read()
 """
@@ -174,7 +174,7 @@ def test_a_run_that_fails_says_why_until_it_is_started_again(tmp_path: Path) -> 
     assert status.message is not None
     assert "the loss is not finite at example" in status.message
     assert "traceback" not in json.loads((run.folder / FAILURE).read_text())
-    with run.in_hand(experiment):
+    with run.locked(experiment):
         assert FAILURE not in names(run)
 
 
@@ -228,7 +228,7 @@ def test_an_error_in_a_users_method_is_told_in_one_line_with_its_place(tmp_path:
 def test_an_error_of_our_own_keeps_its_traceback(
     run: Run, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Life, "learn", lambda self, span: 1 / 0)
+    monkeypatch.setattr(Trainer, "learn", lambda self, span: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.carry_out(experiment)
     assert "ZeroDivisionError: division by zero" in str(run.status().message)
@@ -241,7 +241,7 @@ def test_a_run_that_another_process_has_in_hand_is_left_to_it(run: Run, experime
     with another_process(run) as process:
         assert run.status().state == "running"
         with pytest.raises(
-            Elsewhere, match=rf"process {process} on .* is running .*{run.key}: wait for it, or stop it"
+            LockedElsewhere, match=rf"process {process} on .* is running .*{run.key}: wait for it, or stop it"
         ):
             run.carry_out(experiment)
         assert run.status().state == "running"
@@ -267,7 +267,7 @@ def test_a_checkpoint_is_left_alone_while_another_process_works_from_it(run: Run
 def test_asking_how_a_run_stands_does_not_stand_in_its_way(run: Run, experiment: Experiment) -> None:
     code = f"""
 from pathlib import Path
-from metareplay.runs import Run
+from metareplay.runs.folder import Run
 print("asking", flush=True)
 while True:
     Run(Path({str(run.folder)!r}))._has_owner()
@@ -364,7 +364,7 @@ def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("metareplay.checkpoints.write_atomically", full)
+    monkeypatch.setattr("metareplay.runs.checkpoint.write_atomically", full)
     monkeypatch.setattr(FileCheckpoints, "due", lambda self, border: True)
     notes: list[str] = []
     assert same(run.carry_out(experiment, note=notes.append), expected)
@@ -381,8 +381,8 @@ def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
 
     checkpoints = Often(run.folder / CHECKPOINT)
     with monkeypatch.context() as patch:
-        patch.setattr("metareplay.records.write_atomically", full)
-        with pytest.raises(Unkept, match="No space left on device") as unkept:
+        patch.setattr("metareplay.runs.record.write_atomically", full)
+        with pytest.raises(Unsaved, match="No space left on device") as unkept:
             run.carry_out(experiment, checkpoints=checkpoints)
     assert same(unkept.value.record, expected)
     assert run.status().state == "failed"
@@ -397,7 +397,7 @@ import resource, sys
 from pathlib import Path
 from killed_runs import EveryFew, little
 from metareplay import RunFailed
-from metareplay.runs import CHECKPOINT, Run
+from metareplay.runs.folder import CHECKPOINT, Run
 experiment = little("meralg1")
 run = Run(Path(sys.argv[1]) / experiment.key)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))

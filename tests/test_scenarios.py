@@ -14,14 +14,14 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from metareplay import METHODS, Diverged, Evaluation, Experiment, Life, Record, benchmark
+from metareplay import METHODS, Diverged, Evaluation, Experiment, Record, Trainer, benchmark
 from metareplay.cli import main
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.learners.perceptron import Perceptron
-from metareplay.streams import benchmarks
-from metareplay.streams.base import BaseImages, Images, Stream, Task
+from metareplay.networks.perceptron import Perceptron
+from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK, allowed_classes, fitting
+from metareplay.streams.stream import BaseImages, Images, Stream, Task
 
 torch = pytest.importorskip("torch")
 
@@ -440,7 +440,7 @@ def test_a_tracker_sees_that_classes_grow() -> None:
     experiment = Experiment(
         stream=benchmark("digits-split"), method=METHODS["eralg4"](lr=0.03), scenario=CLASS, hidden=(50,)
     )
-    Life(experiment).live(tracker=track)
+    Trainer(experiment).train(tracker=track)
     assert seen[1:] == [1, 2, 3, 4, 5]
 
 

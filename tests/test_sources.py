@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from metareplay.data import catalogue as sources
+from metareplay.data import download as fetch
+from metareplay.data.catalogue import MNIST, IdxImages
+from metareplay.data.download import DataFile
 from metareplay.errors import BadInput, RunFailed
-from metareplay.streams import fetch, sources
-from metareplay.streams.fetch import DataFile
-from metareplay.streams.sources import MNIST, IdxImages
 from mirrors import Mirror, left_in, put
 
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metareplay.data import catalogue as sources
+from metareplay.data.catalogue import MNIST, ImageSet
 from metareplay.errors import BadInput
-from metareplay.streams import sources
-from metareplay.streams.base import BaseImages
-from metareplay.streams.benchmarks import BENCHMARKS, benchmark, find
+from metareplay.streams.catalogue import BENCHMARKS, benchmark, find
+from metareplay.streams.groups import splits
 from metareplay.streams.scenarios import CLASS, TASK
-from metareplay.streams.sources import MNIST, ImageSet
-from metareplay.streams.splits import splits
+from metareplay.streams.stream import BaseImages
 
 
 def made_up(classes: int = 10, n: int = 100) -> ImageSet:

@@ -10,8 +10,9 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metareplay import BadInput, statistics
-from metareplay.statistics import differences, estimate, holm, seeds_needed, sign_flip_test, smallest_p
+from metareplay import BadInput
+from metareplay.results import statistics
+from metareplay.results.statistics import differences, estimate, holm, seeds_needed, sign_flip_test, smallest_p
 
 NUMBERS = st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 6))
 

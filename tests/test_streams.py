@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from metareplay.data import catalogue as sources
+from metareplay.data.catalogue import MNIST, ImageSet
 from metareplay.errors import BadInput
-from metareplay.streams import sources
-from metareplay.streams.base import BaseImages, Stream
-from metareplay.streams.benchmarks import BENCHMARKS, find
+from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.permutations import orders, permutations
 from metareplay.streams.rotations import angles, rotation_map, rotations
-from metareplay.streams.sources import MNIST, ImageSet
+from metareplay.streams.stream import BaseImages, Stream
 
 
 def noise(n: int, height: int, width: int) -> np.ndarray:

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from metareplay.errors import BadInput
-from metareplay.experiment import Experiment
 from metareplay.methods import METHODS
-from metareplay.requests import Request
-from metareplay.streams.benchmarks import BENCHMARKS, benchmark
-from metareplay.suites import positions, recipes
+from metareplay.runs import recipes
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.request import Request
+from metareplay.streams.catalogue import BENCHMARKS, benchmark
+from metareplay.suites import positions
 from metareplay.suites.cost import Rates, Size, in_words, steps
 from metareplay.suites.outcome import name
 from metareplay.suites.plan import plan
@@ -518,7 +519,7 @@ def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytes
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was to be fetched")
 
-    monkeypatch.setattr("metareplay.streams.sources.fetch", refuse)
+    monkeypatch.setattr("metareplay.data.catalogue.fetch", refuse)
     suite = Suite.read("mer-paper", seeds=1)
     assert {planned.state for planned in plan(suite.requests, data_folder / "runs")} == {"unknown"}
     assert list(data_folder.iterdir()) == []

@@ -1,9 +1,7 @@
 """A laboratory for online continual learning and continual meta-learning."""
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment, run
 from metareplay.learners.base import Diverged
-from metareplay.life import Evaluation, Life, Progress
 from metareplay.methods import (
     ER,
     EWC,
@@ -18,10 +16,12 @@ from metareplay.methods import (
     TaskInput,
 )
 from metareplay.methods.base import Method
-from metareplay.records import Record
+from metareplay.runs.experiment import Experiment, run
+from metareplay.runs.record import Record
+from metareplay.runs.trainer import Evaluation, Progress, Trainer
 from metareplay.settings import setting
-from metareplay.streams.base import BaseImages, Images, Stream, Task
-from metareplay.streams.benchmarks import benchmark
+from metareplay.streams.catalogue import benchmark
+from metareplay.streams.stream import BaseImages, Images, Stream, Task
 
 __all__ = [
     "ER",
@@ -37,7 +37,6 @@ __all__ = [
     "Experiment",
     "Images",
     "Independent",
-    "Life",
     "MERCurrentExampleLearningRate",
     "MEROneBigBatch",
     "Method",
@@ -48,6 +47,7 @@ __all__ = [
     "Stream",
     "Task",
     "TaskInput",
+    "Trainer",
     "benchmark",
     "run",
     "setting",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metareplay.cli.arguments import Parser
 from metareplay.cli.tables import show
-from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.streams.catalogue import BENCHMARKS
 
 
 def main(argv: list[str]) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.text import Text
 
-from metareplay import conformance, methods
+from metareplay import methods
 from metareplay.cli.arguments import Parser, add_flag, values
 from metareplay.errors import RunFailed
+from metareplay.methods import conformance
 from metareplay.settings import hyperparameters
 
 MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "does not apply": ("–", "dim")}

@@ -13,17 +13,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metareplay import statistics
-from metareplay.aggregate import Group
 from metareplay.cli.arguments import Parser, nearest
 from metareplay.cli.tables import WIDER_THAN_ANY_LINE
-from metareplay.comparison import Pair, Section, Selection, judge, sections
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import write_atomically
-from metareplay.metrics import METRICS, Undefined
-from metareplay.reports import contents
-from metareplay.reports.contents import Absent
-from metareplay.statistics import Difference, Estimate
+from metareplay.results import contents, statistics
+from metareplay.results.compare import Pair, Section, Selection, judge, sections
+from metareplay.results.contents import Absent
+from metareplay.results.groups import Group
+from metareplay.results.statistics import Difference, Estimate
+from metareplay.runs.metrics import METRICS, Undefined
 
 COLUMNS = (
     "problem",

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from metareplay.cli.arguments import Parser, add_flag, nearest, values
 from metareplay.cli.tables import show
+from metareplay.data import catalogue as sources
+from metareplay.data.large_files import shown
 from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter
-from metareplay.streams import gem_format, permutations, rotations, sources, splits
-from metareplay.streams.base import Stream
-from metareplay.streams.large_files import shown
+from metareplay.streams import groups as splits
+from metareplay.streams import permutations, rotations
+from metareplay.streams import task_list as gem_format
+from metareplay.streams.stream import Stream
 
 COMMANDS = {
     "list": "list the data sets, and whether they are on this machine",

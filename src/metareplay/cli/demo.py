@@ -16,6 +16,6 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument("--out", metavar="DIR", default="runs/demo", help="where it is kept (default: runs/demo)")
     given = parser.parse(argv)
-    from metareplay.demo import demo
+    from metareplay.cli.demonstration import demo
 
     demo(Path(given.out))

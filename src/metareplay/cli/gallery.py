@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from metareplay import gallery
-from metareplay.streams.base import Stream
+from metareplay.streams import gallery
+from metareplay.streams.stream import Stream
 
 WIDEST = 14
 """Columns of an image; it is made smaller to fit."""

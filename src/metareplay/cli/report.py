@@ -12,9 +12,9 @@ from rich.console import Console
 from metareplay.cli.arguments import Parser
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import write_atomically
-from metareplay.reports import contents as reading
-from metareplay.reports import latex, require_drawing, tables
-from metareplay.reports.contents import Contents
+from metareplay.results import contents as reading
+from metareplay.results import latex, require_drawing, tables
+from metareplay.results.contents import Contents
 
 PATIENCE = 2.0
 """Seconds before progress is shown."""
@@ -68,7 +68,7 @@ def _check(given: Namespace) -> None:
 def _write(contents: Contents, given: Namespace, update: Callable[[str], None]) -> None:
     try:
         if given.output:
-            from metareplay.reports.page import page
+            from metareplay.results.page import page
 
             update("making the page")
             write_atomically(Path(given.output), page(contents).encode())
@@ -80,7 +80,7 @@ def _write(contents: Contents, given: Namespace, update: Callable[[str], None]) 
             write_atomically(Path(given.csv), tables.tidy(contents).encode())
             print(f"all numbers are in {given.csv}")
         if given.figures:
-            from metareplay.reports.drawings import draw
+            from metareplay.results.drawings import draw
 
             drawn = draw(contents, Path(given.figures), _slowly(update, "drawing"))
             print(f"{len(drawn) // 2} figures, each as SVG and PDF, are in {given.figures}")

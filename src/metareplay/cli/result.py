@@ -11,8 +11,8 @@ from rich.table import Table
 
 from metareplay.errors import RunFailed
 from metareplay.files import write_atomically
-from metareplay.metrics import METRICS, Undefined
-from metareplay.records import Record
+from metareplay.runs.metrics import METRICS, Undefined
+from metareplay.runs.record import Record
 
 ONLY_IF_LOOKED = ("minimum_accuracy", "worst_dip", "stability_gap")
 """Shown only of runs that were evaluated within tasks: at their ends alone they say little that the others do not."""

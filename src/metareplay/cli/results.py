@@ -16,15 +16,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metareplay.aggregate import told
 from metareplay.cli.arguments import Parser
 from metareplay.cli.tables import WIDER_THAN_ANY_LINE
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import write_atomically
-from metareplay.metrics import METRICS
-from metareplay.records import NUMBERS
-from metareplay.runs import Run, Status, find
-from metareplay.statistics import estimate
+from metareplay.results.groups import told
+from metareplay.results.statistics import estimate
+from metareplay.runs.folder import Run, Status, find
+from metareplay.runs.metrics import METRICS
+from metareplay.runs.record import NUMBERS
 
 MEASURES = {"retained_accuracy": "RA", "learning_accuracy": "LA", "backward_transfer": "BTI"}
 NOT_DONE = {

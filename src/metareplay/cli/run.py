@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import NoReturn
 
 from metareplay import methods, user_code
-from metareplay.checkpoints import SECONDS
 from metareplay.cli import methods as listing
 from metareplay.cli import result
 from metareplay.cli.arguments import Parser, add_flag, typed, values
 from metareplay.errors import BadInput
-from metareplay.experiment import Experiment
-from metareplay.life import Progress, Tracker
 from metareplay.methods import METHODS
-from metareplay.progress import Display
-from metareplay.records import Record
-from metareplay.requests import NETWORK, RUN, Request
-from metareplay.runs import Run, Unkept
+from metareplay.runs.checkpoint import SECONDS
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import Run, Unsaved
+from metareplay.runs.record import Record
+from metareplay.runs.request import NETWORK, RUN, Request
+from metareplay.runs.trainer import Progress, Tracker
 from metareplay.settings import hyperparameters
-from metareplay.streams import benchmarks
-from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.catalogue import BENCHMARKS
+from metareplay.suites.progress import Display
 
 
 def main(argv: list[str]) -> None:
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
         _note(request.defaults()[1], given)
         try:
             record = _live(run, experiment, tracker, given)
-        except Unkept as unkept:  # a full disk does not take away what an hour has shown
+        except Unsaved as unkept:  # a full disk does not take away what an hour has shown
             _show(unkept.record, given, None)
             raise
     _show(record, given, run.folder)

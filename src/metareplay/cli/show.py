@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from metareplay import gallery
 from metareplay.cli import gallery as images
 from metareplay.cli import result
 from metareplay.cli.arguments import Parser, nearest
 from metareplay.cli.tables import WIDER_THAN_ANY_LINE
 from metareplay.errors import BadInput
-from metareplay.metrics import CURVES, Undefined
-from metareplay.records import RECORD, Record
-from metareplay.runs import CONFIGURATION, Run, find
-from metareplay.streams import benchmarks
-from metareplay.streams.benchmarks import BENCHMARKS
+from metareplay.runs.folder import CONFIGURATION, Run, find
+from metareplay.runs.metrics import CURVES, Undefined
+from metareplay.runs.record import RECORD, Record
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams import gallery
+from metareplay.streams.catalogue import BENCHMARKS
 
 VIRIDIS = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725")
 """From 0 to 100 %, in steps of ten; it reads the same to colour-blind eyes."""

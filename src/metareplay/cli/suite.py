@@ -20,9 +20,10 @@ from metareplay import user_code
 from metareplay.cli.arguments import Parser, typed
 from metareplay.cli.result import grouped
 from metareplay.cli.tables import WIDER_THAN_ANY_LINE
+from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
 from metareplay.settings import Hyperparameter
-from metareplay.streams import benchmarks, sources
+from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.cost import in_words
 from metareplay.suites.display import SuiteDisplay
 from metareplay.suites.outcome import Outcome, name, short

@@ -20,9 +20,9 @@ from metareplay.estimators import saved
 from metareplay.estimators.labels import Labels, check_same_kind
 from metareplay.estimators.open_ended_life import OpenEndedLife, probabilities
 from metareplay.estimators.parameters import hidden, make_method, whole
-from metareplay.life import randomness
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
+from metareplay.runs.trainer import randomness
 
 NUMBERS_AT_A_TIME = 2**20
 """Of rows no more are made dense and scaled at a time than have so many numbers (8 MB)."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from metareplay.learners import kernels
 from metareplay.learners.base import Rows
 from metareplay.learners.fused import FusedPerceptron, Vector
-from metareplay.learners.perceptron import Perceptron
+from metareplay.networks.perceptron import Perceptron
 
 GROUP = 256
 """Examples outside the table that are laid out and scored together."""

@@ -13,9 +13,9 @@ from metareplay.errors import BadInput
 from metareplay.estimators.growing_perceptron import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.learners.base import Diverged
-from metareplay.learners.perceptron import Perceptron
-from metareplay.life import randomness
 from metareplay.methods.base import Method
+from metareplay.networks.perceptron import Perceptron
+from metareplay.runs.trainer import randomness
 
 Inputs = NDArray[Any]
 """``(n, k)``: float64 where they are to be scaled, else float32."""

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from metareplay.checkpoints import State, pack, unpack
 from metareplay.errors import BadInput
 from metareplay.estimators.parameters import method_class
 from metareplay.files import write_atomically
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
+from metareplay.runs.checkpoint import State, pack, unpack
 
 FORMAT = 1
 """Raised when a file of before cannot be read any more."""

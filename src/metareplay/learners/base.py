@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.streams.base import Images
+from metareplay.streams.stream import Images
 
 Rows = NDArray[np.int64]
 """Slots of the learner's table: ``(n,)`` is one batch, ``(b, n)`` is b batches."""

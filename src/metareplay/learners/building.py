@@ -11,9 +11,9 @@ from torch.nn.parameter import UninitializedParameter
 from metareplay.errors import BadInput
 from metareplay.learners.beside import BesideParameters
 from metareplay.learners.modules import PerceptronModule, Shaped
-from metareplay.learners.perceptron import Perceptron
 from metareplay.networks import Network
-from metareplay.networks.module_network import ModuleNetwork, first_line
+from metareplay.networks.module import ModuleNetwork, first_line
+from metareplay.networks.perceptron import Perceptron
 
 
 def build(

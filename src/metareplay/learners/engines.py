@@ -9,8 +9,8 @@ import numpy as np
 
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner
-from metareplay.learners.perceptron import Perceptron
 from metareplay.networks import Network
+from metareplay.networks.perceptron import Perceptron
 
 ENGINES = {
     "fused": "compiled code, for mlp on the CPU: tens of times faster for one example at a time",

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from metareplay.learners import kernels
 from metareplay.learners.base import EXCLUDED, Diverged, Learner, Rows, check_restriction
-from metareplay.learners.perceptron import Layer, Perceptron
-from metareplay.streams.base import Images
+from metareplay.networks.perceptron import Layer, Perceptron
+from metareplay.streams.stream import Images
 
 Vector = NDArray[np.float32]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Linear, Module, ModuleList
 from torch.nn.functional import relu
 
-from metareplay.learners.perceptron import Layer, Perceptron
+from metareplay.networks.perceptron import Layer, Perceptron
 
 
 class Private(Module):

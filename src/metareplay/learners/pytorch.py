@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged, Learner, Rows, check_restriction
-from metareplay.learners.perceptron import Layer, Perceptron
 from metareplay.networks import Network
-from metareplay.streams.base import Images
+from metareplay.networks.perceptron import Layer, Perceptron
+from metareplay.streams.stream import Images
 
 try:
     import torch

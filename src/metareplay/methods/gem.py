@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.memory import RingPerTask
 from metareplay.methods.base import Method
+from metareplay.methods.memory import RingPerTask
 from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares
 from metareplay.settings import setting
 

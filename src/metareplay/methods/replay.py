@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.memory import Reservoir
 from metareplay.methods.base import Method
+from metareplay.methods.memory import Reservoir
 from metareplay.settings import setting
 
 

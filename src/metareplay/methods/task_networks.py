@@ -6,9 +6,9 @@ import numpy as np
 
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner
-from metareplay.learners.perceptron import Perceptron
 from metareplay.methods.online import Online
 from metareplay.networks import Network
+from metareplay.networks.perceptron import Perceptron
 from metareplay.settings import setting
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from metareplay import user_code
 from metareplay.errors import BadInput
-from metareplay.learners.perceptron import Perceptron
-from metareplay.networks.module_network import ModuleNetwork
-from metareplay.streams.base import Stream
+from metareplay.networks.module import ModuleNetwork
+from metareplay.networks.perceptron import Perceptron
+from metareplay.streams.stream import Stream
 
 Network = Perceptron | ModuleNetwork
 """What a learner is built from, and what a method may change before: :meth:`metareplay.Method.network`."""

@@ -15,8 +15,8 @@ from metareplay.original import arguments
 from metareplay.original.arguments import DATA_FILES
 from metareplay.original.experiments import experiment
 from metareplay.original.main import learn, run_folder, written
-from metareplay.streams.benchmarks import BENCHMARKS
-from metareplay.suites import recipes
+from metareplay.runs import recipes
+from metareplay.streams.catalogue import BENCHMARKS
 
 NAME = "mer_examples.sh"
 

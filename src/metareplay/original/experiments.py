@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.original.arguments import DATA_FILES, FLAGS
+from metareplay.runs.experiment import Experiment
 from metareplay.settings import hyperparameters
-from metareplay.streams import benchmarks
-from metareplay.streams.base import Stream
+from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.scenarios import DOMAIN
+from metareplay.streams.stream import Stream
 
 THEIR_FLAGS = {f"--{flag.name.replace('_', '-')}": f"--{flag.name}" for flag in FLAGS} | {
     "--epochs": "--n_epochs",
@@ -111,7 +111,7 @@ def _samples(options: Namespace, stream: Stream) -> int:
 def _stream(options: Namespace) -> Stream:
     path = Path(options.data_path) / options.data_file
     if path.exists():
-        from metareplay.streams import gem_format
+        from metareplay.streams import task_list as gem_format
 
         # The original's perceptron masked no class, whichever a task shows.
         return replace(gem_format.read(path), scenarios=(DOMAIN,))

@@ -9,11 +9,14 @@ from pathlib import Path
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
+from metareplay.data import archives
+from metareplay.data import catalogue as sources
+from metareplay.data.download import Unusable
+from metareplay.data.large_files import require_room, shown
 from metareplay.errors import BadInput, RunFailed
 from metareplay.original.arguments import DATA_FILES
-from metareplay.streams import archives, benchmarks, gem_format, sources
-from metareplay.streams.fetch import Unusable
-from metareplay.streams.large_files import require_room, shown
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams import task_list as gem_format
 
 NAME = "get_data.py"
 ORIGINALS = "https://nlp.stanford.edu/data/mer"

@@ -14,18 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
-from metareplay.checkpoints import SECONDS, FileCheckpoints, Unusable
 from metareplay.cli import status_of
 from metareplay.errors import RunFailed
-from metareplay.experiment import Experiment
 from metareplay.files import write_atomically
-from metareplay.life import Life, Progress
 from metareplay.original import arguments
 from metareplay.original.experiments import experiment, printed, their_names
 from metareplay.original.results import Results
 from metareplay.original.weights import state
-from metareplay.progress import Display
-from metareplay.runs import CHECKPOINT, Run
+from metareplay.runs.checkpoint import SECONDS, FileCheckpoints, Unusable
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import CHECKPOINT, Run
+from metareplay.runs.trainer import Progress, Trainer
+from metareplay.suites.progress import Display
 
 NAME = "main.py"
 RUNS = "runs"
@@ -62,9 +62,9 @@ def learn(options: Namespace) -> None:
         )
     with their_names():
         asked = experiment(options)
-        life = Life(asked)  # where it cannot be, the folder is not touched
+        life = Trainer(asked)  # where it cannot be, the folder is not touched
         run = Run(run_folder(options, asked))
-        with run.in_hand(asked):
+        with run.locked(asked):
             _learn(options, life, run)
 
 
@@ -84,13 +84,13 @@ def written(folder: Path) -> str | None:
     return path if all(Path(path + ending).is_file() for ending in wanted) else None
 
 
-def _learn(options: Namespace, life: Life, run: Run) -> None:
+def _learn(options: Namespace, life: Trainer, run: Run) -> None:
     checkpoints = FileCheckpoints(run.folder / CHECKPOINT, note=_note)
     life = _continued(life, checkpoints)
     with Display() as display:
         follow = Follow(display.run())
         try:
-            record = life.live(follow, checkpoints=checkpoints)
+            record = life.train(follow, checkpoints=checkpoints)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(follow.stopped()) from None
     # Both engines have this, for perceptrons, and a perceptron it is.
@@ -108,7 +108,7 @@ def _learn(options: Namespace, life: Life, run: Run) -> None:
     checkpoints.clear()
 
 
-def _continued(life: Life, checkpoints: FileCheckpoints) -> Life:
+def _continued(life: Trainer, checkpoints: FileCheckpoints) -> Trainer:
     """Where it was when it was last stopped; at its beginning if it was not, or if that cannot be read."""
     try:
         kept = checkpoints.load()
@@ -117,7 +117,7 @@ def _continued(life: Life, checkpoints: FileCheckpoints) -> Life:
             _note(f"this run was stopped at example {life.seen}: it goes on from there")
     except Unusable as error:
         _note(f"{error}: beginning again")
-        return Life(life.experiment)  # half of the state may be loaded
+        return Trainer(life.experiment)  # half of the state may be loaded
     return life
 
 

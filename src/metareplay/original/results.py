@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay import metrics
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.errors import BadInput
 from metareplay.original.weights import State
-from metareplay.records import Record
+from metareplay.runs import metrics
+from metareplay.runs.record import Record
 
 PRINTED = ("retained_accuracy", "backward_transfer", "forward_transfer")
 """The three statistics of the console line and of the files; the original worked out no learning accuracy."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.learners.perceptron import Layer
+from metareplay.networks.perceptron import Layer
 
 State = dict[str, NDArray[np.float32]]
 """Weights ``(out, in)`` and biases ``(out,)``, as PyTorch's ``Linear`` has them, by name."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
-from metareplay.streams.base import BaseImages, Images, Stream, Task
 from metareplay.streams.scenarios import with_classes_of_labels
+from metareplay.streams.stream import BaseImages, Images, Stream, Task
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 """What a task consists of."""

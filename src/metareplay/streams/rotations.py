@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from metareplay.data.catalogue import ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter
-from metareplay.streams.base import Images, Stream, Task
-from metareplay.streams.sources import ImageSet
+from metareplay.streams.stream import Images, Stream, Task
 
 OPTIONS = (
     Hyperparameter("tasks", int, 20, "[1, inf)", "how many tasks the stream has, each with its own angle"),

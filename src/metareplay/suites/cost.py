@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from metareplay.experiment import Experiment
+from metareplay.runs.experiment import Experiment
 
 Configuration = Mapping[str, Any]
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
-from metareplay.life import Progress
-from metareplay.progress import SECONDS_BETWEEN_LINES
+from metareplay.runs.trainer import Progress
 from metareplay.suites.cost import in_words
 from metareplay.suites.outcome import SuiteProgress, name
 from metareplay.suites.plan import Planned
+from metareplay.suites.progress import SECONDS_BETWEEN_LINES
 
 
 class TimeLeft:

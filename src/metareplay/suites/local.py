@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Pipe, wait
 from pathlib import Path
 
-from metareplay.life import Progress
-from metareplay.requests import Request
-from metareplay.runs import Note
+from metareplay.runs.folder import Note
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
 from metareplay.suites.outcome import Outcome, SuiteProgress, name
 from metareplay.suites.queue import Job, Queue
 from metareplay.suites.worker import Message

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from metareplay.life import Progress
-    from metareplay.requests import Request
+    from metareplay.runs.request import Request
+    from metareplay.runs.trainer import Progress
 
 State = Literal["done", "failed", "elsewhere", "not started"]
 """``elsewhere``: another process is at it; ``not started``: the suite was stopped before its turn, or in its middle."""

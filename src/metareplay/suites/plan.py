@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from metareplay.experiment import Experiment, method_name
-from metareplay.requests import Request
-from metareplay.runs import Run, find
-from metareplay.streams.base import Stream
+from metareplay.runs.experiment import Experiment, method_name
+from metareplay.runs.folder import Run, find
+from metareplay.runs.request import Request
+from metareplay.streams.stream import Stream
 from metareplay.suites.cost import Rates, Size, steps
 from metareplay.suites.reader import at_hand, flat
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metareplay.errors import RunFailed
-from metareplay.life import Progress
-from metareplay.requests import Request
-from metareplay.runs import Note, Run, told
+from metareplay.runs.folder import Note, Run, one_line
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
 from metareplay.suites.cost import Rates, Size
 from metareplay.suites.outcome import Outcome, State, name
 from metareplay.suites.worker import as_experiment
@@ -66,7 +66,7 @@ class Queue:
             try:
                 experiment = as_experiment(request)
             except Exception as error:
-                self.outcomes.append(Outcome(request, None, "failed", told(error)))
+                self.outcomes.append(Outcome(request, None, "failed", one_line(error)))
                 continue
             seconds = rates.seconds(experiment.configuration(), Size.of(experiment))
             job = jobs.setdefault(experiment.key, Job(experiment.key, [], float("inf") if seconds is None else seconds))

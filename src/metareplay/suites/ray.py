@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from metareplay import methods, user_code
-from metareplay.checkpoints import FileCheckpoints
 from metareplay.errors import BadInput, RunFailed
-from metareplay.experiment import Experiment
-from metareplay.life import Progress
-from metareplay.records import Record
-from metareplay.requests import Request
-from metareplay.runs import CHECKPOINT, Elsewhere, Note, Run, told
-from metareplay.streams.base import Stream
+from metareplay.runs.checkpoint import FileCheckpoints
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
+from metareplay.runs.record import Record
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
+from metareplay.streams.stream import Stream
 from metareplay.suites.outcome import Outcome, SuiteProgress, name
 from metareplay.suites.queue import RETRIES, Job, Queue
 from metareplay.suites.worker import as_experiment
@@ -162,7 +162,7 @@ def live(parcel: Parcel, stream: Stream, key: str, keeper: Any) -> Record:
                 lambda progress: keeper.report.remote(key, f"node {node}", progress), tracker, kept, kept.note
             )
     except (Exception, SystemExit) as error:  # a user's method may call exit()
-        raise RunFailed(told(error, experiment)) from None
+        raise RunFailed(one_line(error, experiment)) from None
 
 
 def _given_back(reference: Any) -> Any:
@@ -240,13 +240,13 @@ class Execution:
         with contextlib.ExitStack() as stack:
             try:
                 experiment = as_experiment(job.requests[0])
-                stack.enter_context(run.in_hand(experiment))
+                stack.enter_context(run.locked(experiment))
                 parcel = Parcel.pack(job.requests[0], experiment, self.tracker)
-            except Elsewhere:
+            except LockedElsewhere:
                 self.queue.over(job, "elsewhere")
                 return
             except Exception as error:
-                self.queue.over(job, "failed", told(error))
+                self.queue.over(job, "failed", one_line(error))
                 return
             stream = self._stored(job.requests[0], experiment.stream)
             gpus = int(experiment.device.startswith("cuda"))  # none can be seen but those that are asked for
@@ -267,7 +267,7 @@ class Execution:
                 flight.run.keep(_result(task))
             flight.run.tidy()
         except Exception as error:
-            self.queue.over(flight.job, "failed", told(error))
+            self.queue.over(flight.job, "failed", one_line(error))
         else:
             self.queue.over(flight.job, "done")
 

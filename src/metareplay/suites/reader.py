@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metareplay import methods, networks
+from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput
-from metareplay.experiment import ORDERS, Experiment
 from metareplay.learners.engines import ENGINES
 from metareplay.methods import METHODS
-from metareplay.requests import NETWORK, RUN, Request
+from metareplay.runs import recipes
+from metareplay.runs.experiment import ORDERS, Experiment
+from metareplay.runs.request import NETWORK, RUN, Request
 from metareplay.settings import Hyperparameter, hyperparameters
-from metareplay.streams import benchmarks, sources
-from metareplay.streams.base import Stream
-from metareplay.streams.benchmarks import BENCHMARKS, Benchmark
-from metareplay.suites import recipes
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.catalogue import BENCHMARKS, Benchmark
+from metareplay.streams.stream import Stream
 from metareplay.suites.outcome import short
 from metareplay.suites.positions import Place
 

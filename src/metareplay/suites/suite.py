@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from metareplay.errors import BadInput
-from metareplay.requests import Request
+from metareplay.runs.request import Request
 from metareplay.suites import positions
 from metareplay.suites.reader import Reader, nearest
 
@@ -65,7 +65,7 @@ class Suite:
     def shipped() -> tuple[str, ...]:
         """The names of the suites that come with the package."""
         there = (file.name for file in files("metareplay.suites").iterdir())
-        return tuple(sorted(name[:-5] for name in there if name.endswith(".toml") and name != "recipes.toml"))
+        return tuple(sorted(name[:-5] for name in there if name.endswith(".toml")))
 
 
 def _text(suite: str) -> tuple[Path, str]:

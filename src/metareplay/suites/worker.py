@@ -16,12 +16,12 @@ from typing import Any, NoReturn
 
 from metareplay import user_code
 from metareplay.errors import RunFailed
-from metareplay.experiment import Experiment
-from metareplay.life import Progress
-from metareplay.requests import Request
-from metareplay.runs import Elsewhere, Run, told
-from metareplay.streams import benchmarks
-from metareplay.streams.base import Stream
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import LockedElsewhere, Run, one_line
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.stream import Stream
 
 Message = dict[str, Any]
 """What driver and worker tell each other, as JSON. Down: a ``request``, the ``key`` it should have, the folder ``out``
@@ -79,10 +79,10 @@ def carry_out(task: Message, driver: Driver) -> tuple[str, str]:
         Run(Path(task["out"]) / task["key"]).carry_out(
             experiment, report, tracker, note=lambda text: driver.tell(note=text)
         )
-    except Elsewhere as error:
+    except LockedElsewhere as error:
         return "elsewhere", str(error)
     except (Exception, SystemExit) as error:  # a user's method may call exit()
-        return "failed", told(error, experiment)
+        return "failed", one_line(error, experiment)
     return "done", ""
 
 

@@ -1,0 +1,181 @@
+"""What a run is asked to be, in names and plain values: what a command line, a suite file and a worker exchange."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from metareplay import methods, networks
+from metareplay.errors import BadInput
+from metareplay.learners import engines
+from metareplay.methods import METHODS
+from metareplay.methods.base import Method
+from metareplay.runs import recipes
+from metareplay.runs.experiment import Experiment
+from metareplay.settings import Hyperparameter, hyperparameters
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.catalogue import Benchmark
+from metareplay.streams.stream import Stream
+
+NETWORK = (
+    Hyperparameter("layers", int, 2, "[0, inf)", "how many hidden layers the network has"),
+    Hyperparameter("hiddens", int, 100, "[1, inf)", "how many units each hidden layer has"),
+    Hyperparameter(
+        "network",
+        str,
+        "mlp",
+        "",
+        "what is trained: mlp, which has those layers; cnn-small; resnet18-reduced; or FILE.py:FACTORY, a function of "
+        "yours that takes (shape, classes) and returns a torch.nn.Module",
+    ),
+    Hyperparameter(
+        "engine",
+        str,
+        "fused",
+        "",
+        "what computes: fused, compiled code for mlp on the CPU; or torch, PyTorch, which other networks and devices "
+        "take by themselves",
+    ),
+    Hyperparameter("device", str, "cpu", "", "where the engine torch computes: cpu, cuda, cuda:NUMBER or mps"),
+)
+RUN = (
+    Hyperparameter(
+        "seed", int, 0, "[0, inf)", "the seed of which examples are seen, their order, initial weights and replay"
+    ),
+    Hyperparameter("epochs", int, 1, "[1, inf)", "how often a task's examples are seen before the next task comes"),
+    Hyperparameter("batch_size", int, 1, "[1, inf)", "how many examples come at once"),
+    Hyperparameter(
+        "eval_every", int, 0, "[0, inf)", "how many batches lie between evaluations; 0: only before and after tasks"
+    ),
+    Hyperparameter(
+        "order",
+        str,
+        "tasks",
+        "",
+        "the order of the stream: tasks, one after another; shuffled, these in a random order; or iid, the examples of "
+        "all tasks mixed, the upper bound",
+    ),
+    Hyperparameter(
+        "scenario",
+        str,
+        "the stream's first",
+        "",
+        "among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run by names and plain values.
+
+    Parameters
+    ----------
+    benchmark
+        A benchmark's name, or a file or folder of the user's own data.
+    method
+        A method's id, or ``FILE.py:CLASS``.
+    settings
+        Hyper-parameters that differ from the recipe's.
+    stream
+        Options of the benchmark, such as ``tasks``.
+    run
+        Options of ``NETWORK`` and ``RUN``, such as ``seed``.
+    """
+
+    benchmark: str
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    stream: Mapping[str, Any] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def memories(self) -> int | None:
+        """How many examples the method is asked to keep; the other settings' defaults depend on it."""
+        memories = self.settings.get("memories")
+        return memories if isinstance(memories, int) else None
+
+    def defaults(self) -> tuple[dict[str, Any], str | None]:
+        """The hyper-parameters where none are given, and what the user should know of them."""
+        benchmark, method = benchmarks.find(self.benchmark), methods.find(self.method)
+        own = {parameter.name: parameter.default for parameter in hyperparameters(method)}
+        if self.method not in METHODS:  # there are no recipes for a user's own
+            return own, None
+        memories = self.memories if "memories" in own else None
+        settings, note = recipes.settings(benchmark.name, self.method, memories)
+        return own | settings, note
+
+    def resolved(self) -> tuple[Benchmark, Method, dict[str, Any]]:
+        """The benchmark, the method with its settings, and the options of the run; nothing is fetched.
+
+        Raises
+        ------
+        BadInput
+            If anything is not known or out of its range.
+        """
+        benchmark, kind = benchmarks.find(self.benchmark), methods.find(self.method)
+        settings = self._checked(self.settings, hyperparameters(kind), f"of {self.method}")
+        self._checked(self.stream, benchmark.options, f"of {self.benchmark}")
+        run = self._checked(self.run, (*NETWORK, *RUN), "of a run")
+        method = self._made(kind, self.defaults()[0] | settings)
+        given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
+        network = {option.name: option.default for option in NETWORK} | given
+        networks.check(network["network"])
+        if network["network"] != "mlp" and (useless := given.keys() & {"layers", "hiddens"}):
+            raise BadInput(f"--{min(useless)} is for the network mlp, not for {network['network']}")
+        run |= {
+            "hidden": (network["hiddens"],) * network["layers"],
+            "network": network["network"],
+            "engine": engines.chosen(given.get("engine"), network["device"], network["network"]),
+            "device": network["device"],
+        }
+        return benchmark, method, run
+
+    def experiment(self, progress: bool = False, stream: Stream | None = None) -> Experiment:
+        """What to run, with everything checked before anything is fetched.
+
+        Parameters
+        ----------
+        progress
+            Whether to show a download's progress on standard error.
+        stream
+            The stream that is asked for, where it is there already.
+
+        Raises
+        ------
+        BadInput
+            If anything is not known or out of its range.
+        """
+        benchmark, method, run = self.resolved()
+        stream = stream or benchmark.stream(**self.stream, progress=progress)
+        return Experiment(stream=stream, method=method, **run)
+
+    def _made(self, kind: type[Method], settings: Mapping[str, Any]) -> Method:
+        try:
+            return kind(**settings)
+        except BadInput:
+            raise
+        except Exception as error:  # a user's own __init__ or __post_init__
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BadInput(f"{self.method} cannot be made with its settings: {text}") from error
+
+    def _checked(self, given: Mapping[str, Any], parameters: Sequence[Hyperparameter], whose: str) -> dict[str, Any]:
+        known = {parameter.name: parameter for parameter in parameters}
+        for name in given:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+                question = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known) or 'none'}"
+                raise BadInput(f"{name} is no option {whose}{question}")
+        return {name: self.check(known[name], value) for name, value in given.items()}
+
+    def check(self, parameter: Hyperparameter, value: Any) -> Any:
+        """The value of a hyper-parameter; if it is none, the error names the published one."""
+        try:
+            return parameter.check(value)
+        except BadInput as error:
+            memories = self.memories if parameter.name != "memories" else None
+            benchmark = benchmarks.find(self.benchmark).name
+            published = recipes.published(benchmark, self.method, parameter.name, memories)
+            raise BadInput(f"{error}. {published}" if published else str(error)) from None

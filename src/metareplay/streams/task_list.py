@@ -1,0 +1,432 @@
+"""Task lists as the GEM and MER projects keep them: ``torch.save([train, test], file)``. Needs the extra ``torch``.
+
+``train`` and ``test`` hold a ``[description, x, y]`` for each task: an angle, words or a pair of class bounds (the
+upper one is not included); ``x`` float32 ``(n, inputs)``; ``y`` int64 ``(n,)``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import pickle
+import re
+import struct
+import warnings
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.data.download import Report, download_bars, reporter_of
+from metareplay.data.large_files import placed, shown
+from metareplay.errors import BadInput, RunFailed
+from metareplay.streams import rotations
+from metareplay.streams.arrays import MOST_CLASSES
+from metareplay.streams.scenarios import with_classes_of_labels
+from metareplay.streams.stream import BaseImages, Images, Stream, Task
+
+ZIP = b"PK\x03\x04"
+"""What files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot."""
+ROWS_AT_ONCE = 4096
+BYTES_AT_ONCE = 1 << 22
+LARGE = 200_000_000  # bytes; what is smaller is done before one would look at a bar
+ALIGNMENT = 64  # of each tensor in the file, in bytes, as torch.save has it
+
+
+class Refused(Exception):
+    """Why a file is no task list that can be used."""
+
+
+# Reading
+
+
+def read(path: str | Path, progress: bool = True) -> Stream:
+    """The stream in a task list: any number of tasks, inputs and classes.
+
+    Nothing in the file is ever run: it may hold tensors, numbers and words. Inputs are mapped from the file into
+    memory, so that many gigabytes take little of it; but a file in PyTorch's format from before version 1.6 is loaded
+    as a whole. Either is gone through once, for its SHA-256 and to find inputs that are not finite.
+
+    Parameters
+    ----------
+    progress
+        Whether to show a bar on standard error while a large file is read through.
+
+    Returns
+    -------
+    stream
+        Its name is the file's; its ``data_sha256`` is that of the file's content.
+
+    Raises
+    ------
+    BadInput
+        If there is no such file, it is damaged or something else, it would run code, or its tensors do not fit
+        together; or if PyTorch is not installed.
+    RunFailed
+        If it cannot be mapped into memory, and is larger than what is free.
+    """
+    path = Path(path)
+    require_torch()
+    try:
+        status = path.stat()
+        version = (status.st_size, status.st_ino, status.st_mtime_ns)
+        return _read(path.absolute(), version, progress)
+    except FileNotFoundError:
+        raise BadInput(f"there is no file {path}") from None
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
+    except Refused as reason:
+        raise BadInput(f"{path} cannot be used as a task list: {reason}") from None
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
+    """Runs of one suite, in one process, share what was read, until the file has another ``version``."""
+    size = version[0]
+    content = _load(path)
+    with download_bars(progress and size > LARGE) as bars:
+        sha256 = _sha256(path, reporter_of(bars, f"SHA-256 of {path.name}"), size)
+        return _stream(content, path.name, sha256, reporter_of(bars, f"values of {path.name}"))
+
+
+def _load(path: Path) -> Any:
+    torch = require_torch()
+    with path.open("rb") as file:
+        mapped = file.read(4) == ZIP
+    if not mapped:
+        _require_memory(path)
+    try:
+        if mapped:
+            _require_plain(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (OSError, Refused):
+        raise
+    except Exception as error:  # damaged bytes can lead PyTorch anywhere
+        if wanted := re.search(r"GLOBAL (\S+)", str(error)):
+            raise Refused(
+                f"loading it would call {wanted[1]}, and a file may not run code here; "
+                "save tensors, numbers and words alone"
+            ) from None
+        raise Refused("it is damaged, or was not written by torch.save([train, test], file)") from None
+
+
+def _require_plain(path: Path) -> None:
+    """torch.save does not compress, and a few compressed bytes could unpack to terabytes."""
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise Refused("it is compressed; torch.save([train, test], file) writes one that is not")
+
+
+def _require_memory(path: Path) -> None:
+    """Say so before the system ends the process for lack of memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):  # not Linux
+        return
+    size = path.stat().st_size
+    if size > free:
+        raise RunFailed(
+            f"{path} is in PyTorch's old format, which must be read into memory as a whole: it has {shown(size)}, but "
+            f"only {shown(free)} are free; where there is more, write it anew: torch.save(torch.load(FILE), FILE)"
+        )
+
+
+def _sha256(path: Path, report: Report, size: int) -> str:
+    digest, done = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(BYTES_AT_ONCE):
+            digest.update(chunk)
+            done += len(chunk)
+            report(done, size)
+    return digest.hexdigest()
+
+
+def _stream(content: Any, name: str, sha256: str, report: Report) -> Stream:
+    parts = _lists(content)
+    bases: dict[tuple[int, ...], BaseImages] = {}
+    sides = [
+        [_images(entry, f"the {side} part of task {n}", bases) for n, entry in enumerate(part)] for side, part in parts
+    ]
+    for n, images in enumerate(images for side in sides for images in side):
+        if images.width != sides[0][0].width:
+            raise Refused(f"task {n % len(sides[0])} has {images.width} inputs, but task 0 has {sides[0][0].width}")
+    _require_finite(list(bases.values()), report)
+    largest = max(int(images.labels.max()) for side in sides for images in side)
+    if largest >= MOST_CLASSES:
+        raise Refused(
+            f"it has the label {largest}, but labels number the classes, of which there may be {MOST_CLASSES}"
+        )
+    tasks = (
+        Task(_description(entry[0], n, train), train, test)
+        for n, (entry, train, test) in enumerate(zip(parts[0][1], *sides, strict=True))
+    )
+    return with_classes_of_labels(Stream(name, tuple(tasks), classes=1 + largest, data_sha256=sha256))
+
+
+def _lists(content: Any) -> list[tuple[str, list[Any]]]:
+    """The training and the test part of each task, by side."""
+    if not _is_list(content) or len(content) != 2 or not all(map(_is_list, content)):
+        raise Refused("it must be a list of two lists, [train, test]")
+    train, test = content
+    if len(train) != len(test) or not train:
+        raise Refused(
+            f"it has {len(train)} tasks for training and {len(test)} for testing; both must be as many, and some"
+        )
+    for side, part in (("training", train), ("test", test)):
+        for n, entry in enumerate(part):
+            if not _is_list(entry) or len(entry) != 3:
+                raise Refused(f"the {side} part of task {n} must be [description, x, y]")
+    return [("training", train), ("test", test)]
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _images(entry: list[Any], part: str, bases: dict[tuple[int, ...], BaseImages]) -> Images:
+    torch = require_torch()
+    x = _array(entry[1], torch.float32, 2, f"x of {part}")
+    y = _array(entry[2], torch.int64, 1, f"y of {part}")
+    if not x.size:
+        raise Refused(f"x of {part} is empty: its shape is {x.shape}")
+    if len(y) != len(x):
+        raise Refused(f"{part} has {len(x)} examples, but {len(y)} labels")
+    if y.min() < 0:
+        raise Refused(f"{part} has the label {y.min()}; labels begin at 0")
+    # Tasks that were saved with one tensor share it again.
+    where = (x.ctypes.data, *x.shape)
+    if where not in bases:
+        bases[where] = BaseImages(x)
+    return Images(bases[where], y)
+
+
+def _array(tensor: Any, dtype: Any, axes: int, name: str) -> NDArray[Any]:
+    """The tensor's own memory as an array."""
+    torch = require_torch()
+    wanted = f"a tensor of {str(dtype).removeprefix('torch.')} with {axes} ax{'es' if axes > 1 else 'is'}"
+    if not isinstance(tensor, torch.Tensor):
+        raise Refused(f"{name} is of type {type(tensor).__name__}, but must be {wanted}")
+    if tensor.dtype != dtype or tensor.dim() != axes:
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise Refused(f"{name} is {kind} with shape {tuple(tensor.shape)}, but must be {wanted}")
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        # An expanded tensor of a few bytes could stand for terabytes.
+        raise Refused(f"the numbers of {name} do not all lie in the file, one after another; save x.contiguous()")
+    array: NDArray[Any] = tensor.detach().numpy()
+    return array
+
+
+def _require_finite(bases: list[BaseImages], report: Report) -> None:
+    done, total = 0, sum(base.pixels.nbytes for base in bases)
+    for base in bases:
+        numbers = base.pixels.reshape(-1)
+        for begin in range(0, len(numbers), BYTES_AT_ONCE // 4):
+            block = numbers[begin : begin + BYTES_AT_ONCE // 4]
+            # Both ends show NaN and infinity, without an array of truth values in between.
+            if not (math.isfinite(block.min()) and math.isfinite(block.max())):
+                raise Refused("some inputs are NaN or infinite; all must be finite numbers")
+            done += block.nbytes
+            report(done, total)
+
+
+def _description(value: Any, n: int, train: Images) -> str:
+    if isinstance(value, str):
+        return "".join(letter if letter.isprintable() else " " for letter in value)
+    if _is_number(value):
+        return f"{value:.2f}°"
+    if _is_list(value) and len(value) == 2 and all(map(_is_number, value)):
+        low, high = train.labels.min(), train.labels.max()  # whether the bounds meant the upper one or not
+        return f"class {low}" if low == high else f"classes {low} to {high}"
+    raise Refused(
+        f"the description of task {n} is of type {type(value).__name__}, "
+        "but must be an angle, words, or a pair of class bounds"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf
+
+
+# Writing
+
+
+def size(stream: Stream) -> int:
+    """How many bytes ``write`` will take, within a percent."""
+    _, tensors = _tensors(stream)
+    return sum(tensor.size + 512 for tensor in tensors) + 2048
+
+
+def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
+    """Write a stream as a task list, for other programs: ``torch.load`` reads it, and maps it into memory if asked.
+
+    A few megabytes of memory suffice for any stream. The file appears whole or not at all, and the same stream always
+    gives the same bytes.
+
+    Parameters
+    ----------
+    progress
+        Whether to show a bar on standard error while a large file is written.
+
+    Raises
+    ------
+    BadInput
+        If there is no such folder, or PyTorch is not installed.
+    RunFailed
+        If there is not room enough, or it cannot be written.
+    """
+    path = Path(path)
+    lists, tensors = _tensors(stream)
+    total = size(stream)
+    with placed(path, total) as (file, _), download_bars(progress and total > LARGE) as bars:
+        report, done = reporter_of(bars, path.name), 0
+
+        def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
+            nonlocal done
+            for chunk in chunks:
+                yield chunk
+                done += len(chunk)
+                report(done, total)
+
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, content in (
+                ("data.pkl", _pickled(lists)),
+                (".format_version", b"1"),
+                (".storage_alignment", str(ALIGNMENT).encode()),
+                ("byteorder", b"little"),
+            ):
+                _add(archive, file.tell(), name, [content])
+            for tensor in tensors:
+                _add(archive, file.tell(), f"data/{tensor.key}", counted(tensor.chunks()))
+            _add(archive, file.tell(), "version", [b"3\n"])
+        report(total, total)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tensor:
+    """A tensor to be written: one entry of the archive."""
+
+    key: str
+    storage: str  # the name of its type of storage, in PyTorch
+    shape: tuple[int, ...]
+    size: int
+    chunks: Callable[[], Iterator[bytes]]
+
+
+def _tensors(stream: Stream) -> tuple[list[list[list[Any]]], list[_Tensor]]:
+    """The task list with a ``_Tensor`` in place of each tensor, and all of these; what tasks share is one tensor."""
+    known: dict[tuple[int, ...], _Tensor] = {}
+
+    def x(images: Images) -> _Tensor:
+        what = (id(images.base), id(images.index_map), id(images.rows))
+        shape = (len(images), images.width)
+        return known.setdefault(
+            what, _Tensor(str(len(known)), "FloatStorage", shape, 4 * math.prod(shape), lambda: _inputs(images))
+        )
+
+    def y(labels: NDArray[np.int64]) -> _Tensor:
+        return known.setdefault(
+            (id(labels),),
+            _Tensor(str(len(known)), "LongStorage", labels.shape, 8 * len(labels), lambda: _labels(labels)),
+        )
+
+    descriptions = _descriptions(stream)
+    lists = [
+        [[description, x(images), y(images.labels)] for description, images in zip(descriptions, side, strict=True)]
+        for side in ([task.train for task in stream.tasks], [task.test for task in stream.tasks])
+    ]
+    return lists, list(known.values())
+
+
+def _inputs(images: Images) -> Iterator[bytes]:
+    for begin in range(0, len(images), ROWS_AT_ONCE):
+        which = np.arange(begin, min(begin + ROWS_AT_ONCE, len(images)))
+        yield images.inputs(which).astype("<f4", copy=False).tobytes()
+
+
+def _labels(labels: NDArray[np.int64]) -> Iterator[bytes]:
+    yield labels.astype("<i8", copy=False).tobytes()
+
+
+def _descriptions(stream: Stream) -> list[Any]:
+    """An angle as a number, the bounds of consecutive classes as a pair; else the task's own words."""
+    settings = stream.settings
+    if all(option.name in settings for option in rotations.OPTIONS):
+        return rotations.angles(**{option.name: settings[option.name] for option in rotations.OPTIONS})
+    return [_bounds(task.classes, stream.classes) or task.description for task in stream.tasks]
+
+
+def _bounds(own: tuple[int, ...] | None, classes: int) -> tuple[int, int] | None:
+    """The first of a task's own classes and the one after the last, where they are consecutive."""
+    if own is None or len(own) == classes or own != tuple(range(own[0], own[-1] + 1)):
+        return None
+    return own[0], own[-1] + 1
+
+
+def _pickled(lists: list[list[list[Any]]]) -> bytes:
+    file = io.BytesIO()
+    _Pickler(file, protocol=2).dump(lists)
+    return file.getvalue()
+
+
+@dataclass(frozen=True)
+class _Storage:
+    tensor: _Tensor
+
+
+class _Pickler(pickle.Pickler):
+    """Writes each tensor as ``torch.save`` does: what it looks like, and which entry has its numbers.
+
+    ``torch.save`` itself would want all tensors in memory at once.
+    """
+
+    def reducer_override(self, value: Any) -> Any:
+        if not isinstance(value, _Tensor):
+            return NotImplemented
+        strides = tuple(math.prod(value.shape[axis + 1 :]) for axis in range(len(value.shape)))
+        hooks: OrderedDict[str, Any] = OrderedDict()
+        return require_torch()._utils._rebuild_tensor_v2, (_Storage(value), 0, value.shape, strides, False, hooks)
+
+    def persistent_id(self, value: Any) -> Any:
+        if not isinstance(value, _Storage):
+            return None
+        tensor = value.tensor
+        return "storage", getattr(require_torch(), tensor.storage), tensor.key, "cpu", math.prod(tensor.shape)
+
+
+def _add(archive: zipfile.ZipFile, position: int, name: str, chunks: Iterable[bytes]) -> None:
+    """Add an entry, its content aligned, at ``position`` of the file."""
+    entry = zipfile.ZipInfo(f"archive/{name}")
+    # Before the content: 30 bytes, the name, a field of padding that begins with 4, and 20 for a length of 64 bits.
+    padding = -(position + 30 + len(entry.filename) + 4 + 20) % ALIGNMENT
+    entry.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
+    with archive.open(entry, "w", force_zip64=True) as record:
+        for chunk in chunks:
+            record.write(chunk)
+
+
+def require_torch() -> ModuleType:
+    """PyTorch.
+
+    Raises
+    ------
+    BadInput
+        If it is not installed; it says how it can be.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise BadInput(
+            'task lists in .pt files need PyTorch; install it with: pip install "metareplay[torch]"'
+        ) from error
+    return torch
