@@ -33,7 +33,7 @@ demo: $(VENV)/installed-core
 	@$(VENV)/bin/metareplay demo $(ARGS)
 
 test: $(VENV)/installed-test
-	@$(RUN) pytest -m "" $(ARGS)
+	@$(RUN) pytest -m "" -n auto --dist worksteal $(ARGS)
 
 check: $(VENV)/installed-dev
 	@$(RUN) ruff check
