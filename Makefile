@@ -16,7 +16,7 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench lock clean
+.PHONY: help demo test check format bench lines lock clean
 
 help:
 	@echo 'make demo    what forgetting is, and what MER does about it: real digits, under a minute'
@@ -24,6 +24,7 @@ help:
 	@echo 'make check   lint, formatting, types'
 	@echo 'make format  put the code into the format that make check wants'
 	@echo 'make bench   how fast, beside PyTorch and, where it is installed, JAX'
+	@echo 'make lines   how many lines each room of the source has'
 	@echo 'make lock    choose new versions of everything: writes constraints.txt (wants Python 3.11)'
 	@echo 'make clean   remove the environment and all caches; results stay'
 	@echo
@@ -46,6 +47,9 @@ format: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-test
 	@$(RUN) benchmarks $(ARGS)
+
+lines: $(VENV)/installed-core
+	@$(VENV)/bin/python tests/test_architecture.py
 
 # Each stands on the one before it, so that under `make -j` no two pips work in the same environment at once.
 

@@ -9,12 +9,14 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from metareplay.errors import BadInput
-from metareplay.settings import Hyperparameter
+
+if TYPE_CHECKING:  # NumPy takes longer to import than the help takes to show
+    from metareplay.settings import Hyperparameter
 
 
 class Help(RawDescriptionRichHelpFormatter):

@@ -7,7 +7,6 @@ import numpy as np
 from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
-from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares
 from metareplay.settings import setting
 
 
@@ -71,6 +70,8 @@ def project(gradient: Vector, past: Vector, margin: float) -> Vector:
     margin
         The least weight of every past gradient.
     """
+    from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares  # Numba, when a step needs it
+
     gram = (past @ past.T).astype(np.float64)
     linear = (past @ gradient).astype(np.float64) + margin * gram.sum(1)
     v = margin + nonnegative_least_squares(gram, linear, float(np.finfo(past.dtype).eps))

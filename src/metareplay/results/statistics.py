@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
 
 from metareplay.errors import BadInput
 
@@ -87,6 +86,8 @@ def half_widths(values: Values) -> Values | None:
     n = len(values)
     if n < 2:
         return None
+    from scipy.special import stdtrit  # most commands do without SciPy
+
     quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
     return np.asarray(quantile * values.std(axis=0, ddof=1) / math.sqrt(n))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-import llvmlite.binding
-
 
 def environment(*computing: str) -> dict[str, str]:
     """Versions of what computes, other packages by name too, and the kind of machine."""
+    import llvmlite.binding
+
     versions = {name: metadata.version(name) for name in ("metareplay", "numpy", "numba", *computing)}
     return {
         **versions,
