@@ -1,25 +1,33 @@
-"""The primitives that every learner has, whatever it is made of."""
+"""The primitives that every learner has, whatever it is made of, and the checks that all engines share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput, RunFailed
+from metareplay.networks import Network
 from metareplay.streams.stream import Images
 
 Rows = NDArray[np.int64]
-"""Slots of the learner's table: ``(n,)`` is one batch, ``(b, n)`` is b batches."""
+"""Slots of the learner's table: ``(n,)`` is one batch, ``(b, n)`` is b batches. Lists of whole numbers do too."""
 
 Vector = Any
-"""The engine's own flat array of all parameters, or of a gradient: methods only add, scale and multiply it."""
+"""The engine's own flat array of one number for each parameter: NumPy's, or PyTorch's on the learner's device."""
+
+Loss = Callable[[NDArray[np.float32], Rows], ArrayLike]
+"""``loss(scores (n, classes), rows (n,)) -> (n, classes)``: the gradient of the batch's loss by the scores."""
+
+Rule = Callable[..., Any]
+"""``rule(theta, g, *state, **numbers) -> theta``, or ``(theta, new values of the first state vectors …)``."""
 
 EXCLUDED = -1e30
-"""What is added to the score of a class that is not allowed: its exponential, and so its gradient, is exactly zero."""
+"""The score of a class that is not allowed: its exponential, and so its gradient, is exactly zero."""
 
 
 class Diverged(RunFailed):
@@ -51,6 +59,13 @@ class Learner(ABC):
     An example is named by its slot in the table. Slots 0 … batch-1 take the incoming batch; the others belong
     to the method's memory. A learner knows nothing of the order of tasks, of memories, or of meta-learning.
 
+    Wherever a ``loss`` can be given, it is a function of the raw scores that returns the gradient by them, and None is
+    the mean cross-entropy of the labels among the allowed classes. ``methods.losses`` has the usual ones.
+
+    All methods raise IndexError for a slot outside the table and BadInput for anything else that does not fit. What
+    takes a loss raises Diverged if it is not finite: that step is not taken; in ``sgd_each`` and ``reptile`` the steps
+    before it stay taken.
+
     Attributes
     ----------
     slots
@@ -59,6 +74,21 @@ class Learner(ABC):
         ``(slots,)`` int64: class and task of the example in each slot.
     steps
         SGD steps taken so far.
+    network
+        What was asked to be built.
+
+    Examples
+    --------
+    >>> from metareplay.learners.engines import learner
+    >>> from metareplay.networks.perceptron import Perceptron
+    >>> rng = np.random.default_rng(0)
+    >>> it = learner(Perceptron((4, 8, 3)), slots=10, batch_size=2, rng=rng)
+    >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)
+    >>> it.sgd([0, 1], lr=0.1)
+    >>> it.sgd([0, 1], lr=0.1, loss=lambda scores, rows: 2 * scores / scores.size)  # towards scores of zero
+    >>> it.forward([0, 1]).shape, it.steps
+    ((2, 3), 2)
+
     """
 
     slots: int
@@ -66,6 +96,13 @@ class Learner(ABC):
     labels: NDArray[np.int64]
     tasks: NDArray[np.int64]
     steps: int
+    network: Network
+    _restriction: NDArray[np.bool_] | None = None
+
+    @property
+    def classes(self) -> int:
+        """How many scores there are."""
+        return self.network.classes
 
     # Scenarios
 
@@ -82,12 +119,14 @@ class Learner(ABC):
         allowed
             ``(tasks, classes)``; a row for every task that is in the table or will be. A row's label must be among
             the classes that are allowed to its task when it is learned.
-
-        Raises
-        ------
-        BadInput
-            If it is no array of truth values, ``classes`` wide.
         """
+
+    def allowed(self, rows: Rows) -> NDArray[np.bool_]:
+        """Which classes count for each of ``rows (n,)``: ``(n, classes)``."""
+        rows = as_rows(rows)
+        if self._restriction is None:
+            return np.ones((len(rows), self.classes), bool)
+        return self._restriction[self.tasks[rows]]
 
     # The table
 
@@ -99,6 +138,10 @@ class Learner(ABC):
     def copy(self, source: int, target: int) -> None:
         """Keep an example: copy slot ``source`` to slot ``target``."""
 
+    def inputs(self, rows: Rows) -> NDArray[np.float32]:
+        """The inputs ``(n, inputs)`` of slots ``rows (n,)``."""
+        raise NotImplementedError
+
     # Reading
 
     @abstractmethod
@@ -107,69 +150,141 @@ class Learner(ABC):
 
     @abstractmethod
     def forward(self, rows: Rows) -> NDArray[np.float32]:
-        """Scores (logits) ``(n, classes)`` of slots ``rows (n,)``."""
+        """Scores (logits) ``(n, classes)`` of slots ``rows (n,)``; about −1e30 where a class is excluded."""
+
+    def activations(self, rows: Rows) -> list[NDArray[np.float32]]:
+        """The outputs ``(n, units)`` of each hidden layer for ``rows (n,)``, after its ReLU; the last are the features.
+
+        Raises
+        ------
+        BadInput
+            If the network has no such layers, as a module of a user's own.
+        """
+        raise NotImplementedError
 
     # Stepping
 
     @abstractmethod
-    def sgd(self, rows: Rows, lr: float, weights: NDArray[np.float32] | None = None) -> None:
-        """One SGD step on ``Σ weights[i] · loss(rows[i])``; without weights, on the mean loss.
+    def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
+        """One SGD step on ``Σ weights[i] · cross-entropy(rows[i])``; without weights, on the mean; or on ``loss``."""
 
-        Raises
-        ------
-        Diverged
-            If a loss is not finite. This step is then not taken; in ``sgd_each`` and ``reptile``, which raise it too,
-            the steps before it stay taken.
-        """
+    def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
+        """One SGD step on each row alone, in order; ``lr`` is one number or ``(n,)``, ``loss`` sees one at a time."""
+        rows = as_rows(rows)
+        for place, rate in enumerate(as_rates(lr, rows.shape)):
+            self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
-    @abstractmethod
-    def sgd_each(self, rows: Rows, lr: ArrayLike) -> None:
-        """One SGD step on each row alone, in order; ``lr`` is one number, or one for each row."""
-
-    def reptile(self, rows: Rows, lr: ArrayLike, rate: float) -> None:
+    def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
         """For each batch of ``rows (b, n)``: ``sgd_each``, then θ ← θ₀ + rate·(θ − θ₀), θ₀ as before the batch.
 
         ``lr`` is one number, or ``(b, n)``: one for each step.
         The inner loop of Reptile (Nichol, Achiam and Schulman 2018) and of MER (Algorithm 1, lines 8–13).
         """
-        for batch, batch_lr in zip(rows, np.broadcast_to(lr, rows.shape), strict=True):
+        rows = as_rows(rows, 2)
+        for batch, rates in zip(rows, as_rates(lr, rows.shape), strict=True):
             start = self.parameters()
-            self.sgd_each(batch, batch_lr)
+            self.sgd_each(batch, rates, loss)
             self.interpolate(start, rate)
 
     # Gradients as vectors
 
     @abstractmethod
-    def gradient(self, rows: Rows) -> Vector:
-        """The gradient of the mean loss over ``rows (n,)``."""
+    def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
+        """The gradient of the loss of ``rows (n,)``."""
 
-    def gradients(self, groups: Sequence[Rows]) -> Vector:
-        """The gradient of the mean loss over each group of rows: ``(len(groups), parameters)``."""
-        return np.stack([self.gradient(group) for group in groups])
+    def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
+        """The gradient of the loss of each group of rows: ``(len(groups), parameters)``."""
+        return np.stack([self.gradient(group, loss) for group in groups])
 
-    def dots(self, rows: Rows, groups: Sequence[Rows]) -> NDArray[np.floating[Any]]:
+    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         """⟨gradient(rows), gradient(group)⟩ for each group: ``(len(groups),)``."""
-        return np.asarray(self.gradients(groups) @ self.gradient(rows))
+        return np.asarray(self.gradients(groups, loss) @ self.gradient(rows, loss))
 
     # Parameters
 
-    @abstractmethod
+    def update(self, rule: Rule, gradient: Vector, *state: Vector, **numbers: float) -> None:
+        """Let θ be what ``rule`` makes of it, parameter by parameter; counts as one step.
+
+        Parameters
+        ----------
+        rule
+            Written for one parameter: ``rule(theta, g, *state, **numbers)`` returns the new θ, or a tuple of it and
+            the new values of the first state vectors. It may use arithmetic, comparisons and NumPy's elementwise
+            functions. A function at the top of a file: engines compile each one once.
+        gradient
+            What the rule takes as ``g``.
+        state
+            Vectors, made as ``0 * learner.parameters()``; those that the rule returns are written in place.
+        numbers
+            The same for all parameters.
+
+        Examples
+        --------
+        >>> def momentum(theta, g, velocity, lr, decay):
+        ...     velocity = decay * velocity + g
+        ...     return theta - lr * velocity, velocity
+        >>> # learner.update(momentum, learner.gradient(rows), self.velocity, lr=0.1, decay=0.9)
+        """
+        raise NotImplementedError
+
+    def noise(self, rng: np.random.Generator) -> Vector:
+        """Draw a standard normal number for each parameter, in the order of ``layers``: the same on every engine."""
+        vector = 0 * self.parameters()
+        for part in (part for layer in self.layers(vector) for part in layer):
+            part[...] = rng.standard_normal(part.shape, np.float32)
+        return vector
+
     def descend(self, vector: Vector, lr: float) -> None:
         """θ ← θ − lr·vector; counts as one step."""
+        self.update(descend, vector, lr=lr)
+
+    def interpolate(self, start: Vector, rate: float) -> None:
+        """θ ← start + rate·(θ − start)."""
+        self.update(interpolate, start, rate=rate)
+        self.steps -= 1  # it is no SGD step
 
     @abstractmethod
     def parameters(self) -> Vector:
         """A copy of θ."""
 
-    @abstractmethod
-    def interpolate(self, start: Vector, rate: float) -> None:
-        """θ ← start + rate·(θ − start)."""
+    def load(self, vector: Vector) -> None:
+        """θ ← vector."""
+        raise NotImplementedError
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Restore θ, steps, buffers and random state at the end of the block, also after an error; not the table.
+
+        Examples
+        --------
+        >>> # with learner.trial():
+        >>> #     learner.sgd(rows, lr)
+        >>> #     after = learner.forward(memories)   # what they would be one step on
+        """
+        before, steps = self.parameters(), self.steps
+        try:
+            yield
+        finally:
+            self.load(before)
+            self.steps = steps
+
+    def layers(self, vector: Vector | None = None) -> list[tuple[Any, Any]]:
+        """Views of each layer's weights ``(in, out)`` and biases ``(out,)``: writing to them changes θ, or the vector.
+
+        A layer that is private to a task has ``(copies, in, out)`` and ``(copies, out)``.
+
+        Raises
+        ------
+        BadInput
+            If the network is not made of such layers, as a module of a user's own.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def copy_task(self, source: int, target: int) -> None:
         """Start task ``target``'s private parameters from task ``source``'s."""
 
-    # Keeping
+    # Saving
 
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
@@ -188,6 +303,76 @@ class Learner(ABC):
     @abstractmethod
     def table_bytes(self) -> int:
         """Bytes that the table of examples takes."""
+
+
+def descend(theta: Any, g: Any, lr: float) -> Any:
+    """The rule of one SGD step."""
+    return theta - lr * g
+
+
+def interpolate(theta: Any, start: Any, rate: float) -> Any:
+    """The rule of a step back towards where one came from."""
+    return start + rate * (theta - start)
+
+
+# What every engine checks, and in the same words
+
+
+def as_rows(rows: ArrayLike, dimensions: int = 1) -> Rows:
+    """Slots as contiguous int64. Whether the table has them, its engine says."""
+    given = np.asarray(rows)
+    if given.dtype.kind not in "iu" and given.size:
+        raise BadInput(f"rows are {given.dtype}, but must be slots of the table, which are whole numbers")
+    if given.ndim != dimensions:
+        shape = ("n",) if dimensions == 1 else ("b", "n")
+        raise BadInput(f"rows have the shape {given.shape}, but must have ({', '.join(shape)})")
+    return np.ascontiguousarray(given, np.int64)
+
+
+def as_weights(weights: ArrayLike, rows: Rows, loss: Loss | None) -> NDArray[np.float32]:
+    """One weight for each row, as float32."""
+    if loss is not None:
+        raise BadInput("weights and a loss are given, but a loss weighs its rows itself")
+    given = np.asarray(weights, np.float32)
+    if given.shape != rows.shape:
+        raise BadInput(f"the weights have the shape {given.shape}, but must be one for each of {len(rows)} rows")
+    return given
+
+
+def as_rates(lr: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Learning rates in the shape of the rows."""
+    given = np.asarray(lr, np.float64)
+    if given.shape not in ((), shape):
+        raise BadInput(f"the learning rates have the shape {given.shape}, but must be one number or have {shape}")
+    return np.broadcast_to(given, shape)
+
+
+def check_labels(labels: NDArray[np.int64], rows: Rows, classes: int) -> None:
+    """Refuse labels ``(n,)`` of rows ``(n,)`` that are no class."""
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        place = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
+        raise BadInput(f"the label in slot {rows[place]} is {labels[place]}, but must lie in 0 … {classes - 1}")
+
+
+def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> NDArray[Any]:
+    """Ask a loss for its gradient by the scores, in their type; ``steps`` were taken before.
+
+    Raises
+    ------
+    BadInput
+        If it gives another shape.
+    Diverged
+        If it is not finite.
+    """
+    gradient = np.ascontiguousarray(loss(scores, rows), scores.dtype)
+    if gradient.shape != scores.shape:
+        raise BadInput(
+            f"the loss gave an array {gradient.shape}, but must give its gradient by the scores {scores.shape}"
+        )
+    finite = np.isfinite(gradient).all(1)
+    if not finite.all():
+        raise Diverged(steps, int(rows[finite.argmin()]))
+    return gradient
 
 
 def check_restriction(allowed: NDArray[np.bool_] | None, classes: int) -> None:

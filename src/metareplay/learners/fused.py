@@ -1,5 +1,7 @@
 """The default learner: a perceptron whose steps are compiled and take one example at a time."""
 
+# mypy: disable-error-code="override"
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -43,6 +45,8 @@ class FusedPerceptron(Learner):
     rng
         Decides the initial weights.
     """
+
+    network: Perceptron
 
     def __init__(self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator) -> None:
         self.network = network

@@ -1,5 +1,7 @@
 """The learner on PyTorch: any network, any device, float32 or float64. Needs the extra ``torch``."""
 
+# mypy: disable-error-code="override"
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
