@@ -20,8 +20,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metareplay import files
 from metareplay.data import catalogue as sources
-from metareplay.data import large_files
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods import Online
 from metareplay.runs.experiment import Experiment
@@ -444,12 +444,13 @@ def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
 
 def test_what_a_killed_writer_left_goes_away_and_a_living_ones_stays(tmp_path: Path) -> None:
     path = tmp_path / "tasks.pt"
-    (tmp_path / ".writing-tasks.pt-dead").write_bytes(b"gigabytes")
-    with large_files.placed(path, 10) as (first, living):
+    with files.placed(path, 10) as (first, living):
+        dead = living.with_name(f"{living.name[:-4]}dead")
+        dead.write_bytes(b"gigabytes")
         first.write(b"first")
-        with large_files.placed(path, 10) as (second, _):
+        with files.placed(path, 10) as (second, _):
             second.write(b"second")
             assert {file.name for file in tmp_path.iterdir()} >= {living.name}
-            assert not (tmp_path / ".writing-tasks.pt-dead").exists()
+            assert not dead.exists()
         assert path.read_bytes() == b"second"
     assert path.read_bytes() == b"first"

@@ -1,12 +1,16 @@
-"""Hyper-parameters as annotated fields: value, range and meaning in one line, checked when a method is made."""
+"""Settings of methods, runs, streams and networks: default, range and meaning in one declaration, checked once."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
-from collections.abc import Callable
+import types
+import typing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -24,38 +28,52 @@ class Interval:
         low, high = (float(end) for end in self.text[1:-1].split(","))
         above = value >= low if self.text[0] == "[" else value > low
         below = value <= high if self.text[-1] == "]" else value < high
-        return above and below and math.isfinite(value)
+        return above and below and (isinstance(value, int) or math.isfinite(value))
 
 
-def setting(default: Any, valid: str = "", *, help: str) -> Any:
-    """Declare a hyper-parameter of a method.
+def setting(default: Any, valid: str | tuple[str, ...] = "", *, help: str) -> Any:
+    """Declare a setting: as a field of a dataclass, or as the default of a function's parameter.
 
     Parameters
     ----------
     default
-        Its value unless one is given: the published code's.
+        Its value unless one is given: for a method the published code's.
     valid
-        The numbers it may be, as an interval: ``(0, 1]``. Empty for a truth value.
+        The numbers that it may be, as an interval: ``(0, 1]``; or its words: ``("sgd", "adamw")``. Empty for any.
     help
         What it means, for ``--help`` and for error messages: "the share of each batch's change that is kept".
+
+    Examples
+    --------
+    >>> class MyMethod(Method):
+    ...     lr: float = setting(0.01, "(0, inf)", help="the learning rate")
+    ...     decay: float | None = setting(None, "[0, 1)", help="the weight decay; none for none")
     """
     return dataclasses.field(default=default, metadata={"valid": valid, "help": help})
 
 
 @dataclass(frozen=True)
 class Hyperparameter:
-    """What is known of one hyper-parameter of a method."""
+    """A setting as it was declared; ``optional`` where it may be None, which a text spells ``none``."""
 
     name: str
     type: type
     default: Any
     valid: str
     help: str
+    words: tuple[str, ...] = ()
+    optional: bool = False
 
     @property
     def flag(self) -> str:
         """Its flag on the command line."""
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def range(self) -> str:
+        """The values that it may have, for people; empty for any of its type."""
+        text = ", ".join(self.words) or self.valid.replace("(-inf, inf)", "")
+        return f"{text} or none" if text and self.optional else text
 
     def check(self, value: Any) -> Any:
         """Return the value as its type.
@@ -65,27 +83,67 @@ class Hyperparameter:
         BadInput
             If it has another type or lies outside the valid range.
         """
+        if self.optional and (value is None or value == "none"):
+            return None
         if isinstance(value, np.generic):
             value = value.item()
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 1 << 1023 else math.inf
         if type(value) is not self.type:
             kind = {float: "a number", int: "a whole number", bool: "true or false"}.get(self.type, self.type.__name__)
-            raise BadInput(f"{self.flag} is {value!r}, but must be {kind}: it is {self.help}")
+            raise BadInput(f"{self.flag} is {brief(value)}, but must be {kind}: it is {self.help}")
+        if self.words and value not in self.words:
+            near = nearest(str(value), self.words)
+            question = f"; did you mean {near}?" if near else f": it is {self.help}"
+            raise BadInput(f"{self.flag} is {brief(value)}, but must be one of {', '.join(self.words)}{question}")
         if self.valid and value not in Interval(self.valid):
-            raise BadInput(f"{self.flag} is {value!r}, but must lie in {self.valid}: it is {self.help}")
+            raise BadInput(f"{self.flag} is {brief(value)}, but must lie in {self.valid}: it is {self.help}")
         return value
 
 
-def _declared(method: type) -> tuple[Hyperparameter, ...]:
-    """The hyper-parameters of a method class, in the order in which it declares them."""
-    types = get_type_hints(method)
-    return tuple(
-        Hyperparameter(f.name, types[f.name], f.default, f.metadata.get("valid", ""), f.metadata.get("help", ""))
-        for f in dataclasses.fields(method)
-        if "help" in f.metadata
-    )
+def _declared(owner: Callable[..., Any]) -> tuple[Hyperparameter, ...]:
+    """The settings that a dataclass or a function declares, in their order."""
+    hints = get_type_hints(owner)
+    if isinstance(owner, type):
+        fields = {field.name: field for field in dataclasses.fields(owner)}
+    else:
+        fields = {name: parameter.default for name, parameter in inspect.signature(owner).parameters.items()}
+    declared = {name: field for name, field in fields.items() if "help" in getattr(field, "metadata", {})}
+    made = []
+    for name, field in declared.items():
+        kinds = [kind for kind in typing.get_args(hints[name]) if kind is not types.NoneType] or [hints[name]]
+        optional = len(typing.get_args(hints[name])) > len(kinds)
+        valid, help = field.metadata["valid"], field.metadata["help"]
+        interval, words = (valid, ()) if isinstance(valid, str) else ("", tuple(valid))
+        made.append(Hyperparameter(name, kinds[0], field.default, interval, help, words, optional))
+    return tuple(made)
 
 
 # Reading annotations takes most of the time that planning a suite of thousands of runs would take.
-hyperparameters: Callable[[type], tuple[Hyperparameter, ...]] = functools.cache(_declared)
+hyperparameters: Callable[[Callable[..., Any]], tuple[Hyperparameter, ...]] = functools.cache(_declared)
+
+
+def brief(value: Any) -> str:
+    """A value in a message: what would fill the screen is cut."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print integers of more than 4300 digits
+        text = f"a number of about {int(value.bit_length() * 0.30103)} digits"
+    return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant; None if none is like the word.
+
+    Case makes no difference, and a part or the beginning of a name is enough: ``mnst`` is like ``mnist-rotations``.
+    """
+
+    def likeness(name: str) -> float:
+        low = name.lower()
+        parts = [low[: len(wanted)], *low.split("-"), *low.split("_")]
+        whole = SequenceMatcher(None, wanted, low).ratio()
+        return max([whole, *(0.95 * SequenceMatcher(None, wanted, part).ratio() for part in parts)]) + 0.01 * whole
+
+    wanted = word.lower()[:100]
+    best = max(names, key=likeness, default=None)
+    return best if wanted and best is not None and likeness(best) >= 0.6 else None

@@ -10,8 +10,8 @@ from pathlib import Path
 from metareplay.cli.arguments import Parser, add_flag, nearest, values
 from metareplay.cli.tables import show
 from metareplay.data import catalogue as sources
-from metareplay.data.large_files import shown
 from metareplay.errors import BadInput
+from metareplay.files import shown
 from metareplay.settings import Hyperparameter
 from metareplay.streams import groups as splits
 from metareplay.streams import permutations, rotations

@@ -20,9 +20,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from metareplay.data.download import PATIENCE, Report, Unusable, download_bars, reason_of, reporter_of
-from metareplay.data.large_files import placed, require_room, shown
 from metareplay.errors import RunFailed
-from metareplay.files import write_atomically
+from metareplay.files import placed, require_room, shown, write_atomically
 
 PAUSE = 1.0  # seconds before a transfer that broke off goes on
 CHUNK = 1 << 20

@@ -12,8 +12,8 @@ from metareplay.cli.arguments import Parser
 from metareplay.data import archives
 from metareplay.data import catalogue as sources
 from metareplay.data.download import Unusable
-from metareplay.data.large_files import require_room, shown
 from metareplay.errors import BadInput, RunFailed
+from metareplay.files import require_room, shown
 from metareplay.original.arguments import DATA_FILES
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams import task_list as gem_format

@@ -26,8 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.data.download import Report, download_bars, reporter_of
-from metareplay.data.large_files import placed, shown
 from metareplay.errors import BadInput, RunFailed
+from metareplay.files import placed, shown
 from metareplay.streams import rotations
 from metareplay.streams.arrays import MOST_CLASSES
 from metareplay.streams.scenarios import with_classes_of_labels
