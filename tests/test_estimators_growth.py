@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from metareplay import EWC, GEM, MER, METHODS, Independent
-from metareplay.estimators.growing_perceptron import GrowingPerceptron
-from metareplay.estimators.open_ended_life import OpenEndedLife
+from metareplay.estimators.core import Core
+from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.networks.perceptron import Perceptron
 
@@ -17,8 +17,8 @@ INPUTS, CLASSES = 5, 3
 PLACES = np.arange(INPUTS)
 
 
-def life(method: Any, scaled: bool = False) -> OpenEndedLife:
-    return OpenEndedLife(method, (7, 6), INPUTS, CLASSES, 2, scaled, 1, seed=0)
+def life(method: Any, scaled: bool = False) -> Core:
+    return Core(method, (7, 6), INPUTS, CLASSES, 2, scaled, 1, seed=0)
 
 
 def examples(n: int, classes: int = CLASSES) -> tuple[Any, Any]:
@@ -104,7 +104,7 @@ def test_growth_in_a_life_that_is_kept_comes_to_the_same_bits() -> None:
     for method in (Independent(), GEM(memories=10), MER(memories=10)):
         one, other = life(method), None
         one.learn(x[:20], y[:20], 0, PLACES)
-        other = OpenEndedLife.of_state(type(method), one.state())
+        other = Core.of_state(type(method), one.state())
         for each in (one, other):
             each.learn(x[20:], y[20:], 1, PLACES)
         assert one.learner.parameters().tobytes() == other.learner.parameters().tobytes()

@@ -24,7 +24,6 @@ SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 
 
 def bits(model: ContinualRiverClassifier) -> bytes:
-    assert model._life is not None
     learner = model._life.learner
     return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner._unscaled))
 
@@ -85,7 +84,7 @@ def test_features_may_come_and_go_by_name() -> None:
         model.learn_one(x, y)
     for part in np.split(np.array(right), 3):
         assert part[-200:].mean() > 0.8
-    assert model._features.places == {"first": 0, ("second", 2): 1, 3: 2}
+    assert model._features == {"first": 0, ("second", 2): 1, 3: 2}
 
 
 @pytest.mark.parametrize("scale", [True, False])
@@ -106,7 +105,6 @@ def test_the_order_of_names_in_a_dictionary_does_not_matter(features: int, scale
 def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
     model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(100))
     life = model._life
-    assert life is not None
     table = life.learner.forward(np.arange(20))
     steps = life.learner.steps
     life.grow(inputs=100, classes=5)
@@ -121,7 +119,6 @@ def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="more than max_features=20 features have come"):
         learned(model, [({f"word {i}": 1.0, f"word {i + 1}": 1.0}, i % 2) for i in range(50)])
     assert len(model._features.places) == 20
-    assert model._life is not None
     assert model._life.inputs == 32
     assert model.predict_one({"word 49": 1.0}) in (0, 1)
 
@@ -179,7 +176,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
 def test_methods_that_need_the_task_say_so(method: str) -> None:
     examples = list(datasets.Phishing().take(40))
     model = ContinualRiverClassifier(method, tasks=2, **SMALL)
-    with pytest.raises(BadInput, match=f"{method} must be told the task: learn_one"):
+    with pytest.raises(BadInput, match=f"{method} needs the task of each example: learn_one"):
         model.learn_one(*examples[0])
     for i, (x, y) in enumerate(examples):
         model.learn_one(x, y, task=i // 20)
@@ -187,7 +184,7 @@ def test_methods_that_need_the_task_say_so(method: str) -> None:
         model.learn_one(*examples[0], task=2)
     x = examples[0][0]
     if METHODS[method].needs_task_in_testing:
-        with pytest.raises(BadInput, match="nothing was learned of task None"):
+        with pytest.raises(BadInput, match="needs the task of each example to predict too"):
             model.predict_one(x)
         assert model.predict_proba_one(x, task=0) != model.predict_proba_one(x, task=1)
     else:
@@ -234,11 +231,24 @@ def test_a_file_of_the_other_estimator_is_refused(tmp_path: Any) -> None:
     ContinualRiverClassifier().save(tmp_path / "model.npz")
     from metareplay.estimators import ContinualClassifier
 
-    with pytest.raises(BadInput, match="is a ContinualRiverClassifier in format 1, but must be a saved Continual"):
+    with pytest.raises(BadInput, match="is a ContinualRiverClassifier, but must be a saved Continual"):
         ContinualClassifier.load(tmp_path / "model.npz")
 
 
 # Bad input
+
+
+@pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan")])
+def test_an_example_whose_label_is_missing_is_skipped_and_counted(missing: Any) -> None:
+    examples = list(datasets.Phishing().take(40))
+    model, other = ContinualRiverClassifier(**SMALL), learned(ContinualRiverClassifier(**SMALL), examples)
+    model.learn_one(examples[0][0], missing)
+    assert model.predict_one(examples[0][0]) is None
+    for x, y in examples:
+        model.learn_one(x, y)
+        model.learn_one({"new": 3.0}, missing)
+    assert bits(model) == bits(other)
+    assert (model.missing_labels_, other.missing_labels_) == (41, 0)
 
 
 @pytest.mark.parametrize(("bad", "message"), [(math.nan, "Input x contains NaN"), (-math.inf, "contains infinity")])

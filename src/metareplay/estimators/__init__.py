@@ -1,22 +1,22 @@
 """Continual learning in the interfaces of scikit-learn and of river."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from metareplay.estimators.classifier import ContinualClassifier
 
 if TYPE_CHECKING:
     from metareplay.estimators.river import ContinualRiverClassifier
+    from metareplay.estimators.sklearn import ContinualClassifier
 
 __all__ = ["ContinualClassifier", "ContinualRiverClassifier"]
 
 
 def __getattr__(name: str) -> Any:
-    if name != "ContinualRiverClassifier":
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    face = "river" if "River" in name else "sklearn"
     try:
-        from metareplay.estimators.river import ContinualRiverClassifier
+        return getattr(import_module(f"metareplay.estimators.{face}"), name)
     except ModuleNotFoundError as error:
         if error.name != "river":
             raise
         raise ImportError(f'{name} needs river; install it with: pip install "metareplay[river]"') from error
-    return ContinualRiverClassifier

@@ -1,17 +1,23 @@
-"""An estimator's parameters: how they are checked, and the method that they make."""
+"""What all estimators share: how parameters are checked, the method they make, the lock, and how they are saved."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from importlib import metadata
 from numbers import Integral
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from metareplay.errors import BadInput
+from metareplay.estimators.core import Core, Guard
+from metareplay.files import write_atomically
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
+from metareplay.runs.checkpoint import pack, unpack
 from metareplay.settings import hyperparameters
 
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -26,7 +32,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "meralg6": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
     "meralg7": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "s": 2.0},
 }
-"""What an estimator takes where nothing is said, for features of about the same size.
+"""An estimator's settings where none are given, for features of about the same size.
 
 Of the methods that need no task these are the best of what ``python -m benchmarks.estimators --choose`` compares, on
 streams that the documentation does not show.
@@ -34,6 +40,9 @@ streams that the documentation does not show.
 
 NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
 """The methods' settings that are parameters of an estimator, besides the size of the memory."""
+
+FORMAT = 2
+"""Of saved files; raised when older ones can no longer be read."""
 
 
 def method_class(method: Any) -> type[Method]:
@@ -59,7 +68,7 @@ def method_class(method: Any) -> type[Method]:
 def make_method(estimator: Any) -> Method:
     """The method that an estimator's parameters ask for, with its settings.
 
-    ``memories`` is not looked at where the method has no memory; another setting that it has not is an error.
+    ``memories`` is not looked at where the method has no memory; another setting that it does not have is an error.
 
     Raises
     ------
@@ -73,7 +82,8 @@ def make_method(estimator: Any) -> Method:
     settings |= dict(estimator.settings or {})
     for name in settings:
         if name not in known:
-            raise BadInput(f"{name} is given, but {_name(method)} has no such setting; it has {', '.join(known)}")
+            has = ", ".join(known)
+            raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {has}")
     if "memories" in known:
         settings = {"memories": estimator.memories} | settings
     if isinstance(method, str):
@@ -100,5 +110,139 @@ def hidden(sizes: Any) -> tuple[int, ...]:
     return tuple(whole("a number of units in hidden_layer_sizes", units) for units in sizes)
 
 
-def _name(method: str | type[Method]) -> str:
-    return method if isinstance(method, str) else method.__name__
+def name_of(method: str | type[Method]) -> str:
+    """A method's name, or where a user's class is."""
+    if isinstance(method, str):
+        return method
+    names = [name for name, known in METHODS.items() if known is method]
+    return names[0] if names else f"{method.__module__}.{method.__qualname__}"
+
+
+class Saving:
+    """The lock of an estimator, and its files: arrays and JSON, nothing pickled, so that any file may be opened.
+
+    Attributes
+    ----------
+    clipped_
+        Readings so far that were too far off to be taken as they are (``scale=True``).
+    """
+
+    KIND: ClassVar[str]
+    _life: Core
+
+    @property
+    def clipped_(self) -> int:
+        return 0 if self._life.scale is None else self._life.scale.clipped
+
+    @property
+    def _guard(self) -> Guard:
+        guard: Guard = self.__dict__.setdefault("_lock", Guard())  # one step, whichever thread comes first
+        return guard
+
+    def _parameters(self) -> dict[str, Any]:
+        """The parameters as they were given."""
+        raise NotImplementedError
+
+    def _learned(self) -> dict[str, Any]:
+        """What was learned besides the core, plain."""
+        raise NotImplementedError
+
+    def _restore(self, learned: dict[str, Any]) -> None:
+        """Take over what ``_learned()`` gave."""
+        raise NotImplementedError
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimator, with all that it has learned, into a file of arrays and JSON.
+
+        Raises
+        ------
+        BadInput
+            If the file cannot be written, or a label or name is neither text, a number nor a truth value.
+        """
+        parameters = dict(self._parameters())
+        random_state = parameters.get("random_state")
+        if isinstance(random_state, np.random.RandomState):
+            parameters["random_state"] = random_state.get_state(legacy=False)
+        chosen, settings = parameters["method"], parameters["settings"]
+        parameters |= {"method": name_of(chosen), "settings": None if settings is None else dict(settings)}
+        state: dict[str, Any] = {
+            "saved": self.KIND,
+            "format": FORMAT,
+            "metareplay": metadata.version("metareplay"),
+            "learned": {},
+        }
+        with self._guard.reading():
+            if hasattr(self, "_life"):
+                chosen = type(self._life.method)
+                state["learned"] = {"life": self._life.state(), **self._learned()}
+            content = pack(state | {"method": name_of(chosen), "parameters": parameters})
+        try:
+            write_atomically(Path(path), content)
+        except OSError as error:
+            raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], method: type[Method] | None = None) -> Self:
+        """The estimator that was saved; it goes on to the same bits. No code comes from the file.
+
+        Parameters
+        ----------
+        method
+            The method's class, where it is none of the ten.
+
+        Raises
+        ------
+        BadInput
+            If the file is missing, damaged, something else, or of a version that this one cannot read.
+        """
+        try:
+            state = unpack(Path(path).read_bytes())
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+        except BadInput as error:
+            raise BadInput(f"{path} is damaged, or no saved {cls.KIND} ({error})") from error
+        if state.get("saved") != cls.KIND:
+            what = f"a {state['saved']}" if "saved" in state else "something else"
+            raise BadInput(f"{path} is {what}, but must be a saved {cls.KIND}")
+        if state.get("format") != FORMAT:
+            version = state.get("metareplay", "0.1.0.dev0")
+            raise BadInput(
+                f"{path} was saved by metareplay {version} (format {state.get('format')}), but this version reads "
+                f"format {FORMAT}: learn it again, or load it with metareplay {version}"
+            )
+        if method is None and state.get("method") not in METHODS:
+            raise BadInput(f"{path} was learned by {state.get('method')}: give that class, load(path, method=…)")
+        try:
+            return cls._of_state(state, method or method_class(state["method"]))
+        except Exception as error:  # what a changed file may say has no end
+            raise BadInput(f"{path} is damaged, or from another version ({error})") from error
+
+    @classmethod
+    def _of_state(cls, state: Mapping[str, Any], method: type[Method]) -> Self:
+        parameters, learned = dict(state["parameters"]), state["learned"]
+        parameters["hidden_layer_sizes"] = tuple(parameters["hidden_layer_sizes"])
+        if parameters["method"] not in METHODS:
+            parameters["method"] = method
+        if isinstance(parameters.get("random_state"), dict):
+            random_state = np.random.RandomState()
+            random_state.set_state(parameters["random_state"])
+            parameters["random_state"] = random_state
+        estimator = cls(**parameters)
+        if learned:
+            estimator._life = Core.of_state(method, learned["life"])
+            estimator._restore(learned)
+        return estimator
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._guard.reading():
+            inherited: Any = super().__getstate__()
+            state = {name: value for name, value in inherited.items() if name != "_lock"}
+            if "_life" in state:
+                state["_life"] = (type(self._life.method), self._life.state())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_life" in state:
+            state = state | {"_life": Core.of_state(*state["_life"])}
+        inherited: Any = getattr(super(), "__setstate__", self.__dict__.update)
+        inherited(state)

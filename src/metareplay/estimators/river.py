@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,40 +12,35 @@ from river import base
 from river.utils import dataframe
 
 from metareplay.errors import BadInput
-from metareplay.estimators import saved
-from metareplay.estimators.feature_names import FeatureNames
-from metareplay.estimators.open_ended_life import OpenEndedLife, probabilities
-from metareplay.estimators.parameters import hidden, make_method, whole
-from metareplay.methods import METHODS
+from metareplay.estimators.core import Core, Numbers, probabilities
+from metareplay.estimators.parameters import Saving, hidden, make_method, name_of, whole
 from metareplay.methods.base import Method
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoDataFrame, IntoSeries
 
 FEWEST_INPUTS = 16
-"""Inputs that the network has at first; where there are too few, it gets twice as many. Those in wait cost nothing."""
-
-LARGEST = float(np.finfo(np.float32).max)
+"""Inputs that the network has at first; where there are too few, it gets twice as many. Unused ones cost nothing."""
 
 Label = bool | str | int
 
 
-class ContinualRiverClassifier(base.MiniBatchClassifier):
+class ContinualRiverClassifier(Saving, base.MiniBatchClassifier):
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
     A perceptron trained by one of the ten methods of this package; by default meta-experience replay (Riemer et al.,
     ICLR 2019, Algorithm 1), which learns each example together with others from a small memory. Classes and features
-    may appear, and features may go, at any time. Time for each example and memory for all are
-    constant.
+    may appear, and features may go, at any time. Time for each example and memory for all are constant. Threads may
+    share one: learning excludes all else, and any number may predict at once.
 
     Parameters
     ----------
     method
         One of ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7``, which need nothing but examples; one of
-        ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which must be told the task of each
+        ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which need the task of each
         (``learn_one(x, y, task=…)``); or a subclass of :class:`metareplay.Method`.
     memories
-        The examples that are kept to be replayed, for methods that keep any.
+        How many examples are kept to be replayed, for methods that keep any.
     lr, beta, gamma, s, batches_per_example, replay_batch_size, memory_strength, n_memories
         The method's settings, as ``metareplay run BENCHMARK METHOD --help`` explains them. None: what does well on
         features of about the same size (``metareplay.estimators.parameters.SETTINGS``).
@@ -61,9 +56,16 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
         The most features that are taken in; when more have come, those that are new are left out, and a warning says
         so.
     tasks
-        The most tasks that will come, for methods that are told the task.
+        The most tasks that will come, for methods that need the task.
     seed
         Decides the initial weights, the memory and the replay; None for another each time.
+
+    Attributes
+    ----------
+    missing_labels_
+        Examples so far that were skipped because their label was None or NaN.
+    clipped_
+        Readings so far that were too far off to be taken as they are (``scale=True``).
 
     Examples
     --------
@@ -74,6 +76,8 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
     >>> metric.get() > 0.88
     True
     """
+
+    KIND: ClassVar[str] = "ContinualRiverClassifier"
 
     def __init__(
         self,
@@ -110,13 +114,16 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
         self.max_features = max_features
         self.tasks = tasks
         self.seed = seed
-        self._method = make_method(self)
+        self._method = type(make_method(self))
         self._hidden = hidden(hidden_layer_sizes)
-        self._most_tasks = whole("tasks", tasks)
-        self._features = FeatureNames(whole("max_features", max_features))
-        self._labels: dict[Label, int] = {}
-        self._tasks: dict[Hashable, int] = {}
-        self._life: OpenEndedLife | None = None
+        whole("tasks", tasks)
+        whole("max_features", max_features)
+        self.missing_labels_ = 0
+        self._labels = Numbers()
+        self._tasks = Numbers()
+        self._features = Numbers()
+        self._left_out = False
+        self._last: tuple[list[Any], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
     @property
     def _multiclass(self) -> bool:
@@ -124,7 +131,7 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
 
     # Learning
 
-    def learn_one(self, x: dict[Hashable, Any], y: Label, task: Hashable = None) -> None:
+    def learn_one(self, x: dict[Hashable, Any], y: Label | None, task: Hashable = None) -> None:
         """Learn one example.
 
         Parameters
@@ -132,7 +139,8 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
         x
             Its features by name: numbers.
         y
-            Its class, maybe one that never came before.
+            Its class, maybe one that never came before. None and NaN are no class: the example is skipped, and counted
+            in ``missing_labels_``.
         task
             Its task, for methods that need it.
 
@@ -144,49 +152,72 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
             If its loss is not finite.
         """
         names = list(x)
-        self._learn(names, _numbers(names, x)[None], [y], task)
+        self._learn(names, self._numbers(names, x)[None], [y], task)
 
     def learn_many(self, X: IntoDataFrame, y: IntoSeries, task: Hashable = None) -> None:
         """Learn the rows of a data frame in their order, as ``learn_one`` would."""
         frame = dataframe.into_frame(X)
         values = dataframe.to_numpy(frame)
-        _check_finite(frame.columns, values)
+        self._check_finite(frame.columns, values)
         labels = dataframe.into_series(y).to_list()
         if len(labels) != len(values):
             raise BadInput(f"Found input variables with inconsistent numbers of samples: {[len(values), len(labels)]}")
-        if labels:
-            self._learn(list(frame.columns), values, labels, task)
+        self._learn(list(frame.columns), values, labels, task)
 
-    def _learn(self, names: list[Any], values: NDArray[np.float64], y: list[Label], task: Hashable) -> None:
-        number_of_task = self._numbered_task(task)
-        places = self._features.learn(names)
-        inputs = max(FEWEST_INPUTS, 1 << (len(self._features.places) - 1).bit_length())
-        life = self._life or self._begin(inputs)
-        life.grow(inputs=inputs)
-        values, places = _with_places(values, places)
-        labels = self._labels
-        try:
-            numbers = [labels.setdefault(label, len(labels)) for label in y]
-            life.learn(values, np.array(numbers), number_of_task, places)
-        finally:
-            life.grow(classes=len(labels))
+    def _learn(self, names: list[Any], values: NDArray[np.float64], y: list[Label | None], task: Hashable) -> None:
+        with self._guard.writing():
+            there = [label is not None and label == label for label in y]  # NaN does not equal itself
+            if not all(there):
+                self.missing_labels_ += len(y) - sum(there)
+                values, y = values[there], [label for label, is_there in zip(y, there, strict=True) if is_there]
+            if not y:
+                return
+            number_of_task = 0
+            if self._method.needs_task_in_training:
+                given = None if task is None else [task]
+                number_of_task = int(self._tasks.of_tasks(given, self.tasks, self._name, "learn_one(x, y, task=…)")[0])
+            places = self._new_places(names)
+            inputs = max(FEWEST_INPUTS, 1 << (len(self._features) - 1).bit_length())
+            if not hasattr(self, "_life"):
+                self._begin(inputs)
+            self._life.grow(inputs=inputs)
+            try:
+                values, places = _with_places(values, places)
+                self._life.learn(values, self._labels.of(y), number_of_task, places)
+            finally:
+                self._life.grow(classes=len(self._labels))
 
-    def _begin(self, inputs: int) -> OpenEndedLife:
+    def _begin(self, inputs: int) -> None:
         seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.seed is None else self.seed
-        self._life = OpenEndedLife(self._method, self._hidden, inputs, 1, self._most_tasks, bool(self.scale), 1, seed)
-        return self._life
+        self._life = Core(make_method(self), self._hidden, inputs, 1, self.tasks, bool(self.scale), 1, seed)
 
-    def _numbered_task(self, task: Hashable) -> int:
-        if not self._method.needs_task_in_training:
-            return 0
-        if task is None:
-            raise BadInput(f"{saved.name_of(type(self._method))} must be told the task: learn_one(x, y, task=…)")
-        if task not in self._tasks and len(self._tasks) == self._most_tasks:
-            raise BadInput(
-                f"task {task!r} would be one more than the {self._most_tasks} that tasks={self._most_tasks} allows; "
-                "say how many will come"
-            )
-        return self._tasks.setdefault(task, len(self._tasks))
+    @property
+    def _name(self) -> str:
+        return name_of(self._method)
+
+    def _new_places(self, names: list[Any]) -> NDArray[np.int64]:
+        """The place of each feature among the inputs; new ones get theirs while there is room, and are −1 after.
+
+        Names that are new in one example get their places in ascending order, so that it does not matter in which order
+        a dictionary holds them.
+        """
+        if names != self._last[0]:  # most examples have the names of the one before
+            new = [name for name in names if name not in self._features]
+            room = self.max_features - len(self._features)
+            self._features.of(sorted(new, key=lambda name: (type(name).__name__, repr(name)))[:room])
+            if len(new) > room and not self._left_out:
+                self._left_out = True
+                warnings.warn(
+                    f"more than max_features={self.max_features} features came: new ones are left out from here on",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+            self._last = (names, self._places(names))
+        return self._last[1]
+
+    def _places(self, names: list[Any]) -> NDArray[np.int64]:
+        last, places = self._last
+        return places if names == last else np.array([self._features.get(name, -1) for name in names], np.int64)
 
     # Answering
 
@@ -195,149 +226,92 @@ class ContinualRiverClassifier(base.MiniBatchClassifier):
     ) -> dict[Label, float]:
         """The probability of each class met so far."""
         names = list(x)
-        scores = self._scores(names, _numbers(names, x)[None], task)
-        return dict(zip(self._labels, probabilities(scores)[0].tolist(), strict=True)) if self._labels else {}
+        labels, scores = self._scores(names, self._numbers(names, x)[None], task)
+        return dict(zip(labels, probabilities(scores)[0].tolist(), strict=True)) if labels else {}
 
     def predict_one(  # type: ignore[override]  # task, by its name
         self, x: dict[Hashable, Any], task: Hashable = None
     ) -> Label | None:
         """The likeliest class; None before anything was learned."""
         names = list(x)
-        return self._answers(self._scores(names, _numbers(names, x)[None], task))[0]
+        return _answers(*self._scores(names, self._numbers(names, x)[None], task))[0]
 
     def predict_proba_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoDataFrame:
         """The probability of each class met so far, a column each."""
         frame = dataframe.into_frame(X)
-        scores = self._scores(list(frame.columns), dataframe.to_numpy(frame), task)
-        columns = dict(zip(self._labels, probabilities(scores).T, strict=True)) if self._labels else {}
+        labels, scores = self._scores(list(frame.columns), dataframe.to_numpy(frame), task)
+        columns = dict(zip(labels, probabilities(scores).T, strict=True)) if labels else {}
         return dataframe.to_native_frame(columns, like=frame)
 
     def predict_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoSeries:
         """The likeliest class of each row."""
         frame = dataframe.into_frame(X)
-        answers = self._answers(self._scores(list(frame.columns), dataframe.to_numpy(frame), task))
+        answers = _answers(*self._scores(list(frame.columns), dataframe.to_numpy(frame), task))
         return dataframe.to_native_series(answers, name=None, like=frame)
 
-    def _scores(self, names: list[Any], values: NDArray[np.float64], task: Hashable) -> NDArray[np.float32]:
-        """Logits ``(n, classes)``, classes in the order in which they were met."""
-        _check_finite(names, values)
-        if self._life is None:
-            return np.empty((len(values), 0), np.float32)
-        number = 0
-        if self._method.needs_task_in_testing:
-            if task not in self._tasks:
-                known = list(self._tasks)
-                raise BadInput(f"nothing was learned of task {task!r}; known are {known}: predict_one(x, task=…)")
-            number = self._tasks[task]
-        values, places = _with_places(values, self._features.at(names))
-        return self._life.scores(values, number, places)
+    def _scores(
+        self, names: list[Any], values: NDArray[np.float64], task: Hashable
+    ) -> tuple[list[Label], NDArray[np.float32]]:
+        """The classes in the order in which they were met, and their logits ``(n, classes)``."""
+        self._check_finite(names, values)
+        with self._guard.reading():
+            if not hasattr(self, "_life"):
+                return [], np.empty((len(values), 0), np.float32)
+            number = 0
+            if self._method.needs_task_in_testing:
+                given = None if task is None else [task]
+                number = int(self._tasks.of_known_tasks(given, self._name, "predict_one(x, task=…)")[0])
+            x, places = _with_places(values, self._places(names))
+            return list(self._labels), self._life.scores(x, number, places)
 
-    def _answers(self, scores: NDArray[np.float32]) -> list[Label | None]:
-        if not self._labels:
-            return [None] * len(scores)
-        labels = list(self._labels)
-        return [labels[number] for number in scores.argmax(1).tolist()]
+    # What was given
 
-    # Keeping
+    def _numbers(self, names: list[Any], x: Mapping[Hashable, Any]) -> NDArray[np.float64]:
+        """The values of an example's features, all finite."""
+        try:
+            values = np.fromiter(x.values(), np.float64, len(names))
+        except (TypeError, ValueError):
+            for name, value in x.items():
+                if not isinstance(value, int | float | np.number | np.bool_):
+                    raise BadInput(
+                        f"feature {name!r} is {value!r}, but must be a number: put an encoder before the classifier, "
+                        "such as river.preprocessing.OneHotEncoder"
+                    ) from None
+            raise
+        self._check_finite(names, values)
+        return values
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the estimator, all that it has learned included, into a file of arrays and JSON.
+    def _check_finite(self, names: Any, values: NDArray[np.float64]) -> None:
+        largest = np.finfo(np.float64 if self.scale else np.float32).max
+        if not np.abs(values).max(initial=0.0) <= largest:  # NaN is not either
+            place = np.argwhere(~(np.abs(values) <= largest))[0, -1]
+            what = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
+            raise BadInput(f"Input x contains {what} (feature {names[place]!r})")
 
-        Raises
-        ------
-        BadInput
-            If the file cannot be written, or a label or name is neither text, a number nor a truth value.
-        """
-        learned: dict[str, Any] = {}
-        if self._life is not None:
-            learned = {
-                "life": self._life.state(),
-                "labels": list(self._labels),
-                "tasks": list(self._tasks),
-                "features": list(self._features.places),
-                "left_out": self._features.left_out,
-            }
-            for name in ("labels", "tasks", "features"):
-                for value in learned[name]:
-                    _check_plain(name, value)
-        parameters = saved.plain(self._get_params())
-        method = saved.name_of(type(self._method))
-        saved.write(path, "ContinualRiverClassifier", {"method": method, "parameters": parameters, "learned": learned})
+    # Saving
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], method: type[Method] | None = None) -> Self:
-        """The estimator that was saved; it goes on to the same bits. No code comes from the file.
+    def _parameters(self) -> dict[str, Any]:
+        return self._get_params()
 
-        Parameters
-        ----------
-        method
-            The method's class, where it is none of the ten.
+    def _learned(self) -> dict[str, Any]:
+        learned = {name: list(getattr(self, f"_{name}")) for name in ("labels", "tasks", "features")}
+        for what, names in learned.items():
+            for name in names:
+                if not isinstance(name.item() if isinstance(name, np.generic) else name, str | int | float | bool):
+                    raise BadInput(
+                        f"one of the {what} is {name!r}: only text, numbers and truth values can be saved; pickle it"
+                    )
+        return learned | {"left_out": self._left_out, "missing_labels": self.missing_labels_}
 
-        Raises
-        ------
-        BadInput
-            If the file is missing, damaged or something else.
-        """
-
-        def build(state: dict[str, Any], method: type[Method]) -> Any:
-            parameters, learned = state["parameters"], state["learned"]
-            parameters["hidden_layer_sizes"] = tuple(parameters["hidden_layer_sizes"])
-            if parameters["method"] not in METHODS:
-                parameters["method"] = method
-            estimator = cls(**parameters)
-            if learned:
-                estimator._life = OpenEndedLife.of_state(method, learned["life"])
-                estimator._method = estimator._life.method
-                estimator._labels = {label: number for number, label in enumerate(learned["labels"])}
-                estimator._tasks = {task: number for number, task in enumerate(learned["tasks"])}
-                estimator._features.places = {name: place for place, name in enumerate(learned["features"])}
-                estimator._features.left_out = learned["left_out"]
-            return estimator
-
-        loaded: Self = saved.read(path, "ContinualRiverClassifier", method, build)
-        return loaded
-
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        if self._life is not None:
-            state["_method"] = None
-            state["_life"] = (type(self._method), self._life.state())
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        if state["_life"] is not None:
-            self._life = OpenEndedLife.of_state(*state["_life"])
-            self._method = self._life.method
+    def _restore(self, learned: dict[str, Any]) -> None:
+        self._method = type(self._life.method)
+        for name in ("labels", "tasks", "features"):
+            getattr(self, f"_{name}").of(learned[name])
+        self._left_out, self.missing_labels_ = learned["left_out"], learned["missing_labels"]
 
 
-def _numbers(names: list[Any], x: Mapping[Hashable, Any]) -> NDArray[np.float64]:
-    """The values of an example's features, all finite."""
-    try:
-        values = np.fromiter(x.values(), np.float64, len(names))
-    except (TypeError, ValueError):
-        for name, value in x.items():
-            if not isinstance(value, int | float | np.number | np.bool_):
-                raise BadInput(
-                    f"feature {name!r} is {value!r}, but must be a number: put an encoder before the classifier, "
-                    "such as river.preprocessing.OneHotEncoder"
-                ) from None
-        raise
-    _check_finite(names, values)
-    return values
-
-
-def _check_finite(names: Any, values: NDArray[np.float64]) -> None:
-    if not np.abs(values).max(initial=0.0) <= LARGEST:  # NaN is not either
-        place = np.argwhere(~(np.abs(values) <= LARGEST))[0, -1]
-        what = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
-        raise BadInput(f"Input x contains {what} (feature {names[place]!r})")
-
-
-def _check_plain(what: str, value: Any) -> None:
-    plain = value.item() if isinstance(value, np.generic) else value
-    if not isinstance(plain, str | int | float | bool):
-        raise BadInput(f"one of the {what} is {value!r}: only text, numbers and truth values can be saved; pickle it")
+def _answers(labels: list[Label], scores: NDArray[np.float32]) -> list[Label | None]:
+    return [labels[number] for number in scores.argmax(1).tolist()] if labels else [None] * len(scores)
 
 
 def _with_places(

@@ -14,7 +14,11 @@ from metareplay.learners.compiled import compiled
 Floats = NDArray[np.float64]
 
 LIMIT = 10.0
-"""Standard deviations: a feature that lies farther from its mean counts as lying this far."""
+"""Standard deviations: a reading that lies farther from its feature's mean counts as lying this far."""
+SETTLED = 20
+"""Readings of a feature after which the next ones are limited before they move its mean and spread."""
+LARGEST = 1e150
+"""Magnitudes are limited to this, so that their squares are finite."""
 FULL_SIZE = 64
 """With more inputs than this all are made smaller, so that an example is about as long whatever their number is."""
 MORE = 10
@@ -29,8 +33,12 @@ class RunningScale:
     Mean and sum of squared deviations are updated by Welford's recurrence (1962), in float64, so that large offsets
     (years, pressures in pascals) do no harm, and examples given at once or one by one come to the same bits. What
     scales, ``centre`` and ``spread``, stands still for a while and is then brought up to date: after every one of the
-    first twenty examples, then after a tenth more each time. So examples that are kept can be scaled anew whenever
+    first twenty examples, then after a tenth more each time. So examples in a memory can be scaled again whenever
     that happens, at a cost for each that does not grow with the stream. A feature that has never varied is zero.
+
+    From its 21st reading on, a feature's reading beyond ten standard deviations moves mean and spread as one at ten
+    would: one absurd reading multiplies the spread by sqrt(1 + 100 / n) at most, and readings that stay that far off
+    are followed all the same, as fast as that factor grows.
 
     As a step of gradient descent changes a layer's outputs in proportion to its input's squared length, inputs that
     are more than 64 are also divided by sqrt(inputs / 64): so one learning rate does for few and many.
@@ -43,12 +51,15 @@ class RunningScale:
     Attributes
     ----------
     examples, renewal
-        How many have come, and how many will have when examples that are kept are to be scaled anew.
+        How many have come, and how many will have when examples in a memory are to be scaled again.
+    clipped
+        Readings that were limited so far.
     """
 
     def __init__(self, inputs: int) -> None:
         self.examples = 0
         self.renewal = 1
+        self.clipped = 0
         self.counts = np.zeros(inputs, np.int64)
         self.mean = np.zeros(inputs)
         self.deviations = np.zeros(inputs)
@@ -73,7 +84,7 @@ class RunningScale:
         Parameters
         ----------
         x
-            ``(n, k)``, of the features in ``places (k,)``.
+            ``(n, k)``, of the features in ``places (k,)``; NaN is a feature that is missing.
         size
             Of a batch.
 
@@ -83,26 +94,26 @@ class RunningScale:
             ``(n, inputs)``; features that are missing are 0, their mean.
         """
         scaled = self._empty(x)
-        take_in(x, places, size, *(getattr(self, name) for name in ARRAYS), self._unit, scaled)
+        self.clipped += take_in(x, places, size, *(getattr(self, name) for name in ARRAYS), self._unit, scaled)
         self.examples += len(x)
         return scaled
 
     def renew(self) -> bool:
-        """Whether examples that are kept are to be scaled anew, now that these have come."""
+        """Whether examples in a memory are to be scaled again, now that these have come."""
         due = self.examples >= self.renewal
         if due:
             self.renewal = self.examples + max(1, self.examples // MORE)
         return due
 
     def settle(self) -> None:
-        """Bring what scales up to date, due or not: all that will be kept is scaled by it."""
+        """Bring what scales up to date, due or not."""
         self.renew()
         seen = self.counts > 0
         self.centre[seen] = self.mean[seen]
         self.spread[seen] = np.sqrt(self.deviations[seen] / self.counts[seen])
 
     def scale(self, x: Floats, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scale examples, given as to ``learn``, and take nothing in. NaN is a feature that is missing."""
+        """Scale examples, given as to ``learn``, and take nothing in."""
         scaled = self._empty(x)
         scale_rows(x, places, self.centre, self.spread, self._unit, scaled)
         return scaled
@@ -117,18 +128,16 @@ class RunningScale:
     def state(self) -> dict[str, Any]:
         """All that is kept."""
         arrays = {name: getattr(self, name).copy() for name in ARRAYS}
-        return {"examples": self.examples, "renewal": self.renewal, **arrays}
+        return {"examples": self.examples, "renewal": self.renewal, "clipped": self.clipped, **arrays}
 
-    @classmethod
-    def of_state(cls, state: Mapping[str, Any], inputs: int) -> RunningScale:
-        """One that goes on from a ``state()``."""
-        scale = cls(inputs)
-        scale.examples, scale.renewal = state["examples"], state["renewal"]
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a ``state()``; raises ValueError if it is not of as many features, or not finite."""
         for name in ARRAYS:
-            if state[name].shape != (inputs,):
-                raise ValueError(f"its {name} are not those of {inputs} features")
-            getattr(scale, name)[:] = state[name]
-        return scale
+            held, given = getattr(self, name), state[name]
+            if (given.shape, given.dtype) != (held.shape, held.dtype) or not np.isfinite(given).all():
+                raise ValueError(f"its {name} are not finite numbers of {len(held)} features")
+            held[:] = given
+        self.examples, self.renewal, self.clipped = (int(state[name]) for name in ("examples", "renewal", "clipped"))
 
 
 @compiled
@@ -144,22 +153,30 @@ def take_in(
     spread: Floats,
     unit: float,
     scaled: NDArray[np.float32],
-) -> None:
-    """Batch after batch: take in every row, then scale every row."""
+) -> int:
+    """Batch after batch: take in every row, then scale every row. Returns how many readings were limited."""
+    clipped = 0
     for begin in range(0, len(x), size):
         batch = x[begin : begin + size]
         for i in range(len(batch)):
             for j in range(len(places)):
-                place = places[j]
+                place, reading = places[j], batch[i, j]
+                if math.isnan(reading):
+                    continue
+                farthest = LARGEST
+                if counts[place] >= SETTLED and deviations[place] > 0:
+                    farthest = LIMIT * math.sqrt(deviations[place] / counts[place])
+                difference = min(max(reading - mean[place], -farthest), farthest)
+                clipped += abs(reading - mean[place]) > farthest
                 counts[place] += 1
-                difference = batch[i, j] - mean[place]
                 mean[place] += difference / counts[place]
-                deviations[place] += difference * (batch[i, j] - mean[place])
+                deviations[place] += difference * difference * ((counts[place] - 1) / counts[place])
                 if counts[place] >= due[place]:
                     due[place] = counts[place] + max(1, counts[place] // MORE)
                     centre[place] = mean[place]
                     spread[place] = math.sqrt(deviations[place] / counts[place])
         scale_rows(batch, places, centre, spread, unit, scaled[begin : begin + size])
+    return clipped
 
 
 @compiled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from metareplay.learners.fused import FusedPerceptron, Vector
 from metareplay.networks.perceptron import Perceptron
 
 GROUP = 256
-"""Examples outside the table that are laid out and scored together."""
+"""Examples outside the table that are scored together."""
 
 
 class GrowingPerceptron(FusedPerceptron):
-    """A fused perceptron that can grow: what it has learned, and the examples in its table, stay as they are.
+    """A fused perceptron that can grow: its parameters, and the examples in its table, stay as they are.
 
-    Beside the table it can hold the examples as they were before they were scaled, so that they can be scaled anew.
+    Beside the table it can hold examples unscaled, so that they can be scaled again.
 
     Parameters
     ----------
@@ -53,24 +52,25 @@ class GrowingPerceptron(FusedPerceptron):
         translate
             Takes a vector in the parameters' old layout to the new one; it is zero where the network is new.
         """
-        old = copy(self)
-        GrowingPerceptron.__init__(self, network, old.slots, old.batch_size, rng, len(old._unscaled) > 0)
-        self.steps, self._used = old.steps, old._used
-        self._unscaled[:, : old._unscaled.shape[1]] = old._unscaled
-        self._examples[:] = old._examples
-        self._index[:, : old._index.shape[1]] = old._index
-        self._value[:, : old._value.shape[1]] = old._value
+        widths, blocks, old = self.network.widths[1:], self._blocks, vars(self).copy()
+        layers = [[tuple(block.shape) for block in copies] for copies in blocks(self._parameters)]
+        GrowingPerceptron.__init__(self, network, self.slots, self.batch_size, rng, len(self._unscaled) > 0)
+        self.steps, self._used = old["steps"], old["_used"]
+        self._examples[:] = old["_examples"]
+        for name in ("_unscaled", "_index", "_value"):
+            getattr(self, name)[:, : old[name].shape[1]] = old[name]
 
         def write(vector: Vector, target: Vector) -> Vector:
-            for width, before, after in zip(
-                old.network.widths[1:], old._blocks(vector), self._blocks(target), strict=True
-            ):
-                for block, grown in zip(before, after, strict=True):
-                    grown[: len(block) - 1, :width] = block[:-1, :width]
+            begin = 0
+            for width, shapes, copies in zip(widths, layers, self._blocks(target), strict=True):
+                for (rows, stride), grown in zip(shapes, copies, strict=True):
+                    block = vector[begin : begin + rows * stride].reshape(rows, stride)
+                    grown[: rows - 1, :width] = block[:-1, :width]
                     grown[-1, :width] = block[-1, :width]
+                    begin += rows * stride
             return target
 
-        write(old._parameters, self._parameters)
+        write(old["_parameters"], self._parameters)
         return lambda vector: write(vector, np.zeros_like(self._parameters))
 
     def copy(self, source: int, target: int) -> None:
@@ -80,20 +80,20 @@ class GrowingPerceptron(FusedPerceptron):
             self._used = max(self._used, target + 1)
 
     def hold_unscaled(self, rows: Rows, x: NDArray[np.float64], places: NDArray[np.int64]) -> None:
-        """Keep what was scaled into slots ``rows``, one after another: ``x (n, k)``, of the features in ``places``."""
-        for row, values in zip(self._unscaled[rows[0] : rows[-1] + 1], x, strict=True):
-            row.fill(np.nan)
-            row[places] = values
+        """Keep what was scaled into consecutive slots ``rows``: ``x (n, k)``, of the features in ``places (k,)``."""
+        held = self._unscaled[rows[0] : rows[-1] + 1]
+        held.fill(np.nan)
+        held[:, places] = x
 
-    def scale_anew(self, scale: Callable[[NDArray[np.float64]], NDArray[np.float32]]) -> None:
-        """Scale every example in the table again, from what it was before; NaN where it has no such feature."""
+    def scale_again(self, scale: Callable[[NDArray[np.float64]], NDArray[np.float32]]) -> None:
+        """Scale every example in the table from what it was before; NaN where it has no such feature."""
         rows = np.arange(self._used)
-        x, labels, tasks = scale(self._unscaled[: self._used]), self.labels[rows], self.tasks[rows]
-        kernels.put(self._examples, self._index, self._value, rows, x, labels, 0)
+        tasks = self.tasks[rows]
+        self.put(rows, scale(self._unscaled[: self._used]), self.labels[rows], 0)
         self.tasks[rows] = tasks
 
     def scores_of(self, x: NDArray[np.float32], task: int) -> NDArray[np.float32]:
-        """Scores ``(n, classes)`` of examples ``x (n, up to inputs)`` that are in no table.
+        """Scores ``(n, classes)`` of examples ``x (n, inputs)`` outside the table.
 
         Nothing of the learner is written to, so that any number of threads may ask at once; each example's scores are
         the same whatever others it is asked with.
@@ -102,7 +102,7 @@ class GrowingPerceptron(FusedPerceptron):
         rows = np.arange(min(GROUP, len(x)))
         labels = np.zeros(len(rows), np.int64)
         examples = np.zeros((len(rows), self._examples.shape[1]), np.int64)
-        index = np.empty((len(rows), self._index.shape[1]), self._index.dtype)
+        index = np.empty((len(rows), x.shape[1]), self._index.dtype)
         value = np.empty(index.shape, np.float32)
         workspace = self._make_workspace(1)
         for begin in range(0, len(x), GROUP):
@@ -118,7 +118,7 @@ class GrowingPerceptron(FusedPerceptron):
         return super().state() | {"unscaled": self._unscaled.copy(), "used": np.array(self._used)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a ``state()``, after a look at what compiled code would follow without one.
+        """Go on from a ``state()``, once it is sure that no compiled code would be led astray by it.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class GrowingPerceptron(FusedPerceptron):
         """
         for name, held in self.state().items():
             if state[name].shape != held.shape or state[name].dtype != held.dtype:
-                raise ValueError(f"its {name} do not have the shape that its settings ask for")
+                raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
         counts, labels, tasks = state["examples"].T
         listed = np.arange(state["index"].shape[1]) < counts[:, None]
         for name, numbers, end in (
@@ -135,9 +135,15 @@ class GrowingPerceptron(FusedPerceptron):
             ("labels", labels, self.network.widths[-1]),
             ("tasks", tasks, self.network.tasks if any(self.network.private) else np.inf),
             ("inputs", state["index"][listed], self.network.widths[0]),
+            ("used slots", state["used"], self.slots + 1),
         ):
             if np.any(numbers < 0) or np.any(numbers >= end):
-                raise ValueError(f"its table names {name} that there are none of")
+                raise ValueError(f"its {name} are out of range")
+        padded = zip(self.network.widths[1:], self._blocks(state["parameters"]), strict=True)
+        if any(block[:, width:].any() for width, copies in padded for block in copies):
+            raise ValueError("its parameters are not zero where the layout has none")
+        if not np.isfinite(state["parameters"]).all() or not np.isfinite(state["value"][listed]).all():
+            raise ValueError("its parameters or examples are not finite")
         super().load_state(state)
         self._unscaled[:] = state["unscaled"]
-        self._used = min(int(state["used"]), self.slots)
+        self._used = int(state["used"])

@@ -1,16 +1,18 @@
-"""A method and its learner on a stream whose inputs, classes and end are not known beforehand."""
+"""What both faces of an estimator stand on: a method and its learner on a stream that may bring anything new."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from threading import Condition, Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
-from metareplay.estimators.growing_perceptron import GrowingPerceptron
+from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
@@ -18,11 +20,11 @@ from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.trainer import randomness
 
 Inputs = NDArray[Any]
-"""``(n, k)``: float64 where they are to be scaled, else float32."""
+"""``(n, k)``: float64 where they are scaled, else float32."""
 
 
-class OpenEndedLife:
-    """A learner and its method, which take in examples without end.
+class Core:
+    """A method and its learner, which take in examples without end.
 
     Fresh, with all classes known, and without scaling, it comes to the same parameters as an ``Experiment`` of that
     seed, hidden layers and batch size on the same examples in the same order. What it holds is as large after the
@@ -79,12 +81,12 @@ class OpenEndedLife:
     @property
     def inputs(self) -> int:
         """How many numbers an example has at most."""
-        return self.learner.network.widths[0]
+        return self.learner.network.inputs
 
     @property
     def classes(self) -> int:
         """How many classes are known."""
-        return self.learner.network.widths[-1]
+        return self.learner.network.classes
 
     def grow(self, inputs: int = 0, classes: int = 0) -> None:
         """Have at least so many inputs and classes. What the method remembers stays, its vectors too."""
@@ -105,7 +107,7 @@ class OpenEndedLife:
         Parameters
         ----------
         x
-            ``(n, k)``, what they have in ``places (k,)``: float64 where they are to be scaled, else float32.
+            ``(n, k)``, what they have in ``places (k,)``: float64 where they are scaled, else float32.
         y
             ``(n,)``: a class that is new has the next number. It has its output from its first batch on.
         task
@@ -121,7 +123,7 @@ class OpenEndedLife:
             If a loss is not finite; what was learned before stays.
         """
         try:
-            # An overflow is noticed by the loss that follows from it, and told in words.
+            # An overflow is noticed by the loss that follows from it, and reported in words.
             with np.errstate(over="ignore", invalid="ignore"):
                 if task != self.task:
                     self.method.begin_task(task, self.task)
@@ -149,7 +151,7 @@ class OpenEndedLife:
         scaled = self.scale.learn(x, places, self.learner.batch_size)
         if self.scale.renew():
             scale, everywhere = self.scale, np.arange(self.inputs)
-            self.learner.scale_anew(lambda held: scale.scale(held, everywhere))
+            self.learner.scale_again(lambda held: scale.scale(held, everywhere))
         return scaled
 
     def _placed(self, x: Inputs, places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -205,23 +207,22 @@ class OpenEndedLife:
             "scale": None if self.scale is None else self.scale.state(),
             "weights": self.weights.bit_generator.state,
             "learner": self.learner.state(),
-            "kept": self.method.state(),
+            "method": self.method.state(),
         }
 
     @classmethod
-    def of_state(cls, method: type[Method], state: Mapping[str, Any]) -> OpenEndedLife:
-        """The life whose ``state()`` this is, lived by that method."""
+    def of_state(cls, method: type[Method], state: Mapping[str, Any]) -> Core:
+        """The one whose ``state()`` this is, with that method; raises ValueError if its parts do not fit together."""
         made = {name: state[name] for name in ("inputs", "classes", "tasks", "batch_size", "seed")}
-        scaled = state["scale"] is not None
-        life = cls(method(**state["settings"]), tuple(state["hidden"]), scaled=scaled, **made)
-        if scaled:
-            life.scale = RunningScale.of_state(state["scale"], life.inputs)
-        life.learner.load_state(state["learner"])
-        life.method.load_state(state["kept"])
-        life.weights.bit_generator.state = state["weights"]
-        life.task = state["task"]
-        life.seen = state["seen"]
-        return life
+        core = cls(method(**state["settings"]), tuple(state["hidden"]), scaled=state["scale"] is not None, **made)
+        if core.scale is not None:
+            core.scale.load_state(state["scale"])
+        core.learner.load_state(state["learner"])
+        core.method.load_state(state["method"])
+        core.weights.bit_generator.state = state["weights"]
+        core.task = state["task"]
+        core.seen = state["seen"]
+        return core
 
 
 def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -231,3 +232,73 @@ def probabilities(scores: NDArray[np.float32]) -> NDArray[np.float64]:
     np.exp(shifted, out=shifted)
     shifted /= shifted.sum(axis=1, keepdims=True)
     return shifted
+
+
+class Numbers(dict[Any, int]):
+    """Labels, or the names of tasks, by their number: the order in which they were met."""
+
+    def of(self, names: Iterable[Any]) -> NDArray[np.int64]:
+        """The number of each; new ones get the next."""
+        return np.array([self.setdefault(name, len(self)) for name in names], np.int64)
+
+    def of_tasks(self, names: list[Any] | None, most: int, method: str, call: str) -> NDArray[np.int64]:
+        """The number of each example's task where a method needs it to learn; new ones get the next.
+
+        Raises
+        ------
+        BadInput
+            If there are none, or they become more than ``most``.
+        """
+        if names is None:
+            raise BadInput(f"{method} needs the task of each example: {call}")
+        new = [name for name in dict.fromkeys(names) if name not in self]
+        if len(self) + len(new) > most:
+            raise BadInput(
+                f"task {new[most - len(self)]!r} would be one more than the {most} that tasks={most} allows; "
+                "give the number that will come"
+            )
+        return self.of(names)
+
+    def of_known_tasks(self, names: list[Any] | None, method: str, call: str) -> NDArray[np.int64]:
+        """The number of each example's task where a method needs it to answer.
+
+        Raises
+        ------
+        BadInput
+            If there are none, or nothing was learned of one.
+        """
+        if names is None:
+            raise BadInput(f"{method} needs the task of each example to predict too: {call}")
+        for name in names:
+            if name not in self:
+                raise BadInput(f"nothing was learned of task {name!r}; known are {list(self)}: {call}")
+        return self.of(names)
+
+
+class Guard:
+    """Lets one thread write, or any number read, in about the order in which they come."""
+
+    def __init__(self) -> None:
+        self._turn = Lock()
+        self._left = Condition()
+        self._readers = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Exclude writers while the block runs."""
+        with self._turn, self._left:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._readers -= 1
+                self._left.notify()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Exclude everybody else while the block runs."""
+        with self._turn:
+            with self._left:
+                self._left.wait_for(lambda: not self._readers)
+            yield
