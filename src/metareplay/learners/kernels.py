@@ -15,6 +15,11 @@ Layout
 ``parameters`` is one flat float32 array. ``layers`` has a row for each layer, with the columns named below. A layer's
 block is ``fan_in`` rows of ``STRIDE`` floats, one for each input, and a last row of biases; a private layer has a block
 for each task, one after the other.
+Padding is zero. A unit that is NaN, and so counts as on, makes even padding count as on in the layers behind it, and a
+list of active units then names some that there are none of. To read the rows of those is safe, since there is room
+behind the parameters; nothing is written by such a list, because its NaN has reached the scores, which are looked at
+first. So padding that a vector brings along is cleared wherever it could reach the parameters.
+
 An example is ``(index, value)``, its non-zero inputs, and a row of ``examples``: how many those are, its class, its
 task. A row of the workspace holds what an example's forward pass leaves for its backward pass: for each hidden layer
 the list of active units and their values, and for every layer delta, the loss's gradient by its outputs before ReLU.
@@ -42,8 +47,8 @@ WIDEST = 8
 LINE = 64
 """Bytes in a cache line."""
 
-# Columns of `layers`.
-FAN_IN, FAN_OUT, STRIDE, WEIGHTS, BIASES, TASK_STRIDE, OUTPUTS = range(7)
+# Columns of `layers`; a layer that is not private has COPIES 0.
+FAN_IN, FAN_OUT, STRIDE, WEIGHTS, BIASES, TASK_STRIDE, OUTPUTS, COPIES = range(8)
 # Columns of `examples`.
 COUNT, LABEL, TASK = range(3)
 
@@ -559,10 +564,32 @@ def _require_slots(rows, slots):
         _require_slot(row, slots)
 
 
+@_inlined
+def _first_wrong(rows, examples, layers, active, delta, labelled):
+    """The place in ``rows`` of the first example of a class (where that counts) or task that there is not; −1: none."""
+    classes, tasks = layers[len(layers) - 1, FAN_OUT], len(delta) - len(active)
+    for layer in range(len(layers)):
+        if layers[layer, COPIES] > 0:
+            tasks = layers[layer, COPIES] if tasks == 0 else min(tasks, layers[layer, COPIES])
+    for i in range(len(rows)):
+        row = rows[i]
+        _require_slot(row, len(examples))
+        if labelled and not 0 <= examples[row, LABEL] < classes:
+            return i
+        if tasks > 0 and not 0 <= examples[row, TASK] < tasks:
+            return i
+    return -1
+
+
 @compiled
 def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activation, counts, delta):
-    """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss."""
-    _require_slots(rows, len(examples))
+    """One SGD step on each of ``rows (n,)``, at ``lr[i % len(lr)]``. Returns how many were done before a bad loss.
+
+    −1 − i says that nothing was done, because of the example ``rows[i]``: see `_first_wrong`.
+    """
+    wrong = _first_wrong(rows, examples, layers, active, delta, True)
+    if wrong >= 0:
+        return -1 - wrong
     masks = _masks(active, delta)
     for i in range(len(rows)):
         row = rows[i]
@@ -588,7 +615,9 @@ def reptile(
     ``stamps``, one for each row of the first layer, are zero, and are so again on return.
     Returns how many steps were done before a bad loss; they stay done.
     """
-    _require_slots(rows, len(examples))
+    wrong = _first_wrong(rows.reshape(-1), examples, layers, active, delta, True)
+    if wrong >= 0:
+        return -1 - wrong
     masks = _masks(active, delta)
     batches, size = rows.shape
     stride, first = layers[0, STRIDE], layers[0, WEIGHTS]
@@ -628,8 +657,10 @@ def reptile(
 
 @compiled
 def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
-    """Scores of ``rows (n,)`` into ``out (n, classes)``."""
-    _require_slots(rows, len(examples))
+    """Scores of ``rows (n,)`` into ``out (n, classes)``. Returns how many, or −1 − the place of a wrong example."""
+    wrong = _first_wrong(rows, examples, layers, active, delta, False)
+    if wrong >= 0:
+        return -1 - wrong
     masks, scores = _masks(active, delta), layers[len(layers) - 1, OUTPUTS]
     for i in range(len(rows)):
         row = rows[i]
@@ -638,12 +669,70 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
             active[0], activation[0], counts[0], delta[0], masks,
         )  # fmt: skip
         out[i] = delta[0, scores : scores + out.shape[1]]
+    return len(rows)
+
+
+@compiled
+def first_wrong(layers, examples, rows, active, delta, labelled):
+    """The place in ``rows`` of the first example of a class (where that counts) or task that there is not; −1: none."""
+    return _first_wrong(rows, examples, layers, active, delta, labelled)
+
+
+@compiled
+def raw(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
+    """Fill row i of the workspace by the forward pass of ``rows[i]``; its scores, in delta, are those of all classes.
+
+    Returns how many were done before one with a score or an active unit that is not finite, or −1 − the place of a
+    wrong example.
+    """
+    wrong = _first_wrong(rows, examples, layers, active, delta, False)
+    if wrong >= 0:
+        return -1 - wrong
+    scores = layers[len(layers) - 1, OUTPUTS]
+    for i in range(len(rows)):
+        row = rows[i]
+        if i + 1 < len(rows):
+            _prefetch_example(examples, index, value, rows[i + 1])
+        _forward(
+            parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
+            active[i], activation[i], counts[i], delta[i], (0, delta),
+        )  # fmt: skip
+        total = np.float32(0)  # stays zero as long as all that is added, times zero, is finite
+        for c in range(layers[len(layers) - 1, FAN_OUT]):
+            total += delta[i, scores + c] * np.float32(0)
+        for layer in range(len(layers) - 1):
+            begin = layers[layer, OUTPUTS]
+            for k in range(counts[i, layer]):
+                total += activation[i, begin + k] * np.float32(0)
+        if total != 0:
+            return i
+    return len(rows)
+
+
+@compiled
+def carry_back(parameters, layers, examples, rows, gradient, active, counts, delta):
+    """Go on where ``raw`` ended: delta of every layer, from finite ``gradient (n, classes)`` by the scores.
+
+    Whoever made the gradient may have written to the table. Returns −1 − the place of a wrong example, or how many.
+    """
+    wrong = _first_wrong(rows, examples, layers, active, delta, False)
+    if wrong >= 0:
+        return -1 - wrong
+    scores = layers[len(layers) - 1, OUTPUTS]
+    for i in range(len(rows)):
+        delta[i, scores:] = np.float32(0)
+        for c in range(gradient.shape[1]):
+            delta[i, scores + c] = gradient[i, c]
+        _backward(parameters, layers, examples[rows[i], TASK], active[i], counts[i], delta[i])
+    return len(rows)
 
 
 @compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
     """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
-    _require_slots(rows, len(examples))
+    wrong = _first_wrong(rows, examples, layers, active, delta, True)
+    if wrong >= 0:
+        return -1 - wrong
     masks = _masks(active, delta)
     for i in range(len(rows)):
         if i + 1 < len(rows):
@@ -669,7 +758,9 @@ def add_gradients(target, layers, examples, index, value, rows, weights, active,
 @compiled
 def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
     """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
-    _require_slots(rows, len(examples))
+    wrong = _first_wrong(rows, examples, layers, active, delta, True)
+    if wrong >= 0:
+        return -1 - wrong
     masks = _masks(active, delta)
     for i in range(len(rows)):
         row = rows[i]
@@ -709,8 +800,6 @@ def dots(parameters, layers, examples, index, value, one, others, active, activa
     ``dense``, as long as all layers' inputs together, is zero, and is so again on return.
     Returns how many were done before a bad loss, that of ``one`` counting as the first.
     """
-    _require_slots(others, len(examples))
-    _require_slot(one, len(examples))
     masks = _masks(active, delta)
     if not _loss_and_backward(
         parameters, layers, examples, index, value, one, active[0], activation[0], counts[0], delta[0], masks
