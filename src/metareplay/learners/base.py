@@ -354,6 +354,14 @@ def check_labels(labels: NDArray[np.int64], rows: Rows, classes: int) -> None:
         raise BadInput(f"the label in slot {rows[place]} is {labels[place]}, but must lie in 0 … {classes - 1}")
 
 
+def check_tasks(tasks: NDArray[np.int64], rows: Rows | None, there_are: int | None) -> None:
+    """Refuse tasks ``(n,)`` of rows ``(n,)``, or of images, that have no private layers or restriction of their own."""
+    if there_are is not None and len(tasks) and not 0 <= tasks.min() <= tasks.max() < there_are:
+        place = int(np.flatnonzero((tasks < 0) | (tasks >= there_are))[0])
+        where = "" if rows is None else f" in slot {rows[place]}"
+        raise BadInput(f"the task{where} is {tasks[place]}, but must lie in 0 … {there_are - 1}")
+
+
 def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> NDArray[Any]:
     """Ask a loss for its gradient by the scores, in their type; ``steps`` were taken before.
 

@@ -682,13 +682,13 @@ def first_wrong(layers, examples, rows, active, delta, labelled):
 def raw(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
     """Fill row i of the workspace by the forward pass of ``rows[i]``; its scores, in delta, are those of all classes.
 
-    Returns how many were done before one with a score or an active unit that is not finite, or −1 − the place of a
-    wrong example.
+    Returns the place of the first with a score or an active unit that is not finite (their number if there is none), or
+    −1 − the place of a wrong example.
     """
     wrong = _first_wrong(rows, examples, layers, active, delta, False)
     if wrong >= 0:
         return -1 - wrong
-    scores = layers[len(layers) - 1, OUTPUTS]
+    scores, finite = layers[len(layers) - 1, OUTPUTS], len(rows)
     for i in range(len(rows)):
         row = rows[i]
         if i + 1 < len(rows):
@@ -705,24 +705,20 @@ def raw(parameters, layers, examples, index, value, rows, active, activation, co
             for k in range(counts[i, layer]):
                 total += activation[i, begin + k] * np.float32(0)
         if total != 0:
-            return i
-    return len(rows)
+            finite = min(finite, i)
+    return finite
 
 
 @compiled
-def carry_back(parameters, layers, examples, rows, gradient, active, counts, delta):
-    """Go on where ``raw`` ended: delta of every layer, from finite ``gradient (n, classes)`` by the scores.
+def carry_back(parameters, layers, examples, rows, active, counts, delta):
+    """Go on where ``raw`` ended, delta's last segment now being finite gradients by the scores: fill the others.
 
-    Whoever made the gradient may have written to the table. Returns −1 − the place of a wrong example, or how many.
+    Whoever made the gradients may have written to the table: returns −1 − the place of a wrong example, or how many.
     """
     wrong = _first_wrong(rows, examples, layers, active, delta, False)
     if wrong >= 0:
         return -1 - wrong
-    scores = layers[len(layers) - 1, OUTPUTS]
     for i in range(len(rows)):
-        delta[i, scores:] = np.float32(0)
-        for c in range(gradient.shape[1]):
-            delta[i, scores + c] = gradient[i, c]
         _backward(parameters, layers, examples[rows[i], TASK], active[i], counts[i], delta[i])
     return len(rows)
 

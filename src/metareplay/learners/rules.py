@@ -33,13 +33,20 @@ _FLUSH = 0x8040  # of x86's control word: a subnormal result becomes zero (else 
 
 _ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _FUNCTIONS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "absolute": "fabs", "power": "pow"}
-_COMPARISONS = {"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!="}
+_COMPARISONS = {
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
+}
 _LOGIC = {"bitwise_and": "and_", "bitwise_or": "or_", "logical_and": "and_", "logical_or": "or_"}
 _KNOWN = "arithmetic, comparisons, abs, and numpy's sqrt, square, exp, log, sign, maximum, minimum, clip and where"
 
 
 class _Traced(NDArrayOperatorsMixin):
-    """Stands for a parameter's value, a number, or whether something is so. NumPy turns operators into its functions."""
+    """Stands for a value, a number or a condition. NumPy turns operators into its elementwise functions."""
 
     def __init__(self, kernel: _Kernel, value: ir.Value) -> None:
         self.kernel = kernel
@@ -115,7 +122,7 @@ class _Kernel:
         if name in ("maximum", "minimum"):  # NaN if either is
             a, b = (self.traced(value) for value in given)
             chosen = self.apply("where", (a > b if name == "maximum" else a < b, a, b))
-            return self.apply("where", (a != a, a, chosen))  # noqa: PLR0124
+            return self.apply("where", (a != a, a, chosen))
         if name == "where" and len(given) == 3:
             condition, (builder, (a, b)) = self.truth(given[0]), self.alike(given[1:])
             if isinstance(condition.type, ir.VectorType):
@@ -271,7 +278,7 @@ def _identity(value: Any) -> Iterator[Any]:
     elif value is None or isinstance(value, bool | int | float | str | np.number | np.bool_):
         yield value
     elif not isinstance(value, ModuleType | BuiltinFunctionType | np.ufunc | type):
-        raise TypeError(f"it reads {reprlib.repr(value)}, which may change: hand numbers over by name and vectors as state")
+        raise TypeError(f"it reads {reprlib.repr(value)}, which may change: give numbers by name, vectors as state")
 
 
 @functools.cache

@@ -7,8 +7,6 @@
 A check drives the method over a stream that takes milliseconds, on a learner that watches which slots are named.
 """
 
-# mypy: disable-error-code="override"
-
 from __future__ import annotations
 
 import io
@@ -25,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from metareplay.errors import BadInput
-from metareplay.learners.base import Diverged, Rows
+from metareplay.learners.base import Diverged, Loss, Rows
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.base import Method
 from metareplay.networks.perceptron import Perceptron
@@ -188,27 +186,27 @@ class WatchedPerceptron(FusedPerceptron):
         self.look_at(rows, "forward")
         return super().forward(rows)
 
-    def sgd(self, rows: Rows, lr: float, weights: NDArray[np.float32] | None = None) -> None:
+    def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
         self.look_at(rows, "sgd")
-        super().sgd(rows, lr, weights)
+        super().sgd(rows, lr, weights, loss)
 
-    def sgd_each(self, rows: Rows, lr: ArrayLike) -> None:
+    def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
         self.look_at(rows, "sgd_each")
-        super().sgd_each(rows, lr)
+        super().sgd_each(rows, lr, loss)
 
-    def reptile(self, rows: Rows, lr: ArrayLike, rate: float) -> None:
+    def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
         self.look_at(rows, "reptile")
-        super().reptile(rows, lr, rate)
+        super().reptile(rows, lr, rate, loss)
 
-    def gradients(self, groups: Sequence[Rows]) -> NDArray[np.float32]:
+    def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.float32]:
         for group in groups:
             self.look_at(group, "gradients")
-        return super().gradients(groups)
+        return super().gradients(groups, loss)
 
-    def dots(self, rows: Rows, groups: Sequence[Rows]) -> NDArray[np.float64]:
+    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         for group in (rows, *groups):
             self.look_at(group, "dots")
-        return super().dots(rows, groups)
+        return super().dots(rows, groups, loss)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return super().state() | {"holding": self.holding.copy()}
