@@ -118,7 +118,7 @@ def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
     model = ContinualRiverClassifier(max_features=20, **SMALL)
     with pytest.warns(RuntimeWarning, match="more than max_features=20 features have come"):
         learned(model, [({f"word {i}": 1.0, f"word {i + 1}": 1.0}, i % 2) for i in range(50)])
-    assert len(model._features.places) == 20
+    assert len(model._features) == 20
     assert model._life.inputs == 32
     assert model.predict_one({"word 49": 1.0}) in (0, 1)
 

@@ -208,7 +208,7 @@ class ContinualRiverClassifier(Saving, base.MiniBatchClassifier):
             if len(new) > room and not self._left_out:
                 self._left_out = True
                 warnings.warn(
-                    f"more than max_features={self.max_features} features came: new ones are left out from here on",
+                    f"more than max_features={self.max_features} features have come: new ones are left out",
                     RuntimeWarning,
                     stacklevel=4,
                 )
