@@ -67,6 +67,29 @@ def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one() -> None:
 # Reservoir
 
 
+@pytest.mark.parametrize(("capacity", "recency"), [(40, 100), (100, 100), (300, 100)])
+def test_with_a_recency_ages_are_exponential_with_that_mean(capacity: int, recency: int) -> None:
+    ages = []
+    for seed in range(60):
+        table: Any = Table(capacity)
+        memory = Reservoir(table, np.random.default_rng(seed), recency)
+        offer(memory, table, range(1200))
+        assert memory.held == len(table.memories) == min(capacity, recency)
+        ages.append(1199 - table.memories)
+    old = np.concatenate(ages)
+    for age in (30, 100, 200):  # standard errors are below .01
+        assert np.mean(old >= age) == pytest.approx((1 - 1 / recency) ** age, abs=0.04)
+
+
+def test_before_a_recency_is_reached_the_reservoir_is_a_plain_one() -> None:
+    tables = []
+    for recency in (0, 200):
+        table: Any = Table(20)
+        offer(Reservoir(table, np.random.default_rng(3), recency), table, range(200))
+        tables.append(table.example.tolist())
+    assert tables[0] == tables[1]
+
+
 def test_every_offered_example_is_equally_likely_to_be_held() -> None:
     capacity, offered, reservoirs = 5, 20, 20_000
     held = np.zeros(offered, np.int64)

@@ -16,18 +16,27 @@ class Reservoir:
     After n offers each example is held with probability min(1, capacity / n)
     (Vitter 1985, Algorithm R).
 
+    With a ``recency`` it forgets: from the recency-th offer on, an example offered a ago is held with probability
+    min(1, capacity / recency) · (1 − 1 / recency)^a, so that the mean age is about ``recency``
+    (Aggarwal 2006, the biased reservoir). Of a capacity that is larger only ``recency`` slots are used.
+
     Parameters
     ----------
     learner
         Whose table it lives in: all slots behind those of the incoming batch.
     rng
         Two children of it decide what is kept and what is replayed, so that drawing more does not change what is kept.
+    recency
+        A number of examples; 0: all since the start count alike.
     """
 
-    def __init__(self, learner: Learner, rng: np.random.Generator) -> None:
+    def __init__(self, learner: Learner, rng: np.random.Generator, recency: int = 0) -> None:
         self.learner = learner
         self.first = learner.batch_size
         self.capacity = learner.slots - learner.batch_size
+        self.recency = recency
+        if recency:
+            self.capacity = min(self.capacity, recency)
         self.offered = 0
         self.keeping, self.replaying = rng.spawn(2)
 
@@ -41,7 +50,7 @@ class Reservoir:
         place = self.offered
         self.offered += 1
         if place >= self.capacity:
-            place = int(self.keeping.random() * self.offered)
+            place = int(self.keeping.random() * min(self.offered, self.recency or self.offered))
         if place < self.capacity:
             self.learner.copy(row, self.first + place)
 

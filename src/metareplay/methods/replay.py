@@ -16,13 +16,14 @@ class Replay(Method):
     lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
     memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
     replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed in each batch, beside the new example")
+    recency: int = setting(0, "[0, inf)", help="about how many of the newest examples the reservoir samples; 0: all")
 
     def capacity(self, tasks: int, batch_size: int) -> int:
         return self.memories
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner
-        self.memory = Reservoir(learner, rng)
+        self.memory = Reservoir(learner, rng, self.recency)
 
 
 class ER(Replay):
