@@ -16,13 +16,14 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format bench lines lock clean
+.PHONY: help demo test check format fuzz bench lines lock clean
 
 help:
 	@echo 'make demo    what forgetting is, and what MER does about it: real digits, under a minute'
 	@echo 'make test    all tests; for some of them: make test ARGS="-k reservoir"'
 	@echo 'make check   lint, formatting, types'
 	@echo 'make format  put the code into the format that make check wants'
+	@echo 'make fuzz    damaged files for every reader: make fuzz N=100000'
 	@echo 'make bench   how fast, beside PyTorch and, where it is installed, JAX'
 	@echo 'make lines   how many lines each room of the source has'
 	@echo 'make lock    choose new versions of everything: writes constraints.txt (wants Python 3.11)'
@@ -44,6 +45,10 @@ check: $(VENV)/installed-dev
 format: $(VENV)/installed-dev
 	@$(RUN) ruff check --fix-only --quiet
 	@$(RUN) ruff format
+
+# So many damaged inputs for every reader: make fuzz N=100000
+fuzz: $(VENV)/installed-test
+	@FUZZ=$(or $(N),10000) $(RUN) pytest -n auto --timeout=0 tests/fuzz $(ARGS)
 
 bench: $(VENV)/installed-test
 	@$(RUN) benchmarks $(ARGS)

@@ -17,8 +17,8 @@ import numpy as np
 
 from metareplay import METHODS, Diverged, Experiment
 from metareplay.data import catalogue as sources
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.streams.catalogue import find
-from metareplay.streams.stream import BaseImages
 
 BENCHMARKS = ("digits-rotations", "digits-permutations", "digits-split")
 HELD_OUT = 297
@@ -55,7 +55,7 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 
 
-def training_images_only() -> sources.ImageSet:
+def training_images_only() -> ImageSet:
     """The digits with some of their training images, one in every so many, in the place of the test images."""
     digits = sources.get("digits")
     held_out = np.zeros(len(digits.train), bool)

@@ -17,9 +17,9 @@ import numpy as np
 
 from metareplay import METHODS, Diverged, Experiment
 from metareplay.data import catalogue as sources
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.data.omniglot import DRAWINGS, FOR_TESTING
 from metareplay.streams.catalogue import find
-from metareplay.streams.stream import BaseImages
 
 HELD_OUT = 3
 """Of the training drawings of each character."""
@@ -74,7 +74,7 @@ BATCH_SIZE = {("cnn-small", "gem"): 10}
 """As its authors have it; it would take a quarter of an hour for one run otherwise. All others learn one by one."""
 
 
-def training_drawings_only() -> sources.ImageSet:
+def training_drawings_only() -> ImageSet:
     """Omniglot's small sets with the last of their training drawings in the place of the test drawings."""
     omniglot = sources.get("omniglot-small")
     number = np.arange(len(omniglot.train)) % (DRAWINGS - FOR_TESTING)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metareplay.data import catalogue as sources
-from metareplay.data.catalogue import ImageSet
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.streams import catalogue as benchmarks
-from metareplay.streams.stream import BaseImages, Stream
+from metareplay.streams.stream import Stream
 
 SIZE = 28
 TEST_IMAGES = 10_000

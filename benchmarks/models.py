@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from benchmarks import data, plain_pytorch, steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Images, Stream
-from metareplay.data.catalogue import ImageSet
+from metareplay.data.images import ImageSet
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.memory import RingPerTask
 from metareplay.networks.perceptron import Perceptron

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks import data
 from benchmarks.models import Case
 from metareplay import METHODS, Experiment
-from metareplay.data.catalogue import ImageSet
+from metareplay.data.images import ImageSet
 from metareplay.learners import kernels
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron

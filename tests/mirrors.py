@@ -15,7 +15,7 @@ def put(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def left_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()} - {".lock"} if folder.exists() else set()
+    return {path.name for path in folder.iterdir()} - {".lock", ".verified.json"} if folder.exists() else set()
 
 
 class Mirror:

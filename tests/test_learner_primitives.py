@@ -16,11 +16,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
-from metareplay.streams.stream import BaseImages, Images
+from metareplay.streams.stream import Images
 
 torch = pytest.importorskip("torch")
 

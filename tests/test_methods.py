@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from metareplay import METHODS, BadInput, Method
+from metareplay.data.images import BaseImages
 from metareplay.learners.base import Rows
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.ewc import EWC
@@ -25,7 +26,7 @@ from metareplay.methods.replay import ER, ERWithTasks
 from metareplay.methods.task_networks import Independent, TaskInput
 from metareplay.networks.perceptron import Perceptron
 from metareplay.settings import hyperparameters
-from metareplay.streams.stream import BaseImages, Images
+from metareplay.streams.stream import Images
 
 INPUTS, CLASSES = 20, 4
 Floats = NDArray[np.floating[Any]]

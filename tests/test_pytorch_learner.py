@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from metareplay import METHODS, Experiment, Stream
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
@@ -21,7 +22,7 @@ from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.checkpoint import pack, unpack
 from metareplay.runs.trainer import Trainer
-from metareplay.streams.stream import BaseImages, Images
+from metareplay.streams.stream import Images
 
 torch = pytest.importorskip("torch")
 

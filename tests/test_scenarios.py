@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from metareplay import METHODS, Diverged, Evaluation, Experiment, Record, Trainer, benchmark
 from metareplay.cli import main
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK, allowed_classes, fitting
-from metareplay.streams.stream import BaseImages, Images, Stream, Task
+from metareplay.streams.stream import Images, Stream, Task
 
 torch = pytest.importorskip("torch")
 

@@ -18,8 +18,12 @@ import pytest
 
 from metareplay.data import catalogue as sources
 from metareplay.data import download as fetch
-from metareplay.data.catalogue import MNIST, IdxImages
+from metareplay.data import published
+from metareplay.data.catalogue import MNIST
 from metareplay.data.download import DataFile
+from metareplay.data.images import ImageSet
+from metareplay.data.mnist import decode
+from metareplay.data.published import Published
 from metareplay.errors import BadInput, RunFailed
 from mirrors import Mirror, left_in, put
 
@@ -43,18 +47,18 @@ def tiny_files() -> dict[str, bytes]:
     return files
 
 
-def tiny(*mirrors: str) -> IdxImages:
-    train_images, train_labels, test_images, test_labels = (
+def tiny(*mirrors: str) -> Published:
+    files = (
         DataFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in tiny_files().items()
     )
-    return IdxImages("tiny", "made up", (train_images, train_labels, test_images, test_labels), mirrors)
+    return Published("tiny", "made up", tuple(files), mirrors, decode, (6, 5), 10, 42)
 
 
 def gzipped() -> dict[str, bytes]:
     return {name + ".gz": gzip.compress(content) for name, content in tiny_files().items()}
 
 
-def assert_is_tiny(images: sources.ImageSet) -> None:
+def assert_is_tiny(images: ImageSet) -> None:
     files = tiny_files()
     assert images.train.pixels.tobytes() == files["train-images"][16:]
     assert images.test.pixels.tobytes() == files["test-images"][16:]
@@ -112,7 +116,7 @@ def test_listing_says_what_is_there(data_folder: Path) -> None:
 
 
 def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"'minst'; there are digits, mnist, "):
+    with pytest.raises(BadInput, match=r"'minst'; did you mean mnist\? there are digits, mnist, "):
         sources.get("minst")
     with pytest.raises(BadInput, match=r"leave --from out"):
         sources.get("digits", source=tmp_path)
@@ -292,12 +296,48 @@ def test_an_address_that_makes_no_sense_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
-    put(tmp_path, tiny_files() | {"train-images": b"damaged", ".train-images.part": b"left by a killed process"})
+    put(tmp_path, tiny_files() | {"train-images": b"damaged", ".writing-0123-abc": b"left by a killed process"})
     mirror = serve(gzipped())
     assert not tiny().present(tmp_path)
     assert_is_tiny(tiny(mirror.url).get(tmp_path))
     assert mirror.asked == ["train-images.gz"]
     assert left_in(tmp_path) == set(tiny_files())
+
+
+def test_a_link_in_a_shared_cache_is_replaced_and_never_written_through(tmp_path: Path) -> None:
+    theirs, cache = put(tmp_path / "theirs", tiny_files()), tmp_path / "cache"
+    (tmp_path / "precious").write_bytes(b"precious")
+    cache.mkdir()
+    for name in ("train-images", ".test-labels.part"):
+        (cache / name).symlink_to(tmp_path / "precious")
+    assert_is_tiny(tiny().get(cache, theirs))
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
+    put(tmp_path, tiny_files())
+    (tmp_path / "train-images").unlink()
+    os.mkfifo(tmp_path / "train-images")
+    with pytest.raises(BadInput, match="a pipe, a device or a folder, not a regular file"):
+        tiny().get(tmp_path)
+
+
+def test_a_verified_file_is_hashed_again_only_when_its_size_or_time_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in put(tmp_path, tiny_files()).iterdir():
+        os.utime(name, (1e9, 1e9))
+    source, hashed, sha256 = tiny(), list[int](), hashlib.sha256
+    assert_is_tiny(source.get(tmp_path))
+    monkeypatch.setattr(published, "_LOADED", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "sha256", lambda content: hashed.append(len(content)) or sha256(content))
+        assert_is_tiny(source.get(tmp_path))
+    assert hashed == [4 * 64]  # the four files' known hashes
+    (tmp_path / "train-images").write_bytes(tiny_files()["train-images"][:-1] + b"?")
+    monkeypatch.setattr(published, "_LOADED", {})
+    with pytest.raises(BadInput, match="SHA-256 is"):
+        tiny().get(tmp_path)
 
 
 def test_a_damaged_file_that_no_mirror_can_replace_is_bad_input(tmp_path: Path, nobody: str) -> None:

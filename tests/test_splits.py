@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from metareplay.data import catalogue as sources
 from metareplay.data.catalogue import MNIST, ImageSet
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS, benchmark, find
 from metareplay.streams.groups import splits
 from metareplay.streams.scenarios import CLASS, TASK
-from metareplay.streams.stream import BaseImages
 
 
 def made_up(classes: int = 10, n: int = 100) -> ImageSet:

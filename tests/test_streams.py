@@ -17,11 +17,12 @@ from PIL import Image
 
 from metareplay.data import catalogue as sources
 from metareplay.data.catalogue import MNIST, ImageSet
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.permutations import orders, permutations
 from metareplay.streams.rotations import angles, rotation_map, rotations
-from metareplay.streams.stream import BaseImages, Stream
+from metareplay.streams.stream import Stream
 
 
 def noise(n: int, height: int, width: int) -> np.ndarray:

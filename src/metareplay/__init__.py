@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from metareplay.data.images import BaseImages
     from metareplay.errors import BadInput, RunFailed
     from metareplay.learners.base import Diverged
     from metareplay.methods import (
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from metareplay.runs.trainer import Evaluation, Progress, Trainer
     from metareplay.settings import setting
     from metareplay.streams.catalogue import benchmark
-    from metareplay.streams.stream import BaseImages, Images, Stream, Task
+    from metareplay.streams.stream import Images, Stream, Task
 
 # Names are imported when they are first used (PEP 562): Numba alone would take most of the time to start.
 _HOME = {
@@ -41,7 +42,8 @@ _HOME = {
     "runs.trainer": ("Evaluation", "Progress", "Trainer"),
     "settings": ("setting",),
     "streams.catalogue": ("benchmark",),
-    "streams.stream": ("BaseImages", "Images", "Stream", "Task"),
+    "data.images": ("BaseImages",),
+    "streams.stream": ("Images", "Stream", "Task"),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 

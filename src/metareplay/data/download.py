@@ -1,11 +1,12 @@
-"""Files of a data set: found in a folder or on a mirror, verified, and put into place atomically."""
+"""Files of a data set: found in a folder or on a mirror, verified by their SHA-256, written whole."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import io
-import os
+import json
+import time
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,21 +19,25 @@ from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from metareplay.errors import BadInput, RunFailed
+from metareplay.files import locked, open_regular, read_regular, require_room, shown, unfinished, write_atomically
 
 PATIENCE = 20.0  # seconds without a byte after which a mirror counts as dead
+PAUSE = 1.0  # seconds before a transfer that broke off is resumed
+CHUNK = 1 << 20
+STAMPS = ".verified.json"
+"""Beside the files: the size, time and SHA-256 of those that were verified, so that a start need not hash them."""
 
 Place = str | Path  # a mirror's address, or a folder
 Report = Callable[[int, int | None], None]  # bytes received so far, and in all if that is known
 
 
 class Unusable(Exception):
-    """Why a file cannot be had from one place."""
+    """Why a file cannot be used."""
 
 
 class Absent(Unusable):
@@ -43,7 +48,7 @@ class Absent(Unusable):
 class DataFile:
     """A published file: its name, and the size in bytes and SHA-256 of what it unpacks to.
 
-    An archive, of several files, is kept as it is: size and SHA-256 are its own.
+    An archive, of several files, is stored as it is: size and SHA-256 are its own.
     """
 
     name: str
@@ -94,33 +99,46 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
             continue
         except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:
             raise Unusable(reason_of(error)) from error
-        _verify(content, file)
+        _require_size(len(content), file)
+        _require_sha256(hashlib.sha256(content).hexdigest(), file)
         return content
     raise Absent(f"it has no {plain}" if file.archive else f"it has neither {plain} nor {packed}")
 
 
-def mapped(folder: Path, file: DataFile) -> NDArray[np.uint8]:
+def content(folder: Path, file: DataFile) -> NDArray[np.uint8]:
     """The verified content of a file in a folder, read-only; of a plain one, processes share one copy in memory.
 
     Raises
     ------
     Unusable
-        As ``read`` does.
+        If it is not there, or is another file.
     """
-    with contextlib.suppress(OSError, ValueError, Unusable):  # then `read` says why, or finds it gzipped
-        content = np.memmap(folder / file.name, np.uint8, "r")
-        _verify(content.data, file)
-        return content
-    return np.frombuffer(read(folder, file), np.uint8)
+    try:
+        mapped = mapped_if(folder / file.name, file.sha256)
+    except (OSError, ValueError):
+        mapped = None
+    return np.frombuffer(read(folder, file), np.uint8) if mapped is None else mapped  # `read` says why, or unpacks
+
+
+def mapped_if(path: Path, sha256: str) -> NDArray[np.uint8] | None:
+    """A file mapped into memory, if its SHA-256 is this; it is hashed again only when its size or time changed."""
+    with open_regular(path) as file:
+        mapped = np.memmap(file, np.uint8, "r")
+    status, stamps = path.stat(), {}
+    stamp = [status.st_size, status.st_mtime_ns, sha256]
+    with contextlib.suppress(OSError, ValueError):
+        stamps = dict(json.loads(read_regular(path.with_name(STAMPS))))
+    if stamps.get(path.name) != stamp:
+        if hashlib.sha256(mapped.data).hexdigest() != sha256:
+            return None
+        if time.time_ns() - status.st_mtime_ns > 1e9:  # a later edit has another time, however coarse the clock is
+            with contextlib.suppress(OSError):
+                write_atomically(path.with_name(STAMPS), json.dumps(stamps | {path.name: stamp}).encode(), False)
+    return mapped
 
 
 def fetch(
-    name: str,
-    files: Sequence[DataFile],
-    folder: Path,
-    source: Place | None = None,
-    mirrors: Sequence[str] = (),
-    progress: bool = True,
+    name: str, files: Sequence[DataFile], folder: Path, source: Place | None, mirrors: Sequence[str], progress: bool
 ) -> None:
     """Put verified files into ``folder``.
 
@@ -145,22 +163,24 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # A second process waits here, and then finds the files in place.
-        with FileLock(folder / ".lock"), download_bars(progress) as bars:
+        with locked(folder / ".lock", what=f"the data set {name} in {folder}"), download_bars(progress) as bars:
+            for left in unfinished(folder):
+                left.unlink()
             for file in files:
                 failures: list[str] = []
                 if source is None:
                     try:
-                        read(folder, file)
+                        content(folder, file)
                         continue
                     except Absent:
                         pass
                     except Unusable as damage:
                         failures.append(f"{folder / file.name}: {damage}")
                 damaged = bool(failures)
-                content = _read_from_any(places, file, reporter_of(bars, file.name), failures)
-                if content is None:
+                found = _read_from_any(places, file, reporter_of(bars, file.name), failures)
+                if found is None:
                     raise _nowhere(name, file, files, source, damaged, failures)
-                _write(folder / file.name, content)
+                write_atomically(folder / file.name, found, follow=False)
     except OSError as error:
         raise RunFailed(
             f"{name} cannot be stored in {folder}: {reason_of(error)}; "
@@ -189,7 +209,7 @@ def _nowhere(
             f"it must hold {names}" + (", as published" if file.archive else ", each plain or gzipped (.gz)")
         )
     message = (
-        f"{file.name} of {name} could not be had ({'; '.join(failures)}); check the network, or get "
+        f"{file.name} of {name} could not be fetched ({'; '.join(failures)}); check the network, or get "
         f"{names} by other means and run `metareplay data get {name} --from FOLDER`"
     )
     return BadInput(message) if damaged else RunFailed(message)
@@ -198,8 +218,7 @@ def _nowhere(
 def _open(place: Place, name: str) -> tuple[BinaryIO, int | None]:
     """An open stream and how many bytes it will give, if known; FileNotFoundError if there is no such file."""
     if isinstance(place, Path):
-        path = place / name
-        return path.open("rb"), path.stat().st_size
+        return open_regular(place / name), (place / name).stat().st_size
     # Parts such as ?token=… stay behind the name.
     base = urlsplit(place)
     url = base._replace(path=f"{base.path.rstrip('/')}/{name}").geturl()
@@ -234,30 +253,109 @@ class _Transfer(io.RawIOBase):
         return len(chunk)
 
 
-def _verify(content: bytes | memoryview, file: DataFile) -> None:
-    if len(content) != file.size:
-        found = f"only {len(content)}" if len(content) < file.size else "more"
+def _require_size(size: int, file: DataFile) -> None:
+    if size != file.size:
+        found = f"only {size}" if size < file.size else "more"
         have = "have" if file.archive else "unpack to"
         raise Unusable(f"it should {have} {file.size} bytes but has {found}: it is truncated or another file")
-    found = hashlib.sha256(content).hexdigest()
+
+
+def _require_sha256(found: str, file: DataFile) -> None:
     if found != file.sha256:
         raise Unusable(
             f"its SHA-256 is {found[:12]}… instead of {file.sha256[:12]}…: it was altered or is another file"
         )
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all; the caller holds the folder's lock."""
-    # One fixed name: what a killed process left behind is overwritten, and does not pile up.
-    part = path.with_name(f".{path.name}.part")
+# Large files without a pin
+
+
+def download(url: str, path: Path, limit: int, room: int = 0, progress: bool = True) -> None:
+    """Fetch a large file, resuming after what ``path`` has already; what came stays whatever happens.
+
+    Parameters
+    ----------
+    limit
+        Bytes that it may have at most.
+    room
+        Bytes that must stay free beside it, for what it unpacks to.
+
+    Raises
+    ------
+    RunFailed
+        If it cannot be fetched or stored, or another process is fetching it.
+    """
     try:
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        with (
+            locked(path.parent / ".lock", 0, f"the download of {path}"),
+            path.open("ab") as file,
+            download_bars(progress) as bars,
+        ):
+            report = reporter_of(bars, path.name)
+            while True:
+                before = file.tell()
+                try:
+                    if _transferred(url, file, limit, room, report):
+                        return
+                    trouble = "it broke off"
+                except (HTTPException, URLError, TimeoutError, ConnectionError) as error:
+                    trouble = reason_of(error)
+                except KeyboardInterrupt:
+                    raise KeyboardInterrupt(f"stopped; {_resumable(file.tell())}") from None
+                if file.tell() <= before:
+                    raise RunFailed(f"{url} cannot be fetched: {trouble}; {_resumable(before)}")
+                time.sleep(PAUSE)
+    except OSError as error:
+        raise RunFailed(f"{path} cannot be written: {reason_of(error)}") from error
     finally:
-        part.unlink(missing_ok=True)
+        if path.exists() and not path.stat().st_size:
+            path.unlink()
+
+
+def _resumable(size: int) -> str:
+    return f"{shown(size)} are stored, and the same command resumes after them" if size else "nothing was fetched yet"
+
+
+def _transferred(url: str, file: BinaryIO, limit: int, room: int, report: Report) -> bool:
+    """Append what the server sends of the rest; whether the file is whole now."""
+    begin = file.tell()
+    ranged = {"Range": f"bytes={begin}-"} if begin else {}
+    try:
+        response = urlopen(Request(url, headers={"User-Agent": "metareplay"} | ranged), timeout=PATIENCE)
+    except HTTPError as error:
+        with error:
+            if error.code != 416:
+                raise
+            if error.headers.get("Content-Range", "").strip() == f"bytes */{begin}":
+                return True
+            _empty(file)  # longer than the server's: another file
+            return _transferred(url, file, limit, room, report)
+    with response:
+        sent = response.headers.get("Content-Range", "").strip()
+        if response.status != 206 or not sent.startswith(f"bytes {begin}-"):  # all of it, or another part
+            if response.status == 206:
+                raise URLError("it sends another part of the file than it was asked for")
+            _empty(file)
+        length = response.headers.get("Content-Length", "")
+        total = file.tell() + int(length) if length.isdecimal() else None
+        if total is not None:
+            if total > limit:
+                raise RunFailed(f"{url} has {shown(total)}: it is not the file that it should be")
+            require_room(Path(file.name).parent, total - file.tell() + room, f"{url} and what it unpacks to")
+        while chunk := response.read1(CHUNK):
+            file.write(chunk)
+            report(file.tell(), total)
+            if file.tell() > limit:
+                raise RunFailed(f"{url} goes on beyond {shown(limit)}: it is not the file that it should be")
+    return total is None or file.tell() == total
+
+
+def _empty(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
+
+
+# Progress
 
 
 def download_bars(shown: bool) -> Progress:
@@ -274,8 +372,8 @@ def download_bars(shown: bool) -> Progress:
 
 
 def reporter_of(bars: Progress, name: str) -> Report:
-    """One more bar; what it gives is told how many bytes there are by now."""
-    bar = bars.add_task(name, total=None)
+    """One more bar, and the function that moves it."""
+    bar = bars.add_task(name.replace("[", r"\["), total=None)
     return lambda received, total: bars.update(bar, completed=received, total=total)
 
 

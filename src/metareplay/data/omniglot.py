@@ -10,45 +10,49 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metareplay.data.archived import ArchivedImages, Decoded
-from metareplay.data.archives import zip_files
-from metareplay.data.download import DataFile, Report, Unusable
+from metareplay.data.download import Unusable
+from metareplay.data.published import Decoded
 
 DRAWINGS, FOR_TESTING = 20, 5
 SIDE, SMALL_SIDE = 105, 28
 SHAPE = (SMALL_SIDE, SMALL_SIDE)
-LIMIT = 64_000_000
-MEMBERS = 50_000
-"""Bytes and files that an archive may have: the largest official one has 8 MB in 21 000 files."""
-
 PATH = re.compile(r"[^/]+/(?P<alphabet>[^/]+)/(?P<character>character\d+)/\d+_(?P<drawing>\d+)\.png")
 
 Drawings = dict[int, NDArray[np.uint8]]  # a character's, by their number
 Alphabets = dict[str, dict[str, Drawings]]  # by alphabet and character
 
 
-def decode(archives: Sequence[Path], report: Report) -> Decoded:
+def decode(contents: Sequence[NDArray[np.uint8]]) -> Decoded:
     """All drawings of some archives; a character is a class, an alphabet a group of classes.
 
     Alphabets come archive by archive, in each by name; so do characters. One that is in several archives counts once.
+
+    Raises
+    ------
+    Unusable
+        If an archive is damaged, or holds anything else.
     """
     alphabets: Alphabets = {}
-    for archive in archives:
-        alphabets |= {name: own for name, own in sorted(_read(archive, report).items()) if name not in alphabets}
+    for archive in contents:
+        alphabets |= {name: own for name, own in sorted(_read(archive).items()) if name not in alphabets}
     groups: list[tuple[str, tuple[int, ...]]] = []
     characters: list[NDArray[np.uint8]] = []
     for name, own in alphabets.items():
         groups.append((name.replace("_", " "), tuple(range(len(characters), len(characters) + len(own)))))
-        characters += [_in_order(f"{name}/{character}", drawings) for character, drawings in sorted(own.items())]
+        for character, drawings in sorted(own.items()):
+            if sorted(drawings) != list(range(1, DRAWINGS + 1)):
+                raise Unusable(f"{name}/{character} in it has {len(drawings)} drawings instead of 1 to {DRAWINGS}")
+            characters.append(np.array([drawings[number] for number in sorted(drawings)]))
     everything = np.array(characters)  # (characters, 20, 784)
     for_training = DRAWINGS - FOR_TESTING
     numbers = np.arange(len(characters), dtype=np.int64)
@@ -61,14 +65,19 @@ def decode(archives: Sequence[Path], report: Report) -> Decoded:
     )
 
 
-def _read(archive: Path, report: Report) -> Alphabets:
+def _read(archive: NDArray[np.uint8]) -> Alphabets:
     found: Alphabets = defaultdict(lambda: defaultdict(dict))
-    for name, content in zip_files(archive, ".png", LIMIT, MEMBERS, report):
-        place = PATH.fullmatch(name)
-        if not place:
-            raise Unusable(f"{name!r} in it is no drawing of a character of an alphabet")
-        drawings = found[place["alphabet"]][place["character"]]
-        drawings[int(place["drawing"])] = _drawing(name, content)
+    try:
+        with zipfile.ZipFile(io.BytesIO(archive.data)) as packed:
+            for name in packed.namelist():
+                if name.endswith(".png"):
+                    place = PATH.fullmatch(name)
+                    if not place:
+                        raise Unusable(f"{name!r} in it is no drawing of a character of an alphabet")
+                    drawings = found[place["alphabet"]][place["character"]]
+                    drawings[int(place["drawing"])] = _drawing(name, packed.read(name))
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
+        raise Unusable("it is damaged, truncated, or no .zip archive") from error
     if not found:
         raise Unusable("there is no drawing in it")
     return found
@@ -98,64 +107,3 @@ def _quarters() -> NDArray[np.float32]:
     quarters = np.zeros((SMALL_SIDE, SIDE), np.float32)
     np.add.at(quarters, (np.arange(4 * SIDE) // 15, np.arange(4 * SIDE) // 4), 1)
     return quarters
-
-
-def _in_order(character: str, drawings: Drawings) -> NDArray[np.uint8]:
-    if sorted(drawings) != list(range(1, DRAWINGS + 1)):
-        raise Unusable(f"{character} in it has {len(drawings)} drawings instead of those numbered 1 to {DRAWINGS}")
-    return np.array([drawings[number] for number in sorted(drawings)])
-
-
-MIRRORS = (
-    "https://raw.githubusercontent.com/brendenlake/omniglot/master/python",
-    "https://github.com/brendenlake/omniglot/raw/master/python",
-)
-
-OMNIGLOT = ArchivedImages(
-    "omniglot",
-    "handwritten characters of 28 × 28 pixels: 1623 of 50 alphabets, 15 drawings for training and 5 for testing (Lake)",
-    (
-        # The SHA-256 are TensorFlow Datasets', whose list has those of the small archives too, which we have verified.
-        DataFile(
-            "images_background.zip",
-            9464212,
-            "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640",
-            archive=True,
-        ),
-        DataFile(
-            "images_evaluation.zip",
-            6462886,
-            "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee",
-            archive=True,
-        ),
-    ),
-    MIRRORS,
-    decode,
-    SHAPE,
-    1623,
-    1623 * DRAWINGS,
-)
-
-OMNIGLOT_SMALL = ArchivedImages(
-    "omniglot-small",
-    "the 8 alphabets, 242 characters, of Omniglot's two small sets of five; Greek and Latin are in both, and here once",
-    (
-        DataFile(
-            "images_background_small1.zip",
-            1319022,
-            "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4",
-            archive=True,
-        ),
-        DataFile(
-            "images_background_small2.zip",
-            1580917,
-            "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f",
-            archive=True,
-        ),
-    ),
-    MIRRORS,
-    decode,
-    SHAPE,
-    242,
-    242 * DRAWINGS,
-)

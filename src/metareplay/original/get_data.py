@@ -9,11 +9,11 @@ from pathlib import Path
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
-from metareplay.data import archives
 from metareplay.data import catalogue as sources
-from metareplay.data.download import Unusable
+from metareplay.data.download import Unusable, download
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import require_room, shown
+from metareplay.original.archive import unpack
 from metareplay.original.arguments import DATA_FILES
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams import task_list as gem_format
@@ -153,7 +153,7 @@ def _materialize(file: DataFile, folder: Path) -> None:
 def _fetch_original(file: DataFile, folder: Path) -> None:
     url, path, archive = f"{ORIGINALS}/{file.archive}", folder / file.file, folder / file.archive
     limit = 2 * file.size  # for all that we know of it
-    archives.download(url, archive, limit, room=file.size)
+    download(url, archive, limit, room=file.size)
     said = []
 
     def verify(unpacked: Path) -> None:
@@ -164,13 +164,13 @@ def _fetch_original(file: DataFile, folder: Path) -> None:
         said.append(f"{len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256}")
 
     try:
-        archives.unpack(archive, path, limit, verify)
+        unpack(archive, path, limit, verify)
     except Unusable as reason:
-        archives.remove(archive)
+        archive.unlink()
         raise BadInput(
             f"{url} does not give {file.file}: {reason}; what was fetched is removed, so the same command begins anew"
         ) from None
-    archives.remove(archive)
+    archive.unlink()
     print(f"{path}: {said[0]} (no checksum was published to hold it against)")
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.streams.scenarios import with_classes_of_labels
-from metareplay.streams.stream import BaseImages, Images, Stream, Task
+from metareplay.streams.stream import Images, Stream, Task
 
 NAMES = ("x_train", "y_train", "x_test", "y_test")
 """What a task consists of."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from metareplay.data import catalogue as sources
+from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter
 from metareplay.streams import alphabets, permutations, rotations
@@ -60,7 +61,7 @@ class Benchmark:
         )
 
     def stream(
-        self, tasks: int | None = None, *, images: sources.ImageSet | None = None, progress: bool = True, **options: Any
+        self, tasks: int | None = None, *, images: ImageSet | None = None, progress: bool = True, **options: Any
     ) -> Stream:
         """Make the stream; on first use this downloads its base data.
 
@@ -145,7 +146,7 @@ class OwnData(Benchmark):
         return (dataclasses.replace(_samples(0), help="how many training examples of each task are learned; 0: all"),)
 
     def stream(
-        self, tasks: int | None = None, *, images: sources.ImageSet | None = None, progress: bool = True, **options: Any
+        self, tasks: int | None = None, *, images: ImageSet | None = None, progress: bool = True, **options: Any
     ) -> Stream:
         """Read the data; ``tasks`` and ``images`` cannot be chosen."""
         asked = {"tasks": tasks, "images": images, **options}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.catalogue import ImageSet
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter
 from metareplay.streams.scenarios import CLASS, TASK
-from metareplay.streams.stream import BaseImages, Images, Stream, Task
+from metareplay.streams.stream import Images, Stream, Task
 
 OPTIONS = (
     Hyperparameter("tasks", int, 5, "[1, inf)", "how many tasks the stream has; the classes are shared out among them"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.catalogue import ImageSet
+from metareplay.data.images import ImageSet
 from metareplay.settings import Hyperparameter
 from metareplay.streams.stream import Images, Stream, Task
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metareplay.data.catalogue import ImageSet
+from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter
 from metareplay.streams.stream import Images, Stream, Task

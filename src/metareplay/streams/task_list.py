@@ -26,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.data.download import Report, download_bars, reporter_of
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import placed, shown
 from metareplay.streams import rotations
 from metareplay.streams.arrays import MOST_CLASSES
 from metareplay.streams.scenarios import with_classes_of_labels
-from metareplay.streams.stream import BaseImages, Images, Stream, Task
+from metareplay.streams.stream import Images, Stream, Task
 
 ZIP = b"PK\x03\x04"
 """What files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot."""
