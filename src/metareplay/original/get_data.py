@@ -27,7 +27,7 @@ EXAMPLE = 784 * 4 + 8  # bytes: x as float32, y as int64
 
 
 @dataclass(frozen=True)
-class DataFile:
+class TaskFile:
     """One of the original's files of tasks."""
 
     name: str  # as get_data.py takes it
@@ -49,7 +49,7 @@ class DataFile:
 
 
 FILES = {
-    name: DataFile(name, f"mnist_{name}.pt", DATA_FILES[f"mnist_{name}.pt"])
+    name: TaskFile(name, f"mnist_{name}.pt", DATA_FILES[f"mnist_{name}.pt"])
     for name in ("rotations", "permutations", "manypermutations")
 }
 
@@ -108,7 +108,7 @@ def _command(argv: list[str]) -> None:
         _get(files, folder)
 
 
-def _get(files: list[DataFile], folder: Path) -> None:
+def _get(files: list[TaskFile], folder: Path) -> None:
     images = sources.get("mnist")
     print(
         f"MNIST is here and verified, in {sources.data_folder() / images.name}: "
@@ -125,7 +125,7 @@ def _get(files: list[DataFile], folder: Path) -> None:
     )
 
 
-def _missing(files: list[DataFile], folder: Path) -> list[DataFile]:
+def _missing(files: list[TaskFile], folder: Path) -> list[TaskFile]:
     """Those that are to be made; says what is there, and how much room the others take."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -144,13 +144,13 @@ def _missing(files: list[DataFile], folder: Path) -> list[DataFile]:
     return missing
 
 
-def _materialize(file: DataFile, folder: Path) -> None:
+def _materialize(file: TaskFile, folder: Path) -> None:
     path = folder / file.file
     gem_format.write(benchmarks.benchmark(file.benchmark, samples_per_task=0), path)
     print(f"{path}: {file.tasks} tasks, {shown(path.stat().st_size)}")
 
 
-def _fetch_original(file: DataFile, folder: Path) -> None:
+def _fetch_original(file: TaskFile, folder: Path) -> None:
     url, path, archive = f"{ORIGINALS}/{file.archive}", folder / file.file, folder / file.archive
     limit = 2 * file.size  # for all that we know of it
     download(url, archive, limit, room=file.size)
