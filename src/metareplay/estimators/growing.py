@@ -107,7 +107,7 @@ class GrowingPerceptron(FusedPerceptron):
         workspace = self._make_workspace(1)
         for begin in range(0, len(x), GROUP):
             part = x[begin : begin + GROUP]
-            kernels.put(examples, index, value, rows[: len(part)], part, labels, task)
+            kernels.put(examples, index, value, rows[: len(part)], part, labels[: len(part)], task)
             kernels.forward(
                 self._parameters, self._layers, examples, index, value, rows[: len(part)], *workspace,
                 out[begin : begin + GROUP],

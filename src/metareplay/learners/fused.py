@@ -55,12 +55,6 @@ def _compact(array: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.require(array, dtype, ["C", "A", "W"])
 
 
-def _slots(rows: ArrayLike, dimensions: int = 1) -> Rows:
-    if type(rows) is np.ndarray and rows.dtype is _INT64 and rows.ndim == dimensions and rows.flags.carray:
-        return rows
-    return _compact(as_rows(rows, dimensions), _INT64)
-
-
 def _replace(theta: Any, g: Any) -> Any:
     return g
 
@@ -86,10 +80,11 @@ class FusedPerceptron(Learner):
 
     def __init__(self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator) -> None:
         self.network = network
-        self._inputs = network.inputs
+        self._inputs, self._classes = network.inputs, network.classes
         self.slots = slots
         self.batch_size = batch_size
         self.steps = 0
+        self._known: Rows | None = None  # the last rows that were looked at: most come again at once
         self._lay_out()
         self.set_layers(network.initial_layers(rng))
 
@@ -188,13 +183,15 @@ class FusedPerceptron(Learner):
     # The table
 
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
-        rows, x, y = _slots(rows), _compact(x, _FLOAT32), _compact(y, _INT64)
-        if x.shape != (len(rows), self._inputs) or y.shape != rows.shape:
+        if rows is not self._known:
+            rows = self._slots(rows)
+        if type(x) is not np.ndarray or x.dtype is not _FLOAT32 or type(y) is not np.ndarray or y.dtype is not _INT64:
+            x, y = _compact(x, _FLOAT32), _compact(y, _INT64)
+        if x.ndim != 2 or y.ndim != 1 or not kernels.put(self._examples, self._index, self._value, rows, x, y, task):
             raise BadInput(
                 f"{len(rows)} examples have inputs of shape {x.shape} and labels of shape {y.shape}, "
                 f"but must have ({len(rows)}, {self._inputs}) and ({len(rows)},)"
             )
-        kernels.put(self._examples, self._index, self._value, rows, x, y, operator.index(task))
 
     def copy(self, source: int, target: int) -> None:
         kernels.copy(self._examples, self._index, self._value, operator.index(source), operator.index(target))
@@ -210,9 +207,17 @@ class FusedPerceptron(Learner):
     def allowed(self, rows: Rows) -> NDArray[np.bool_]:
         return super().allowed(self._there(rows))
 
+    def _slots(self, rows: ArrayLike, dimensions: int = 1) -> Rows:
+        """Rows as the kernels take them, which look at the numbers themselves."""
+        if not (type(rows) is np.ndarray and rows.dtype is _INT64 and rows.flags.carray and rows.ndim == dimensions):
+            rows = _compact(as_rows(rows, dimensions), _INT64)
+        if dimensions == 1:
+            self._known = rows
+        return rows
+
     def _there(self, rows: ArrayLike, labelled: bool = False) -> Rows:
         """Rows, each of which names a slot and a task, and if it is to be learned a class, that there is."""
-        rows = _slots(rows)
+        rows = self._slots(rows)
         active, _, _, delta = self._workspace
         wrong = kernels.first_wrong(self._layers, self._examples, rows, active, delta, labelled)
         if wrong >= 0:
@@ -256,8 +261,9 @@ class FusedPerceptron(Learner):
         return out
 
     def forward(self, rows: Rows) -> NDArray[np.float32]:
-        rows = _slots(rows)
-        out = np.empty((len(rows), self.classes), np.float32)
+        if rows is not self._known:
+            rows = self._slots(rows)
+        out = np.empty((len(rows), self._classes), np.float32)
         done = kernels.forward(*self._table, rows, *self._workspace, out)
         if done < len(rows):
             self._refuse(rows, done)
@@ -277,11 +283,16 @@ class FusedPerceptron(Learner):
     # Stepping
 
     def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
-        rows = _slots(rows)
+        if rows is not self._known:
+            rows = self._slots(rows)
         if weights is not None:
             weights = as_weights(weights, rows, loss)
         if len(rows) == 1 and loss is None:
-            self.sgd_each(rows, lr if weights is None else float(lr * weights[0]))
+            self._rate[0] = lr if weights is None else lr * weights[0]
+            done = kernels.sgd_each(*self._table, rows, self._rate, *self._workspace)
+            if done < 1:
+                self._refuse(rows, done)
+            self.steps += 1
             return
         self._add_gradient(self._parameters, rows, -lr, weights, loss)
         self.steps += 1
@@ -329,7 +340,7 @@ class FusedPerceptron(Learner):
         if loss is not None:
             super().sgd_each(rows, lr, loss)
             return
-        rows = _slots(rows)
+        rows = self._slots(rows)
         done = kernels.sgd_each(*self._table, rows, self._rates(lr, rows), *self._workspace)
         self._count_steps(rows, done)
 
@@ -337,7 +348,7 @@ class FusedPerceptron(Learner):
         if loss is not None:
             super().reptile(rows, lr, rate, loss)
             return
-        rows = _slots(rows, 2)
+        rows = self._slots(rows, 2)
         done = kernels.reptile(
             *self._table, rows, self._rates(lr, rows), np.float32(rate), *self._workspace,
             self._undo, self._touched, self._stamps,
@@ -365,7 +376,7 @@ class FusedPerceptron(Learner):
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
         gradients = np.zeros((len(groups), len(self._parameters)), np.float32)
         for group, gradient in zip(groups, gradients, strict=True):
-            rows = _slots(group)
+            rows = self._slots(group)
             if loss is not None:
                 self._add_gradient(gradient, rows, 1, None, loss)
                 continue

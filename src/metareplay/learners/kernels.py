@@ -886,7 +886,12 @@ def scores(
 
 @compiled
 def put(examples, index, value, rows, x, y, task):
-    """Write dense examples ``x (n, inputs)`` into slots ``rows`` as lists of their non-zero inputs."""
+    """Write dense examples ``x (n, inputs)`` into slots ``rows (n,)`` as lists of their non-zero inputs.
+
+    False, with nothing written, if a shape is another.
+    """
+    if len(x) != len(rows) or len(y) != len(rows) or x.shape[1] != index.shape[1]:
+        return False
     _require_slots(rows, len(examples))
     for i in range(len(rows)):
         row = rows[i]
@@ -897,6 +902,7 @@ def put(examples, index, value, rows, x, y, task):
             values[count] = x[i, j]
             count += np.uint64(x[i, j] != 0)
         examples[row, COUNT], examples[row, LABEL], examples[row, TASK] = count, y[i], task
+    return True
 
 
 @compiled
