@@ -20,9 +20,9 @@ from metareplay.runs.folder import Run, find
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.suites import local
-from metareplay.suites.display import SuiteDisplay, TimeLeft
-from metareplay.suites.outcome import Outcome, SuiteProgress, name
-from metareplay.suites.plan import Planned
+from metareplay.suites.driver import Outcome, SuiteProgress
+from metareplay.suites.plan import Planned, name
+from metareplay.suites.progress import SuiteDisplay, TimeLeft
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
 
@@ -348,7 +348,7 @@ def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
     assert main(["suite", "mnist.toml"]) == 2
     assert set(fetched) == {"mnist"}
     told = capsys.readouterr().err
-    assert "mnist.toml, line 1: benchmarks[0] cannot be made: samples_per_task is 60001" in told
+    assert "mnist.toml, line 1: benchmarks[0].samples_per_task is 60001" in told
     assert not Path("runs").exists()
 
 

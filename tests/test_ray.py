@@ -25,8 +25,9 @@ from metareplay import BadInput, Record
 from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 from metareplay.suites import ray as on_ray
-from metareplay.suites.outcome import SuiteProgress
-from metareplay.suites.ray import Execution, Keeper, Parcel, execute
+from metareplay.suites.driver import SuiteProgress
+from metareplay.suites.ray import CheckpointActor, Payload, execute
+from metareplay.suites.ray import Cluster as Backend
 
 # Ray's own, about sockets and processes that it leaves to the end of this one.
 pytestmark = [
@@ -148,7 +149,7 @@ def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path: Path, line
     experiment = request.experiment()
     there = tmp_path / "there"
     there.mkdir()
-    arrived, _ = Parcel.pack(request, experiment, None).unpack(experiment.stream, there)
+    arrived, _ = Payload.pack(request, experiment, None).unpack(experiment.stream, there)
     assert arrived.key == experiment.key
 
 
@@ -158,29 +159,29 @@ def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_hav
     own = tmp_path / "wrong.py"
     own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
 
-    class FullDisk(Keeper):
+    class FullDisk(CheckpointActor):
         def save(self, key: str, content: bytes) -> None:
             raise OSError(28, "No space left on device")
 
-    executions: list[Execution] = []
-    begin = Execution.__init__
+    backends: list[Backend] = []
+    begin = Backend.__init__
 
-    def noted(self: Execution, *args: Any) -> None:
+    def noted(self: Backend, *args: Any) -> None:
         begin(self, *args)
-        executions.append(self)
+        backends.append(self)
 
-    def end_keeper(progress: SuiteProgress) -> None:
-        if len(executions) == 1 and any(at and at.visit >= 2 for _, at in progress.running.values()):
-            ray.kill(executions[0].keeper, no_restart=False)
-            executions.append(executions[0])
+    def end_actor(progress: SuiteProgress) -> None:
+        if len(backends) == 1 and any(at and at.visit >= 2 for _, at in progress.running.values()):
+            ray.kill(backends[0].actor, no_restart=False)
+            backends.append(backends[0])
 
-    monkeypatch.setattr(on_ray, "Keeper", FullDisk)
-    monkeypatch.setattr(Execution, "__init__", noted)
+    monkeypatch.setattr(on_ray, "CheckpointActor", FullDisk)
+    monkeypatch.setattr(Backend, "__init__", noted)
     long = Request("digits-rotations", "meralg1", MEMORIES, {}, {"epochs": 2})
     bad = Request("digits-rotations", f"{own}:Wrong", {}, SOON_OVER)
     notes: list[str] = []
-    good, wrong = execute([long, bad], tmp_path / "runs", jobs=2, report=end_keeper, note=notes.append)
-    assert len(executions) == 2
+    good, wrong = execute([long, bad], tmp_path / "runs", jobs=2, report=end_actor, note=notes.append)
+    assert len(backends) == 2
     assert (good.state, good.message) == ("done", "")
     assert notes
     assert all("No space left on device; the run goes on" in note for note in notes)

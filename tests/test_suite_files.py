@@ -20,11 +20,8 @@ from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
-from metareplay.suites import positions
-from metareplay.suites.cost import Rates, Size, in_words, steps
-from metareplay.suites.outcome import name
-from metareplay.suites.plan import plan
-from metareplay.suites.reader import flat
+from metareplay.suites.lines import Place, lines
+from metareplay.suites.plan import Pace, flat, in_words, name, plan, steps_of
 from metareplay.suites.suite import Suite
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "mer_examples.csv"
@@ -90,7 +87,7 @@ method = ["gem",
 
 
 def test_every_key_and_every_element_has_the_line_that_it_is_on() -> None:
-    found = positions.lines(ODD)
+    found = lines(ODD)
     assert set(places(tomllib.loads(ODD))) <= set(found)
     for place, line in {
         ("seeds",): 2,
@@ -112,7 +109,7 @@ def test_every_key_and_every_element_has_the_line_that_it_is_on() -> None:
         assert found[place] == line, place
 
 
-def places(value: Any, above: positions.Place = ()) -> Iterator[positions.Place]:
+def places(value: Any, above: Place = ()) -> Iterator[Place]:
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inside:
         yield (*above, key)
@@ -332,7 +329,7 @@ HEAD = 'benchmarks = ["digits-rotations"]\n'
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "it says of no runs"),
+        ("", "it has no runs"),
         ("sedes = 3\n" + HEAD + 'methods = "online"', "line 1: sedes is not known here; did you mean seeds?"),
         ("name = 3\n" + HEAD + 'methods = "online"', "line 1: name is 3, but must be text"),
         ("seeds = 0\n" + HEAD + 'methods = "online"', "line 1: seeds is 0, but must say how many seeds"),
@@ -350,16 +347,16 @@ HEAD = 'benchmarks = ["digits-rotations"]\n'
             "line 1: benchmarks[0].tasks is 0, but must lie in [1, inf)",
         ),
         (
-            "benchmarks = [\n 'digits-rotations',\n { name = 'digits-permutations', max_angle = 3 },\n]",
+            "benchmarks = [\n 'digits-rotations',\n { name = 'digits-permutations', max_angle = 3 }]\nmethods = 'ewc'",
             "line 3: benchmarks[1].max_angle is not known here; it belongs to digits-rotations",
         ),
         (
             "benchmarks = [{ name = 'digits-rotations', min_angle = 9, max_angle = 3 }]\nmethods = 'online'",
-            "line 1: benchmarks[0] cannot be made: min_angle is 9.0 and max_angle 3.0",
+            "line 1: benchmarks[0].min_angle is 9.0 and max_angle 3.0",
         ),
         (
             "benchmarks = [{ name = 'digits-rotations', samples_per_task = 1298 }]\nmethods = 'online'",
-            "line 1: benchmarks[0] cannot be made: samples_per_task is 1298, but digits has only 1297",
+            "line 1: benchmarks[0].samples_per_task is 1298, but digits has only 1297",
         ),
         (
             HEAD + "methods = 'onlin'",
@@ -625,7 +622,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str, run: dict[str, Any]) -> None:
     stream = {"tasks": 3, "samples_per_task": 25}
     experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
-    assert steps(experiment.configuration(), Size.of(experiment)) == experiment.run().steps
+    assert steps_of(experiment) == experiment.run().steps
 
 
 def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:
@@ -647,26 +644,26 @@ def test_the_published_runs_take_the_steps_that_were_counted_when_they_were_run(
 
 
 def summary(experiment: Experiment, seconds: float) -> dict[str, Any]:
-    return {"configuration": experiment.configuration(), "train_seconds": seconds, "eval_seconds": 0.0}
+    count = steps_of(experiment)
+    return {
+        "configuration": experiment.configuration(),
+        "train_seconds": seconds,
+        "eval_seconds": 0.0,
+        "steps": count,
+    }
 
 
-def test_times_are_told_from_the_same_configuration_then_from_the_same_method() -> None:
+def test_times_are_those_of_the_same_configuration_then_of_the_same_method() -> None:
     stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
     first, again, longer = (
         Experiment(stream=stream, method=METHODS["online"](), seed=seed, epochs=epochs)
         for seed, epochs in ((0, 1), (1, 1), (0, 10))
     )
-    unknown = Rates().seconds(first.configuration(), Size.of(first))
-    assert unknown is not None
-    rates = Rates([summary(first, 40.0)])
-    assert rates.seconds(again.configuration(), Size.of(again)) == 40.0
-    told = rates.seconds(longer.configuration(), Size.of(longer))
-    assert told is not None
-    assert 150 < told < 450  # ten times the training, the same evaluations
+    pace = Pace([summary(first, 40.0)])
+    assert pace.seconds(again) == 40.0
+    assert pace.seconds(longer) == pytest.approx(400.0)  # ten times the steps
     other = Experiment(stream=stream, method=METHODS["taskinput"]())
-    assert rates.seconds(other.configuration(), Size.of(other)) == Rates().seconds(
-        other.configuration(), Size.of(other)
-    )
+    assert pace.seconds(other) == Pace().seconds(other) == pytest.approx(300 * 2.5e-6, rel=0.5)
 
 
 def test_times_in_words() -> None:

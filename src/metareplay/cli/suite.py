@@ -24,11 +24,9 @@ from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
-from metareplay.suites.cost import in_words
-from metareplay.suites.display import SuiteDisplay
-from metareplay.suites.outcome import Outcome, name, short
-from metareplay.suites.plan import Planned, plan
-from metareplay.suites.reader import at_hand
+from metareplay.suites.driver import Outcome
+from metareplay.suites.plan import Planned, at_hand, in_words, name, plan, short
+from metareplay.suites.progress import SuiteDisplay
 from metareplay.suites.suite import Suite
 
 SEEDS = Hyperparameter("seeds", int, None, "[1, inf)", "how many seeds each configuration is run with, from 0")

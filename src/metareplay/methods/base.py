@@ -59,6 +59,10 @@ class Method:
         """Learn the incoming batch, which lies in slots ``rows (n,)`` of the learner's table."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to learn: give it an observe(self, rows)")
 
+    def steps(self, examples: int, batches: int) -> int | None:
+        """The SGD steps that so many examples, in so many batches, take: what a suite plans with; None if unknown."""
+        return None
+
     def state(self) -> dict[str, Any]:
         """Everything that the method keeps, as nested dictionaries of numbers and arrays."""
         return {name: _state_of(name, value) for name, value in self._kept().items()}

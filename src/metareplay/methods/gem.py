@@ -54,6 +54,9 @@ class GEM(Method):
                 return
         self.learner.sgd(rows, self.lr)
 
+    def steps(self, examples: int, batches: int) -> int:
+        return batches
+
 
 def project(gradient: Vector, past: Vector, margin: float) -> Vector:
     """Gᵀv + g, where v minimises ½ vᵀGGᵀv + gᵀGᵀv subject to v ≥ margin (GEM, equation 11).

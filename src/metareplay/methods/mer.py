@@ -32,6 +32,9 @@ class MER(Replay):
                 self.learner.interpolate(start, self.gamma)
             self.memory.offer(row)
 
+    def steps(self, examples: int, batches: int) -> int:
+        return self.batches_per_example * (examples + self.replayed(examples))
+
 
 class MEROneBigBatch(Replay):
     """MER with one big batch: the memories, then the current example, then one Reptile step (Algorithm 6)."""
@@ -46,6 +49,9 @@ class MEROneBigBatch(Replay):
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size, place=-1)
             self.learner.reptile(batches, self.lr, self.gamma)
             self.memory.offer(row)
+
+    def steps(self, examples: int, batches: int) -> int:
+        return self.batches_per_example * (examples + self.replayed(examples))
 
 
 class MERCurrentExampleLearningRate(Replay):
@@ -72,3 +78,6 @@ class MERCurrentExampleLearningRate(Replay):
                 lr[0, place] *= self.s
                 self.learner.reptile(batch, lr, self.gamma)
             self.memory.offer(row)
+
+    def steps(self, examples: int, batches: int) -> int:
+        return examples - 1 + self.replayed(examples)

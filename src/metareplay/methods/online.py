@@ -12,3 +12,6 @@ class Online(Method):
 
     def observe(self, rows: Rows) -> None:
         self.learner.sgd(rows, self.lr)
+
+    def steps(self, examples: int, batches: int) -> int:
+        return batches

@@ -25,6 +25,12 @@ class Replay(Method):
         self.learner = learner
         self.memory = Reservoir(learner, rng, self.recency)
 
+    def replayed(self, examples: int) -> int:
+        """All that is replayed beside so many examples, once each: min(replay batch, memories, i) beside the i-th."""
+        most = min(self.replay_batch_size, self.memories)
+        growing = min(most, examples)
+        return growing * (growing - 1) // 2 + most * (examples - growing)
+
 
 class ER(Replay):
     """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4)."""
@@ -34,6 +40,9 @@ class ER(Replay):
             batch = self.memory.draw_beside(row, 1, self.replay_batch_size)[0]
             self.learner.sgd(batch, self.lr, self.weights(batch))
             self.memory.offer(row)
+
+    def steps(self, examples: int, batches: int) -> int:
+        return examples
 
     def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:
         """What each example's loss counts in the step: the same for all."""

@@ -1,4 +1,4 @@
-"""The executor for one machine: worker processes that each carry out one run after another."""
+"""The backend for one machine: worker processes that each carry out one run after another."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from multiprocessing.connection import Pipe, wait
+from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any, NoReturn
 
-from metareplay.runs.folder import Note
+from metareplay import user_code
+from metareplay.errors import RunFailed
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
-from metareplay.suites.outcome import Outcome, SuiteProgress, name
-from metareplay.suites.queue import Job, Queue
-from metareplay.suites.worker import Message
+from metareplay.suites.driver import Died, Driver, Ended, Event, Job, Outcome, Show, as_experiment
 
-SECONDS_BETWEEN_LOOKS = 0.5
-"""For workers that died without a word."""
-SECONDS_BETWEEN_REPORTS = 0.1
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
+
+Message = dict[str, Any]
+"""What a worker is sent and sends, as JSON. Down: a ``request``, the ``key`` it should have, the folder ``out`` and the
+``tracker``. Up: ``progress`` or a ``note``; in the end the ``state``, as an ``Outcome`` has it, and a ``message``."""
 
 
 def execute(
@@ -33,13 +36,13 @@ def execute(
     out: Path,
     *,
     jobs: int | None = None,
-    report: Callable[[SuiteProgress], None] = lambda progress: None,
+    report: Show = lambda progress: None,
     tracker: str | None = None,
     note: Note = lambda text: print(f"metareplay: {text}", file=sys.stderr),
 ) -> list[Outcome]:
-    """Carry out runs, several at a time, and tell what became of each.
+    """Carry out runs, several at a time.
 
-    What is done is not run again; what was stopped goes on from its checkpoint; what another process has in hand is
+    What is done is not run again; what was stopped resumes from its checkpoint; what another process has locked is
     waited for. The runs of one seed come before those of the next, and of these the longest first. Ctrl-C, or SIGTERM,
     ends all workers: the outcomes of what is not done by then say ``not started``.
 
@@ -54,7 +57,7 @@ def execute(
     tracker
         ``FILE.py:NAME`` of a function that each worker calls after every evaluation; see ``Experiment.run``.
     note
-        Told in one line what the user may want to know.
+        Called with one line that the user may want to know.
 
     Returns
     -------
@@ -66,20 +69,13 @@ def execute(
     RunFailed
         If there can be no such folder.
     """
-    execution = Execution(Queue(requests, out, note), jobs or len(os.sched_getaffinity(0)), report, tracker)
-    with _terminated_as_by_ctrl_c():
-        try:
-            execution.go()
-        except KeyboardInterrupt:
-            pass
-        finally:
-            execution.stop()
-    return execution.in_order()
+    workers = Workers(jobs or len(os.sched_getaffinity(0)), out, tracker)
+    return Driver(requests, out, report, note).carry_out(workers)
 
 
 @dataclass(eq=False)
 class Worker:
-    """A process, and what it is at. It has one thread for arithmetic, and ends when this process does."""
+    """A process and its job. It has one thread for arithmetic, and ends when this process does."""
 
     name: str
     job: Job | None = None
@@ -88,7 +84,7 @@ class Worker:
     def __post_init__(self) -> None:
         self.connection, theirs = Pipe()
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        command = [sys.executable, "-u", "-P", "-m", "metareplay.suites.worker", str(theirs.fileno())]
+        command = [sys.executable, "-u", "-P", "-m", "metareplay.suites.local", str(theirs.fileno())]
         # Until it can heed Ctrl-C in its own way, which is not at all.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -105,13 +101,13 @@ class Worker:
 
     def take(self, job: Job, out: Path, tracker: str | None) -> None:
         """Begin a run."""
-        self.job, job.progress = job, None
+        self.job, job.progress, job.worker = job, None, self.name
         task = {"request": asdict(job.requests[0]), "key": job.key, "out": str(out), "tracker": tracker}
         with contextlib.suppress(OSError):  # it has died, as will be noticed
             self.connection.send_bytes(json.dumps(task).encode())
 
-    def said(self) -> Message | None:
-        """The next thing that it has told; None if it is dead."""
+    def message(self) -> Message | None:
+        """The next thing that it has sent; None if it is dead."""
         try:
             message: Message = json.loads(self.connection.recv_bytes())
         except (EOFError, OSError):
@@ -126,84 +122,108 @@ class Worker:
         return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
-class Execution:
-    """A suite under way."""
+class Workers:
+    """The worker processes of this machine, each started when there is a run for it."""
 
-    def __init__(self, queue: Queue, jobs: int, report: Callable[[SuiteProgress], None], tracker: str | None) -> None:
-        self.queue, self.report, self.tracker = queue, report, tracker
+    def __init__(self, jobs: int, out: Path, tracker: str | None) -> None:
+        self.out, self.tracker = out, tracker
         self.idle: list[Worker | str] = [f"worker {number}" for number in range(jobs, 0, -1)]  # names: not yet started
         self.busy: list[Worker] = []
-        self.shown = (0.0, -1)
 
-    def go(self) -> None:
-        """Until nothing is left."""
-        self.queue.prepare()
-        while self.busy or not self.queue.is_empty:
-            self._hand_out()
-            self._show()
-            self._listen()
-        self._show()
+    def room(self) -> bool:
+        return bool(self.idle)
+
+    def start(self, job: Job) -> None:
+        idle = self.idle.pop()
+        worker = Worker(idle) if isinstance(idle, str) else idle
+        self.busy.append(worker)
+        worker.take(job, self.out, self.tracker)
+
+    def poll(self, seconds: float) -> Iterator[Event]:
+        ready = wait([worker.connection for worker in self.busy], seconds)
+        for worker in list(self.busy):
+            if worker.connection in ready:
+                yield self._heard(worker, worker.message())
+            elif worker.process.poll() is not None and not worker.connection.poll():
+                yield self._heard(worker, None)  # a process begun by a user's method holds its end of the pipe open
 
     def stop(self) -> None:
-        """End all workers, at once: a run that is killed loses nothing but the time since its last checkpoint."""
         for worker in [*self.busy, *self.idle]:
             if isinstance(worker, Worker):
                 worker.end()
 
-    def in_order(self) -> list[Outcome]:
-        """The outcomes in the order of the requests; what is not over is ``not started``."""
-        return self.queue.in_order(worker.job for worker in self.busy if worker.job)
-
-    def _hand_out(self) -> None:
-        """Give each idle worker a run."""
-        while self.idle and (job := self.queue.next()):
-            idle = self.idle.pop()
-            worker = Worker(idle) if isinstance(idle, str) else idle
-            self.busy.append(worker)
-            worker.take(job, self.queue.out, self.tracker)
-
-    def _listen(self) -> None:
-        """Take in what workers tell, and their deaths."""
-        ready = wait([worker.connection for worker in self.busy], SECONDS_BETWEEN_LOOKS)
-        for worker in list(self.busy):
-            if worker.connection in ready:
-                self._hear(worker, worker.said())
-            elif worker.process.poll() is not None and not worker.connection.poll():
-                self._hear(worker, None)  # another process, begun by a user's method, holds its end of the pipe open
-
-    def _hear(self, worker: Worker, message: Message | None) -> None:
+    def _heard(self, worker: Worker, message: Message | None) -> Event:
         job = worker.job
         assert job is not None
         if message is None:
             self.busy.remove(worker)
             self.idle.append(worker.name)
-            self.queue.died(job, worker.end())
-        elif "progress" in message:
-            job.progress = Progress(**message["progress"])
-        elif "note" in message:
-            self.queue.note(f"{name(job.requests[0])}: {message['note']}")
-        else:
-            self.busy.remove(worker)
-            self.idle.append(worker)
-            self.queue.over(job, message["state"], message["message"])
-
-    def _show(self) -> None:
-        now, ended = time.monotonic(), len(self.queue.outcomes)
-        if now - self.shown[0] < SECONDS_BETWEEN_REPORTS and ended == self.shown[1]:
-            return
-        self.shown = now, ended
-        running = {worker.name: (worker.job.requests[0], worker.job.progress) for worker in self.busy if worker.job}
-        self.report(SuiteProgress(len(self.queue.requests), self.queue.outcomes, running))
+            return job, Died(worker.end())
+        if "progress" in message:
+            return job, Progress(**message["progress"])
+        if "note" in message:
+            return job, str(message["note"])
+        self.busy.remove(worker)
+        self.idle.append(worker)
+        return job, Ended(message["state"], message["message"])
 
 
-@contextlib.contextmanager
-def _terminated_as_by_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+class Parent:
+    """The other end of the pipe. When it is gone this process ends at once, wherever it is: a run loses nothing."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self.connection = Connection(descriptor)
+        self.tasks: SimpleQueue[Message] = SimpleQueue()
+        Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                self.tasks.put(json.loads(self.connection.recv_bytes()))
+            except (EOFError, OSError):
+                os._exit(1)
+
+    def send(self, **message: Any) -> None:
+        """Send a message."""
+        try:
+            self.connection.send_bytes(json.dumps(message).encode())
+        except OSError:
+            os._exit(1)
+
+
+def work(descriptor: int) -> NoReturn:
+    """Carry out what comes through a pipe: what a worker process does."""
+    # Ctrl-C on a terminal goes to all processes; what happens then is for the driver to say. Not SIG_IGN, which what a
+    # user's method may start would inherit.
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    parent = Parent(descriptor)
+    while True:
+        state, message = carry_out(parent.tasks.get(), parent)
+        parent.send(state=state, message=message)
+
+
+def carry_out(task: Message, parent: Parent) -> tuple[str, str]:
+    """Try a run; its state then, and one line about it."""
+    experiment: Experiment | None = None
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        experiment = as_experiment(Request(**task["request"]))
+        if experiment.key != task["key"]:
+            raise RunFailed("its data or its method's file changed while the suite was under way: start that again")
+        tracker = user_code.load(task["tracker"], "--tracker") if task["tracker"] else None
+        Run(Path(task["out"]) / task["key"]).carry_out(
+            experiment,
+            lambda progress: parent.send(progress=asdict(progress)),
+            tracker,
+            note=lambda text: parent.send(note=text),
+        )
+    except LockedElsewhere as error:
+        return "elsewhere", str(error)
+    except (Exception, SystemExit) as error:  # a user's method may call exit()
+        return "failed", one_line(error, experiment)
+    return "done", ""
+
+
+if __name__ == "__main__":
+    work(int(sys.argv[1]))

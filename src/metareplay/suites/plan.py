@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
+import difflib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from metareplay.runs.experiment import Experiment, method_name
+from metareplay.data import catalogue as sources
+from metareplay.methods.base import Method
+from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run, find
-from metareplay.runs.request import Request
+from metareplay.runs.request import NETWORK, RUN, Request
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.catalogue import Benchmark
 from metareplay.streams.stream import Stream
-from metareplay.suites.cost import Rates, Size, steps
-from metareplay.suites.reader import at_hand, flat
 
 ENOUGH = 500
 """Earlier runs that are looked at to tell how long new ones will take."""
+STEP = 2.5e-6
+"""Seconds that a step of a 784-100-100-10 perceptron on MNIST takes (docs/speed.md)."""
+RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name != "seed"}
 
 
 @dataclass(frozen=True)
@@ -51,47 +58,137 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
     out
         The folder of runs: what is there is not run again, and says how long other runs take.
     """
-    rates = Rates(status.summary for run in islice(find(out), ENOUGH) if (status := run.status()).summary)
-    experiments = _experiments(requests)
-    planned = []
-    for request, experiment in zip(requests, experiments, strict=True):
-        if experiment is None:
-            configuration = _expected(request)
-            size = Size.said_by(configuration)
-            state: Any = "unknown"
-        else:
-            configuration = experiment.configuration()
-            size = Size.of(experiment)
-            folder = out / experiment.key
-            state = Run(folder).status().state if folder.is_dir() else "new"
-        count = steps(configuration, size) if size else None
-        planned.append(Planned(request, state, count, rates.seconds(configuration, size) if size else None))
-    return planned
-
-
-def _experiments(requests: Sequence[Request]) -> list[Experiment | None]:
-    """Each as an experiment, None where its data are not here; requests of one stream share it."""
+    pace = Pace(status.summary for run in islice(find(out), ENOUGH) if (status := run.status()).summary)
     streams: dict[str, Stream | None] = {}
-    found: list[Experiment | None] = []
+    planned = []
     for request in requests:
         benchmark, method, run = request.resolved()
         key = json.dumps([request.benchmark, request.stream], sort_keys=True)
         if key not in streams:
             streams[key] = benchmark.stream(**request.stream, progress=False) if at_hand(benchmark) else None
         stream = streams[key]
-        found.append(None if stream is None else Experiment(stream=stream, method=method, **run))
-    return found
+        if stream is None:
+            options = flat(request)
+            visits = [options["samples_per_task"] * options["epochs"]] * options["tasks"]
+            count = steps(method, visits, options["batch_size"]) if all(visits) else None
+            seconds = None if count is None else STEP * count * size(784, run["hidden"], 10)
+            planned.append(Planned(request, "unknown", count, seconds))
+            continue
+        experiment = Experiment(stream=stream, method=method, **run)
+        folder = out / experiment.key
+        state: Any = Run(folder).status().state if folder.is_dir() else "new"
+        planned.append(Planned(request, state, steps_of(experiment), pace.seconds(experiment)))
+    return planned
 
 
-def _expected(request: Request) -> Mapping[str, Any]:
-    """As much of a run's configuration as is known without its data."""
-    _, method, run = request.resolved()
-    everything = flat(request)
+def steps_of(experiment: Experiment) -> int | None:
+    """The SGD steps of a run, exactly; None for a user's own method."""
+    there = [len(experiment.stream.tasks[task].train) for task in experiment.visits]
+    visits = [min(experiment.samples or math.inf, examples) * experiment.epochs for examples in there]
+    return steps(experiment.method, [int(examples) for examples in visits], experiment.batch_size)
+
+
+def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:
+    """The SGD steps of a method that learns so many examples in each visit to a task; None if it cannot be told."""
+    return method.steps(sum(visits), sum(math.ceil(examples / batch_size) for examples in visits))
+
+
+def size(inputs: int, hidden: Sequence[int], classes: int) -> float:
+    """What a step costs, in steps of a 784-100-100-10 perceptron on MNIST, of whose inputs a fifth is not zero."""
+    weights = sum(below * above for below, above in pairwise((inputs // 5, *hidden, classes)))
+    return max(0.5, weights / 26_600)
+
+
+class Pace:
+    """How long runs take: as earlier ones took, where there are some like them, else ``STEP`` × size for each step.
+
+    Parameters
+    ----------
+    summaries
+        ``Record.summary()`` of earlier runs.
+    """
+
+    def __init__(self, summaries: Iterable[Mapping[str, Any]] = ()) -> None:
+        same: dict[str, list[float]] = defaultdict(list)
+        like: dict[str, list[float]] = defaultdict(list)
+        for summary in summaries:
+            seconds = summary["train_seconds"] + summary["eval_seconds"]
+            same[_but_the_seed(summary["configuration"])].append(seconds)
+            if summary["steps"]:
+                like[_machinery(summary["configuration"])].append(seconds / summary["steps"])
+        self.same = {key: sum(seconds) / len(seconds) for key, seconds in same.items()}
+        self.like = {key: sum(seconds) / len(seconds) for key, seconds in like.items()}
+
+    def seconds(self, experiment: Experiment) -> float | None:
+        """How long a run will take, about; None where nothing is known of its method or network."""
+        configuration, count = experiment.configuration(), steps_of(experiment)
+        if (known := self.same.get(_but_the_seed(configuration))) is not None:
+            return known
+        if count is None:
+            return None
+        if (step := self.like.get(_machinery(configuration))) is not None:
+            return step * count
+        if experiment.engine != "fused":
+            return None
+        return STEP * count * size(experiment.stream.inputs, experiment.hidden, experiment.stream.classes)
+
+
+def _machinery(configuration: Mapping[str, Any]) -> str:
+    names = ("benchmark", "method", "batch_size", "hidden", "engine", "device", "network")
+    return repr([configuration.get(name) for name in names])
+
+
+def _but_the_seed(configuration: Mapping[str, Any]) -> str:
+    drawn = {"seed", "task_order"} if configuration.get("order") == "shuffled" else {"seed"}
+    return repr(sorted((name, value) for name, value in configuration.items() if name not in drawn))
+
+
+def at_hand(benchmark: Benchmark) -> bool:
+    """Whether a benchmark's data are on this machine, so that nothing need be fetched."""
+    source = sources.SOURCES.get(benchmark.data)
+    return source is None or source.present(sources.data_folder() / source.name)
+
+
+def flat(request: Request) -> dict[str, Any]:
+    """All that decides a run, by name: what is asked for, else what the recipe says, else the default."""
     return {
-        **everything,
-        "engine": run["engine"],
-        "method": method_name(type(method)),
-        "hyperparameters": dataclasses.asdict(method),
-        "hidden": run["hidden"],
-        "task_order": list(range(everything["tasks"])),
+        "benchmark": request.benchmark,
+        "method": request.method,
+        **{option.name: option.default for option in benchmarks.find(request.benchmark).options},
+        **request.stream,
+        **request.defaults()[0],
+        **request.settings,
+        **{option.name: option.default for option in (*NETWORK, *RUN)},
+        **request.run,
     }
+
+
+def options(request: Request) -> dict[str, str]:
+    """What is asked for beside benchmark, method and seed, as short text."""
+    asked = {**request.stream, **request.settings, **request.run}
+    return {key: short(str(value)) for key, value in asked.items() if key != "seed"}
+
+
+def name(request: Request) -> str:
+    """A run in a few words: ``mnist-rotations, meralg1, memories 200, seed 0``."""
+    asked = [f"{key} {value}" for key, value in options(request).items()]
+    return ", ".join([short(request.benchmark), short(request.method), *asked, f"seed {request.run.get('seed', 0)}"])
+
+
+def short(text: str) -> str:
+    """The name of a user's own file without its folder; other names as they are."""
+    return text.rstrip("/").rsplit("/", 1)[-1]
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """Ask whether the name that is most like the word was meant; empty if none is like it."""
+    found = difflib.get_close_matches(word, list(names), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def in_words(seconds: float) -> str:
+    """A time as one would say it: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

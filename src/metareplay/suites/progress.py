@@ -1,22 +1,88 @@
-"""How far runs are, on standard error: live bars on a terminal, a line now and then elsewhere."""
+"""How far runs and suites are, on standard error: live bars on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from rich import progress as rich
 from rich.console import Console
+from rich.table import Column
+from rich.text import Text
 
-from metareplay.runs.trainer import Progress
+from metareplay.runs.trainer import Progress, Report
+from metareplay.suites.driver import SuiteProgress
+from metareplay.suites.plan import Planned, in_words, name
 
 SECONDS_BETWEEN_LINES = 30.0
 
-Report = Callable[[Progress], None]
-"""What ``Experiment.run`` calls about ten times a second."""
+
+class Display:
+    """Bars or lines; a context manager, since live bars must be removed however it ends.
+
+    Parameters
+    ----------
+    quiet
+        Show nothing.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
+        console = Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self.live = console.is_interactive and not quiet
+        self.last_line = time.monotonic()
+        self.bars = rich.Progress(
+            rich.TextColumn(
+                "{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")
+            ),
+            rich.BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            rich.TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
+            console=console,
+            expand=True,
+            transient=True,
+            disable=not self.live,
+        )
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bars.stop()
+
+    def note(self, text: str) -> None:
+        """Show a line that the user may want to see."""
+        if self.live:
+            self.bars.console.print(Text(f"metareplay: {text}"), soft_wrap=True)
+        elif not self.quiet:
+            print(f"metareplay: {text}", file=sys.stderr, flush=True)
+
+    def line(self, text: str) -> None:
+        """Show where it is as a line, unless there was one in the last half minute."""
+        if not self.quiet and not self.live and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
+            self.last_line = time.monotonic()
+            print(text, file=sys.stderr, flush=True)
+
+    def run(self, name: str = "") -> Report:
+        """Show one run: give what this returns to ``Experiment.run``."""
+        pace = Pace()
+        note = "compiling, the first time"
+        bar = self.bars.add_task(name or "getting ready", total=None, note=note) if self.live else None
+
+        def report(now: Progress) -> None:
+            text = pace.text(now)
+            if bar is None:
+                self.line(f"{name}{', ' if name else ''}{_where(now)} · {text}")
+            elif now.steps:
+                what = name or _where(now)
+                self.bars.update(bar, description=what, completed=now.examples, total=now.all_examples, note=text)
+
+        return report
 
 
 class Pace:
@@ -36,95 +102,116 @@ class Pace:
             self.first, self.began = now, time.monotonic()
         elapsed = time.monotonic() - self.began
         if self.first is not None and now.examples > self.first.examples:
-            parts.append(f"{_short((now.steps - self.first.steps) / elapsed)} steps/s")
+            speed = (now.steps - self.first.steps) / elapsed
             left = elapsed / (now.examples - self.first.examples) * (now.all_examples - now.examples)
-            parts.append(f"{_clock(left)} left")
+            minutes, seconds = divmod(round(left), 60)
+            clock = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
+            parts += [f"{f'{speed / 1000:.0f}k' if speed >= 10_000 else f'{speed:.0f}'} steps/s", f"{clock} left"]
         if now.accuracy is not None:
             parts.append(f"accuracy {100 * now.accuracy:.1f} %")
         return " · ".join(parts)
 
 
-class Display:
-    """The runs under way; a context manager, since live bars must be taken away however it ends.
+class TimeLeft:
+    """How long a suite will still take, from what was expected of each run and how fast it went so far.
 
     Parameters
     ----------
-    quiet
-        Show nothing.
+    plan
+        What was expected. A run of which nothing is known counts like the mean of the others.
     """
 
-    def __init__(self, quiet: bool = False) -> None:
-        console = Console(stderr=True)
-        self.quiet = quiet
-        self.live = console.is_interactive and not quiet
-        self.bars = rich.Progress(
-            rich.TextColumn("{task.description}"),
-            rich.BarColumn(bar_width=None),
-            rich.TextColumn("{task.fields[pace]}"),
-            console=console,
-            expand=True,
-            transient=True,
-            disable=not self.live,
-        )
+    def __init__(self, plan: Sequence[Planned]) -> None:
+        known = [planned.seconds for planned in plan if planned.seconds is not None]
+        mean = sum(known) / len(known) if known else 1.0
+        self.left = {
+            name(planned.request): mean if planned.seconds is None else planned.seconds
+            for planned in plan
+            if planned.state != "done"
+        }
+        self.all = sum(self.left.values())
+        self.first: dict[str, float] = {}  # of each run the share that was done when it was first seen
+        self.spent = 0.0
+        self.began: float | None = None
+        self.ended = 0
 
-    def __enter__(self) -> Self:
-        self.bars.start()
-        return self
+    def update(self, now: SuiteProgress) -> None:
+        """Take in where the suite is."""
+        for outcome in now.outcomes[self.ended :]:
+            run = name(outcome.request)
+            work = self.left.pop(run, 0.0)
+            if outcome.state == "done":
+                self.spent += work * (1 - self.first.get(run, 1.0))
+        self.ended = len(now.outcomes)
+        self.under_way = 0.0
+        self.since_seen = 0.0
+        for request, progress in now.running.values():
+            run = name(request)
+            if progress is None or not progress.steps or run not in self.left:
+                continue
+            self.began = self.began or time.monotonic()
+            done = progress.examples / progress.all_examples
+            self.under_way += done * self.left[run]
+            self.since_seen += (done - self.first.setdefault(run, done)) * self.left[run]
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bars.stop()
+    def share(self) -> float:
+        """How much of all work is done."""
+        return 1 - (sum(self.left.values()) - self.under_way) / self.all if self.all else 1.0
 
-    def run(self, name: str = "") -> Report:
-        """Show one more run: give what this returns to ``Experiment.run``."""
-        if self.live:
-            return self._bar(name)
-        return _nothing if self.quiet else _lines(name)
+    def text(self) -> str:
+        """How long the rest will take, in words."""
+        seconds = self.seconds()
+        return "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"
 
-    def _bar(self, name: str) -> Report:
-        pace = Pace()
-        bar = self.bars.add_task(name or "getting ready", total=None, pace="compiling, the first time")
-
-        def report(now: Progress) -> None:
-            if now.steps:
-                self.bars.update(
-                    bar,
-                    description=name or _task(now),
-                    completed=now.examples,
-                    total=now.all_examples,
-                    pace=pace.text(now),
-                )
-
-        return report
-
-
-def _lines(name: str) -> Report:
-    pace = Pace()
-    last = time.monotonic()
-
-    def report(now: Progress) -> None:
-        nonlocal last
-        text = pace.text(now)
-        if time.monotonic() - last > SECONDS_BETWEEN_LINES:
-            last = time.monotonic()
-            print(f"{name}{', ' if name else ''}{_task(now)} · {text}", file=sys.stderr, flush=True)
-
-    return report
+    def seconds(self) -> float | None:
+        """How long the rest will take; None while it is too early to tell."""
+        if self.began is None or self.spent + self.since_seen <= 0.01 * self.all:
+            return None
+        pace = (self.spent + self.since_seen) / (time.monotonic() - self.began)
+        return (sum(self.left.values()) - self.under_way) / pace
 
 
-def _nothing(now: Progress) -> None:
-    pass
+class SuiteDisplay(Display):
+    """A suite under way: a bar for the whole and one for each worker, or lines.
+
+    Parameters
+    ----------
+    plan
+        What was expected of its runs.
+    """
+
+    def __init__(self, plan: Sequence[Planned], quiet: bool = False) -> None:
+        super().__init__(quiet)
+        self.time_left = TimeLeft(plan)
+        self.last: SuiteProgress | None = None
+        self.seen = 0  # outcomes
+        self.whole = self.bars.add_task("getting ready", total=1.0, note="")
+        self.workers: dict[str, rich.TaskID] = {}
+
+    def __call__(self, now: SuiteProgress) -> None:
+        """Show where the suite is: what a driver reports to."""
+        self.last = now
+        self.time_left.update(now)
+        for outcome in now.outcomes[self.seen :]:
+            if outcome.state == "failed":
+                self.note(f"{name(outcome.request)} failed: {outcome.message}")
+        self.seen = len(now.outcomes)
+        runs = f"{now.done} of {now.all} runs done"
+        note = f"{now.failed} failed · {self.time_left.text()}" if now.failed else self.time_left.text()
+        self.line(f"{runs} · {note}")
+        if not self.live:
+            return
+        self.bars.update(self.whole, description=runs, completed=self.time_left.share(), note=note)
+        for worker in now.running.keys() - self.workers.keys():
+            self.workers[worker] = self.bars.add_task("", total=1.0, note="")
+        for worker, bar in self.workers.items():
+            request, progress = now.running.get(worker, (None, None))
+            share = progress.examples / progress.all_examples if progress else 0.0
+            text = f"{worker}: {name(request)}" if request else ""
+            self.bars.update(bar, visible=request is not None, description=text, completed=share, note=_where(progress))
 
 
-def _task(now: Progress) -> str:
-    return f"task {now.visit + 1} of {now.visits}"
-
-
-def _short(number: float) -> str:
-    return f"{number / 1000:.0f}k" if number >= 10_000 else f"{number:.0f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+def _where(progress: Progress | None) -> str:
+    if progress is None or not progress.steps:
+        return "getting ready"
+    return f"task {progress.visit + 1} of {progress.visits}"

@@ -1,8 +1,8 @@
-"""The executor for a Ray cluster: every run is a Ray task; what it leaves is written by the driver.
+"""The backend for a Ray cluster: every run is a Ray task; what it leaves is written by the driver.
 
 No machine of the cluster but the driver's needs to see the folder of runs, the data or a user's files: streams go
-through Ray's object store, once to each machine, and files of Python as they are. Checkpoints come back to the driver's
-machine, so a run whose machine dies goes on from there on another one.
+through Ray's object store, once to each machine, and a user's modules as they are. Checkpoints come back to the
+driver's machine, so a run whose machine dies resumes on another one.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import contextlib
 import dataclasses
 import json
 import logging
+import os
+import secrets
 import socket
 import sys
 import tempfile
@@ -28,26 +30,25 @@ from metareplay.runs.record import Record
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.streams.stream import Stream
-from metareplay.suites.outcome import Outcome, SuiteProgress, name
-from metareplay.suites.queue import RETRIES, Job, Queue
-from metareplay.suites.worker import as_experiment
+from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show, as_experiment
+
+TOKEN = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+if "RAY_AUTH_TOKEN" in os.environ or TOKEN.is_file():
+    os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it while it is imported
+os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
 
 try:
     import ray
 except ImportError as error:
     raise BadInput('this executor needs Ray; install it with: pip install "metareplay[ray]"') from error
 
-from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-SECONDS_BETWEEN_LOOKS = 0.2
-
-Show = Callable[[SuiteProgress], None]
+from ray.exceptions import AuthenticationError, RayError, RayTaskError  # noqa: E402
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
 
 
 @dataclasses.dataclass(frozen=True)
-class Parcel:
-    """What a run is, for a machine that has none of our files: all but the stream.
+class Payload:
+    """A run, for a machine that has none of our files: all but the stream.
 
     Parameters
     ----------
@@ -58,38 +59,39 @@ class Parcel:
     tracker
         ``FILE.py:NAME``, or None.
     sources
-        The content of each such file.
+        For each such file, the content of it and of every module of the user's that it imports.
     """
 
     method: str
     settings: dict[str, Any]
     options: dict[str, Any]
     tracker: str | None
-    sources: dict[str, bytes]
+    sources: dict[str, dict[str, bytes]]
 
     @classmethod
-    def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Parcel:
-        """Put a run into a parcel."""
+    def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Payload:
+        """Put a run together."""
         options = {
             field.name: getattr(experiment, field.name)
             for field in dataclasses.fields(Experiment)
-            if field.name not in ("stream", "method")
+            if field.init and field.name not in ("stream", "method")
         }
         named = [user_code.split(text) for text in (request.method, tracker, options["network"]) if text]
-        sources = {str(parts[0]): parts[0].read_bytes() for parts in named if parts}
+        sources = {str(parts[0]): user_code.contents(parts[0]) for parts in named if parts}
         return cls(request.method, dataclasses.asdict(experiment.method), options, tracker, sources)
 
     def unpack(self, stream: Stream, folder: Path) -> tuple[Experiment, Callable[..., None] | None]:
         """The experiment and its tracker, on a machine where ``folder`` may take the files."""
-        here: dict[str, Path] = {}
-        for number, (path, content) in enumerate(self.sources.items()):
-            here[path] = folder / str(number) / Path(path).name
-            here[path].parent.mkdir()
-            here[path].write_bytes(content)  # as it is, since its hash is part of the run's key
+        for number, contents in enumerate(self.sources.values()):
+            for relative, content in contents.items():
+                there = folder / str(number) / relative
+                there.parent.mkdir(parents=True, exist_ok=True)
+                there.write_bytes(content)  # as it is, since its hash is part of the run's key
+        numbers = {path: number for number, path in enumerate(self.sources)}
 
         def local(text: str) -> str:
             parts = user_code.split(text)
-            return f"{here[str(parts[0])]}:{parts[1]}" if parts else text
+            return f"{folder / str(numbers[str(parts[0])]) / parts[0].name}:{parts[1]}" if parts else text
 
         method = methods.find(local(self.method))(**self.settings)
         options = self.options | {"network": local(self.options["network"])}
@@ -97,8 +99,8 @@ class Parcel:
         return Experiment(stream=stream, method=method, **options), tracker
 
 
-class Keeper:
-    """The actor on the driver's machine that keeps checkpoints, and knows how far the runs are."""
+class CheckpointActor:
+    """The actor on the driver's machine that reads and writes checkpoints, and knows how far the runs are."""
 
     def __init__(self, out: str) -> None:
         self.out = Path(out)
@@ -110,63 +112,63 @@ class Keeper:
         return FileCheckpoints(self.out / key / CHECKPOINT).read()
 
     def save(self, key: str, content: bytes) -> None:
-        """Keep a checkpoint."""
+        """Write a checkpoint."""
         FileCheckpoints(self.out / key / CHECKPOINT).write(content)
 
     def note(self, key: str, text: str) -> None:
-        """Be told in one line what the user may want to know of a run."""
+        """Take one line that the user may want to know of a run."""
         self.notes.append((key, text))
 
     def report(self, key: str, worker: str, progress: Progress | None) -> None:
-        """Be told how far a run is, and where it is."""
+        """Take how far a run is, and where it runs."""
         self.under_way[key] = (worker, progress)
 
     def news(self) -> tuple[dict[str, tuple[str, Progress | None]], list[tuple[str, str]]]:
-        """Where each run is, and how far; and what was noted since this was asked before."""
+        """Where each run is, and how far; and what was noted since the last call."""
         notes, self.notes = self.notes, []
         return self.under_way, notes
 
 
-class KeptCheckpoints(FileCheckpoints):
-    """Checkpoints in another machine's folder."""
+class RemoteCheckpoints(FileCheckpoints):
+    """Checkpoints in the driver's folder."""
 
-    def __init__(self, keeper: Any, key: str) -> None:
-        super().__init__(Path(key) / CHECKPOINT, note=lambda text: keeper.note.remote(key, text))
-        self.keeper, self.key = keeper, key
+    def __init__(self, actor: Any, key: str) -> None:
+        super().__init__(Path(key) / CHECKPOINT, note=lambda text: actor.note.remote(key, text))
+        self.actor, self.key = actor, key
 
     def read(self) -> bytes | None:
-        content: bytes | None = _given_back(self.keeper.load.remote(self.key))
+        content: bytes | None = _result(self.actor.load.remote(self.key))
         return content
 
     def write(self, content: bytes) -> None:
-        _given_back(self.keeper.save.remote(self.key, content))
+        _result(self.actor.save.remote(self.key, content))
 
     def clear(self) -> None:
         """The driver does it, once it has the record."""
 
 
-def live(parcel: Parcel, stream: Stream, key: str, keeper: Any) -> Record:
+def learn(payload: Payload, stream: Stream, key: str, actor: Any) -> Record:
     """Run on whatever machine of the cluster this is."""
-    node = ray.get_runtime_context().get_node_id()[:6]
-    keeper.report.remote(key, f"node {node}", None)
+    node = f"node {ray.get_runtime_context().get_node_id()[:6]}"
+    actor.report.remote(key, node, None)
     experiment: Experiment | None = None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            experiment, tracker = parcel.unpack(stream, Path(folder))
+            experiment, tracker = payload.unpack(stream, Path(folder))
             if experiment.key != key:
                 raise RunFailed(
                     "this machine makes another run of it: are all machines' metareplay of the same version?"
                 )
-            kept = KeptCheckpoints(keeper, key)
+            checkpoints = RemoteCheckpoints(actor, key)
             return experiment.run(
-                lambda progress: keeper.report.remote(key, f"node {node}", progress), tracker, kept, kept.note
+                lambda progress: actor.report.remote(key, node, progress), tracker, checkpoints, checkpoints.note
             )
     except (Exception, SystemExit) as error:  # a user's method may call exit()
         raise RunFailed(one_line(error, experiment)) from None
 
 
-def _given_back(reference: Any) -> Any:
-    """What a task or an actor gives back; an error of its own is raised as it was, without another machine's lines."""
+def _result(reference: Any) -> Any:
+    """What a task or an actor returns; an error of its own is raised as it was, without another machine's lines."""
     try:
         return ray.get(reference)
     except RayTaskError as error:
@@ -174,17 +176,16 @@ def _given_back(reference: Any) -> Any:
 
 
 @dataclasses.dataclass
-class Flight:
-    """A run that the cluster has in hand: until the stack is closed, nobody else can have it."""
+class InFlight:
+    """A run that is on the cluster: until the stack is closed, it is locked for all others."""
 
     job: Job
     run: Run
     stack: contextlib.ExitStack
-    worker: str = "waiting for a machine"
 
 
-class Execution:
-    """A suite under way: the driver's side hands runs out, and keeps what comes back.
+class Cluster:
+    """The cluster that this process is part of.
 
     Parameters
     ----------
@@ -192,113 +193,86 @@ class Execution:
         How many runs at once; None for as many as the cluster has CPUs at that moment.
     """
 
-    def __init__(self, queue: Queue, jobs: int | None, report: Show, tracker: str | None) -> None:
-        self.queue, self.jobs, self.report, self.tracker = queue, jobs, report, tracker
+    def __init__(self, jobs: int | None, out: Path, tracker: str | None) -> None:
+        self.jobs, self.out, self.tracker = jobs, out, tracker
         remote: Any = ray.remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.keeper = (
-            remote(Keeper)
+        self.actor = (
+            remote(CheckpointActor)
             .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
-            .remote(str(queue.out.absolute()))
+            .remote(str(out.absolute()))
         )
-        self.live = remote(live)
+        self.learn = remote(learn)
         self.streams: dict[str, Any] = {}
-        self.flying: dict[Any, Flight] = {}
+        self.flying: dict[Any, InFlight] = {}
+        self.refused: list[Event] = []
 
-    def go(self) -> None:
-        """Until nothing is left."""
-        self.queue.prepare()
-        while self.flying or not self.queue.is_empty:
-            while len(self.flying) < self._room() and (job := self.queue.next()):
-                self._start(job)
-            self._look()
-            if not self.flying:  # what is left is another process's
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-                continue
-            ended, _ = ray.wait(list(self.flying), timeout=SECONDS_BETWEEN_LOOKS)
-            for task in ended:
-                self._end(task, self.flying.pop(task))
-        self._look()
-
-    def stop(self) -> None:
-        """Leave what is under way to its checkpoints."""
-        for task, flight in self.flying.items():
-            ray.cancel(task, force=True)
-            flight.stack.close()
-
-    def in_order(self) -> list[Outcome]:
-        """The outcomes in the order of the requests; what is not over is ``not started``."""
-        return self.queue.in_order(flight.job for flight in self.flying.values())
-
-    def _room(self) -> int:
+    def room(self) -> bool:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        return self.jobs or max(1, int(resources.get("CPU", 1)))
+        return len(self.flying) < (self.jobs or max(1, int(resources.get("CPU", 1))))
 
-    def _start(self, job: Job) -> None:
-        """Hand a run to the cluster."""
-        run = Run(self.queue.out / job.key)
+    def start(self, job: Job) -> None:
+        run, request = Run(self.out / job.key), job.requests[0]
+        job.worker = f"waiting for a machine, {job.key[:4]}"
         with contextlib.ExitStack() as stack:
             try:
-                experiment = as_experiment(job.requests[0])
+                experiment = as_experiment(request)
                 stack.enter_context(run.locked(experiment))
-                parcel = Parcel.pack(job.requests[0], experiment, self.tracker)
-            except LockedElsewhere:
-                self.queue.over(job, "elsewhere")
-                return
+                payload = Payload.pack(request, experiment, self.tracker)
             except Exception as error:
-                self.queue.over(job, "failed", one_line(error))
+                state = "elsewhere" if isinstance(error, LockedElsewhere) else "failed"
+                self.refused.append((job, Ended(state, one_line(error))))  # type: ignore[arg-type]
                 return
-            stream = self._stored(job.requests[0], experiment.stream)
+            wanted = json.dumps([request.benchmark, dict(request.stream)], sort_keys=True)
+            if wanted not in self.streams:
+                self.streams[wanted] = ray.put(experiment.stream)  # runs on one stream share it
             gpus = int(experiment.device.startswith("cuda"))  # none can be seen but those that are asked for
-            task = self.live.options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
-            self.flying[task.remote(parcel, stream, job.key, self.keeper)] = Flight(job, run, stack.pop_all())
+            task = self.learn.options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+            reference = task.remote(payload, self.streams[wanted], job.key, self.actor)
+            self.flying[reference] = InFlight(job, run, stack.pop_all())
 
-    def _stored(self, request: Request, stream: Stream) -> Any:
-        """Where a stream lies in the object store; runs on one stream share it."""
-        wanted = json.dumps([request.benchmark, dict(request.stream)], sort_keys=True)
-        if wanted not in self.streams:
-            self.streams[wanted] = ray.put(stream)
-        return self.streams[wanted]
+    def poll(self, seconds: float) -> Iterator[Event]:
+        yield from self.refused
+        self.refused.clear()
+        if not self.flying:  # what is left is another process's
+            time.sleep(seconds)
+            return
+        ended, _ = ray.wait(list(self.flying), timeout=seconds)
+        under_way, notes = ray.get(self.actor.news.remote())
+        for flight in self.flying.values():
+            yield from ((flight.job, text) for key, text in notes if key == flight.job.key)
+            if flight.job.key in under_way:
+                worker, flight.job.progress = under_way[flight.job.key]
+                flight.job.worker = f"{worker}, {flight.job.key[:4]}"
+        for reference in ended:
+            flight = self.flying.pop(reference)
+            yield flight.job, self._ended(reference, flight)
 
-    def _end(self, task: Any, flight: Flight) -> None:
-        """Keep what the cluster gives back."""
+    def stop(self) -> None:
+        for reference, flight in self.flying.items():
+            ray.cancel(reference, force=True)
+            flight.stack.close()
+
+    def _ended(self, reference: Any, flight: InFlight) -> Ended:
+        """Save the record that the cluster gives back."""
         try:
             with flight.stack:
-                flight.run.keep(_result(task))
+                try:
+                    record: Record = _result(reference)
+                except RayError as error:
+                    raise RunFailed(
+                        f"its worker or machine died {RETRIES + 1} times ({type(error).__name__}); "
+                        "it resumes from its checkpoint when the suite is started again"
+                    ) from None
+                flight.run.keep(record)
             flight.run.tidy()
         except Exception as error:
-            self.queue.over(flight.job, "failed", one_line(error))
-        else:
-            self.queue.over(flight.job, "done")
-
-    def _look(self) -> None:
-        """Where the runs are, and how far."""
-        under_way, notes = ray.get(self.keeper.news.remote())
-        for flight in self.flying.values():
-            for text in (text for key, text in notes if key == flight.run.key):
-                self.queue.note(f"{name(flight.job.requests[0])}: {text}")
-            flight.worker, flight.job.progress = under_way.get(flight.run.key, (flight.worker, None))
-        running = {
-            f"{flight.worker}, {flight.run.key[:4]}": (flight.job.requests[0], flight.job.progress)
-            for flight in self.flying.values()
-        }
-        self.report(SuiteProgress(len(self.queue.requests), tuple(self.queue.outcomes), running))
-
-
-def _result(task: Any) -> Record:
-    """The record that a task gives back, or what it met."""
-    try:
-        record: Record = _given_back(task)
-    except RayError as error:
-        raise RunFailed(
-            f"its worker or machine died {RETRIES + 1} times ({type(error).__name__}); "
-            "it goes on from its checkpoint when the suite is started again"
-        ) from None
-    return record
+            return Ended("failed", one_line(error))
+        return Ended("done")
 
 
 @contextlib.contextmanager
-def _cluster(address: str | None, jobs: int | None) -> Iterator[None]:
+def _connected(address: str | None, jobs: int | None, note: Note) -> Iterator[None]:
     """Be part of a cluster, or start one on this machine."""
     if address is not None and address.startswith("ray://"):
         raise BadInput(
@@ -306,20 +280,7 @@ def _cluster(address: str | None, jobs: int | None) -> Iterator[None]:
         )
     ours = not ray.is_initialized()
     if ours:
-        try:
-            if address not in (None, "auto"):
-                _reach(str(address))
-            ray.init(
-                address=address or "local",
-                num_cpus=None if address else jobs,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise BadInput(
-                f"--address is {address}, but there is no Ray cluster ({str(error).splitlines()[0]}); "
-                "start one with: ray start --head"
-            ) from error
+        _connect(address, jobs, note)
     try:
         yield
     except KeyboardInterrupt:
@@ -330,11 +291,36 @@ def _cluster(address: str | None, jobs: int | None) -> Iterator[None]:
             ray.shutdown()
 
 
-def _reach(address: str) -> None:
-    """Find out in seconds what Ray would need minutes for: that nobody is there."""
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=5):
-        pass
+def _connect(address: str | None, jobs: int | None, note: Note) -> None:
+    if address is None:  # whoever reaches this machine must not run code on it
+        if tuple(map(int, ray.__version__.split(".")[:2])) < (2, 60):
+            raise BadInput(f"Ray {ray.__version__} lets in whoever reaches this machine: install Ray 2.60 or newer")
+        if not TOKEN.is_file():
+            os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray writes one for all to read
+    reached = False
+    try:
+        if address not in (None, "auto"):
+            host, _, port = str(address).rpartition(":")
+            with socket.create_connection((host, int(port)), timeout=5):  # Ray needs minutes to find that out
+                reached = True
+        note(f"connecting to the Ray cluster {address}" if address else "starting Ray on this machine")
+        ray.init(
+            address=address or "local",
+            num_cpus=None if address else jobs,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
+        why = str(error).splitlines()[0]
+        if reached or "Failed to connect" in why or isinstance(error, AuthenticationError):
+            raise BadInput(
+                f"--address is {address}, and somebody is there, but does not let this process in ({why}); if it is a "
+                "Ray cluster, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to its token, which `ray get-auth-token` "
+                "prints on the machine where it was started"
+            ) from error
+        raise BadInput(
+            f"--address is {address}, but there is no Ray cluster ({why}); start one with: ray start --head"
+        ) from error
 
 
 def execute(
@@ -359,16 +345,14 @@ def execute(
     Raises
     ------
     BadInput
-        If there is no cluster.
+        If there is no cluster, or it asks for a token that this process does not have.
     KeyboardInterrupt
-        After Ctrl-C; what is under way is left to its checkpoints.
+        After Ctrl-C; what is under way resumes from its checkpoints.
     """
-    queue = Queue(requests, out, note)
-    # Of workers that die Ray tells on standard output, which is for results.
-    with contextlib.redirect_stdout(sys.stderr), _cluster(address, jobs):
-        execution = Execution(queue, jobs, report, tracker)
-        try:
-            execution.go()
-        finally:
-            execution.stop()
-        return execution.in_order()
+    driver = Driver(requests, out, report, note)
+    # Ray reports workers that die on standard output, which is for results.
+    with contextlib.redirect_stdout(sys.stderr), _connected(address, jobs, note):
+        outcomes = driver.carry_out(Cluster(jobs, out, tracker))
+        if any(outcome.state == "not started" for outcome in outcomes):
+            raise KeyboardInterrupt
+        return outcomes

@@ -1,0 +1,316 @@
+"""Carry out runs: which comes next, what became of each, and one loop for every backend that computes them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal, Protocol
+
+from metareplay.errors import RunFailed
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
+from metareplay.runs.request import Request
+from metareplay.runs.trainer import Progress
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.stream import Stream
+from metareplay.suites.plan import Pace, name
+
+RETRIES = 3
+"""How often a run is taken up again, from its checkpoint, whose worker died."""
+SECONDS_BETWEEN_LOOKS = 0.5
+"""At runs that another process has locked, and for workers that died without a word."""
+SECONDS_BETWEEN_REPORTS = 0.1
+SECONDS_IN_SILENCE = 2.0
+"""After which a suite that waits for other processes alone says so."""
+
+State = Literal["done", "failed", "elsewhere", "not started"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run of a suite.
+
+    Parameters
+    ----------
+    request
+        What was asked for.
+    key
+        The name of its folder; None where it could not be worked out, as when its data cannot be loaded.
+    state
+        One of ``done`` (now or before), ``failed``, ``elsewhere`` (another process runs it), ``not started`` (the suite
+        was stopped before its turn, or in its middle).
+    message
+        One line: why it failed, who runs it; empty where it is done.
+    """
+
+    request: Request
+    key: str | None
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class SuiteProgress:
+    """Where a suite is: what a progress display needs.
+
+    Parameters
+    ----------
+    all
+        How many runs it has.
+    outcomes
+        Of the runs that ended, in the order in which they did; those that were there before are among them.
+    running
+        For each worker at work, by a name such as ``worker 1`` or ``node 3f2a90``: its run, and where in it; None
+        before its first report.
+    """
+
+    all: int
+    outcomes: Sequence[Outcome] = ()
+    running: Mapping[str, tuple[Request, Progress | None]] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Runs that are finished."""
+        return sum(outcome.state == "done" for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> int:
+        """Runs that failed."""
+        return sum(outcome.state == "failed" for outcome in self.outcomes)
+
+
+Show = Callable[[SuiteProgress], None]
+
+
+@dataclass(eq=False)
+class Job:
+    """A run that is to be done, once, however many requests ask for it."""
+
+    key: str
+    requests: list[Request]
+    seconds: float = 0.0
+    deaths: int = 0
+    progress: Progress | None = None
+    worker: str = ""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A run is over: its state, as an ``Outcome`` has it, and one line about it."""
+
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process that carried out a run is gone; ``how`` completes "its worker …"."""
+
+    how: str
+
+
+Event = tuple[Job, Progress | str | Ended | Died]
+"""What a backend tells of a job: how far it is, a note, or that it is over."""
+
+
+class Backend(Protocol):
+    """What carries out runs: this machine's processes, a cluster."""
+
+    def room(self) -> bool:
+        """Whether one more run can be started now."""
+
+    def start(self, job: Job) -> None:
+        """Begin a run, or go on with it from its checkpoint; sets ``job.worker``."""
+
+    def poll(self, seconds: float) -> Iterable[Event]:
+        """What has happened, waiting for something so many seconds at most."""
+
+    def stop(self) -> None:
+        """End all runs under way at once; they lose nothing but the time since their last checkpoints."""
+
+
+class Driver:
+    """A suite under way.
+
+    The runs of one seed come before those of the next, and of these the longest first. What is done is not run again,
+    and what another process has locked is set aside until that process is through with it.
+
+    Raises
+    ------
+    RunFailed
+        If there can be no such folder of runs.
+    """
+
+    def __init__(self, requests: Sequence[Request], out: Path, report: Show, note: Note) -> None:
+        self.requests, self.out, self.report, self.note = requests, out, report, note
+        self.waiting: deque[Job] = deque()
+        self.running: list[Job] = []
+        self.elsewhere: list[Job] = []
+        self.outcomes: list[Outcome] = []
+        self.looked = 0.0
+        self.idle_since: float | None = None
+        self.shown = (0.0, -1)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFailed(
+                f"{out} cannot keep runs: {error.strerror or error}; name another folder with --out"
+            ) from error
+
+    def carry_out(self, backend: Backend) -> list[Outcome]:
+        """Run until nothing is left, or until Ctrl-C or SIGTERM; the outcomes are in the order of the requests."""
+        try:
+            with _terminated_as_by_ctrl_c():
+                self.prepare()
+                while self.running or self.waiting or self.elsewhere:
+                    while backend.room() and (job := self.next()):
+                        self.running.append(job)
+                        backend.start(job)
+                    self.show()
+                    for job, event in backend.poll(SECONDS_BETWEEN_LOOKS):
+                        self.take(job, event)
+                self.show()
+        except KeyboardInterrupt:
+            pass
+        finally:
+            backend.stop()
+        return self.in_order()
+
+    def prepare(self) -> None:
+        """Find out which runs there are, and which of them are done."""
+        jobs: dict[str, Job] = {}
+        pace = Pace()
+        for request in sorted(self.requests, key=lambda request: (request.benchmark, str(request.stream))):
+            try:
+                experiment = as_experiment(request)
+            except Exception as error:
+                self.outcomes.append(Outcome(request, None, "failed", one_line(error)))
+                continue
+            job = jobs.setdefault(experiment.key, Job(experiment.key, []))
+            seconds = pace.seconds(experiment)
+            job.seconds = float("inf") if seconds is None else seconds
+            job.requests.append(request)
+        for job in sorted(jobs.values(), key=lambda job: (job.requests[0].run.get("seed", 0), -job.seconds)):
+            if not self._is_done(job):
+                self.waiting.append(job)
+
+    def next(self) -> Job | None:
+        """A run to begin or to go on with; None if there is none at this moment."""
+        if not self.waiting and time.monotonic() - self.looked > SECONDS_BETWEEN_LOOKS:
+            self.waiting.extend(self.elsewhere)  # perhaps one is free by now, or done
+            self.elsewhere.clear()
+            self.looked = time.monotonic()
+        while self.waiting:
+            job = self.waiting.popleft()
+            if self._is_done(job):  # by another process, meanwhile
+                continue
+            if Run(self.out / job.key).status().state != "running":
+                return job
+            self.elsewhere.append(job)
+        self._tell_waiting()
+        return None
+
+    def take(self, job: Job, event: Progress | str | Ended | Died) -> None:
+        """Take in what a backend tells of a run."""
+        if isinstance(event, Progress):
+            job.progress = event
+        elif isinstance(event, str):
+            self.note(f"{name(job.requests[0])}: {event}")
+        else:
+            self.running.remove(job)
+            if isinstance(event, Died):
+                self._died(job, event.how)
+            elif event.state == "elsewhere":
+                self.elsewhere.append(job)
+            else:
+                self._over(job, event.state, event.message)
+
+    def show(self) -> None:
+        """Report where the suite is, unless that was done a moment ago and nothing ended since."""
+        now, ended = time.monotonic(), len(self.outcomes)
+        if now - self.shown[0] < SECONDS_BETWEEN_REPORTS and ended == self.shown[1]:
+            return
+        self.shown = now, ended
+        running = {job.worker: (job.requests[0], job.progress) for job in self.running}
+        self.report(SuiteProgress(len(self.requests), tuple(self.outcomes), running))
+
+    def in_order(self) -> list[Outcome]:
+        """The outcomes in the order of the requests; what is not over is ``not started``."""
+        outcomes = {id(outcome.request): outcome for outcome in self.outcomes}
+        for job in self.running:
+            if job.progress:
+                where = f"stopped at example {job.progress.examples} of {job.progress.all_examples}"
+                for request in job.requests:
+                    outcomes.setdefault(id(request), Outcome(request, job.key, "not started", where))
+        return [outcomes.get(id(request)) or Outcome(request, None, "not started") for request in self.requests]
+
+    def _over(self, job: Job, state: State, message: str = "") -> None:
+        self.outcomes += [Outcome(request, job.key, state, message) for request in job.requests]
+
+    def _died(self, job: Job, how: str) -> None:
+        """Let the run come next, or give it up."""
+        job.deaths += 1
+        job.progress = None
+        if job.deaths > RETRIES:
+            message = f"its worker {how}, {job.deaths} times: there may be too little memory, or its method ends it"
+            Run(self.out / job.key).fail(message)
+            self._over(job, "failed", message)
+            return
+        self.note(
+            f"{name(job.requests[0])}: its worker {how}; it goes on from its checkpoint ({job.deaths} of {RETRIES})"
+        )
+        self.waiting.appendleft(job)
+
+    def _is_done(self, job: Job) -> bool:
+        run = Run(self.out / job.key)
+        if run.status().state != "done":
+            return False
+        run.tidy()
+        self._over(job, "done")
+        return True
+
+    def _tell_waiting(self) -> None:
+        """Say once what is waited for, where all that is left is another process's."""
+        if self.running or not self.elsewhere:
+            self.idle_since = None
+        elif self.idle_since is None:
+            self.idle_since = time.monotonic()
+        elif time.monotonic() - self.idle_since > SECONDS_IN_SILENCE:
+            self.idle_since = float("inf")
+            try:
+                with Run(self.out / self.elsewhere[0].key).lock():
+                    pass
+            except LockedElsewhere as error:
+                self.note(f"waiting for {len(self.elsewhere)} runs that other processes do: {error}")
+
+
+def as_experiment(request: Request) -> Experiment:
+    """What is asked for; requests of one stream share it."""
+    request.resolved()  # complains of everything before data are loaded
+    return request.experiment(stream=_stream(request.benchmark, json.dumps(dict(request.stream), sort_keys=True)))
+
+
+@lru_cache(maxsize=4)
+def _stream(benchmark: str, options: str) -> Stream:
+    return benchmarks.find(benchmark).stream(**json.loads(options), progress=False)
+
+
+@contextmanager
+def _terminated_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
