@@ -15,13 +15,13 @@ from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
-Layers = Sequence[Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]]
-"""For each layer, for each of its copies, weights ``(in, out)`` and biases."""
+Layers = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""For each layer weights ``(in, out)`` and biases; of a private one, those of all its copies."""
 
 
 def tensors(layers: Layers, task: int) -> list[Tensor]:
     """One task's parameters, weights before biases, as PyTorch keeps them: ``(out, in)``."""
-    chosen = [copies[task if len(copies) > 1 else 0] for copies in layers]
+    chosen = [(weights, biases) if weights.ndim == 2 else (weights[task], biases[task]) for weights, biases in layers]
     arrays = [array for weights, biases in chosen for array in (np.ascontiguousarray(weights.T), biases)]
     return [torch.tensor(array, requires_grad=True) for array in arrays]
 
@@ -138,8 +138,8 @@ class TaskNetworks(Online):
         super().__init__(layers, inputs, memories, tasks, rng, lr=lr)
         self.own = [tensors(layers, task) for task in range(tasks)]
         for network in self.own:  # what is not a task's own is the same tensor for all
-            for place, copies in enumerate(layers):
-                if len(copies) == 1:
+            for place, (weights, _) in enumerate(layers):
+                if weights.ndim == 2:
                     network[2 * place : 2 * place + 2] = self.own[0][2 * place : 2 * place + 2]
 
     def begin_task(self, task: int) -> None:

@@ -55,7 +55,7 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
     """Check that all learn the same, then time them."""
     ours = learner(stream)
     x, y = table(ours, stream)
-    layers = ours.layers()
+    layers = [(weights.copy(), biases.copy()) for weights, biases in ours.layers()]
     tensors = {name: plain_pytorch.tensors(layers, 0) for name in ("PyTorch", "PyTorch by hand")}
     loops = {"PyTorch": plain_pytorch.steps, "PyTorch by hand": plain_pytorch.steps_by_hand}
     x_tensor, y_tensor = torch.from_numpy(x), torch.from_numpy(y)
@@ -79,11 +79,11 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
         loop(tensors[name], x_tensor, y_tensor, rows.tolist(), LR_CHECKED)
     after = {name: [array.detach().numpy() for array in arrays] for name, arrays in tensors.items()}
     if plain_jax:
-        in_jax = plain_jax.Steps([copies[0] for copies in layers], x, y, AT_ONCE)
+        in_jax = plain_jax.Steps(layers, x, y, AT_ONCE)
         in_jax.run(rows, LR_CHECKED)
         after["JAX"] = [array for weights, biases in in_jax.layers() for array in (weights.T, biases)]
         competitors["JAX"] = lambda units: in_jax.run(rng.integers(0, MEMORIES, units * AT_ONCE), LR)
-    mine = [array for ((weights, biases),) in ours.layers() for array in (weights.T, biases)]
+    mine = [array for weights, biases in ours.layers() for array in (weights.T, biases)]
     differences = {
         name: max(float(np.abs(a - b).max()) for a, b in zip(mine, theirs, strict=True))
         for name, theirs in after.items()

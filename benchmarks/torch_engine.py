@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks import plain_pytorch, steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Stream
-from metareplay.learners.pytorch import PyTorchLearner, PyTorchPerceptron
+from metareplay.learners.pytorch import PyTorchLearner
 from metareplay.networks import describe
 from metareplay.networks.perceptron import Perceptron
 
@@ -33,14 +33,16 @@ def _perceptron(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
     fused = steps.learner(stream)
     x, y = steps.table(fused, stream)
     network = Perceptron((stream.inputs, *steps.HIDDEN, stream.classes))
-    ours = PyTorchPerceptron(network, steps.MEMORIES, 1, np.random.default_rng(0))
-    ours.set_layers(fused.layers())
+    ours = PyTorchLearner(network, steps.MEMORIES, 1, np.random.default_rng(0))
+    for views, values in zip(ours.layers(), fused.layers(), strict=True):
+        for view, value in zip(views, values, strict=True):
+            view[...] = value
     ours.put(np.arange(steps.MEMORIES), x, y, 0)
     module = Sequential(
         Linear(stream.inputs, steps.HIDDEN[0]), ReLU(), Linear(*steps.HIDDEN), ReLU(),
         Linear(steps.HIDDEN[1], stream.classes),
     )  # fmt: skip
-    tensors = [array for ((weights, biases),) in fused.layers() for array in (weights.T, biases)]
+    tensors = [array for weights, biases in fused.layers() for array in (weights.T, biases)]
     with torch.no_grad():
         for part, array in zip(module.parameters(), tensors, strict=True):
             part.copy_(torch.tensor(np.ascontiguousarray(array)))
@@ -54,8 +56,8 @@ def _perceptron(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
     rows = rng.integers(0, steps.MEMORIES, steps.CHECKED)
     ours.sgd_each(rows, steps.LR_CHECKED)
     as_usual(rows.tolist(), steps.LR_CHECKED)
-    theirs = torch.cat([part.detach().flatten() for part in module.parameters()]).numpy()
-    difference = float(np.abs(ours.parameters() - theirs).max())
+    theirs = torch.cat([part.detach().t().flatten() for part in module.parameters()]).numpy()
+    difference = float(np.abs(np.asarray(ours.parameters()) - theirs).max())
     if not difference < steps.TOLERANCE:
         raise SystemExit(f"after {steps.CHECKED} steps the parameters differ from PyTorch's by {difference:.1e}")
 

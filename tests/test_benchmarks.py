@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 
 def _layers_of(ours: Any, task: int) -> list[np.ndarray]:
-    own = [copies[task if len(copies) > 1 else 0] for copies in ours.learner.layers()]
+    own = [layer if layer[0].ndim == 2 else (layer[0][task], layer[1][task]) for layer in ours.learner.layers()]
     return [array for weights, biases in own for array in (weights.T, biases)]
 
 

@@ -142,10 +142,10 @@ class WritesIntoTheBatch(Good):
         rows[:] = 7
 
 
-class KeepsAList(Good):
+class KeepsASet(Good):
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         super().start(learner, rng, tasks)
-        self.recent: list[int] = []
+        self.recent: set[int] = set()
 
 
 class ForgetsToSaveItsMemory(Good):
@@ -231,7 +231,7 @@ WRONG: list[tuple[type[Method], str, str]] = [
     (KeepsMoreThanItAskedFor, "it_takes_every_example", "as many as its capacity"),
     (ReplaysEmptySlots, "it_takes_every_example", "holds no example"),
     (WritesIntoTheBatch, "it_takes_every_example", "changed the array of rows"),
-    (KeepsAList, "what_it_keeps_can_be_saved", "recent = []"),
+    (KeepsASet, "what_it_keeps_can_be_saved", "recent = set()"),
     (ForgetsToSaveItsMemory, "it_resumes_exactly", "another state of the learner"),
     (HandsOutItsArrays, "a_saved_state_does_not_change", "must hold copies"),
     (HidesAGenerator, "it_resumes_exactly", "spawns"),

@@ -13,7 +13,7 @@ import pytest
 
 from metareplay import Experiment, Stream, Trainer
 from metareplay.estimators import ContinualClassifier
-from metareplay.methods import MER
+from metareplay.methods.mer import MER
 
 pytestmark = pytest.mark.slow
 

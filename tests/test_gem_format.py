@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from metareplay import files
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
-from metareplay.methods import Online
+from metareplay.methods.online import Online
 from metareplay.runs.experiment import Experiment
 from metareplay.streams import task_list as gem_format
 from metareplay.streams.groups import splits

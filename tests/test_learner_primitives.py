@@ -25,30 +25,22 @@ from metareplay.streams.stream import Images
 
 torch = pytest.importorskip("torch")
 
-from metareplay.learners.pytorch import PyTorchPerceptron
+from metareplay.learners.pytorch import PyTorchLearner
 
 Engine = Callable[..., Any]
-Layers = list[list[tuple[NDArray[Any], NDArray[Any]]]]
+Layers = list[tuple[NDArray[Any], NDArray[Any]]]
 Floats = NDArray[np.floating[Any]]
-
-
-class ByAutograd(PyTorchPerceptron):
-    """The PyTorch learner without the backpropagation that is written out."""
-
-    by_hand = False
 
 
 @pytest.fixture(
     scope="session",
-    params=["fused", "pytorch", "autograd", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)],
+    params=["fused", "pytorch", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)],
 )
 def engine(request: pytest.FixtureRequest) -> Engine:
     """The constructor of a learner: ``engine(network, slots, batch_size, rng)``."""
     if request.param == "fused":
         return FusedPerceptron
-    if request.param == "autograd":
-        return ByAutograd
-    return functools.partial(PyTorchPerceptron, device="cpu" if request.param == "pytorch" else "cuda")
+    return functools.partial(PyTorchLearner, device="cpu" if request.param == "pytorch" else "cuda")
 
 
 # Random networks and data
@@ -87,7 +79,7 @@ class Problem:
     def learner(self, engine: Engine) -> Any:
         """A learner with these parameters and this table, whose slots have all held something else before."""
         learner = engine(self.network, self.slots, 1, np.random.default_rng(0))
-        learner.set_layers(self.layers)
+        write(learner, self.layers)
         noise = np.random.default_rng(1).standard_normal(self.x.shape).astype(np.float32)
         learner.put(np.arange(self.slots), noise, np.zeros(self.slots, np.int64), 0)
         for task in np.unique(self.tasks):
@@ -126,8 +118,8 @@ def problem(network: Perceptron, kinds: Sequence[str], rng: np.random.Generator)
     return Problem(
         network,
         [
-            [(weights, rng.normal(0, 0.1, biases.shape).astype(np.float32)) for weights, biases in copies]
-            for copies in network.initial_layers(rng)
+            (weights, rng.normal(0, 0.1, biases.shape).astype(np.float32))
+            for weights, biases in network.initial_layers(rng)
         ],
         np.stack([example(kind) for kind in kinds]).astype(np.float32),
         rng.integers(classes, size=len(kinds)),
@@ -159,7 +151,7 @@ class Oracle:
     """The same network in float64, differentiated by autograd as one function of one flat vector ``theta``."""
 
     def __init__(self, problem: Problem) -> None:
-        self.shapes = [[(weights.shape, biases.shape) for weights, biases in copies] for copies in problem.layers]
+        self.shapes = [(weights.shape, biases.shape) for weights, biases in problem.layers]
         self.theta = torch.tensor(flat(problem.layers))
         self.x = torch.tensor(problem.x, dtype=torch.float64)
         self.labels, self.tasks = problem.labels, problem.tasks
@@ -167,16 +159,19 @@ class Oracle:
 
     def scores(self, theta: Any, x: Any, tasks: NDArray[np.int64]) -> Any:
         offset = 0
-        for number, copies in enumerate(self.shapes):
+        for number, shapes in enumerate(self.shapes):
             own = []
-            for shape in (shape for pair in copies for shape in pair):
+            for shape in shapes:
                 own.append(theta[offset : offset + math.prod(shape)].reshape(shape))
                 offset += own[-1].numel()
             if number:
                 self.nearest_kink = min(self.nearest_kink, nearest_kink(x))
                 x = torch.relu(x)
-            which = [task if len(copies) > 1 else 0 for task in tasks]
-            x = torch.stack([row @ own[2 * i] + own[2 * i + 1] for row, i in zip(x, which, strict=True)])
+            weights, biases = own
+            if weights.ndim == 2:
+                x = x @ weights + biases
+            else:
+                x = torch.stack([row @ weights[i] + biases[i] for row, i in zip(x, tasks, strict=True)])
         return x
 
     def forward(self, rows: Rows) -> Floats:
@@ -201,7 +196,14 @@ class Oracle:
 
 def flat(layers: Layers) -> NDArray[np.float64]:
     """All parameters in one float64 vector."""
-    return np.concatenate([part.ravel() for copies in layers for pair in copies for part in pair]).astype(np.float64)
+    return np.concatenate([np.asarray(part).ravel() for pair in layers for part in pair]).astype(np.float64)
+
+
+def write(learner: Any, layers: Layers) -> None:
+    """Give a learner these parameters."""
+    for views, values in zip(learner.layers(), layers, strict=True):
+        for view, value in zip(views, values, strict=True):
+            view[...] = value
 
 
 def nearest_kink(z: Any) -> float:
@@ -441,11 +443,9 @@ def test_a_fresh_learner_has_the_networks_initial_layers(engine: Engine, initial
     network = Perceptron((30, 20, 17, 5), (True, False, True), 3, initial)
     learner = engine(network, 4, 1, np.random.default_rng(7))
     expected = network.initial_layers(np.random.default_rng(7))
-    assert [len(copies) for copies in learner.layers()] == [3, 1, 3]
-    for ours, theirs in zip(learner.layers(), expected, strict=True):
-        for (weights, biases), (their_weights, their_biases) in zip(ours, theirs, strict=True):
-            assert np.array_equal(weights, their_weights)
-            assert np.array_equal(biases, their_biases)
+    shapes = [((3, 30, 20), (3, 20)), ((20, 17), (17,)), ((3, 17, 5), (3, 5))]
+    assert [(weights.shape, biases.shape) for weights, biases in learner.layers()] == shapes
+    assert np.array_equal(flat(learner.layers()), flat(expected))
     assert learner.parameter_bytes >= flat(expected).astype(np.float32).nbytes
     assert learner.table_bytes > 0
 
@@ -456,10 +456,13 @@ def test_copy_task_copies_all_private_layers_and_nothing_else(engine: Engine) ->
     case.tasks[:] = 0
     learner = case.learner(engine)
     learner.copy_task(2, 0)
-    expected = [[copies[2], *copies[1:]] if len(copies) == 3 else copies for copies in case.layers]
+    expected = [
+        tuple(part[[2, 1, 2]] if private else part for part in layer)
+        for layer, private in zip(case.layers, network.private, strict=True)
+    ]
     assert np.array_equal(flat(learner.layers()), flat(expected))
     learner.sgd(np.arange(case.slots), 0.1)
-    assert np.array_equal(learner.layers()[0][2][0], case.layers[0][2][0]), "copied, not shared"
+    assert np.array_equal(learner.layers()[0][0][2], case.layers[0][0][2]), "copied, not shared"
 
 
 def test_a_private_layer_moves_only_with_its_own_task(engine: Engine) -> None:
@@ -467,8 +470,8 @@ def test_a_private_layer_moves_only_with_its_own_task(engine: Engine) -> None:
     learner = problem.learner(engine)
     of_one = np.flatnonzero(problem.tasks == problem.tasks[0])
     learner.sgd(of_one, 0.1)
-    for task, (before, after) in enumerate(zip(problem.layers[1], learner.layers()[1], strict=True)):
-        assert np.array_equal(before[0], after[0]) == (task != problem.tasks[0])
+    for task, (before, after) in enumerate(zip(problem.layers[1][0], learner.layers()[1][0], strict=True)):
+        assert np.array_equal(before, after) == (task != problem.tasks[0])
 
 
 # The table
@@ -619,7 +622,7 @@ def test_without_pytorch_its_learner_says_what_to_install(monkeypatch: pytest.Mo
 
 def test_pytorchs_global_generator_is_left_alone() -> None:
     before = torch.get_rng_state()
-    PyTorchPerceptron(Perceptron((30, 20, 5), (True, False), 2), 4, 1, np.random.default_rng(0))
+    PyTorchLearner(Perceptron((30, 20, 5), (True, False), 2), 4, 1, np.random.default_rng(0))
     assert torch.equal(torch.get_rng_state(), before)
 
 

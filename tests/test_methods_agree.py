@@ -18,7 +18,7 @@ from metareplay.settings import hyperparameters
 
 torch = pytest.importorskip("torch")
 
-from metareplay.learners.pytorch import PyTorchPerceptron
+from metareplay.learners.pytorch import PyTorchLearner
 
 INPUTS, HIDDEN, CLASSES, TASKS = 60, (20, 20), 5, 4
 VISITS = (0, 1, 2, 3, 1)  # a task that returns is remembered in another way than a new one
@@ -54,26 +54,30 @@ def make(name: str, changed: dict[str, Any]) -> Method:
     return kind(**{name: value for name, value in (SETTINGS | changed).items() if name in known})
 
 
-class WatchedPerceptron(PyTorchPerceptron):
+class WatchedPerceptron(PyTorchLearner):
     """A float64 learner that notes how near it came to a choice that rounding may turn.
 
     That is a ReLU's kink, and the sign of a dot product of gradients. ``nearest`` is the least of the distances,
     each as a share of what float32's rounding there is a share of.
     """
 
-    by_hand = False
-
     def __init__(self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator) -> None:
         super().__init__(network, slots, batch_size, rng, dtype=torch.float64)
         self.nearest = np.inf
         self.descents = 0
-        for hidden in self.module.linears()[:-1]:
-            for linear in hidden:
-                linear.register_forward_hook(self._note_kinks)
 
-    def _note_kinks(self, linear: Any, x: Any, z: Any) -> None:
-        sizes = z.detach().abs()
-        self.nearest = min(self.nearest, float((sizes[sizes > 0] / sizes.max()).min()) if sizes.any() else np.inf)
+    def _through(self, theta: Any, x: Any, tasks: Any, learning: bool, hidden: Any = None) -> Any:
+        pieces, z = self._pieces(theta.detach()), x
+        for weights, biases in zip(pieces[:-2:2], pieces[1:-2:2], strict=True):
+            own = (weights, biases) if weights.ndim == 2 else (weights[tasks[0]], biases[tasks[0]])
+            if weights.ndim == 2 or (tasks == tasks[0]).all():
+                z = torch.addmm(own[1], z, own[0])
+            else:
+                z = torch.stack([row @ weights[i] + biases[i] for row, i in zip(z, tasks, strict=True)])
+            sizes = z.abs()
+            self.nearest = min(self.nearest, float((sizes[sizes > 0] / sizes.max()).min()) if sizes.any() else np.inf)
+            z = z.relu()
+        return super()._through(theta, x, tasks, learning, hidden)
 
     def dots(self, rows: Rows, groups: Sequence[Rows]) -> NDArray[Any]:
         dots = super().dots(rows, groups)
@@ -98,9 +102,9 @@ def batches(batch_size: int, rng: np.random.Generator) -> list[list[tuple[NDArra
     return visits
 
 
-def flat(layers: list[list[tuple[NDArray[Any], NDArray[Any]]]]) -> NDArray[np.float64]:
+def flat(layers: list[tuple[Any, Any]]) -> NDArray[np.float64]:
     """All parameters in one float64 vector."""
-    return np.concatenate([part.ravel() for copies in layers for pair in copies for part in pair]).astype(np.float64)
+    return np.concatenate([np.asarray(part).ravel() for pair in layers for part in pair]).astype(np.float64)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])
@@ -137,7 +141,9 @@ def test_a_method_takes_the_same_steps_on_both_learners(name: str, changed: dict
                 assert np.linalg.norm(after - expected) <= 1e-5 * change + rounding
             else:
                 unclear += 1
-            watched.set_layers(fused.layers())
+            for views, values in zip(watched.layers(), fused.layers(), strict=True):
+                for view, value in zip(views, values, strict=True):
+                    view[...] = value
     assert compared > 10 * unclear
     assert np.array_equal(fused.labels, watched.labels)
     assert np.array_equal(fused.tasks, watched.tasks)

@@ -150,7 +150,7 @@ def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine: primitives.
     learner.restrict(allowed)
     learner.reptile(problem.rows(5, 20), 0.01, 0.3)
     learner.sgd(problem.rows(20), 0.01)
-    for before, after in zip(problem.layers[-1][0], learner.layers()[-1][0], strict=True):
+    for before, after in zip(problem.layers[-1], learner.layers()[-1], strict=True):
         changed = (before != after).reshape(-1, 5).any(0)
         assert changed.tolist() == [False, True, False, True, False]
 

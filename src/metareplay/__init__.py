@@ -7,20 +7,15 @@ if TYPE_CHECKING:
     from metareplay.data.images import BaseImages
     from metareplay.errors import BadInput, RunFailed
     from metareplay.learners.base import Diverged
-    from metareplay.methods import (
-        ER,
-        EWC,
-        GEM,
-        MER,
-        METHODS,
-        ERWithTasks,
-        Independent,
-        MERCurrentExampleLearningRate,
-        MEROneBigBatch,
-        Online,
-        TaskInput,
-    )
+    from metareplay.methods import METHODS
     from metareplay.methods.base import Method
+    from metareplay.methods.ewc import EWC
+    from metareplay.methods.gem import GEM
+    from metareplay.methods.memory import Reservoir, RingPerTask
+    from metareplay.methods.mer import MER, MERCurrentExampleLearningRate, MEROneBigBatch
+    from metareplay.methods.online import Online
+    from metareplay.methods.replay import ER, ERWithTasks
+    from metareplay.methods.task_networks import Independent, TaskInput
     from metareplay.runs.experiment import Experiment, run
     from metareplay.runs.record import Record
     from metareplay.runs.trainer import Evaluation, Progress, Trainer
@@ -32,11 +27,9 @@ if TYPE_CHECKING:
 _HOME = {
     "errors": ("BadInput", "RunFailed"),
     "learners.base": ("Diverged",),
-    "methods": (
-        "ER", "ERWithTasks", "EWC", "GEM", "Independent", "MER", "MERCurrentExampleLearningRate", "MEROneBigBatch",
-        "METHODS", "Online", "TaskInput",
-    ),
+    "methods": ("METHODS",),
     "methods.base": ("Method",),
+    "methods.memory": ("Reservoir", "RingPerTask"),
     "runs.experiment": ("Experiment", "run"),
     "runs.record": ("Record",),
     "runs.trainer": ("Evaluation", "Progress", "Trainer"),
@@ -67,6 +60,8 @@ __all__ = [
     "Online",
     "Progress",
     "Record",
+    "Reservoir",
+    "RingPerTask",
     "RunFailed",
     "Stream",
     "Task",
@@ -79,9 +74,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    if name in _MODULE:
+        value = getattr(import_module(f"{__name__}.{_MODULE[name]}"), name)
+    else:
+        # A method's class; only then, as Python asks here for modules too, before it imports them.
+        found = import_module(f"{__name__}.methods").METHODS.values() if name[:1].isupper() else ()
+        value = next((method for method in found if method.__name__ == name), None)
+        if value is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
     return value
 
 

@@ -89,8 +89,6 @@ def learner(
         from metareplay.learners.fused import FusedPerceptron
 
         return FusedPerceptron(network, slots, batch_size, rng)
-    from metareplay.learners.pytorch import PyTorchLearner, PyTorchPerceptron
+    from metareplay.learners.pytorch import PyTorchLearner
 
-    if isinstance(network, Perceptron):
-        return PyTorchPerceptron(network, slots, batch_size, rng, device)
     return PyTorchLearner(network, slots, batch_size, rng, device)

@@ -86,7 +86,9 @@ class FusedPerceptron(Learner):
         self.steps = 0
         self._known: Rows | None = None  # the last rows that were looked at: most come again at once
         self._lay_out()
-        self.set_layers(network.initial_layers(rng))
+        for ours, initial in zip(self.layers(), network.initial_layers(rng), strict=True):
+            for view, values in zip(ours, initial, strict=True):
+                view[...] = values
 
         index_type = np.uint16 if max(network.widths) <= 65536 else np.int32
         try:
@@ -155,21 +157,15 @@ class FusedPerceptron(Learner):
             blocks.append(list(vector[begin : begin + copies * size].reshape(copies, fan_in + 1, stride)))
         return blocks
 
-    def layers(self, vector: Vector | None = None) -> list[list[Layer]]:
-        """Copies of a vector's weights ``(in, out)`` and biases, by layer and copy; the parameters' own by default."""
-        blocks = self._blocks(self._parameters if vector is None else vector)
-        widths = self.network.widths[1:]
-        return [
-            [(block[:-1, :width].copy(), block[-1, :width].copy()) for block in copies]
-            for width, copies in zip(widths, blocks, strict=True)
-        ]
-
-    def set_layers(self, layers: Sequence[Sequence[Layer]]) -> None:
-        """Take over weights and biases, as ``layers()`` or ``Perceptron.initial_layers`` gives them."""
-        for copies, blocks in zip(layers, self._blocks(self._parameters), strict=True):
-            for (weights, biases), block in zip(copies, blocks, strict=True):
-                block[:-1, : weights.shape[1]] = weights
-                block[-1, : len(biases)] = biases
+    def layers(self, vector: Vector | None = None) -> list[Layer]:
+        flat = self._parameters if vector is None else vector
+        layers = []
+        for number, (fan_in, fan_out, stride, begin, *_) in enumerate(self._layers):
+            copies = self.network.copies(number)
+            block = flat[begin : begin + copies * (fan_in + 1) * stride].reshape(copies, fan_in + 1, stride)
+            block = block[..., :fan_out] if self.network.private[number] else block[0, :, :fan_out]
+            layers.append((block[..., :-1, :], block[..., -1, :]))
+        return layers
 
     # Scenarios
 

@@ -1,20 +1,19 @@
 """The learner on PyTorch: any network, any device, float32 or float64. Needs the extra ``torch``."""
 
-# mypy: disable-error-code="override"
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metareplay.errors import BadInput, RunFailed
-from metareplay.learners.base import Diverged, Learner, Rows, check_restriction
+from metareplay.errors import BadInput
+from metareplay.learners import base
+from metareplay.learners.base import EXCLUDED, Diverged, Learner, Loss, Rows, Rule
 from metareplay.networks import Network
-from metareplay.networks.perceptron import Layer, Perceptron
+from metareplay.networks.perceptron import Perceptron
 from metareplay.streams.stream import Images
 
 try:
@@ -23,53 +22,22 @@ except ImportError as error:
     raise BadInput('the PyTorch learner needs PyTorch; install it with: pip install "metareplay[torch]"') from error
 
 from torch import Tensor
-from torch.nn import Linear
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import hardshrink, nll_loss, one_hot, relu
 
-from metareplay.learners.backpropagation import EXCLUDED, Layers, backpropagate
-from metareplay.learners.building import build, does_not_take, flatten
-from metareplay.learners.modules import PerceptronModule, Private
+from metareplay.learners.modules import Modules
+from metareplay.learners.vector import DeviceVector, on_host
 
 Floats = NDArray[np.floating[Any]]
 """An array of the learner's own floating-point type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some examples, on the device.
-
-    Parameters
-    ----------
-    x
-        ``(n, inputs)``.
-    labels
-        ``(n,)``.
-    tasks
-        ``(n,)``, on the host: they choose among modules.
-    excluded
-        ``(n, classes)``, the classes that have no part; None for none.
-    """
-
-    x: Tensor
-    labels: Tensor
-    tasks: NDArray[np.int64]
-    excluded: Tensor | None
-
-    def each(self) -> Iterator[Batch]:
-        """One example after another, as a batch of its own."""
-        excluded = [None] * len(self.tasks) if self.excluded is None else self.excluded[:, None].unbind()
-        for place, (x, label, out) in enumerate(
-            zip(self.x[:, None].unbind(), self.labels[:, None].unbind(), excluded, strict=True)
-        ):
-            yield Batch(x, label, self.tasks[place : place + 1], out)
-
-
 class PyTorchLearner(Learner):
-    """Any ``torch.nn.Module``, differentiated by PyTorch.
+    """A perceptron, or any ``torch.nn.Module``, differentiated by PyTorch.
 
-    The module's parameters are views of one flat tensor, and their gradients of another, so that a step on all of
-    them is one operation. A ``Vector`` is a NumPy array of the learner's own floating-point type, in the order of the
-    module's ``parameters()``; those that need no gradient are left out, and stay as they are.
+    Parameters and buffers are values that the network is called with, not its own. θ is one flat tensor, so that a step
+    on all parameters is one operation; a ``Vector`` is a :class:`DeviceVector` of the same order: a perceptron's layers
+    one after another, weights before biases; else that of the module's ``parameters()``, without those that need no
+    gradient.
 
     **Buffers**, such as the running statistics of batch normalisation, are no parameters: a Reptile step or any other
     interpolation leaves them alone. They follow what is *learned*: ``sgd``, ``sgd_each``, ``reptile`` and ``gradient``
@@ -83,20 +51,15 @@ class PyTorchLearner(Learner):
     Parameters
     ----------
     network
-        What to build.
+        What to build. A perceptron starts with its ``initial_layers``, as on every engine.
     slots, batch_size
         Size of the table of examples, and how many of its slots take the incoming batch.
     rng
-        Decides the initial weights, and what the module draws.
+        Decides the initial weights, and what a module draws.
     device
         Where parameters and table live, as PyTorch names it: ``cpu``, ``cuda``, ``cuda:1`` …
     dtype
-        ``torch.float32`` or ``torch.float64``; the module is converted, and scores have it too.
-
-    Attributes
-    ----------
-    module
-        What is trained; it takes examples ``(n, inputs)`` and the task of each, ``(n,)``.
+        ``torch.float32`` or ``torch.float64``; scores have it too.
 
     Raises
     ------
@@ -124,209 +87,297 @@ class PyTorchLearner(Learner):
         self.labels = np.zeros(slots, np.int64)
         self.tasks = np.zeros(slots, np.int64)
         self.steps = 0
-        self._device = torch.device(device)
-        self.module, self._beside = build(network, batch_size, rng, self._device, dtype)
-        self._parameters, self._gradient = flatten(self.module)
+        self._device, self._dtype = torch.device(device), dtype
+        self._modules: Modules | None = None
+        if isinstance(network, Perceptron):
+            layers = network.initial_layers(rng)
+            self._shapes = [part.shape for layer in layers for part in layer]
+            self._theta = self._floats(np.concatenate([part.ravel() for layer in layers for part in layer]))
+        else:
+            self._modules = Modules(network, batch_size, rng, self._device, dtype)
+            self._shapes = self._modules.shapes
+            self._theta = self._modules.theta
+        self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         self._table = torch.zeros(slots, network.inputs, device=self._device, dtype=dtype)
-        self._excluded: Tensor | None = None
 
     # Scenarios
 
     def restrict(self, allowed: NDArray[np.bool_] | None) -> None:
-        check_restriction(allowed, self.network.classes)
-        self._excluded = None if allowed is None else torch.as_tensor(~allowed, device=self._device)
+        base.check_restriction(allowed, self.classes)
+        self._restriction = None if allowed is None else allowed.copy()
+
+    def _excluded(self, tasks: NDArray[np.int64]) -> Tensor | None:
+        """``(n, classes)``: which classes have no part; None for none."""
+        return None if self._restriction is None else self._tensor(~self._restriction[tasks])
 
     # The table
 
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
-        self._table[self._indices(rows)] = self._floats(x)
+        rows = self._rows(rows)
+        self._table[self._tensor(rows)] = self._floats(x)
         self.labels[rows] = y
         self.tasks[rows] = task
 
     def copy(self, source: int, target: int) -> None:
+        self._rows([source, target])
         self._table[target] = self._table[source]
         self.labels[target] = self.labels[source]
         self.tasks[target] = self.tasks[source]
 
-    def _batch(self, rows: Rows) -> Batch:
-        tasks = self.tasks[rows]
-        excluded = None if self._excluded is None else self._excluded[self._indices(tasks)]
-        x = self._table.index_select(0, self._indices(rows))
-        return Batch(x, self._indices(self.labels[rows]), tasks, excluded)
+    def inputs(self, rows: Rows) -> Floats:
+        return on_host(self._x(self._rows(rows)))
+
+    def _rows(self, rows: ArrayLike, dimensions: int = 1) -> Rows:
+        rows = base.as_rows(rows, dimensions)
+        if rows.size and not 0 <= rows.min() <= rows.max() < self.slots:
+            raise IndexError("a row names a slot that the learner's table does not have")
+        return rows
+
+    def _x(self, rows: Rows) -> Tensor:
+        return self._table.index_select(0, self._tensor(rows))
 
     # Reading
 
     def scores(self, images: Images, task: int) -> Floats:
-        excluded = None if self._excluded is None else self._excluded[task]
         parts = []
         for begin in range(0, len(images), self.images_at_once):
             which = np.arange(begin, min(begin + self.images_at_once, len(images)))
-            parts.append(self._read(self._floats(images.inputs(which)), np.full(len(which), task), excluded))
+            parts.append(self._read(self._floats(images.inputs(which)), np.full(len(which), task)))
         return np.concatenate(parts)
 
     def forward(self, rows: Rows) -> Floats:
-        batch = self._batch(rows)
-        return self._read(batch.x, batch.tasks, batch.excluded)
+        rows = self._rows(rows)
+        return self._read(self._x(rows), self.tasks[rows])
 
-    def _read(self, x: Tensor, tasks: NDArray[np.int64], excluded: Tensor | None) -> Floats:
-        self._be_learning(False)
-        with self._beside.drawing(keep=False), torch.no_grad():
-            return on_host(self._through(x, tasks, excluded))
+    def _read(self, x: Tensor, tasks: NDArray[np.int64], hidden: list[Tensor] | None = None) -> Floats:
+        before = self._moving
+        with torch.no_grad():
+            scores = self._through(self._theta, x, tasks, learning=False, hidden=hidden)
+        self._moving = before
+        excluded = self._excluded(tasks)
+        return on_host(scores if excluded is None else scores.masked_fill(excluded, EXCLUDED))
 
-    def _through(self, x: Tensor, tasks: NDArray[np.int64], excluded: Tensor | None) -> Tensor:
-        try:
-            scores: Tensor = self.module(x, tasks)
-        except Exception as error:  # a user's code may raise anything
-            name = getattr(self.network, "name", "mlp")
-            shape = getattr(self.network, "shape", (self.network.inputs,))
-            raise RunFailed(does_not_take(name, shape, len(x), error)) from error
-        return scores if excluded is None else scores.masked_fill(excluded, EXCLUDED)
+    def activations(self, rows: Rows) -> list[Floats]:
+        rows = self._rows(rows)
+        hidden: list[Tensor] = []
+        self._read(self._x(rows), self.tasks[rows], hidden)
+        return [on_host(part) for part in hidden]
 
-    def _be_learning(self, learning: bool) -> None:
-        if self.module.training is not learning:
-            self.module.train(learning)
+    def _through(
+        self,
+        theta: Tensor,
+        x: Tensor,
+        tasks: NDArray[np.int64],
+        learning: bool,
+        hidden: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Raw scores ``(n, classes)``; what hidden layers give is added to ``hidden``."""
+        if self._modules:
+            return self._modules.scores(self._pieces(theta), x, tasks, learning, hidden)
+        pieces = self._pieces(theta)
+        for number, (weights, biases) in enumerate(zip(pieces[::2], pieces[1::2], strict=True)):
+            if number:
+                x = relu(x)
+                if hidden is not None:
+                    hidden.append(x)
+            if weights.ndim == 2:
+                x = torch.addmm(biases, x, weights)
+            elif (tasks == tasks[0]).all():
+                x = torch.addmm(biases[tasks[0]], x, weights[tasks[0]])
+            else:
+                own = self._tensor(tasks)
+                x = torch.baddbmm(biases[own, None], x[:, None], weights[own])[:, 0]
+        return x
+
+    def _pieces(self, vector: Tensor) -> list[Tensor]:
+        """Views of a vector, in the shapes of the parameters."""
+        return [part.view(shape) for part, shape in zip(torch.split(vector, self._sizes), self._shapes, strict=True)]
 
     # Stepping
 
-    def sgd(self, rows: Rows, lr: float, weights: NDArray[np.float32] | None = None) -> None:
-        self._differentiate(rows, weights)
-        self._parameters.sub_(self._gradient, alpha=lr)
+    def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
+        gradient = self._gradient(rows, weights, loss)
+        self._theta.sub_(gradient, alpha=float(lr))
         self.steps += 1
 
-    def sgd_each(self, rows: Rows, lr: ArrayLike) -> None:
-        rates = np.broadcast_to(np.asarray(lr, np.float64), len(rows))
-        self._sgd_each(rows, rates.tolist(), self._parameters.clone())
-
-    def reptile(self, rows: Rows, lr: ArrayLike, rate: float) -> None:
-        # As the base class does it, but θ₀ never leaves the device.
-        for batch, rates in zip(rows, np.broadcast_to(np.asarray(lr, np.float64), rows.shape), strict=True):
-            start = self._parameters.clone()
-            self._sgd_each(batch, rates.tolist(), start)
-            torch.lerp(start, self._parameters, rate, out=self._parameters)
-
-    def _sgd_each(self, rows: Rows, rates: list[float], start: Tensor) -> None:
+    def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
         """Take all steps before any loss is looked at, since looking makes the device wait.
 
-        ``start`` is a copy of θ. If a loss was not finite, the steps before it are taken again from there.
+        If a loss was not finite, the steps before it are taken again from where they began.
         """
-        before = self._beside.moved()
-        batch = self._batch(rows)
-        finite = np.isfinite(on_host(self._steps(batch, rates)))
-        if finite.all():
-            self.steps += len(rows)
+        rows = self._rows(rows)
+        if loss is not None or not len(rows):
+            super().sgd_each(rows, lr, loss)
             return
-        taken = int(finite.argmin())
-        self._parameters.copy_(start)
-        self._beside.put_back(before)
-        self._steps(batch, rates[:taken])
+        rates = base.as_rates(lr, rows.shape).tolist()
+        start, before = self._theta.clone(), self._moving
+        taken = self._steps(rows, rates)
+        if taken < len(rows):
+            self._theta.copy_(start)
+            self._moving = before
+            self._steps(rows[:taken], rates)
         self.steps += taken
-        raise Diverged(self.steps, int(rows[taken]))
+        if taken < len(rows):
+            raise Diverged(self.steps, int(rows[taken]))
 
-    def _steps(self, batch: Batch, rates: list[float]) -> Tensor:
-        """As many steps as there are rates, each on one example of the batch; returns their losses."""
-        losses = [self._parameters.new_empty(0)]
-        with self._beside.drawing():
-            for one, rate in zip(batch.each(), rates, strict=False):
-                losses.append(self._backward(one))
-                self._parameters.sub_(self._gradient, alpha=rate)
-        return torch.cat(losses)
+    def _steps(self, rows: Rows, rates: Sequence[float]) -> int:
+        """One step on each row; returns how many come before a loss that is not finite."""
+        if not len(rows):
+            return 0
+        x, labels, tasks, excluded = self._batch(rows)
+        losses = []
+        for place in range(len(rows)):
+            one = slice(place, place + 1)
+            scores, theta = self._scores(x[one], tasks[one])
+            loss, delta = _cross_entropy(scores.detach(), labels[one], None if excluded is None else excluded[one])
+            losses.append(loss)
+            (gradient,) = torch.autograd.grad(scores, theta, delta)
+            self._theta.sub_(gradient, alpha=rates[place])
+        finite = np.isfinite(on_host(torch.cat(losses)))
+        return len(rows) if finite.all() else int(finite.argmin())
 
-    def _differentiate(self, rows: Rows, weights: NDArray[np.float32] | None = None) -> None:
-        """Let ``_gradient`` be the gradient of the weighted sum of the rows' losses, by default of their mean."""
-        before = self._beside.moved()
-        with self._beside.drawing():
-            losses = self._backward(self._batch(rows), weights)
+    def _batch(self, rows: Rows) -> tuple[Tensor, Tensor, NDArray[np.int64], Tensor | None]:
+        labels, tasks = self.labels[rows], self.tasks[rows]
+        base.check_labels(labels, rows, self.classes)
+        return self._x(rows), self._tensor(labels), tasks, self._excluded(tasks)
+
+    def _scores(self, x: Tensor, tasks: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Raw scores of a batch that is learned, and the leaf θ to differentiate them by."""
+        theta = self._theta.detach().requires_grad_()
+        return self._through(theta, x, tasks, learning=True), theta
+
+    def _gradient(self, rows: Rows, weights: ArrayLike | None = None, loss: Loss | None = None) -> Tensor:
+        """The gradient of a batch's loss. Where it is not finite, buffers and draws stay as they were."""
+        rows = self._rows(rows)
+        if not len(rows):
+            raise BadInput("a gradient needs at least one row")
+        shares = None if weights is None else self._floats(base.as_weights(weights, rows, loss))[:, None]
+        x, labels, tasks, excluded = (
+            self._batch(rows) if loss is None else (self._x(rows), None, self.tasks[rows], None)
+        )
+        before = self._moving
         try:
-            self._look_at(losses, rows)
-        except Diverged:
-            self._beside.put_back(before)
+            scores, theta = self._scores(x, tasks)
+            if labels is None:
+                assert loss is not None
+                delta = self._floats(base.loss_gradient(loss, on_host(scores), rows, self.steps))
+            else:
+                losses, delta = _cross_entropy(scores.detach(), labels, excluded)
+                finite = np.isfinite(on_host(losses))
+                if not finite.all():
+                    raise Diverged(self.steps, int(rows[finite.argmin()]))
+                delta = delta / len(rows) if shares is None else delta * shares
+        except BaseException:
+            self._moving = before
             raise
-
-    def _backward(self, batch: Batch, weights: NDArray[np.float32] | None = None) -> Tensor:
-        """As ``_differentiate``, but nobody has looked at the losses ``(n,)``, which are returned."""
-        self._be_learning(True)
-        losses = cross_entropy(self._through(batch.x, batch.tasks, batch.excluded), batch.labels, reduction="none")
-        self._gradient.zero_()  # backward() adds to it, and leaves out private parts of tasks that are not in the batch
-        torch.autograd.backward(losses.mean() if weights is None else losses @ self._floats(weights))
-        return losses.detach()
-
-    def _look_at(self, losses: Tensor, rows: Rows) -> None:
-        finite = np.isfinite(on_host(losses))
-        if not finite.all():
-            raise Diverged(self.steps, int(rows[finite.argmin()]))
+        (gradient,) = torch.autograd.grad(scores, theta, delta)
+        return gradient
 
     # Gradients as vectors
 
-    def gradient(self, rows: Rows) -> Floats:
-        """Differentiate the mean loss over ``rows (n,)``; buffers follow, as in a step.
+    def gradient(self, rows: Rows, loss: Loss | None = None) -> DeviceVector:
+        """The gradient of the loss of ``rows (n,)``; buffers follow, as in a step."""
+        return _vector(self._gradient(rows, loss=loss))
 
-        Raises
-        ------
-        Diverged
-            If a loss is not finite.
-        """
-        self._differentiate(rows)
-        return on_host(self._gradient)
+    def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> DeviceVector:
+        with self._going_back():
+            return _vector(torch.stack([self._gradient(group, loss=loss) for group in groups]))
 
-    def gradients(self, groups: Sequence[Rows]) -> Floats:
-        return on_host(self._gradients(groups))
-
-    def dots(self, rows: Rows, groups: Sequence[Rows]) -> Floats:
-        gradients = self._gradients([rows, *groups])
+    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> Floats:
+        gradients = self.gradients([rows, *groups], loss)
         return on_host(gradients[1:] @ gradients[0])
-
-    def _gradients(self, groups: Sequence[Rows]) -> Tensor:
-        gradients = self._parameters.new_empty(len(groups), len(self._parameters))
-        before = self._beside.moved()
-        losses = []
-        with self._beside.drawing():
-            for group, gradient in zip(groups, gradients, strict=True):
-                losses.append(self._backward(self._batch(group)))
-                gradient.copy_(self._gradient)
-        self._beside.put_back(before)
-        self._look_at(torch.cat(losses), np.concatenate(groups))
-        return gradients
 
     # Parameters
 
-    def descend(self, vector: Floats, lr: float) -> None:
-        self._parameters.sub_(self._floats(vector), alpha=lr)
+    def update(self, rule: Rule, gradient: Any, *state: Any, **numbers: float) -> None:
+        for vector in state:
+            if not isinstance(vector, Tensor):
+                raise BadInput("an update's state must be vectors of the learner's: make them as 0 * parameters()")
+        # Clones, since a rule may write to its arguments, which compiled code has of its own.
+        given = [_vector(self._like_theta(part).clone()) for part in (self._theta, gradient, *state)]
+        with torch.no_grad():
+            result = rule(*given, **numbers)
+        values = result if isinstance(result, tuple) else (result,)
+        if len(values) > 1 + len(state):
+            raise BadInput(f"the rule gave {len(values)} results, but there are only θ and {len(state)} state vectors")
+        tiny = float(np.nextafter(torch.finfo(self._dtype).tiny, 0, dtype=on_host(self._theta[:0]).dtype))
+        for target, value in zip((self._theta, *state), values, strict=False):
+            target.copy_(hardshrink(self._like_theta(value).as_subclass(Tensor), tiny))  # subnormal numbers are slow
         self.steps += 1
 
-    def parameters(self) -> Floats:
-        return on_host(self._parameters)
+    def noise(self, rng: np.random.Generator) -> DeviceVector:
+        return _vector(self._floats(rng.standard_normal(len(self._theta), np.float32)))
 
-    def interpolate(self, start: Floats, rate: float) -> None:
-        torch.lerp(self._floats(start), self._parameters, rate, out=self._parameters)
+    def parameters(self) -> DeviceVector:
+        return _vector(self._theta.clone())
+
+    def load(self, vector: Any) -> None:
+        self._theta.copy_(self._like_theta(vector))
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        with self._going_back(), super().trial():
+            yield
+
+    def layers(self, vector: Any = None) -> list[tuple[DeviceVector, DeviceVector]]:
+        if self._modules:
+            raise BadInput(
+                f"the network {self._modules.network.name} is a module, whose layers are its own: use --network mlp"
+            )
+        pieces = self._pieces(self._theta if vector is None else self._like_theta(vector).as_subclass(Tensor))
+        return [(_vector(weights), _vector(biases)) for weights, biases in zip(pieces[::2], pieces[1::2], strict=True)]
 
     def copy_task(self, source: int, target: int) -> None:
         """Start task ``target``'s private parts, their buffers too, from task ``source``'s."""
-        for part in self.module.modules():
-            if isinstance(part, Private):
-                part.copy(source, target)
+        if self._modules:
+            self._modules.copy_task(self._pieces(self._theta), source, target)
+            return
+        for weights, biases in self.layers():
+            if weights.ndim == 3:
+                weights[target], biases[target] = weights[source], biases[source]
 
-    # Keeping
+    # What passing through a module moves
+
+    @property
+    def _moving(self) -> Any:
+        return self._modules.moving if self._modules else None
+
+    @_moving.setter
+    def _moving(self, moving: Any) -> None:
+        if self._modules:
+            self._modules.moving = moving
+
+    @contextmanager
+    def _going_back(self) -> Iterator[None]:
+        before = self._moving
+        try:
+            yield
+        finally:
+            self._moving = before
+
+    # Saving
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {
-            "parameters": on_host(self._parameters),
+            "parameters": on_host(self._theta),
             "table": on_host(self._table),
             "labels": self.labels.copy(),
             "tasks": self.tasks.copy(),
             "steps": np.array(self.steps),
-        } | self._beside.state()
+        } | (self._modules.state() if self._modules else {})
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._parameters.copy_(self._floats(state["parameters"]))
+        self._theta.copy_(self._floats(state["parameters"]))
         self._table.copy_(self._floats(state["table"]))
         self.labels[:] = state["labels"]
         self.tasks[:] = state["tasks"]
         self.steps = int(state["steps"])
-        self._beside.load_state(state)
+        if self._modules:
+            self._modules.load_state(state)
 
     @property
     def parameter_bytes(self) -> int:
-        return self._parameters.nbytes
+        return self._theta.nbytes
 
     @property
     def table_bytes(self) -> int:
@@ -335,97 +386,36 @@ class PyTorchLearner(Learner):
     # Between NumPy and the device
 
     def _floats(self, values: ArrayLike) -> Tensor:
-        return torch.as_tensor(_writable(values), dtype=self._parameters.dtype, device=self._device)
+        return torch.as_tensor(_writable(values), dtype=self._dtype, device=self._device)
 
-    def _indices(self, values: NDArray[np.int64]) -> Tensor:
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.as_tensor(_writable(values), device=self._device)
 
+    def _like_theta(self, vector: Any) -> Tensor:
+        """A vector, also one of NumPy's, as a tensor on the device."""
+        tensor = vector if isinstance(vector, Tensor) else self._floats(vector)
+        if tensor.shape != self._theta.shape:
+            raise BadInput(
+                f"a vector has the shape {tuple(tensor.shape)}, but must have {tuple(self._theta.shape)}, "
+                "one number for each parameter"
+            )
+        return tensor
 
-class PyTorchPerceptron(PyTorchLearner):
-    """A perceptron with shared and private layers, its backpropagation written out (``backpropagation.py``).
 
-    It starts with the :meth:`Perceptron.initial_layers` of ``rng``.
-    """
+def _cross_entropy(scores: Tensor, labels: Tensor, excluded: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The loss of each row ``(n,)``, and its gradient by the scores ``(n, classes)``."""
+    if excluded is not None:
+        scores = scores.masked_fill(excluded, EXCLUDED)
+    logs = torch.log_softmax(scores, 1)
+    losses = nll_loss(logs, labels, reduction="none")
+    return losses, logs.exp_().sub_(one_hot(labels, scores.shape[1]))
 
-    network: Perceptron
-    images_at_once = 4096
-    by_hand: ClassVar[bool] = True
-    """Tests turn it off, to hold the written-out arithmetic against PyTorch's own."""
 
-    def __init__(
-        self,
-        network: Perceptron,
-        slots: int,
-        batch_size: int,
-        rng: np.random.Generator,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        super().__init__(network, slots, batch_size, rng, device, dtype)
-        self._shared = not any(network.private)
-        self._layers: list[Layers] = []  # by task: the parameters, and their gradients
-        self._slopes: list[Layers] = []
-        for task in range(1 if self._shared else network.tasks):
-            own = [copies[task if len(copies) > 1 else 0] for copies in self._linears()]
-            self._layers.append([(linear.weight.detach(), linear.bias.detach()) for linear in own])
-            self._slopes.append([(cast(Tensor, linear.weight.grad), cast(Tensor, linear.bias.grad)) for linear in own])
-
-    def _linears(self) -> list[list[Linear]]:
-        return cast(PerceptronModule, self.module).linears()
-
-    def _steps(self, batch: Batch, rates: list[float]) -> Tensor:
-        if not self.by_hand:
-            return super()._steps(batch, rates)
-        losses = [self._parameters.new_empty(0)]
-        for one, rate in zip(batch.each(), rates, strict=False):
-            layers = self._layers[0 if self._shared else one.tasks[0]]
-            loss, inputs, deltas = backpropagate(layers, one.x, one.labels, one.excluded)
-            losses.append(loss)
-            for (weight, bias), before, delta in zip(layers, inputs, deltas, strict=True):
-                weight.addmm_(delta.t(), before, alpha=-rate)
-                bias.sub_(delta[0], alpha=rate)
-        return torch.cat(losses)
-
-    def _backward(self, batch: Batch, weights: NDArray[np.float32] | None = None) -> Tensor:
-        task = 0 if self._shared else int(batch.tasks[0])
-        if not self.by_hand or not (self._shared or (batch.tasks == task).all()):
-            return super()._backward(batch, weights)
-        shares = 1 / len(batch.tasks) if weights is None else self._floats(weights)[:, None]
-        losses, inputs, deltas = backpropagate(self._layers[task], batch.x, batch.labels, batch.excluded, shares)
-        if not self._shared:
-            self._gradient.zero_()
-        for (weight, bias), before, delta in zip(self._slopes[task], inputs, deltas, strict=True):
-            torch.mm(delta.t(), before, out=weight)
-            torch.sum(delta, 0, out=bias)
-        return losses
-
-    def layers(self, vector: Floats | None = None) -> list[list[tuple[Floats, Floats]]]:
-        """Copy the parameters, or the parts of any ``Vector``, nested as in :meth:`Perceptron.initial_layers`.
-
-        Returns
-        -------
-        list
-            For each layer, for each of its copies, weights ``(in, out)`` and biases ``(out,)``.
-        """
-        flat = self.parameters() if vector is None else vector
-        sizes = [parameter.numel() for parameter in self.module.parameters()]
-        pieces: Iterator[Floats] = iter(np.split(flat, np.cumsum(sizes)[:-1]))
-        return [
-            [(next(pieces).reshape(linear.weight.shape).T.copy(), next(pieces).copy()) for linear in copies]
-            for copies in self._linears()
-        ]
-
-    def set_layers(self, layers: Sequence[Sequence[Layer]]) -> None:
-        """Take the parameters from ``layers``, nested as :meth:`layers` gives them."""
-        cast(PerceptronModule, self.module).set_layers(layers)
+def _vector(tensor: Tensor) -> DeviceVector:
+    return tensor.as_subclass(DeviceVector)
 
 
 def _writable(values: ArrayLike) -> NDArray[Any]:
     """The same array, or a copy of one that cannot be written: tensors share memory, and always can."""
     array = np.asarray(values)
     return array if array.flags.writeable else array.copy()
-
-
-def on_host(tensor: Tensor) -> Floats:
-    """Copy a tensor into a NumPy array."""
-    return np.array(tensor.detach().cpu().numpy())

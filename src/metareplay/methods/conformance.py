@@ -286,6 +286,8 @@ def through_files(state: Mapping[str, Any]) -> dict[str, Any]:
             return {"array": path}
         if value is None or type(value) in (bool, int, float, str):
             return value
+        if isinstance(value, list):
+            return [plain(inner, f"{path}/{number}") for number, inner in enumerate(value)]
         raise Fault(
             f"the state's {path} is {value!r} ({type(value).__name__}), which cannot be saved: "
             "only numbers, strings, None, arrays, and dictionaries of those can"
@@ -298,6 +300,8 @@ def through_files(state: Mapping[str, Any]) -> dict[str, Any]:
     with np.load(file, allow_pickle=False) as saved:
 
         def again(value: Any) -> Any:
+            if isinstance(value, list):
+                return [again(part) for part in value]
             if not isinstance(value, dict):
                 return value
             return saved[value["array"]] if set(value) == {"array"} else {k: again(v) for k, v in value.items()}
@@ -310,6 +314,8 @@ def same(one: Any, other: Any) -> bool:
     """Whether two states are the same, bit for bit."""
     if isinstance(one, Mapping):
         return isinstance(other, Mapping) and set(one) == set(other) and all(same(one[k], other[k]) for k in one)
+    if isinstance(one, list):
+        return isinstance(other, list) and len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
         one, other = np.asarray(one), np.asarray(other)
         return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())

@@ -19,6 +19,9 @@ class EWC(Method):
     mean of the examples' squared gradients.
     """
 
+    id = "ewc"
+    family = "regularisation"
+
     lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
     memory_strength: float = setting(0.0, "[0, inf)", help="λ, how strongly past tasks hold their parameters")
     n_memories: int = setting(

@@ -19,6 +19,9 @@ class GEM(Method):
     constraint is violated, so that the steps grow with the number of tasks: the published behaviour.
     """
 
+    id = "gem"
+    family = "projection"
+
     lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
     memory_strength: float = setting(
         0.0, "[0, inf)", help="the margin: the least weight of every past task's gradient once one is violated"
@@ -75,7 +78,8 @@ def project(gradient: Vector, past: Vector, margin: float) -> Vector:
     """
     from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares  # Numba, when a step needs it
 
-    gram = (past @ past.T).astype(np.float64)
-    linear = (past @ gradient).astype(np.float64) + margin * gram.sum(1)
-    v = margin + nonnegative_least_squares(gram, linear, float(np.finfo(past.dtype).eps))
-    return v.astype(gradient.dtype) @ past + gradient
+    gram = np.asarray(past @ past.T)
+    exact, kind = gram.astype(np.float64), gram.dtype
+    linear = np.asarray(past @ gradient).astype(np.float64) + margin * exact.sum(1)
+    v = margin + nonnegative_least_squares(exact, linear, float(np.finfo(kind).eps))
+    return v.astype(kind) @ past + gradient

@@ -15,6 +15,9 @@ class MER(Replay):
     Every batch is the current example and then memories drawn anew; each of them is one SGD step.
     """
 
+    id = "meralg1"
+    family = "meta-replay"
+
     beta: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 1)")
     gamma: float = setting(
         1.0, "(0, 1]", help="the share of an example's change, over all its batches, that is kept (MER, Algorithm 1)"
@@ -39,6 +42,9 @@ class MER(Replay):
 class MEROneBigBatch(Replay):
     """MER with one big batch: the memories, then the current example, then one Reptile step (Algorithm 6)."""
 
+    id = "meralg6"
+    family = "meta-replay"
+
     gamma: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 6)")
     batches_per_example: int = setting(
         1, "[1, inf)", help="the batches that each new example is learned in (the paper has one)"
@@ -59,6 +65,9 @@ class MERCurrentExampleLearningRate(Replay):
 
     The very first example is only stored.
     """
+
+    id = "meralg7"
+    family = "meta-replay"
 
     s: float = setting(1.0, "(0, inf)", help="what the current example's learning rate is multiplied by")
     gamma: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 7)")

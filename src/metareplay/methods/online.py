@@ -8,6 +8,9 @@ from metareplay.settings import setting
 class Online(Method):
     """One SGD step on each batch as it comes: the baseline that forgets."""
 
+    id = "online"
+    family = "baseline"
+
     lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
 
     def observe(self, rows: Rows) -> None:

@@ -35,6 +35,9 @@ class Replay(Method):
 class ER(Replay):
     """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4)."""
 
+    id = "eralg4"
+    family = "replay"
+
     def observe(self, rows: Rows) -> None:
         for row in rows:
             batch = self.memory.draw_beside(row, 1, self.replay_batch_size)[0]
@@ -55,6 +58,9 @@ class ERWithTasks(ER):
     Its steps grow with the number of tasks in the batch; that is the published behaviour. The mean over the tasks
     keeps them as long as those of plain replay.
     """
+
+    id = "eralg5"
+    family = "replay"
 
     mean_over_tasks: bool = setting(False, help="whether the mean over the batch's tasks is taken instead of the sum")
 

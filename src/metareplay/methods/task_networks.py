@@ -15,6 +15,9 @@ from metareplay.settings import setting
 class TaskInput(Online):
     """Online, with an input layer for each task; all other layers are shared."""
 
+    id = "taskinput"
+    family = "isolation"
+
     needs_task_in_training = True
     needs_task_in_testing = True
 
@@ -27,6 +30,9 @@ class TaskInput(Online):
 
 class Independent(Online):
     """Online, with a narrower network for each task: as many hidden units as the others have, shared out."""
+
+    id = "independent"
+    family = "isolation"
 
     finetune: bool = setting(True, help="whether a task's network starts as a copy of the previous task's")
 

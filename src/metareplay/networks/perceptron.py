@@ -69,18 +69,15 @@ class Perceptron:
         """How many copies layer ``layer`` has: one, or one per task."""
         return self.tasks if self.private[layer] else 1
 
-    def initial_layers(self, rng: np.random.Generator) -> list[list[Layer]]:
-        """Fresh parameters: for each layer, for each of its copies, weights ``(in, out)`` and biases ``(out,)``."""
+    def initial_layers(self, rng: np.random.Generator) -> list[Layer]:
+        """Draw fresh parameters, as ``Learner.layers`` has them: for each layer weights ``(in, out)`` and biases.
+
+        A private layer has ``(copies, in, out)`` and ``(copies, out)``.
+        """
         layers = []
         for number, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
             bound = (6 / (fan_in + fan_out)) ** 0.5 if self.initial == "glorot" else fan_in**-0.5
-            layers.append(
-                [
-                    (
-                        rng.uniform(-bound, bound, (fan_in, fan_out)).astype(np.float32),
-                        np.zeros(fan_out, np.float32),
-                    )
-                    for _ in range(self.copies(number))
-                ]
-            )
+            copies = (self.tasks,) if self.private[number] else ()
+            weights = rng.uniform(-bound, bound, (*copies, fan_in, fan_out)).astype(np.float32)
+            layers.append((weights, np.zeros((*copies, fan_out), np.float32)))
         return layers

@@ -13,7 +13,7 @@ State = dict[str, NDArray[np.float32]]
 """Weights ``(out, in)`` and biases ``(out,)``, as PyTorch's ``Linear`` has them, by name."""
 
 
-def state(model: str, layers: Sequence[Sequence[Layer]]) -> State:
+def state(model: str, layers: Sequence[Layer]) -> State:
     """The state of the original's model, from the layers that a learner's ``layers()`` gives.
 
     Parameters
@@ -21,7 +21,7 @@ def state(model: str, layers: Sequence[Sequence[Layer]]) -> State:
     model
         Its name: ``taskinput`` and ``independent`` have private layers, and names of their own for them.
     layers
-        For each layer, for each of its copies, weights ``(in, out)`` and biases.
+        For each layer weights ``(in, out)`` and biases; of a private one, those of all its copies.
     """
     named: State = {}
     for name, (weights, biases) in _named(model, layers):
@@ -30,17 +30,15 @@ def state(model: str, layers: Sequence[Sequence[Layer]]) -> State:
     return named
 
 
-def _named(model: str, layers: Sequence[Sequence[Layer]]) -> Iterator[tuple[str, Layer]]:
+def _named(model: str, layers: Sequence[Layer]) -> Iterator[tuple[str, Layer]]:
     if model == "taskinput":
         first, *shared = layers
-        yield from ((f"i_layer.{task}", layer) for task, layer in enumerate(first))
-        for number, (layer,) in enumerate(shared[:-1]):
-            yield f"h_layer.0.{number}", layer
-        for (layer,) in shared[-1:]:
-            yield "o_layer.0", layer
+        yield from ((f"i_layer.{task}", layer) for task, layer in enumerate(zip(*first, strict=True)))
+        yield from ((f"h_layer.0.{number}", layer) for number, layer in enumerate(shared[:-1]))
+        yield from (("o_layer.0", layer) for layer in shared[-1:])
     elif model == "independent":
-        for task, own in enumerate(zip(*layers, strict=True)):
+        for number, layer in enumerate(layers):
             # Every second number is a ReLU, which has no weights.
-            yield from ((f"nets.{task}.net.{2 * number}", layer) for number, layer in enumerate(own))
+            yield from ((f"nets.{task}.net.{2 * number}", own) for task, own in enumerate(zip(*layer, strict=True)))
     else:
-        yield from ((f"net.net.{2 * number}", layer) for number, (layer,) in enumerate(layers))
+        yield from ((f"net.net.{2 * number}", layer) for number, layer in enumerate(layers))
