@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+# A token of the tests' own: else Ray would write one into the user's home. Ray reads the mode while it is imported.
+os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
 pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 
 import ray
@@ -54,17 +60,18 @@ MEMORIES = {"memories": 200}
 SOON_OVER = {"tasks": 2, "samples_per_task": 30}
 
 
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
     """A head without processors, as a laptop might be, and two machines that work."""
-    monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    yield cluster
-    ray.shutdown()
-    cluster.shutdown()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        for _ in range(2):
+            cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
 
 
 def assert_same_but_for_times(ours: Record, theirs: Record) -> None:
@@ -73,6 +80,63 @@ def assert_same_but_for_times(ours: Record, theirs: Record) -> None:
             continue
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
         assert a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b, field.name
+
+
+def test_what_is_done_is_not_run_again_and_what_fails_says_why(cluster: Cluster, tmp_path: Path) -> None:
+    good = Request("digits-rotations", "online", {}, SOON_OVER)
+    bad = Request("digits-rotations", "online", {"lr": 1e6}, SOON_OVER)
+    busy = Request("digits-rotations", "online", {}, SOON_OVER, {"seed": 5})
+    first = execute([good, bad], tmp_path, address=cluster.address)
+    assert [outcome.state for outcome in first] == ["done", "failed"]
+    assert "lower --lr" in first[1].message
+    assert "\n" not in first[1].message
+    assert Run(tmp_path / str(first[1].key)).status().state == "failed"
+    record = (tmp_path / str(first[0].key) / "record.json").read_bytes()
+
+    experiment = busy.experiment()
+    lock = Run(tmp_path / experiment.key).lock()
+    lock.__enter__()
+    threading.Timer(4, lambda: lock.__exit__(None, None, None)).start()
+    second = execute([good, busy], tmp_path, address=cluster.address)
+    assert [outcome.state for outcome in second] == ["done", "done"], "what another process has in hand is waited for"
+    assert (tmp_path / str(first[0].key) / "record.json").read_bytes() == record
+
+
+def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_have_their_line(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "wrong.py"
+    own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
+
+    class FullDisk(CheckpointActor):
+        def save(self, key: str, content: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+    backends: list[Backend] = []
+    begin = Backend.__init__
+
+    def noted(self: Backend, *args: Any) -> None:
+        begin(self, *args)
+        backends.append(self)
+
+    def end_actor(progress: SuiteProgress) -> None:
+        if len(backends) == 1 and any(at and at.visit >= 2 for _, at in progress.running.values()):
+            ray.kill(backends[0].actor, no_restart=False)
+            backends.append(backends[0])
+
+    monkeypatch.setattr(on_ray, "CheckpointActor", FullDisk)
+    monkeypatch.setattr(Backend, "__init__", noted)
+    long = Request("digits-rotations", "meralg1", MEMORIES, {}, {"epochs": 2})
+    bad = Request("digits-rotations", f"{own}:Wrong", {}, SOON_OVER)
+    notes: list[str] = []
+    good, wrong = execute([long, bad], tmp_path / "runs", address=cluster.address, report=end_actor, note=notes.append)
+    assert len(backends) == 2
+    assert (good.state, good.message) == ("done", "")
+    assert notes
+    assert all("No space left on device; the run goes on" in note for note in notes if "connecting" not in note)
+    assert wrong.state == "failed"
+    assert wrong.message.startswith("ZeroDivisionError: division by zero (")
+    assert wrong.message.endswith("wrong.py, line 4)")
 
 
 def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine(
@@ -106,26 +170,6 @@ def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine
         assert not (out / here.key / "checkpoint.npz").exists()
 
 
-def test_what_is_done_is_not_run_again_and_what_fails_says_why(cluster: Cluster, tmp_path: Path) -> None:
-    good = Request("digits-rotations", "online", {}, SOON_OVER)
-    bad = Request("digits-rotations", "online", {"lr": 1e6}, SOON_OVER)
-    busy = Request("digits-rotations", "online", {}, SOON_OVER, {"seed": 5})
-    first = execute([good, bad], tmp_path, address=cluster.address)
-    assert [outcome.state for outcome in first] == ["done", "failed"]
-    assert "lower --lr" in first[1].message
-    assert "\n" not in first[1].message
-    assert Run(tmp_path / str(first[1].key)).status().state == "failed"
-    record = (tmp_path / str(first[0].key) / "record.json").read_bytes()
-
-    experiment = busy.experiment()
-    lock = Run(tmp_path / experiment.key).lock()
-    lock.__enter__()
-    threading.Timer(4, lambda: lock.__exit__(None, None, None)).start()
-    second = execute([good, busy], tmp_path, address=cluster.address)
-    assert [outcome.state for outcome in second] == ["done", "done"], "what another process has in hand is waited for"
-    assert (tmp_path / str(first[0].key) / "record.json").read_bytes() == record
-
-
 def test_where_there_is_no_cluster_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(BadInput, match="ray start --head"):
@@ -134,11 +178,23 @@ def test_where_there_is_no_cluster_that_is_said(tmp_path: Path, monkeypatch: pyt
         execute([], tmp_path, address="ray://somewhere:10001")
 
 
-def test_without_an_address_a_cluster_is_started_on_this_machine(tmp_path: Path) -> None:
-    request: Any = Request("digits-rotations", "online", {}, SOON_OVER)
-    (outcome,) = execute([request], tmp_path, jobs=1)
-    assert outcome.state == "done"
-    assert not ray.is_initialized()
+def test_without_an_address_a_cluster_with_a_token_of_its_own_is_started_on_this_machine(tmp_path: Path) -> None:
+    """The token is nowhere on the disk: Ray's own would be, for everybody to read, and change what starts later."""
+    code = f"""
+import os
+from pathlib import Path
+from metareplay.runs.request import Request
+from metareplay.suites.ray import execute, ray
+(outcome,) = execute([Request("digits-rotations", "online", {{}}, {SOON_OVER})], Path("runs"), jobs=1)
+print(outcome.state, ray.is_initialized(), os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True
+    )
+    assert done.stdout.split() == ["done", "False", "token", "64"], done.stderr
+    assert not (tmp_path / ".ray" / "auth_token").exists()
 
 
 @pytest.mark.parametrize("line", ["# a file of Windows\r\n", "# -*- coding: latin-1 -*- \xfc\n"])
@@ -151,43 +207,6 @@ def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path: Path, line
     there.mkdir()
     arrived, _ = Payload.pack(request, experiment, None).unpack(experiment.stream, there)
     assert arrived.key == experiment.key
-
-
-def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_have_their_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = tmp_path / "wrong.py"
-    own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
-
-    class FullDisk(CheckpointActor):
-        def save(self, key: str, content: bytes) -> None:
-            raise OSError(28, "No space left on device")
-
-    backends: list[Backend] = []
-    begin = Backend.__init__
-
-    def noted(self: Backend, *args: Any) -> None:
-        begin(self, *args)
-        backends.append(self)
-
-    def end_actor(progress: SuiteProgress) -> None:
-        if len(backends) == 1 and any(at and at.visit >= 2 for _, at in progress.running.values()):
-            ray.kill(backends[0].actor, no_restart=False)
-            backends.append(backends[0])
-
-    monkeypatch.setattr(on_ray, "CheckpointActor", FullDisk)
-    monkeypatch.setattr(Backend, "__init__", noted)
-    long = Request("digits-rotations", "meralg1", MEMORIES, {}, {"epochs": 2})
-    bad = Request("digits-rotations", f"{own}:Wrong", {}, SOON_OVER)
-    notes: list[str] = []
-    good, wrong = execute([long, bad], tmp_path / "runs", jobs=2, report=end_actor, note=notes.append)
-    assert len(backends) == 2
-    assert (good.state, good.message) == ("done", "")
-    assert notes
-    assert all("No space left on device; the run goes on" in note for note in notes)
-    assert wrong.state == "failed"
-    assert wrong.message.startswith("ZeroDivisionError: division by zero (")
-    assert wrong.message.endswith("wrong.py, line 4)")
 
 
 @pytest.mark.parametrize("moment", ["Ray starts", "runs are under way"])
@@ -232,3 +251,105 @@ def alive(process: int) -> bool:
     except OSError:
         return False
     return bool(command) and "Agent" not in command
+
+
+# The page
+
+
+PAGE = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
+FIRST, SECOND, SUITE, SLURM = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+STUBS = {
+    "srun": """while [ "${1#-}" != "$1" ]; do case $1 in -w|-x) machine=$1; shift 2;; *) shift;; esac; done
+[ "$machine" = -x ] && HOME=$HOME/other
+exec "$@"
+""",
+    "scontrol": 'echo "$HEAD"\n',
+    "sleep": "until [ -e started ]; do command -p sleep 0.2; done\n",
+}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Any]:
+    """Start shells in homes of their own, where ``ray start`` leaves nothing behind; all end with the test."""
+    address, port = socket.gethostbyname(socket.gethostname()), free_port()
+    started: list[subprocess.Popen[str]] = []
+    (tmp_path / "my-study.toml").write_text(
+        'benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 50 }]\nmethods = ["online"]\n'
+    )
+    (tmp_path / "bin").mkdir()
+    for name, text in STUBS.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}")
+        (tmp_path / "bin" / name).chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment["PATH"] = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
+    environment |= {"HEAD": address, "SCRATCH": str(tmp_path)}
+
+    def start(home: str, script: str) -> subprocess.Popen[str]:
+        for there, here in {"10.0.0.1": address, "6379": str(port), "=32": "=1", "mer-paper": "my-study.toml"}.items():
+            script = script.replace(there, here)
+        script = re.sub(r"^(ray start .*)$", r"\1 --num-cpus=1 --block", script, flags=re.MULTILINE)
+        (tmp_path / home).mkdir(exist_ok=True)
+        process = subprocess.Popen(
+            ["bash", "-c", script],
+            cwd=tmp_path,
+            env=environment | {"HOME": str(tmp_path / home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    start.address = (address, port)  # type: ignore[attr-defined]
+    yield start
+    for process in started:
+        for child in [process.pid, *descendants(process.pid)]:
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+        process.communicate()
+
+
+def free_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def test_the_page_s_two_machines_that_share_no_home_are_a_cluster(shell: Any) -> None:
+    first = shell("first", FIRST)
+    token = next(found[0] for line in first.stdout if (found := re.search(r"\b[0-9a-f]{64}\b", line)))
+    while not listens(shell.address):
+        assert first.poll() is None, first.stdout.read()
+    shell("second", SECOND.replace("TOKEN=TOKEN", f"TOKEN={token}"))
+    for home, script in (("first", SUITE), ("second", f"export RAY_AUTH_TOKEN={token}\n{SUITE}")):
+        suite = shell(home, f"{script.rstrip()} --out runs-{home}")
+        out, _ = suite.communicate()
+        assert "5 of 5 runs are done" in out
+    locked_out = shell("third", SUITE)
+    out, _ = locked_out.communicate()
+    assert locked_out.returncode == 2
+    assert "does not let this process in" in out
+    assert "RAY_AUTH_TOKEN to its token, which `ray get-auth-token` prints" in out
+    assert "Traceback" not in out
+
+
+def listens(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=1).close()
+    except OSError:
+        time.sleep(0.1)
+        return False
+    return True
+
+
+def test_the_page_s_script_for_slurm_runs_its_suite(shell: Any, tmp_path: Path) -> None:
+    job = shell("slurm", SLURM)
+    while not listens(shell.address):
+        assert job.poll() is None, job.stdout.read()
+    (tmp_path / "started").touch()
+    for line in job.stdout:
+        if "runs are done" in line:
+            break
+    assert "5 of 5 runs are done" in line

@@ -516,7 +516,7 @@ def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytes
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was to be fetched")
 
-    monkeypatch.setattr("metareplay.data.catalogue.fetch", refuse)
+    monkeypatch.setattr("socket.socket.connect", refuse)
     suite = Suite.read("mer-paper", seeds=1)
     assert {planned.state for planned in plan(suite.requests, data_folder / "runs")} == {"unknown"}
     assert list(data_folder.iterdir()) == []

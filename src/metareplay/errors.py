@@ -1,4 +1,4 @@
-"""The two ways in which a run can go wrong, each with its exit status."""
+"""The two ways in which a run can go wrong, each with its exit status; and text that is safe to show."""
 
 
 class BadInput(ValueError):
@@ -10,3 +10,10 @@ class BadInput(ValueError):
 
 class RunFailed(RuntimeError):
     """A run that was properly asked for could not be carried out (exit status 1)."""
+
+
+def plain(text: str) -> str:
+    """Text of which every character can be shown: others, which a terminal might obey, are written as in Python."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

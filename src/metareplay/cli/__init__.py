@@ -8,11 +8,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
-from threading import Timer
+from threading import Timer, current_thread, main_thread
+from typing import TYPE_CHECKING, NoReturn
 
-from metareplay.cli.arguments import Parser, nearest
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, plain
+
+if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
+    from metareplay.cli.arguments import Parser
 
 COMMANDS = {
     "demo": "see a network forget, and see replay help",
@@ -42,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
     """Run a command of a program; what goes wrong becomes a line on standard error, and the exit status of ``main``."""
+    closed = _open_output()
     try:
         with _ctrl_c_wherever_it_falls():
             command()
@@ -60,7 +63,22 @@ def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
     except OSError as error:
         _drop_output()
         return _failed(program, f"{error.filename or 'standard output'}: {error.strerror or error}", 1)
-    return 0
+    return _failed(program, "standard output is closed: nothing could be shown", 1) if closed else 0
+
+
+def _open_output() -> bool:
+    """Make both outputs take all text, also where their encoding lacks a character; whether standard output is closed.
+
+    A closed one is opened to nowhere, else the next file that is opened would get its number.
+    """
+    closed = sys.stdout is None
+    for name in ("stdin", "stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w"))  # noqa: SIM115
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    return closed
 
 
 @contextlib.contextmanager
@@ -83,15 +101,40 @@ def _ctrl_c_wherever_it_falls() -> Iterator[None]:
 
 def _command(argv: list[str]) -> None:
     name = argv[0] if argv else "--help"
-    if name.startswith("-"):
-        _parser().parse([name])
-    if name not in COMMANDS:
-        _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
-    importlib.import_module(f"metareplay.cli.{name}").main(argv[1:])
+    with _ctrl_c_leaves_at_once():
+        if name.startswith("-"):
+            _parser().parse([name])
+        if name not in COMMANDS:
+            from metareplay.cli.arguments import nearest
+
+            _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
+        module = importlib.import_module(f"metareplay.cli.{name}")
+    module.main(argv[1:])
+
+
+@contextlib.contextmanager
+def _ctrl_c_leaves_at_once() -> Iterator[None]:
+    """Let Ctrl-C end the process while it imports: nothing is lost yet, and not every import takes an exception."""
+    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def leave(number: int, frame: object) -> NoReturn:
+        os._exit(_failed("metareplay", "stopped", 130))
+
+    signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _parser() -> Parser:
     """What ``metareplay --help`` tells; the commands read their own arguments."""
+    from importlib import metadata
+
+    from metareplay.cli.arguments import Parser
+
     parser = Parser(
         prog="metareplay",
         usage="metareplay COMMAND …",
@@ -104,7 +147,8 @@ def _parser() -> Parser:
 
 
 def _failed(program: str, message: str, status: int) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # there is nobody left to say it to
+        print(f"{program}: {chr(10).join(map(plain, message.split(chr(10))))}", file=sys.stderr, flush=True)
     return status
 
 

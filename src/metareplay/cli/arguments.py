@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
@@ -20,7 +19,7 @@ if TYPE_CHECKING:  # NumPy takes longer to import than the help takes to show
 
 
 class Help(RawDescriptionRichHelpFormatter):
-    """Help in which brackets are brackets (ranges are written with them), and flags have room."""
+    """The formatter of rich-argparse without console markup, so that ranges such as (0, 1] are shown as they are."""
 
     help_markup = False
     text_markup = False
@@ -48,13 +47,13 @@ class Parser(argparse.ArgumentParser):
             ),
         )
 
-    def parse(self, argv: list[str], elsewhere: Mapping[str, Iterable[str]] | None = None) -> argparse.Namespace:
+    def parse(self, argv: list[str], elsewhere: Callable[[], Mapping[str, Iterable[str]]] = dict) -> argparse.Namespace:
         """Read the arguments.
 
         Parameters
         ----------
         elsewhere
-            Flags that are no flags here, and what has them.
+            Gives the flags that are no flags here, with what has them; called where a flag is wrong.
 
         Raises
         ------
@@ -66,8 +65,8 @@ class Parser(argparse.ArgumentParser):
             flag = word.split("=")[0]
             if not flag.startswith("-"):
                 self.error(f"{word!r} is one argument too many")
-            if elsewhere and flag in elsewhere:
-                self.error(f"{flag} does not apply here: it belongs to {', '.join(elsewhere[flag])}")
+            if owners := elsewhere().get(flag):
+                self.error(f"{flag} does not apply here: it belongs to {', '.join(owners)}")
             self.error(f"there is no flag {flag}{nearest(flag, self._option_string_actions)}")
         return given
 
@@ -84,15 +83,17 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """Ask whether the name that is most like the word was meant, to be put behind what is wrong; empty if none is."""
-    found = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
+    from metareplay import settings  # which imports NumPy
+
+    found = settings.nearest(word, list(names))
+    return f"; did you mean {found}?" if found else ""
 
 
 Group = argparse._ArgumentGroup
 
 
 def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
-    """Add a parameter as a flag; its value stays text, for ``value`` to read, and None where it is not given.
+    """Add a parameter as a flag; its value stays text, for ``values`` to convert, and None where it is not given.
 
     Raises
     ------
@@ -116,24 +117,13 @@ def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
 
 
 def typed(parameter: Hyperparameter, given: Any) -> Any:
-    """The value that was given, as the parameter's type; as it is where it is none, for a check to say so."""
+    """Convert to the parameter's type; return the input unchanged if that fails, for ``check`` to report."""
     with contextlib.suppress(ValueError):
         return parameter.type(given)
     return given
 
 
-def value(parameter: Hyperparameter, given: Any) -> Any:
-    """The value that was given, as the parameter's type.
-
-    Raises
-    ------
-    BadInput
-        If it is of another type or out of its range.
-    """
-    return parameter.check(typed(parameter, given))
-
-
 def values(parameters: Iterable[Hyperparameter], given: argparse.Namespace) -> dict[str, Any]:
-    """The values of those parameters that were given."""
-    texts = {p.name: (p, getattr(given, p.name)) for p in parameters}
-    return {name: value(p, text) for name, (p, text) in texts.items() if text is not None}
+    """Those parameters that were given, as their types; whether they lie in their ranges is not checked."""
+    texts = {p: getattr(given, p.name) for p in parameters}
+    return {p.name: typed(p, text) for p, text in texts.items() if text is not None}

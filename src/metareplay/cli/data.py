@@ -10,7 +10,7 @@ from pathlib import Path
 from metareplay.cli.arguments import Parser, add_flag, nearest, values
 from metareplay.cli.tables import show
 from metareplay.data import catalogue as sources
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, plain
 from metareplay.files import shown
 from metareplay.settings import Hyperparameter
 from metareplay.streams import groups as splits
@@ -118,22 +118,22 @@ def _make(argv: list[str]) -> None:
     )
     for flag in flags:
         add_flag(group, flag, flag.default)
-    given = parser.parse(argv[1:], _kinds_with())
+    given = parser.parse(argv[1:], _kinds_with)
     path = Path(given.output)
     if not path.parent.is_dir():
         raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
     gem_format.require_torch()
-    chosen = values(flags, given)
+    asked = values(flags, given)
+    pairs = zip(options, flags, strict=True)
+    chosen = {option.name: flag.check(asked[flag.name]) for option, flag in pairs if flag.name in asked}
     images = sources.get(given.data)
     try:
-        stream = make(
-            images, **{o.name: chosen[f.name] for o, f in zip(options, flags, strict=True) if f.name in chosen}
-        )
+        stream = make(images, **chosen)
     except BadInput as error:
         raise BadInput(_shortened(str(error))) from None
     gem_format.write(stream, path)
     print(
-        f"{path}: {len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, "
+        f"{plain(str(path))}: {len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, "
         f"{shown(path.stat().st_size)}"
     )
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from argparse import Namespace
-from collections import defaultdict
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import NoReturn
 from metareplay import methods, user_code
 from metareplay.cli import methods as listing
 from metareplay.cli import result
-from metareplay.cli.arguments import Parser, add_flag, typed, values
-from metareplay.errors import BadInput
+from metareplay.cli.arguments import Parser, add_flag, values
+from metareplay.errors import BadInput, plain
 from metareplay.methods import METHODS
 from metareplay.runs.checkpoint import SECONDS
 from metareplay.runs.experiment import Experiment
@@ -26,16 +24,21 @@ from metareplay.runs.trainer import Progress, Tracker
 from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.suites.progress import Display
+from metareplay.suites.progress import Display, note
 
 
 def main(argv: list[str]) -> None:
     """Learn one benchmark with one method."""
     if len(argv) < 2 or argv[0].startswith("-") or argv[1].startswith("-"):
         _explain(argv)
-    peeked = Request(argv[0], argv[1], _memories(argv))
-    given = _parser(peeked).parse(argv[2:], _flags_of_others())
-    request = _request(peeked, given)
+    benchmark, method, *flags = argv
+    parser = _parser(Request(benchmark, method))
+    if {"-h", "--help"} & set(flags):
+        _help(benchmark, method, parser, flags)
+    given = parser.parse(flags, _owners)
+    settings = values(hyperparameters(methods.find(method)), given)
+    stream = values(benchmarks.find(benchmark).options, given)
+    request = Request(benchmark, method, settings, stream, values((*NETWORK, *RUN), given))
     tracker = user_code.load(given.tracker, "--tracker") if given.tracker else None
     experiment = request.experiment(progress=not given.quiet)
     run = Run(Path(given.out) / experiment.key)
@@ -44,13 +47,15 @@ def main(argv: list[str]) -> None:
     record = None if given.again else run.record()
     if record is not None:
         when = datetime.fromisoformat(record.started).astimezone()
-        _note(f"this was run before, on {when:%Y-%m-%d at %H:%M}: here is its result (--again runs it again)", given)
+        text = f"this was run before, on {when:%Y-%m-%d at %H:%M}: here is its result (--again runs it again)"
+        note(text, given.quiet)
     else:
-        _note(request.defaults()[1], given)
+        if inexact := request.defaults()[1]:
+            note(inexact, given.quiet)
         try:
             record = _live(run, experiment, tracker, given)
-        except Unsaved as unkept:  # a full disk does not take away what an hour has shown
-            _show(unkept.record, given, None)
+        except Unsaved as unsaved:  # a full disk does not take away what an hour has shown
+            _show(unsaved.record, given, None)
             raise
     _show(record, given, run.folder)
 
@@ -72,14 +77,13 @@ def _explain(argv: list[str]) -> NoReturn:
     parser.error("BENCHMARK and METHOD come first: metareplay run BENCHMARK METHOD [flags]")
 
 
-def _memories(argv: list[str]) -> dict[str, int]:
-    """The number of memories that is asked for; the other settings' defaults depend on it."""
-    peek = Parser(prog=f"metareplay run {argv[0]} {argv[1]}", add_help=False)
-    peek.add_argument("--memories")
-    text = peek.parse_known_args(argv[2:])[0].memories
-    with contextlib.suppress(ValueError, TypeError):  # said when all flags are read
-        return {"memories": int(text)}
-    return {}
+def _help(benchmark: str, method: str, parser: Parser, flags: list[str]) -> NoReturn:
+    """Show all flags; defaults depend on how many memories are asked for."""
+    given, _ = parser.parse_known_args([flag for flag in flags if flag not in ("-h", "--help")])
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        parser = _parser(Request(benchmark, method, {"memories": int(given.memories)}))
+    parser.print_help()
+    parser.exit()
 
 
 def _parser(request: Request) -> Parser:
@@ -111,26 +115,14 @@ def _parser(request: Request) -> Parser:
     return parser
 
 
-def _request(peeked: Request, given: Namespace) -> Request:
-    """What is asked for, its flags as values."""
-    settings = {
-        parameter.name: peeked.check(parameter, typed(parameter, text))
-        for parameter in hyperparameters(methods.find(peeked.method))
-        if (text := getattr(given, parameter.name)) is not None
-    }
-    stream = values(benchmarks.find(peeked.benchmark).options, given)
-    return Request(peeked.benchmark, peeked.method, settings, stream, values((*NETWORK, *RUN), given))
-
-
-def _flags_of_others() -> dict[str, list[str]]:
-    """Which methods or benchmarks have each flag that not all of them have."""
-    owners = defaultdict(list)
-    for name, method in METHODS.items():
-        for parameter in hyperparameters(method):
-            owners[parameter.flag].append(name)
-    for name, benchmark in BENCHMARKS.items():
-        for option in benchmark.options:
-            owners[option.flag].append(name)
+def _owners() -> dict[str, list[str]]:
+    """By flag the methods and benchmarks that have it."""
+    declared = {name: hyperparameters(method) for name, method in METHODS.items()}
+    declared |= {name: benchmark.options for name, benchmark in BENCHMARKS.items()}
+    owners: dict[str, list[str]] = {}
+    for name, parameters in declared.items():
+        for parameter in parameters:
+            owners.setdefault(parameter.flag, []).append(name)
     return owners
 
 
@@ -146,7 +138,7 @@ def _live(run: Run, experiment: Experiment, tracker: Tracker | None, given: Name
             report(now)
 
         try:
-            return run.carry_out(experiment, follow, tracker, again=given.again, note=lambda text: _note(text, given))
+            return run.carry_out(experiment, follow, tracker, again=given.again, note=display.note)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_stopped(last)) from None
 
@@ -159,18 +151,12 @@ def _stopped(last: Progress | None) -> str:
 
 
 def _show(record: Record, given: Namespace, folder: Path | None) -> None:
-    kept = f"the record is in {folder}" if folder else None
-    if given.json == "-":
-        _note(kept, given)
-    else:
+    if given.json != "-":
         result.show(record)
-        if folder:
-            print(kept)
-            print(f"to see it: metareplay show {folder}; as a page: metareplay report {folder.parent}")
+    if folder and given.json == "-":
+        note(f"the record is in {folder}", given.quiet)
+    elif folder:
+        shown, above = plain(str(folder)), plain(str(folder.parent))
+        print(f"the record is in {shown}\nto see it: metareplay show {shown}; as a page: metareplay report {above}")
     if given.json is not None:
         result.write_json(record, given.json)
-
-
-def _note(text: str | None, given: Namespace) -> None:
-    if text and not given.quiet:
-        print(f"metareplay: {text}", file=sys.stderr)

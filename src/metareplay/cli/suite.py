@@ -10,23 +10,23 @@ from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from metareplay import user_code
-from metareplay.cli.arguments import Parser, typed
+from metareplay.cli.arguments import Parser, values
 from metareplay.cli.result import grouped
 from metareplay.cli.tables import WIDER_THAN_ANY_LINE
 from metareplay.data import catalogue as sources
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, plain
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome
-from metareplay.suites.plan import Planned, at_hand, in_words, name, plan, short
-from metareplay.suites.progress import SuiteDisplay
+from metareplay.suites.plan import Planned, at_hand, in_words, name, options, plan, short
+from metareplay.suites.progress import SuiteDisplay, note
 from metareplay.suites.suite import Suite
 
 SEEDS = Hyperparameter("seeds", int, None, "[1, inf)", "how many seeds each configuration is run with, from 0")
@@ -39,8 +39,10 @@ TOLD = 20
 def main(argv: list[str]) -> None:
     """Carry out a suite."""
     given = _parser().parse(argv)
-    seeds = None if given.seeds is None else SEEDS.check(typed(SEEDS, given.seeds))
-    jobs = None if given.jobs is None else JOBS.check(typed(JOBS, given.jobs))
+    chosen = {
+        option.name: option.check(value) for option in (SEEDS, JOBS) for value in values([option], given).values()
+    }
+    seeds, jobs = chosen.get("seeds"), chosen.get("jobs")
     _check(given)
     suite = Suite.read(given.suite, seeds)
     out = Path(given.out)
@@ -50,20 +52,21 @@ def main(argv: list[str]) -> None:
         return
     if _fetch(suite, given.quiet):
         suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
-    for note in suite.notes:
-        _note(note, given.quiet)
+    for text in suite.notes:
+        note(text, given.quiet)
     executor = importlib.import_module(f"metareplay.suites.{given.executor}")
-    options: dict[str, Any] = {"address": given.address} if given.address else {}
+    address: dict[str, Any] = {"address": given.address} if given.address else {}
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
     try:
         with display:
             outcomes: list[Outcome] = executor.execute(
-                suite.requests, out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, **options
+                suite.requests, out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, **address
             )
     except KeyboardInterrupt:
         stopped = _stopped(display.last.done if display.last else 0, len(suite.requests), given)
-        if given.executor == "ray":
-            _leave(stopped)
+        if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
+            note(stopped)
+            os._exit(130)
         raise KeyboardInterrupt(stopped) from None
     _tell(suite, outcomes, given)
 
@@ -117,30 +120,27 @@ def _show_plan(suite: Suite, planned: Sequence[Planned], jobs: int, out: Path) -
     configurations: dict[tuple[str, ...], list[Planned]] = defaultdict(list)
     for each in planned:
         request = each.request
-        run = {key: value for key, value in request.run.items() if key != "seed"}
-        options = {**request.stream, **request.settings, **run}
-        settings = ", ".join(f"{key} {short(str(value))}" for key, value in options.items())
-        configurations[short(request.benchmark), short(request.method), settings].append(each)
+        settings = ", ".join(f"{key} {value}" for key, value in options(request).items())
+        configurations[short(request.benchmark), short(request.method), settings or "–"].append(each)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("benchmark", "method", "settings"):
         table.add_column(title)
     for title in ("seeds", "done", "steps each", "time each"):
         table.add_column(title, justify="right", no_wrap=True)
-    for (benchmark, method, settings), group in configurations.items():
-        states = Counter(each.state for each in group)
+    for names, group in configurations.items():
+        states, first = Counter(each.state for each in group), group[0]
         table.add_row(
-            Text(benchmark),
-            Text(method),
-            Text(settings or "–"),
+            *(Text(plain(name)) for name in names),
             str(len(group)),
             "?" if states["unknown"] else str(states["done"]),
-            "?" if group[0].steps is None else grouped(group[0].steps),
-            "?" if group[0].seconds is None else f"about {in_words(group[0].seconds)}",
+            "?" if first.steps is None else grouped(first.steps),
+            "?" if first.seconds is None else f"about {in_words(first.seconds)}",
         )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDER_THAN_ANY_LINE)
-    console.print(Text(suite.name, "bold"))
+    console.print(Text(plain(suite.name), "bold"))
     console.print(table)
-    console.print(Text("\n".join([*_sums(planned, jobs, out), *suite.notes])), soft_wrap=True)
+    for line in [*_sums(planned, jobs, out), *suite.notes]:
+        console.print(Text(plain(line)), soft_wrap=True)
 
 
 def _sums(planned: Sequence[Planned], jobs: int, out: Path) -> list[str]:
@@ -178,25 +178,19 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
     if states["not started"]:
         raise KeyboardInterrupt(_stopped(states["done"], len(outcomes), given))
-    print(f"{suite.name}: {states['done']} of {len(outcomes)} runs are done; they are in {given.out}")
+    where = plain(given.out)
+    print(f"{plain(suite.name)}: {states['done']} of {len(outcomes)} runs are done; they are in {where}")
     if states["done"]:
-        print(f"to see them: metareplay results --out {given.out}")
-        print(f"as a page:   metareplay report {given.out} -o report.html")
+        print(f"to see them: metareplay results --out {where}\nas a page:   metareplay report {where} -o report.html")
     sys.stdout.flush()
     if states["elsewhere"]:
-        _note(f"{states['elsewhere']} runs are under way in another process, and were left to it", given.quiet)
+        note(f"{states['elsewhere']} runs are under way in another process, and were left to it", given.quiet)
     if failed:
         listed = [f"{name(outcome.request)}: {outcome.message}" for outcome in failed[:TOLD]]
         if len(failed) > TOLD:
             listed.append(f"and {len(failed) - TOLD} more; `metareplay results --out {given.out}` lists all")
         number = f"{len(failed)} of {len(outcomes)} runs failed"
         raise RunFailed("\n  ".join([f"{number}; to try them again: {_command(given)}", *listed]))
-
-
-def _leave(stopped: str) -> NoReturn:
-    """End at once: to leave Ray in order takes seconds, and where it has only just begun to start, it crashes."""
-    print(f"metareplay: {stopped}", file=sys.stderr, flush=True)
-    os._exit(130)
 
 
 def _stopped(done: int, of: int, given: Namespace) -> str:
@@ -210,8 +204,3 @@ def _command(given: Namespace) -> str:
         if getattr(given, flag) not in (None, "local"):
             words += [f"--{flag}", getattr(given, flag)]
     return shlex.join([*words, "--out", given.out] if given.out != "runs" else words)
-
-
-def _note(text: str, quiet: bool) -> None:
-    if not quiet:
-        print(f"metareplay: {text}", file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections import defaultdict
@@ -178,12 +177,6 @@ def name(request: Request) -> str:
 def short(text: str) -> str:
     """The name of a user's own file without its folder; other names as they are."""
     return text.rstrip("/").rsplit("/", 1)[-1]
-
-
-def nearest(word: str, names: Iterable[str]) -> str:
-    """Ask whether the name that is most like the word was meant; empty if none is like it."""
-    found = difflib.get_close_matches(word, list(names), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]}?" if found else ""
 
 
 def in_words(seconds: float) -> str:

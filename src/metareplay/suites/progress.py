@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -13,11 +14,19 @@ from rich.console import Console
 from rich.table import Column
 from rich.text import Text
 
+from metareplay.errors import plain
 from metareplay.runs.trainer import Progress, Report
 from metareplay.suites.driver import SuiteProgress
 from metareplay.suites.plan import Planned, in_words, name
 
 SECONDS_BETWEEN_LINES = 30.0
+
+
+def note(text: str, quiet: bool = False) -> None:
+    """Show a line that the user may want to see on standard error, if that takes it."""
+    if not quiet:
+        with contextlib.suppress(OSError):
+            print(f"metareplay: {plain(text)}", file=sys.stderr, flush=True)
 
 
 class Display:
@@ -58,15 +67,16 @@ class Display:
     def note(self, text: str) -> None:
         """Show a line that the user may want to see."""
         if self.live:
-            self.bars.console.print(Text(f"metareplay: {text}"), soft_wrap=True)
-        elif not self.quiet:
-            print(f"metareplay: {text}", file=sys.stderr, flush=True)
+            self.bars.console.print(Text(f"metareplay: {plain(text)}"), soft_wrap=True)
+        else:
+            note(text, self.quiet)
 
     def line(self, text: str) -> None:
         """Show where it is as a line, unless there was one in the last half minute."""
         if not self.quiet and not self.live and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
-            print(text, file=sys.stderr, flush=True)
+            with contextlib.suppress(OSError):
+                print(plain(text), file=sys.stderr, flush=True)
 
     def run(self, name: str = "") -> Report:
         """Show one run: give what this returns to ``Experiment.run``."""
@@ -207,7 +217,7 @@ class SuiteDisplay(Display):
         for worker, bar in self.workers.items():
             request, progress = now.running.get(worker, (None, None))
             share = progress.examples / progress.all_examples if progress else 0.0
-            text = f"{worker}: {name(request)}" if request else ""
+            text = f"{worker}: {plain(name(request))}" if request else ""
             self.bars.update(bar, visible=request is not None, description=text, completed=share, note=_where(progress))
 
 

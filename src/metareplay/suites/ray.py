@@ -35,7 +35,6 @@ from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome
 TOKEN = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
 if "RAY_AUTH_TOKEN" in os.environ or TOKEN.is_file():
     os.environ.setdefault("RAY_AUTH_MODE", "token")  # Ray reads it while it is imported
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
 
 try:
     import ray
@@ -303,7 +302,7 @@ def _connect(address: str | None, jobs: int | None, note: Note) -> None:
             host, _, port = str(address).rpartition(":")
             with socket.create_connection((host, int(port)), timeout=5):  # Ray needs minutes to find that out
                 reached = True
-        note(f"connecting to the Ray cluster {address}" if address else "starting Ray on this machine")
+        note("starting Ray on this machine" if address is None else f"connecting to Ray (--address {address})")
         ray.init(
             address=address or "local",
             num_cpus=None if address else jobs,

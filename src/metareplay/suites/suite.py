@@ -24,12 +24,12 @@ from metareplay.methods import METHODS
 from metareplay.runs import recipes
 from metareplay.runs.experiment import ORDERS, Experiment
 from metareplay.runs.request import Request
-from metareplay.settings import Hyperparameter, hyperparameters
+from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS, Benchmark
 from metareplay.streams.stream import Stream
 from metareplay.suites.lines import Place, lines
-from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, nearest, short
+from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
 
 KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include")
 PUBLISHED = "published"
@@ -113,7 +113,7 @@ def _text(suite: str) -> tuple[Path, str]:
     if path.suffix != ".toml" and not path.is_file():
         if suite in Suite.shipped():
             return Path(f"{suite}.toml"), (files("metareplay.suites") / f"{suite}.toml").read_text(encoding="utf-8")
-        question = nearest(suite, Suite.shipped()) or ";"
+        question = _meant(suite, Suite.shipped()) or ";"
         raise BadInput(
             f"there is no suite {suite!r}{question} metareplay comes with {', '.join(Suite.shipped())}; "
             "one of your own is a file: FILE.toml"
@@ -165,7 +165,7 @@ class _Reader:
         content = self.content
         self.refuse_others((), content, KEYS)
         if not isinstance(content.get("name", ""), str):
-            self.problem(("name",), f"is {content['name']!r}, but must be text")
+            self.problem(("name",), f"is {brief(content['name'])}, but must be text")
         if not {"benchmarks", "methods"} & content.keys() and "include" not in content:
             self.problem((), 'has no runs: begin with benchmarks = ["digits-rotations"] and methods = ["online"]')
         seeds = self.seeds_of(("seeds",), content.get("seeds", 1))
@@ -200,7 +200,7 @@ class _Reader:
         known = list(known)
         for name in given:
             if name not in known:
-                hint = _owners(name) or nearest(name, known) or f"; there are {', '.join(known)}"
+                hint = _owners(name) or _meant(name, known) or f"; there are {', '.join(known)}"
                 self.problem((*place, name), f"is not known here{hint}")
 
     def refuse_absurd(self, place: Place, value: Any) -> None:
@@ -214,7 +214,7 @@ class _Reader:
     def table(self, place: Place, value: Any) -> Mapping[str, Any]:
         """The value, if it is a table."""
         if not isinstance(value, dict):
-            self.problem(place, f"is {value!r}, but must be a table")
+            self.problem(place, f"is {brief(value)}, but must be a table")
         return value if isinstance(value, dict) else {}
 
     def tables(self, name: str) -> Iterator[tuple[Place, Mapping[str, Any]]]:
@@ -231,7 +231,7 @@ class _Reader:
         given = value if isinstance(value, list) else [value]
         whole = bool(given) and all(type(seed) is int and seed >= 0 for seed in given)
         if not whole or value == 0:
-            self.problem(place, f"is {value!r}, but must say how many seeds, as in 5, or which, as in [0, 1, 7]")
+            self.problem(place, f"is {brief(value)}, but must say how many seeds, as in 5, or which, as in [0, 1, 7]")
             return ()
         return range(self.seeds) if self.seeds is not None else given if isinstance(value, list) else range(value)
 
@@ -297,7 +297,7 @@ class _Reader:
             if isinstance(each, str):
                 found.append((where, each))
             else:
-                self.problem(where, f"is {each!r}, but must be a name, as text")
+                self.problem(where, f"is {brief(each)}, but must be a name, as text")
         return found
 
     def own_file(self, text: str) -> str:
@@ -377,7 +377,7 @@ class _Reader:
             try:
                 each = option.check(each)
                 if option.name == "order" and each not in ORDERS:
-                    raise BadInput(f"is {each!r}, but must be one of {', '.join(ORDERS)}")
+                    raise BadInput(f"is {brief(each)}, but must be one of {', '.join(ORDERS)}")
                 found.append(self.own_file(each) if option.name == "network" else each)
             except BadInput as error:
                 self.problem(where, str(error).removeprefix(f"{option.flag} "))
@@ -464,6 +464,12 @@ def _described(run: Mapping[str, Any], wanted: Mapping[str, list[Any]]) -> bool:
 
 def _same(value: Any, wanted: Any) -> bool:
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def _meant(word: str, names: Sequence[str]) -> str:
+    """Ask whether the name that is most like the word was meant; empty if none is like it."""
+    found = nearest(word, names)
+    return f"; did you mean {found}?" if found else ""
 
 
 def _written(place: Place) -> str:
