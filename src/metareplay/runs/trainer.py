@@ -116,6 +116,7 @@ class Trainer:
             experiment.device,
         )  # fmt: skip
         self.method.start(self.learner, randomness(experiment.seed, "method"), tasks)
+        self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint
 
         self.spans = self._spans()
         # Where it is: how many spans are over, how many examples of the next one are learned, which task was told last.
@@ -272,9 +273,10 @@ class Trainer:
         """Count the right answers on every task's test examples."""
         begin = self.clock()
         correct = []
-        for number, task in enumerate(self.stream.tasks):
-            predicted = self.learner.scores(task.test, number).argmax(1)
-            correct.append(np.count_nonzero(predicted == task.test.labels))
+        with self.method.readied():
+            for number, task in enumerate(self.stream.tasks):
+                predicted = self.learner.scores(task.test, number).argmax(1)
+                correct.append(np.count_nonzero(predicted == task.test.labels))
         self.evaluations.append((self.batches, visit, np.array(correct)))
         self.eval_seconds += self.clock() - begin
         if self.report:
