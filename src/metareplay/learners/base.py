@@ -126,7 +126,21 @@ class Learner(ABC):
         rows = as_rows(rows)
         if self._restriction is None:
             return np.ones((len(rows), self.classes), bool)
-        return self._restriction[self.tasks[rows]]
+        return self._restriction[self._tasks_of(rows)]
+
+    def _tasks_of(self, rows: Rows) -> NDArray[np.int64]:
+        """The task of each row, which has private layers and a restriction if any task has."""
+        tasks: NDArray[np.int64] = self.tasks[rows]
+        check_tasks(tasks, rows, self._task_count())
+        return tasks
+
+    def _task_count(self) -> int | None:
+        """How many tasks there are private layers and restrictions for; None where there are none of either."""
+        counts = [len(self._restriction)] if self._restriction is not None else []
+        private = self.network.private
+        if private if isinstance(private, bool) else any(private):
+            counts.append(self.network.tasks)
+        return min(counts, default=None)
 
     # The table
 
@@ -347,6 +361,15 @@ def as_rates(lr: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
     return np.broadcast_to(given, shape)
 
 
+def check_examples(rows: Rows, x: NDArray[Any], y: NDArray[Any], inputs: int) -> None:
+    """Refuse examples that are not as many, or not as wide, as there is to be put into the table."""
+    if x.shape != (len(rows), inputs) or y.shape != rows.shape:
+        raise BadInput(
+            f"{len(rows)} examples have inputs of shape {x.shape} and labels of shape {y.shape}, "
+            f"but must have ({len(rows)}, {inputs}) and ({len(rows)},)"
+        )
+
+
 def check_labels(labels: NDArray[np.int64], rows: Rows, classes: int) -> None:
     """Refuse labels ``(n,)`` of rows ``(n,)`` that are no class."""
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
@@ -370,17 +393,22 @@ def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> N
     BadInput
         If it gives another shape.
     Diverged
-        If it is not finite.
+        If that or a score is not finite.
     """
+    _require_finite(scores, rows, steps)
     gradient = np.ascontiguousarray(loss(scores, rows), scores.dtype)
     if gradient.shape != scores.shape:
         raise BadInput(
             f"the loss gave an array {gradient.shape}, but must give its gradient by the scores {scores.shape}"
         )
-    finite = np.isfinite(gradient).all(1)
+    _require_finite(gradient, rows, steps)
+    return gradient
+
+
+def _require_finite(values: NDArray[Any], rows: Rows, steps: int) -> None:
+    finite = np.isfinite(values).all(1)
     if not finite.all():
         raise Diverged(steps, int(rows[finite.argmin()]))
-    return gradient
 
 
 def check_restriction(allowed: NDArray[np.bool_] | None, classes: int) -> None:

@@ -23,6 +23,7 @@ from metareplay.learners.base import (
     as_rates,
     as_rows,
     as_weights,
+    check_examples,
     check_labels,
     check_restriction,
     check_tasks,
@@ -184,10 +185,7 @@ class FusedPerceptron(Learner):
         if type(x) is not np.ndarray or x.dtype is not _FLOAT32 or type(y) is not np.ndarray or y.dtype is not _INT64:
             x, y = _compact(x, _FLOAT32), _compact(y, _INT64)
         if x.ndim != 2 or y.ndim != 1 or not kernels.put(self._examples, self._index, self._value, rows, x, y, task):
-            raise BadInput(
-                f"{len(rows)} examples have inputs of shape {x.shape} and labels of shape {y.shape}, "
-                f"but must have ({len(rows)}, {self._inputs}) and ({len(rows)},)"
-            )
+            check_examples(rows, x, y, self._inputs)
 
     def copy(self, source: int, target: int) -> None:
         kernels.copy(self._examples, self._index, self._value, operator.index(source), operator.index(target))
@@ -224,19 +222,14 @@ class FusedPerceptron(Learner):
         """Say why compiled code did ``done`` rows and no more; if negative, it names a wrong one."""
         if done < 0:
             wrong = rows.reshape(-1)[-1 - done :][:1]
-            check_tasks(self.tasks[wrong], wrong, self._tasks())
+            check_tasks(self.tasks[wrong], wrong, self._task_count())
             check_labels(self.labels[wrong], wrong, self.classes)
         raise Diverged(self.steps, int(rows.flat[done]))
-
-    def _tasks(self) -> int | None:
-        """How many tasks there are private layers and restrictions for; None where there are none."""
-        private = self.network.tasks if any(self.network.private) else None
-        return min(filter(None, (private, None if self._restriction is None else len(self._restriction))), default=None)
 
     # Reading
 
     def scores(self, images: Images, task: int) -> NDArray[np.float32]:
-        check_tasks(np.array([task]), None, self._tasks())
+        check_tasks(np.array([task]), None, self._task_count())
         index_map = np.arange(images.base.width) if images.index_map is None else images.index_map
         rows = np.arange(len(images)) if images.rows is None else images.rows
         for what, numbers, end in (("inputs", index_map, images.base.width), ("images", rows, len(images.base))):

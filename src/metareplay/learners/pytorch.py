@@ -114,6 +114,7 @@ class PyTorchLearner(Learner):
 
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
         rows = self._rows(rows)
+        base.check_examples(rows, np.asarray(x), np.asarray(y), self.network.inputs)
         self._table[self._tensor(rows)] = self._floats(x)
         self.labels[rows] = y
         self.tasks[rows] = task
@@ -139,6 +140,7 @@ class PyTorchLearner(Learner):
     # Reading
 
     def scores(self, images: Images, task: int) -> Floats:
+        base.check_tasks(np.array([task]), None, self._task_count())
         parts = []
         for begin in range(0, len(images), self.images_at_once):
             which = np.arange(begin, min(begin + self.images_at_once, len(images)))
@@ -147,7 +149,7 @@ class PyTorchLearner(Learner):
 
     def forward(self, rows: Rows) -> Floats:
         rows = self._rows(rows)
-        return self._read(self._x(rows), self.tasks[rows])
+        return self._read(self._x(rows), self._tasks_of(rows))
 
     def _read(self, x: Tensor, tasks: NDArray[np.int64], hidden: list[Tensor] | None = None) -> Floats:
         before = self._moving
@@ -160,7 +162,7 @@ class PyTorchLearner(Learner):
     def activations(self, rows: Rows) -> list[Floats]:
         rows = self._rows(rows)
         hidden: list[Tensor] = []
-        self._read(self._x(rows), self.tasks[rows], hidden)
+        self._read(self._x(rows), self._tasks_of(rows), hidden)
         return [on_host(part) for part in hidden]
 
     def _through(
@@ -182,7 +184,7 @@ class PyTorchLearner(Learner):
                     hidden.append(x)
             if weights.ndim == 2:
                 x = torch.addmm(biases, x, weights)
-            elif (tasks == tasks[0]).all():
+            elif len(tasks) and (tasks == tasks[0]).all():
                 x = torch.addmm(biases[tasks[0]], x, weights[tasks[0]])
             else:
                 own = self._tensor(tasks)
@@ -237,7 +239,7 @@ class PyTorchLearner(Learner):
         return len(rows) if finite.all() else int(finite.argmin())
 
     def _batch(self, rows: Rows) -> tuple[Tensor, Tensor, NDArray[np.int64], Tensor | None]:
-        labels, tasks = self.labels[rows], self.tasks[rows]
+        labels, tasks = self.labels[rows], self._tasks_of(rows)
         base.check_labels(labels, rows, self.classes)
         return self._x(rows), self._tensor(labels), tasks, self._excluded(tasks)
 
@@ -253,7 +255,7 @@ class PyTorchLearner(Learner):
             raise BadInput("a gradient needs at least one row")
         shares = None if weights is None else self._floats(base.as_weights(weights, rows, loss))[:, None]
         x, labels, tasks, excluded = (
-            self._batch(rows) if loss is None else (self._x(rows), None, self.tasks[rows], None)
+            self._batch(rows) if loss is None else (self._x(rows), None, self._tasks_of(rows), None)
         )
         before = self._moving
         try:
@@ -297,7 +299,10 @@ class PyTorchLearner(Learner):
         given = [_vector(self._like_theta(part).clone()) for part in (self._theta, gradient, *state)]
         with torch.no_grad():
             result = rule(*given, **numbers)
-        values = result if isinstance(result, tuple) else (result,)
+        values = [
+            torch.full_like(self._theta, value) if isinstance(value, int | float) else value
+            for value in (result if isinstance(result, tuple) else (result,))
+        ]
         if len(values) > 1 + len(state):
             raise BadInput(f"the rule gave {len(values)} results, but there are only θ and {len(state)} state vectors")
         tiny = float(np.nextafter(torch.finfo(self._dtype).tiny, 0, dtype=on_host(self._theta[:0]).dtype))

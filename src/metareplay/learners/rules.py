@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
-import reprlib
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -182,16 +181,15 @@ class _Kernel:
         return traced.value if traced.value.type in (_TRUTH, _TRUTHS) else (traced != 0).value
 
     def finish(self, results: tuple[Any, ...]) -> None:
-        """Write the results, and zeros where a vector is padded."""
+        """Write the results, and zeros where they are subnormal or a vector is padded."""
         zeros = ir.Constant(_FLOATS, [0.0] * LANES)
-        real = self.body.bitcast(self.body.load(self.at(self.real)), _TRUTHS)
+        kept = self.body.bitcast(self.body.load(self.at(self.real)), _TRUTHS)
         stored = [self.floats(self.traced(result).value) for result in results]
         targets = [self.pointers[0], *self.pointers[2:]]
         for target, value in zip(targets, stored, strict=False):
-            if not self.on_x86:
-                size = self.call(self.body, f"llvm.fabs.v{LANES}f32", _FLOATS, value)
-                least = ir.Constant(_FLOATS, [float(np.finfo(np.float32).tiny)] * LANES)
-                value = self.body.select(self.body.fcmp_unordered(">=", size, least), value, zeros)
+            size = self.call(self.body, f"llvm.fabs.v{LANES}f32", _FLOATS, value)
+            least = ir.Constant(_FLOATS, [float(np.finfo(np.float32).tiny)] * LANES)
+            real = self.body.and_(kept, self.body.fcmp_unordered(">=", size, least))
             self.body.store(self.body.select(real, value, zeros), self.at(target), align=4)
         self.before.branch(self.body.block)
         following = self.body.add(self.place, _INT64(1))
@@ -278,7 +276,7 @@ def _identity(value: Any) -> Iterator[Any]:
     elif value is None or isinstance(value, bool | int | float | str | np.number | np.bool_):
         yield value
     elif not isinstance(value, ModuleType | BuiltinFunctionType | np.ufunc | type):
-        raise TypeError(f"it reads {reprlib.repr(value)}, which may change: give numbers by name, vectors as state")
+        raise TypeError(f"it reads a {type(value).__name__}, which may change: give numbers by name, vectors as state")
 
 
 @functools.cache

@@ -1,0 +1,562 @@
+"""What a method does to a learner by itself: losses, update rules, looks inside, and what no call can damage."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from metareplay.errors import BadInput
+from metareplay.learners import kernels, rules
+from metareplay.learners.base import Diverged, Rows
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.methods import losses
+from metareplay.networks.perceptron import Perceptron
+
+primitives = pytest.importorskip("test_learner_primitives")
+
+engine = primitives.engine
+Problem = primitives.Problem
+Oracle = primitives.Oracle
+assert_close = primitives.assert_close
+flat = primitives.flat
+on_random_problems = primitives.on_random_problems
+ordinary_problem = primitives.ordinary_problem
+torch = primitives.torch
+
+Scores = NDArray[np.float32]
+
+
+def cross_entropy_of(problem: Problem) -> Callable[[Scores, Rows], Scores]:
+    return lambda z, rows: losses.cross_entropy(z, problem.labels[rows])
+
+
+# A loss of the method's own
+
+
+@on_random_problems
+def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine: Any, problem: Problem) -> None:
+    ours, built_in, loss = problem.learner(engine), problem.learner(engine), cross_entropy_of(problem)
+    rows, groups, lr = problem.rows(6), problem.groups(), problem.lr
+    rounding = float(np.linalg.norm(flat(problem.layers)))
+    gradient, expected = ours.gradient(rows, loss), built_in.gradient(rows)
+    assert_close(flat(ours.layers(gradient)), flat(built_in.layers(expected)), rounding=1)
+    for group, one, other in zip(groups, ours.gradients(groups, loss), built_in.gradients(groups), strict=True):
+        assert len(group)
+        assert_close(flat(ours.layers(one)), flat(built_in.layers(other)), rounding=1)
+    lengths = np.linalg.norm(built_in.gradients(groups), axis=1) * np.linalg.norm(expected)
+    assert np.all(np.abs(ours.dots(rows, groups, loss) - built_in.dots(rows, groups)) <= 1e-5 * lengths + 1e-7)
+    for learner, given in ((ours, {"loss": loss}), (built_in, {})):
+        learner.sgd(rows, lr, **given)
+        learner.sgd(rows[:1], lr, **given)
+        learner.sgd_each(rows, lr * np.linspace(0, 1, len(rows)), **given)
+        learner.reptile(np.stack([rows, rows[::-1]]), lr, 0.3, **given)
+    assert ours.steps == built_in.steps
+    moved = flat(built_in.layers()) - flat(problem.layers)
+    assert_close(flat(ours.layers()) - flat(problem.layers), moved, rounding=rounding)
+
+
+def test_any_loss_of_the_scores_is_carried_back(engine: Any) -> None:
+    problem = ordinary_problem()
+    learner, oracle, rows = problem.learner(engine), Oracle(problem), np.array([0, 1, 2, 2, 4])
+    target = problem.rng.standard_normal((len(rows), 5)).astype(np.float32)
+    theta = oracle.theta.clone().requires_grad_()
+    value = ((oracle.scores(theta, oracle.x[rows], oracle.tasks[rows]) - torch.tensor(target)) ** 2).mean()
+    (expected,) = torch.autograd.grad(value, theta)
+    assert_close(flat(learner.layers(learner.gradient(rows, lambda z, _: losses.mse_to(z, target)))), expected)
+
+
+def test_a_loss_sees_raw_scores_and_its_rows_one_at_a_time_where_steps_are_single(engine: Any) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    raw, seen = learner.forward(np.arange(6)), []
+    allowed = np.eye(5, dtype=bool)[:3]
+    learner.restrict(allowed)
+
+    def loss(z: Scores, rows: Rows) -> Scores:
+        seen.append((z.copy(), rows.copy()))
+        return 0 * z
+
+    learner.gradient([3, 1], loss)
+    learner.sgd_each([2, 0, 2], 0.1, loss)
+    learner.reptile([[5], [4]], 0.1, 0.5, loss)
+    assert [rows.tolist() for _, rows in seen] == [[3, 1], [2], [0], [2], [5], [4]]
+    for z, rows in seen:
+        assert_close(z, raw[rows], rounding=5)
+    assert np.array_equal(learner.allowed([3, 1]), allowed[problem.tasks[[3, 1]]])
+    assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
+
+
+def test_a_loss_may_ask_the_learner_itself(engine: Any) -> None:
+    """Distillation does: what it computes meanwhile does not touch what is carried back."""
+    problem = ordinary_problem()
+    learner, loss = problem.learner(engine), cross_entropy_of(problem)
+
+    def asking(z: Scores, rows: Rows) -> Scores:
+        learner.forward(problem.rows(9))
+        learner.activations(problem.rows(9))
+        learner.gradient(problem.rows(9), loss)
+        learner.gradients([problem.rows(9)])
+        return loss(z, rows)
+
+    for rows in (np.arange(5), np.arange(2)):
+        expected = learner.gradient(rows, loss)
+        assert np.array_equal(learner.gradient(rows, asking), expected)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_gradient_that_is_not_finite_is_divergence_and_changes_nothing(engine: Any, value: float) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+
+    def loss(z: Scores, rows: Rows) -> Scores:
+        return np.where(rows[:, None] == 3, np.float32(value), 0 * z)
+
+    for step in (
+        lambda: learner.sgd([1, 3], 0.1, loss=loss),
+        lambda: learner.gradient([1, 3], loss),
+        lambda: learner.gradients([[1], [1, 3]], loss),
+        lambda: learner.dots([1], [[1, 3]], loss),
+    ):
+        with pytest.raises(Diverged) as caught:
+            step()
+        assert (caught.value.step, caught.value.row) == (0, 3)
+    with pytest.raises(Diverged) as caught:
+        learner.sgd_each([0, 1, 3, 2], 0.1, loss)
+    assert (caught.value.step, caught.value.row, learner.steps) == (2, 3, 2)
+    assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
+
+
+def test_scores_that_are_not_finite_reach_no_loss_on_the_compiled_engine() -> None:
+    learner = primitives.spoiled_problem().learner(FusedPerceptron)
+    with pytest.raises(Diverged) as caught:
+        learner.sgd(np.array([0, 3]), 0.1, loss=lambda z, rows: np.zeros_like(z))
+    assert caught.value.row == 3
+
+
+def test_a_loss_of_another_shape_or_with_weights_is_refused(engine: Any) -> None:
+    learner = ordinary_problem().learner(engine)
+    with pytest.raises(BadInput, match=r"\(5, 2\).*\(2, 5\)"):
+        learner.sgd([0, 1], 0.1, loss=lambda z, rows: z.T)
+    with pytest.raises(BadInput, match="weights and a loss"):
+        learner.sgd([0, 1], 0.1, np.ones(2, np.float32), loss=lambda z, rows: z)
+
+
+# An update rule of the method's own
+
+
+def synaptic_intelligence(theta: Any, g: Any, path: Any, omega: Any, anchor: Any, lr: float, c: float) -> Any:
+    step = -lr * (g + 2 * c * omega * (theta - anchor))
+    return theta + step, path - g * step
+
+
+def adam(theta: Any, g: Any, m: Any, v: Any, lr: float, t: int, decay: float = 0.9) -> Any:
+    m = decay * m + (1 - decay) * g
+    v = 0.999 * v + 0.001 * g**2
+    return theta - lr * (m / (1 - decay**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8), m, v
+
+
+def everything(theta: Any, g: Any, a: Any, b: Any, c: float) -> Any:
+    sign = np.where((a > 0) & ~(b >= c) | (g == 0), np.sign(a), -1)
+    bounded = np.clip(np.minimum(np.maximum(a, b), 0.9), -c, 0.5) + abs(g) ** 0.5 + (a != b)
+    return sign * bounded + np.square(theta) / c**2, +a
+
+
+RULES: list[tuple[Any, int, dict[str, float]]] = [
+    (synaptic_intelligence, 3, {"lr": 0.03, "c": 0.1}),
+    (adam, 2, {"lr": 0.001, "t": 3}),
+    (everything, 2, {"c": 0.7}),
+    (lambda theta, g: g, 0, {}),
+    (lambda theta, g: theta * 0.999 - 1, 0, {}),
+    (lambda theta, g, before: (0.0, theta), 1, {}),
+]
+
+
+def vectors(learner: Any, count: int) -> list[Any]:
+    rng = np.random.default_rng(5)
+    *others, last = [learner.noise(rng) for _ in range(count)]
+    return [*others, abs(last)]
+
+
+@pytest.mark.parametrize(("rule", "states", "numbers"), RULES, ids=["si", "adam", "everything", "g", "decay", "swap"])
+def test_a_rule_computes_what_numpy_computes_in_float32(rule: Any, states: int, numbers: Any, engine: Any) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    gradient, *state = vectors(learner, 1 + states)
+    before = [flat(learner.layers(vector)).astype(np.float32) for vector in state]
+    theta, g = (flat(learner.layers(v)).astype(np.float32) for v in (learner.parameters(), gradient))
+    results = rule(theta, g, *before, **numbers)
+    expected = list(results if isinstance(results, tuple) else (results,))
+    expected += before[len(expected) - 1 :]
+
+    learner.update(rule, gradient, *state, **numbers)
+
+    assert learner.steps == 1
+    for ours, theirs in zip([flat(learner.layers()), *(flat(learner.layers(v)) for v in state)], expected, strict=True):
+        theirs = np.broadcast_to(theirs, ours.shape)
+        if engine is FusedPerceptron:
+            assert np.array_equal(ours.astype(np.float32), np.asarray(theirs, np.float32))
+        else:
+            assert_close(ours, theirs)
+
+
+def test_a_rule_leaves_padding_zero_in_theta_and_in_what_it_writes() -> None:
+    learner = ordinary_problem().learner(FusedPerceptron)
+    padding = learner.noise(np.random.default_rng(0)) == 0
+    assert padding.any()
+    spoiled = np.ones(len(padding), np.float32)
+    learner.update(lambda theta, g, written, read: (theta + read, written + g), spoiled, spoiled.copy(), spoiled)
+    learner.descend(spoiled, -1)
+    learner.interpolate(spoiled, 0.5)
+    assert not learner.parameters()[padding].any()
+    learner.load(spoiled)
+    theta = learner.parameters()
+    assert np.array_equal(theta, np.where(padding, 0, 1))
+    state = spoiled.copy()
+    learner.update(lambda theta, g, s: (theta, s + 1), spoiled, state)
+    assert np.array_equal(state, np.where(padding, 0, 2))
+
+
+def test_what_a_rule_does_not_return_is_only_read(engine: Any) -> None:
+    learner = ordinary_problem().learner(engine)
+    one, two = learner.noise(np.random.default_rng(0)), learner.noise(np.random.default_rng(1))
+    before = np.array(one), np.array(two)
+    learner.update(lambda theta, g, read: theta + g * read, one, two)
+    assert np.array_equal(one, before[0])
+    assert np.array_equal(two, before[1])
+
+
+def test_numbers_and_constants_change_without_compiling_again() -> None:
+    learner, compiled = ordinary_problem().learner(FusedPerceptron), len(rules._compiled)
+    g = learner.noise(np.random.default_rng(0))
+
+    def halving(theta: Any, g: Any, lr: float) -> Any:
+        return theta - 0.5 * lr * g
+
+    for lr in (0.1, 0.2, np.float32(0.3), 1, True):
+        learner.update(halving, g, lr=lr)
+    assert len(rules._compiled) == compiled + 1
+    for c in (1.5, 4.0):
+        learner.update(lambda theta, g, c: g * np.where((c > 2) | False, 3, c), g, c=c)
+        assert np.array_equal(learner.parameters(), g * np.float32(min(c, 3)))
+
+
+def test_a_closures_constants_are_part_of_what_a_rule_is(engine: Any) -> None:
+    def times(factor: float) -> Callable[..., Any]:
+        def inner(x: Any) -> Any:
+            return factor * x
+
+        return lambda theta, g: inner(g)
+
+    learner = ordinary_problem().learner(engine)
+    one = learner.load(learner.noise(np.random.default_rng(0)))
+    one = learner.parameters()
+    for factor in (2, 3, 2):
+        learner.update(times(factor), one)
+        assert np.array_equal(learner.parameters(), factor * one)
+
+
+def test_subnormal_results_are_zero(engine: Any) -> None:
+    """A decaying average of what is no longer active would otherwise make each later pass many times slower."""
+    learner = ordinary_problem().learner(engine)
+    zero, average = 0 * learner.parameters(), 0 * learner.parameters() + np.float32(1e-37)
+    for _ in range(40):
+        learner.update(lambda theta, g, average: (theta, 0.9 * average), zero, average)
+    assert not np.asarray(average).any()
+
+
+def test_the_processors_mode_is_as_before_an_update() -> None:
+    learner = ordinary_problem().learner(FusedPerceptron)
+    learner.descend(learner.parameters(), 0.1)
+    tiny = np.array([np.finfo(np.float32).tiny])
+    assert (tiny / 2).any()
+
+
+class Stateful:
+    factor = 2.0
+
+    def rule(self, theta: Any, g: Any) -> Any:
+        return theta - self.factor * g
+
+
+stateful = Stateful()
+
+
+@pytest.mark.parametrize(
+    ("rule", "reason"),
+    [
+        (lambda theta, g: theta if g > 0 else g, "numpy.where"),
+        (lambda theta, g: math.sqrt(theta), "single numbers"),
+        (lambda theta, g: np.sinh(theta), "numpy.sinh"),
+        (lambda theta, g: np.add(theta, g, where=True), "options"),
+        (lambda theta, g: np.sort(theta), "numpy.sort"),
+        (lambda theta, g: theta + np.ones(3), "ndarray"),
+        (lambda theta, g: theta % g, "numpy.remainder"),
+        (lambda theta, g: theta[0], "subscriptable"),
+        (lambda theta, g: None, "NoneType"),
+        (lambda theta, g: (theta, g), "returns 2 values"),
+        (lambda theta, g: (), "returns 0 values"),
+        (lambda theta, g, more: theta, "more"),
+        (lambda theta, g: theta - stateful.factor * g, "Stateful"),
+        (stateful.rule, "function of its own"),
+        (np.add, "function of its own"),
+    ],
+)
+def test_a_rule_that_cannot_be_compiled_is_refused_by_name_and_reason(rule: Any, reason: str) -> None:
+    learner = ordinary_problem().learner(FusedPerceptron)
+    name = getattr(rule, "__qualname__", "add")
+    with pytest.raises(BadInput, match=f"the rule .*{name.split('.')[-1]}.* cannot be compiled: .*{reason}"):
+        learner.update(rule, learner.parameters())
+    assert learner.steps == 0
+
+
+def test_vectors_and_numbers_that_do_not_fit_are_refused() -> None:
+    learner = ordinary_problem().learner(FusedPerceptron)
+    theta = learner.parameters()
+
+    def momentum(theta: Any, g: Any, velocity: Any, lr: float) -> Any:
+        return theta - lr * g, 0.9 * velocity + g
+
+    frozen = theta.copy()
+    frozen.flags.writeable = False
+    for vector in (theta[:-1], theta[None], 0.0, "no"):
+        with pytest.raises(ValueError, match=r"a vector|could not convert"):
+            learner.descend(vector, 0.1)
+    for state in (theta.astype(np.float64), np.repeat(theta, 2)[::2], frozen, theta.tolist()):
+        with pytest.raises(BadInput, match="writes to state vector 0"):
+            learner.update(momentum, theta, state, lr=0.1)
+    for number in (None, "1", np.ones(2), 1j):
+        with pytest.raises(BadInput, match="lr is"):
+            learner.update(momentum, theta, theta.copy(), lr=number)
+    assert learner.parameters().tobytes() == theta.tobytes()
+    learner.descend(theta.astype(np.float64), 0.5)
+    learner.descend(frozen, 0.0)
+    assert learner.parameters().tobytes() == (theta - np.float32(0.5) * theta).tobytes()
+
+
+# A look inside
+
+
+@on_random_problems
+def test_activations_are_what_hidden_units_give(engine: Any, problem: Problem) -> None:
+    learner, rows = problem.learner(engine), problem.rows(5)
+    x = [problem.x[row].astype(np.float64) for row in rows]
+    activations = learner.activations(rows)
+    assert len(activations) == len(problem.layers) - 1
+    for ours, (weights, biases) in zip(activations, problem.layers, strict=False):
+        own = [(weights, biases) if weights.ndim == 2 else (weights[t], biases[t]) for t in problem.tasks[rows]]
+        x = [np.maximum(one @ w + b, 0) for one, (w, b) in zip(x, own, strict=True)]
+        assert_close(ours, x, rounding=len(rows) ** 0.5)
+    assert np.array_equal(learner.inputs(rows), problem.x[rows])
+    assert learner.classes == problem.network.classes
+
+
+def test_layers_are_views_of_theta_and_of_vectors(engine: Any) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    vector = 0 * learner.parameters()
+    for weights, biases in learner.layers(vector):
+        weights[...] = 1
+        biases[...] = 2
+    for weights, biases in learner.layers():
+        weights[..., 0] = 0
+        biases[...] = 3
+    assert {float(np.asarray(w).min()) for w, _ in learner.layers(vector)} == {1.0}
+    learner.descend(vector, 1)
+    for (weights, biases), (old, _) in zip(learner.layers(), problem.layers, strict=True):
+        assert np.array_equal(np.asarray(weights)[..., 0], 0 * old[..., 0] - 1)
+        assert np.array_equal(np.asarray(biases), np.ones(biases.shape))
+
+
+def test_noise_is_normal_and_the_same_on_every_engine(engine: Any) -> None:
+    network = Perceptron((300, 100, 17, 5), (False, True, False), 3)
+    noise = [
+        flat(learner.layers(learner.noise(np.random.default_rng(3))))
+        for learner in (made(network, 2, 1, np.random.default_rng(0)) for made in (engine, FusedPerceptron))
+    ]
+    assert np.array_equal(*noise)
+    assert abs(noise[0].mean()) < 0.03
+    assert abs(noise[0].std() - 1) < 0.03
+
+
+def test_a_trial_leaves_no_trace(engine: Any) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    learner.sgd([0, 1], 0.1)
+    before = learner.state()
+    for error in (None, ZeroDivisionError):
+        try:
+            with learner.trial():
+                learner.sgd_each(problem.rows(5), 0.1)
+                assert learner.steps == 6
+                if error:
+                    raise error
+        except ZeroDivisionError:
+            pass
+        after = learner.state()
+        assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+# What no call can damage
+
+
+def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine: Any) -> None:
+    problem = ordinary_problem()
+    rows, learner = np.array([0, 1, 1, 4]), problem.learner(engine)
+    expected = learner.forward(rows)
+    learner.sgd_each(rows, 0.0), learner.sgd(rows, 0.0), learner.reptile(rows[None], 0.0, 0.5), learner.gradient(rows)
+    count = len(kernels.forward.signatures), len(kernels.backward.signatures), len(kernels.reptile.signatures)
+    frozen = rows.copy()
+    frozen.flags.writeable = False
+    for given in (
+        rows.tolist(),
+        tuple(rows),
+        rows.astype(np.int32),
+        rows.astype(np.uint8),
+        np.repeat(rows, 2)[::2],
+        frozen,
+    ):
+        assert np.array_equal(learner.forward(given), expected)
+        learner.sgd(given, 0.0)
+        learner.sgd_each(given, 0.0)
+        learner.reptile(np.asarray(given)[None], np.zeros((1, 4)), 0.5)
+        learner.gradient(given)
+    assert count == (
+        len(kernels.forward.signatures), len(kernels.backward.signatures), len(kernels.reptile.signatures)
+    )  # fmt: skip
+
+
+def calls(learner: Any, rows: Any) -> list[Callable[[], Any]]:
+    """All that a learner does by the classes of rows."""
+    return [
+        lambda: learner.sgd(rows, 0.1),
+        lambda: learner.sgd(rows[:1], 0.1),
+        lambda: learner.sgd_each(rows, 0.1),
+        lambda: learner.reptile(np.asarray(rows)[None], 0.1, 0.5),
+        lambda: learner.gradient(rows),
+        lambda: learner.gradients([rows]),
+        lambda: learner.dots(rows, [[0]]),
+        lambda: learner.dots([0], [rows]),
+    ]
+
+
+@pytest.mark.parametrize("label", [5, -1, 2**62, -(2**62)])
+def test_a_label_beyond_the_classes_is_refused_where_it_counts(engine: Any, label: int) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    learner.labels[3] = label
+    for call in calls(learner, [3, 0]):
+        with pytest.raises(BadInput, match=f"the label in slot 3 is {label}, but must lie in 0 … 4"):
+            call()
+    assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
+    assert learner.steps == 0
+    learner.forward([3])
+    learner.sgd([3], 0.1, loss=lambda z, rows: z)
+
+
+@pytest.mark.parametrize("task", [3, -1, 2**40])
+def test_a_task_that_there_is_not_is_refused(engine: Any, task: int) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    learner.tasks[3] = task
+    own_loss = [lambda: learner.sgd([3], 0.1, loss=lambda z, rows: z), lambda: learner.activations([3])]
+    for call in (*calls(learner, [3, 0]), *own_loss, lambda: learner.forward([0, 3])):
+        with pytest.raises(BadInput, match=f"the task in slot 3 is {task}, but must lie in 0 … 2"):
+            call()
+    with pytest.raises(BadInput, match=f"the task is {task}"):
+        learner.scores(primitives.Images(primitives.BaseImages(problem.x), problem.labels), task)
+
+
+def test_a_loss_that_writes_to_the_table_damages_nothing() -> None:
+    learner = ordinary_problem().learner(FusedPerceptron)
+    rows = np.array([0, 1, 2])
+
+    def spoil_tasks(z: Scores, _: Rows) -> Scores:
+        learner.tasks[:] = 10**6
+        return z
+
+    def spoil_rows(z: Scores, given: Rows) -> Scores:
+        given[:] = 10**6
+        return z
+
+    with pytest.raises(IndexError):
+        learner.sgd(rows.copy(), 0.1, loss=spoil_rows)
+    with pytest.raises(BadInput, match="the task in slot 0 is 1000000"):
+        learner.sgd(rows, 0.1, loss=spoil_tasks)
+
+
+def test_the_wrong_number_of_weights_rates_or_examples_is_refused(engine: Any) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    for weights in (np.ones(1), np.ones(3), np.ones((2, 1)), 1.0):
+        with pytest.raises(BadInput, match="the weights have the shape"):
+            learner.sgd([0, 1], 0.1, weights)
+    for lr in (np.ones(1), np.ones(3)):
+        with pytest.raises(BadInput, match="the learning rates have the shape"):
+            learner.sgd_each([0, 1], lr)
+        with pytest.raises(BadInput, match="the learning rates have the shape"):
+            learner.reptile([[0, 1]], lr, 0.5)
+    for rows in ([[0]], [0.5], [True], 0):
+        with pytest.raises(BadInput, match="rows "):
+            learner.forward(rows)
+    for call in (learner.gradient, lambda rows: learner.sgd(rows, 0.1), lambda rows: learner.gradients([rows])):
+        with pytest.raises(BadInput, match="at least one row"):
+            call([])
+    learner.sgd_each([], 0.1)
+    assert learner.forward([]).shape == (0, 5)
+    for x, y in ((problem.x[:2, 1:], [0, 1]), (problem.x[:1], [0, 1]), (problem.x[:2], [0]), (problem.x[0], [0])):
+        with pytest.raises(BadInput, match="inputs of shape"):
+            learner.put([0, 1], x, np.array(y), 0)
+
+
+def test_a_state_that_compiled_code_could_not_follow_is_refused() -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(FusedPerceptron)
+    good = learner.state()
+
+    def changed(name: str, value: Any, place: Any = ...) -> dict[str, Any]:
+        array = good[name].copy()
+        array[place] = value
+        return good | {name: array}
+
+    bad = [
+        *({key: value for key, value in good.items() if key != name} for name in good),
+        *(good | {name: good[name][None]} for name in good),
+        *(good | {name: good[name].astype(np.float16)} for name in good),
+        good | {"examples": good["examples"].tolist()},
+        changed("examples", 101, (0, kernels.COUNT)),
+        changed("examples", -1, (0, kernels.COUNT)),
+        changed("index", 100, (0, 0)),
+        changed("steps", -1),
+    ]
+    for state in bad:
+        with pytest.raises(BadInput, match=r"the state's|the state has"):
+            learner.load_state(state)
+    assert all(np.array_equal(value, good[name]) for name, value in learner.state().items())
+    padded = changed("parameters", 1.0, good["parameters"] == 0)
+    learner.load_state(padded)
+    assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
+    assert np.array_equal(learner.parameters(), good["parameters"])
+
+
+def test_noise_into_all_of_a_vector_does_no_harm() -> None:
+    """Shrink and perturb, or Langevin's step, once wrote into the padding, and ended in corrupted memory."""
+    code = """
+import numpy as np
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.networks.perceptron import Perceptron
+rng = np.random.default_rng(0)
+learner = FusedPerceptron(Perceptron((30, 1, 1, 3)), 20, 1, rng)
+learner.put(np.arange(20), rng.random((20, 30), np.float32), rng.integers(3, size=20), 0)
+for step in range(300):
+    learner.sgd_each(rng.integers(20, size=5), 0.1)
+    learner.descend(rng.standard_normal(len(learner.parameters())), 0.1)
+assert np.isfinite(learner.forward(np.arange(20))).all()
+"""
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
