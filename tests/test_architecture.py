@@ -32,7 +32,7 @@ LEVELS = (
 """The rooms; each may import what stands above it here, and within itself."""
 AT_THE_ROOT = {"errors": "ground", "files": "ground", "settings": "ground", "user_code": "ground"}
 
-UPWARDS = {"networks"}
+UPWARDS: set[str] = set()
 TWICE = {"Listed", "Unusable", "Block", "Absent", "Life", "Execution", "Report", "Batch"}
 CIRCLE = {"runs.experiment", "runs.trainer"}
 TOO_LONG = {"methods.conformance"}

@@ -30,7 +30,7 @@ def test_the_flags_of_the_original_generator_decide_the_stream(capsys: pytest.Ca
     shown = capsys.readouterr()
     assert shown.out == "mine.pt: 3 tasks, 64 inputs, 10 classes, 1.4 MB\n"
     assert shown.err == ""
-    expected = rotations(sources.get("digits"), 3, -30, 60, 5)
+    expected = rotations(sources.get("digits"), tasks=3, min_angle=-30, max_angle=60, stream_seed=5)
     read = gem_format.read("mine.pt")
     assert [task.description for task in read.tasks] == [task.description for task in expected.tasks]
     for task, other in zip(read.tasks, expected.tasks, strict=True):
@@ -72,7 +72,7 @@ def test_real_mnist_can_be_split(shared_mnist: Path, data_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "rotations, permutations, split? `metareplay data make --help` explains"),
+        ("", "rotations, permutations, split, alphabets? `metareplay data make --help` explains"),
         ("rotation -o a.pt", "there is no kind 'rotation'; did you mean rotations?"),
         ("rotations", "required: -o/--output"),
         ("rotations -o none/a.pt --data digits", "--output is none/a.pt, but there is no folder none"),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from made_up_archives import cifar100_files, published, tar_gz
 from metareplay import cli
-from metareplay.data import cifar
+from metareplay.data import catalogue
 from metareplay.errors import BadInput
 from metareplay.streams import gallery
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
@@ -51,7 +51,7 @@ def test_of_many_tasks_some_are_shown_evenly_spread() -> None:
 
 def test_colours_are_shown_as_they_are(tmp_path: Path) -> None:
     archive = tar_gz(cifar100_files())
-    source = published(cifar.CIFAR100, [archive], 100)
+    source = published(catalogue.CIFAR100, [archive], 100)
     images = source.get(tmp_path / "cache", put(tmp_path, {source.files[0].name: archive}), progress=False)
     rows = gallery.rows(BENCHMARKS["cifar100-split"].stream(images=images))
     assert rows[0][1].shape == (10, 32, 32, 3)

@@ -14,7 +14,7 @@ import pytest
 from metareplay import METHODS, Experiment, Stream
 from metareplay.errors import BadInput
 from metareplay.learners import engines
-from metareplay.networks import NETWORKS, describe, shape_of
+from metareplay.networks import NETWORKS, describe
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.folder import Run
@@ -189,7 +189,7 @@ def test_images_are_seen_in_their_shape() -> None:
 
 
 def test_an_image_without_channels_has_one() -> None:
-    assert shape_of(pictures((9, 11))) == (9, 11)
+    assert pictures((9, 11)).shape == (9, 11)
     assert describe("cnn-small", (9, 11), 3).shape == (1, 9, 11)
     assert describe("mlp", (9, 11), 3, (4,)) == Perceptron((99, 4, 3))
 

@@ -17,9 +17,9 @@ from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods import METHODS
 from metareplay.runs.experiment import Experiment
-from metareplay.streams.alphabets import alphabets
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.streams.scenarios import allowed_classes
+from metareplay.streams.groups import alphabets
+from metareplay.streams.stream import allowed_classes
 from mirrors import Mirror, left_in, put
 
 FIRST, SECOND = (file.name for file in sources.OMNIGLOT_SMALL.files)
@@ -82,7 +82,7 @@ def test_the_last_five_drawings_of_each_character_are_for_testing(tmp_path: Path
 
 
 def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_path: Path) -> None:
-    stream = alphabets(made_up(tmp_path), 3)
+    stream = alphabets(made_up(tmp_path), tasks=3)
     assert [task.description for task in stream.tasks] == [
         "Early A, 3 characters",
         "Zulu, 2 characters",
@@ -93,19 +93,19 @@ def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_p
     allowed = allowed_classes(stream, "task-incremental", [0])
     assert allowed is not None
     assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
-    assert alphabets(made_up(tmp_path), 2).classes == 5
+    assert alphabets(made_up(tmp_path), tasks=2).classes == 5
 
 
 def test_more_alphabets_than_there_are_cannot_be_had(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"--tasks is 4, but omniglot-small has 3 alphabets"):
-        alphabets(made_up(tmp_path), 4)
+        alphabets(made_up(tmp_path), tasks=4)
     with pytest.raises(BadInput, match="digits has 0 alphabets"):
-        alphabets(sources.get("digits"), 1)
+        alphabets(sources.get("digits"), tasks=1)
 
 
 @pytest.mark.parametrize("scenario", ["task-incremental", "class-incremental"])
 def test_it_can_be_learned(tmp_path: Path, scenario: str) -> None:
-    stream = BENCHMARKS["omniglot-small"].stream(3, images=made_up(tmp_path))
+    stream = BENCHMARKS["omniglot-small"].stream(tasks=3, images=made_up(tmp_path))
     method = METHODS["eralg4"](lr=0.1, memories=100, replay_batch_size=10)
     record = Experiment(stream=stream, method=method, scenario=scenario).run()
     assert record.metrics["retained_accuracy"] > 0.8

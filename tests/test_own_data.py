@@ -26,7 +26,7 @@ from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 from metareplay.streams import npz_folder as folder
 from metareplay.streams.catalogue import BENCHMARKS, find
-from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK
+from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
 
@@ -95,6 +95,27 @@ def test_inputs_are_flattened_and_their_shape_is_kept() -> None:
 def test_there_are_as_many_classes_as_labels_say_unless_told() -> None:
     assert Stream.from_arrays("mine", [task(classes=3), task(classes=4)]).classes == 4
     assert Stream.from_arrays("mine", [task()], classes=10).classes == 10
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbered"),
+    [
+        ([500000, 500003, 500001], 3, [0, 2, 1]),
+        ([10, 20, 30], 3, [0, 1, 2]),
+        ([0, 2, 3], 4, [0, 2, 3]),  # a class that happens not to occur keeps its number
+        ([2**62, 1, 2**62], 2, [1, 0, 1]),
+    ],
+)
+def test_labels_with_wide_gaps_are_numbered_in_ascending_order(
+    labels: list[int], classes: int, numbered: list[int]
+) -> None:
+    x = np.eye(3)
+    stream = Stream.from_arrays("mine", [(x, labels, x, labels[::-1])])
+    assert stream.classes == classes
+    assert stream.tasks[0].train.labels.tolist() == numbered
+    assert stream.tasks[0].test.labels.tolist() == numbered[::-1]
+    with pytest.raises(BadInput, match=r"labels from \d+ to \d+, but they must lie in 0 … 1"):
+        Stream.from_arrays("mine", [(x, labels, x, labels)], classes=2)
 
 
 def test_scenarios_follow_from_the_labels_unless_told() -> None:
@@ -187,7 +208,6 @@ def test_a_stream_s_hash_is_that_of_its_content() -> None:
         (changed(1, lambda y: y.astype(str)), "y_train of task 1 of mine is an array of <U21"),
         (changed(1, lambda y: y - 1), "task 1 of stream 'mine' has labels from -1 to 1, but they must lie in 0 … 2"),
         (changed(3, lambda y: y - 5), "task 1 of stream 'mine' has labels from -5 to -3"),
-        (changed(3, lambda y: y + 10**12), "y_test of task 1 of mine has the label 1000000000002, but labels number"),
         (
             changed(1, lambda y: y.astype(np.uint64) + 2**63),
             "y_train of task 1 of mine has the label 92233720368547758",
@@ -333,7 +353,7 @@ def single_array(file: Path) -> None:
         (lambda file: file.write_bytes(b""), "is damaged, or is no .npz file"),
         (lambda file: file.write_bytes(b"some text"), "is damaged, or is no .npz file"),
         (lambda file: file.write_bytes(pickle.dumps({"x_train": 1})), "is damaged, or is no .npz file"),
-        (lambda file: file.mkdir(), "cannot be read: Is a directory"),
+        (lambda file: file.mkdir(), "cannot be read: it is a pipe, a device or a folder"),
         (archive_with_objects, "holds Python objects, which are not read"),
         (archive_that_is_cut, "is damaged, or is no .npz file"),
         (archive_with_a_flipped_bit, "is damaged: Bad CRC-32"),
@@ -405,7 +425,7 @@ def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(
         ("empty", "empty has no .npz files; a folder of your own data has one for each task: x_train, y_train, x_"),
         ("file.npz", "file.npz is no .pt task list; a user's own data is one, or a folder of .npz files"),
         ("./digits-split", "digits-split has the name of a benchmark: rename it"),
-        ("nothing", "there is no benchmark 'nothing'; did you mean"),
+        ("nothing", "there is no benchmark 'nothing'; `metareplay benchmarks` lists"),
     ],
 )
 def test_data_that_are_not_there_are_bad_input(

@@ -21,8 +21,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 from metareplay.streams import catalogue as benchmarks
-from metareplay.streams.scenarios import CLASS, DOMAIN, SCENARIOS, TASK, allowed_classes, fitting
-from metareplay.streams.stream import Images, Stream, Task
+from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK, Images, Stream, Task, allowed_classes, fitting
 
 torch = pytest.importorskip("torch")
 

@@ -17,7 +17,7 @@ from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS, benchmark, find
 from metareplay.streams.groups import splits
-from metareplay.streams.scenarios import CLASS, TASK
+from metareplay.streams.stream import CLASS, TASK
 
 
 def made_up(classes: int = 10, n: int = 100) -> ImageSet:
@@ -33,9 +33,9 @@ def test_every_class_is_in_one_task(classes: int, tasks: int) -> None:
     images = made_up(classes, 400)
     if tasks > classes:
         with pytest.raises(BadInput, match=f"--tasks is {tasks}, but made-up has {classes} classes"):
-            splits(images, tasks)
+            splits(images, tasks=tasks)
         return
-    stream = splits(images, tasks)
+    stream = splits(images, tasks=tasks)
     shares = [task.classes for task in stream.tasks]
     assert sum((share or () for share in shares), ()) == tuple(range(classes)), "consecutive, and each once"
     sizes = [len(share or ()) for share in shares]
@@ -51,7 +51,7 @@ def test_every_class_is_in_one_task(classes: int, tasks: int) -> None:
 
 
 def test_tasks_say_which_classes_they_have() -> None:
-    descriptions = [task.description for task in splits(made_up(5), 3).tasks]
+    descriptions = [task.description for task in splits(made_up(5), tasks=3).tasks]
     assert descriptions == ["classes 0 to 1", "classes 2 to 3", "class 4"]
 
 
@@ -76,7 +76,7 @@ def test_a_class_without_images_is_bad_input() -> None:
     images = made_up(4)
     without = ImageSet("made-up", images.train, images.train_labels, images.test, images.test_labels, 5, "")
     with pytest.raises(BadInput, match="task 4 of stream 'made-up-split' has no training or no test examples"):
-        splits(without, 5)
+        splits(without, tasks=5)
 
 
 def test_digits_split() -> None:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from metareplay.data import catalogue as sources
-from metareplay.data.catalogue import MNIST, ImageSet
-from metareplay.data.images import BaseImages
+from metareplay.data.catalogue import MNIST
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS, find
+from metareplay.streams.groups import alphabets, splits
 from metareplay.streams.permutations import orders, permutations
 from metareplay.streams.rotations import angles, rotation_map, rotations
 from metareplay.streams.stream import Stream
@@ -168,7 +169,7 @@ PERMUTATIONS = "5a577fc9fd96e64ac6bf59b49bac5a125679b6f56279d7afd335ed673cc4fc94
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_tasks_share_one_base_and_cost_only_their_maps(name: str) -> None:
     images = made_up(1300)
-    if BENCHMARKS[name].kind in ("splits", "alphabets"):  # no two tasks have a class in common
+    if BENCHMARKS[name].kind in (splits, alphabets):  # no two tasks have a class in common
         tasks = BENCHMARKS[name].tasks
         labels = np.arange(1300) % (2 * tasks)
         groups = tuple((f"alphabet {task}", (2 * task, 2 * task + 1)) for task in range(tasks))
@@ -252,7 +253,7 @@ def test_an_option_out_of_range_is_bad_input(name: str, options: dict[str, Any],
 def test_an_unknown_benchmark_is_offered_the_nearest() -> None:
     with pytest.raises(BadInput, match=r"'mnist-rotation'; did you mean mnist-rotations\?"):
         find("mnist-rotation")
-    with pytest.raises(BadInput, match=r"did you mean"):
+    with pytest.raises(BadInput, match="there is no benchmark ''; `metareplay benchmarks` lists all"):
         find("")
 
 
@@ -261,3 +262,60 @@ def test_inputs_that_form_no_image_cannot_be_rotated() -> None:
     labels = np.zeros(5, np.int64)
     with pytest.raises(BadInput, match="form no image"):
         rotations(ImageSet("flat", base, labels, base, labels, 1, ""))
+
+
+# Validation
+
+
+@pytest.mark.parametrize("make", [rotations, permutations, splits])
+@pytest.mark.parametrize("held_out", [0.25, 20, np.int64(20)])
+def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(make: Any, held_out: Any) -> None:
+    stream = make(made_up(400, 4), tasks=3)
+    chosen = stream.validation(held_out)
+    assert (chosen.name, chosen.classes, chosen.data_sha256) == (stream.name, stream.classes, stream.data_sha256)
+    assert dict(chosen.settings) == {**stream.settings, "held_out": held_out}
+    for before, after in zip(stream.tasks, chosen.tasks, strict=True):
+        n, count = len(before.train), round(len(before.train) * held_out) if held_out < 1 else held_out
+        assert (len(after.train), len(after.test)) == (n - count, count)
+        assert after.test.base is before.train.base
+
+        def inputs(images: Any) -> list[bytes]:
+            return sorted(map(bytes, images.inputs(np.arange(len(images)))))
+
+        assert sorted(inputs(after.train) + inputs(after.test)) == inputs(before.train)
+        share = (
+            np.bincount(after.test.labels, minlength=10) - np.bincount(before.train.labels, minlength=10) * count / n
+        )
+        assert np.abs(share).max() < 1  # each class in proportion
+    if make is not splits:  # the same images in every task
+        assert len({task.test.rows.tobytes() for task in chosen.tasks}) == 1
+
+
+@pytest.mark.parametrize(
+    ("held_out", "message"),
+    [
+        (0, "held_out is 0, but must be"),
+        (1.5, "held_out is 1.5, but must be"),
+        (True, "held_out is True, but must be"),
+        ("a", "held_out is 'a', but must be"),
+        (float("nan"), "held_out is nan, but must be"),
+        (1000, "holds 1000 of the 1000 training images of task 0 of made-up-rotations out; at least one"),
+        (1e-9, "holds 0 of the 1000"),
+    ],
+)
+def test_a_share_that_leaves_nothing_is_bad_input(held_out: Any, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        rotations(made_up(1000, 4), tasks=2).validation(held_out)
+
+
+def test_no_more_is_learned_of_a_task_than_validation_leaves() -> None:
+    stream = find("digits-rotations").stream(tasks=2)
+    assert stream.samples_per_task == 1297
+    assert stream.validation(297).samples_per_task == 1000
+    assert find("digits-rotations").stream(samples_per_task=10).validation(297).samples_per_task == 10
+
+
+def test_names_that_would_steer_a_terminal_are_shown_as_text() -> None:
+    stream = Stream.from_arrays("esc\x1b[31m\udcff", [(np.eye(2), [0, 1], np.eye(2), [0, 1])], descriptions=["a\nb"])
+    assert stream.name == "esc\N{REPLACEMENT CHARACTER}[31m\N{REPLACEMENT CHARACTER}"
+    assert stream.tasks[0].description == "a\N{REPLACEMENT CHARACTER}b"

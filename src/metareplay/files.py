@@ -105,6 +105,11 @@ def unfinished(folder: Path) -> list[Path]:
 # Large files
 
 
+def printable(text: str) -> str:
+    """A name for people: what would steer a terminal, or is no text at all, shows as a replacement character."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
 def shown(size: int) -> str:
     """A size in bytes, for people."""
     for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +11,13 @@ from metareplay.cli.tables import show
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, plain
 from metareplay.files import shown
-from metareplay.settings import Hyperparameter
-from metareplay.streams import groups as splits
-from metareplay.streams import permutations, rotations
 from metareplay.streams import task_list as gem_format
-from metareplay.streams.stream import Stream
+from metareplay.streams.catalogue import KINDS
 
 COMMANDS = {
     "list": "list the data sets, and whether they are on this machine",
     "get": "get a data set: get NAME [--from FOLDER-OR-URL]",
     "make": "make a file of tasks from one, for other programs: make rotations -o FILE.pt",
-}
-KINDS: dict[str, tuple[Callable[..., Stream], tuple[Hyperparameter, ...]]] = {
-    "rotations": (rotations.rotations, rotations.OPTIONS),
-    "permutations": (permutations.permutations, permutations.OPTIONS),
-    "split": (splits.splits, splits.OPTIONS),
 }
 SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
 """What the MER project's generator calls these options."""
@@ -94,16 +85,11 @@ def _make(argv: list[str]) -> None:
             description="Make a file of tasks, as the GEM and MER projects keep them, from a data set.",
             epilog="`metareplay data make KIND --help` explains each kind's flags.",
         )
-        kinds = {
-            "rotations": "the images are turned by another angle in each task",
-            "permutations": "their pixels are in another random order in each task",
-            "split": "each task has some of the classes",
-        }
-        parser.add_list("kinds", kinds)
+        parser.add_list("kinds", {name: kind.meaning for name, kind in KINDS.items()})
         if kind.startswith("-"):
             parser.parse(argv)
         parser.error(f"there is no kind {kind!r}{nearest(kind, KINDS)}" if kind else f"{', '.join(KINDS)}?")
-    make, options = KINDS[kind]
+    make, options = KINDS[kind], KINDS[kind].settings
     flags = [replace(option, name=SHORT.get(option.name, option.name)) for option in options]
     parser = Parser(
         prog=f"metareplay data make {kind}",
@@ -141,8 +127,8 @@ def _make(argv: list[str]) -> None:
 def _kinds_with() -> dict[str, list[str]]:
     """Which kinds have each flag."""
     kinds: dict[str, list[str]] = {}
-    for kind, (_, options) in KINDS.items():
-        for option in options:
+    for kind, declared in KINDS.items():
+        for option in declared.settings:
             kinds.setdefault(_shortened(option.flag), []).append(kind)
     return kinds
 

@@ -10,7 +10,6 @@ from metareplay import user_code
 from metareplay.errors import BadInput
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
-from metareplay.streams.stream import Stream
 
 Network = Perceptron | ModuleNetwork
 """What a learner is built from, and what a method may change before: :meth:`metareplay.Method.network`."""
@@ -41,12 +40,6 @@ def check(name: str) -> None:
         )
     if not callable(user_code.load(name, "--network")):
         raise BadInput(f"--network is {name}, which cannot be called; it must be a function of (shape, classes)")
-
-
-def shape_of(stream: Stream) -> tuple[int, ...]:
-    """Of a stream's examples: an image's, or ``(inputs,)`` where they form none."""
-    shape = stream.tasks[0].train.base.shape
-    return shape if shape is not None and math.prod(shape) == stream.inputs else (stream.inputs,)
 
 
 def describe(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int] = ()) -> Network:

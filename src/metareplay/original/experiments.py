@@ -17,8 +17,7 @@ from metareplay.original.arguments import DATA_FILES, FLAGS
 from metareplay.runs.experiment import Experiment
 from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
-from metareplay.streams.scenarios import DOMAIN
-from metareplay.streams.stream import Stream
+from metareplay.streams.stream import DOMAIN, Stream
 
 THEIR_FLAGS = {f"--{flag.name.replace('_', '-')}": f"--{flag.name}" for flag in FLAGS} | {
     "--epochs": "--n_epochs",

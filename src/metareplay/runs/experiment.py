@@ -17,7 +17,7 @@ from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
-from metareplay.networks import Network, describe, shape_of
+from metareplay.networks import Network, describe
 from metareplay.runs.checkpoint import Checkpoints, Unusable
 from metareplay.runs.record import Record
 from metareplay.runs.trainer import Report, Tracker, Trainer, randomness
@@ -134,7 +134,7 @@ class Experiment:
     @property
     def described_network(self) -> Network:
         """The network that is asked for; the method may change it."""
-        return describe(self.network, shape_of(self.stream), self.stream.classes, self.hidden)
+        return describe(self.network, self.stream.shape, self.stream.classes, self.hidden)
 
     def configuration(self) -> dict[str, Any]:
         """Everything that decides the record, resolved, as plain values."""

@@ -18,7 +18,7 @@ from metareplay.runs.checkpoint import Checkpoints, State, Unusable
 from metareplay.runs.clock import Clock
 from metareplay.runs.environment import environment
 from metareplay.runs.record import Record
-from metareplay.streams.scenarios import allowed_classes
+from metareplay.streams.stream import allowed_classes
 
 if TYPE_CHECKING:
     from metareplay.runs.experiment import Experiment

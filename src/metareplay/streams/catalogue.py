@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,26 +10,28 @@ from typing import Any
 from metareplay.data import catalogue as sources
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput
-from metareplay.settings import Hyperparameter
-from metareplay.streams import alphabets, permutations, rotations
-from metareplay.streams import groups as splits
-from metareplay.streams import npz_folder as folder
-from metareplay.streams.scenarios import CLASS, DOMAIN, TASK, with_classes_of_labels
-from metareplay.streams.stream import Stream
+from metareplay.files import printable
+from metareplay.settings import Hyperparameter, nearest
+from metareplay.streams import npz_folder, task_list
+from metareplay.streams.groups import alphabets, splits
+from metareplay.streams.kind import Kind
+from metareplay.streams.permutations import permutations
+from metareplay.streams.rotations import rotations
+from metareplay.streams.stream import CLASS, TASK, Stream
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A stream that can be had by name.
+    """A stream with a name.
 
     Parameters
     ----------
     name, description
         Such as ``mnist-rotations``, and one line on what it is.
     data
-        The base data set, one of ``sources.SOURCES``.
+        The base data set, one of ``data.catalogue.SOURCES``.
     kind
-        ``rotations``, ``permutations``, ``splits`` or ``alphabets``.
+        What is done to it; None for a user's own data.
     tasks, samples_per_task
         How many tasks, and training images of each, unless asked otherwise; 0 for all.
     scenarios
@@ -41,7 +41,7 @@ class Benchmark:
     name: str
     description: str
     data: str
-    kind: str
+    kind: Kind | None
     tasks: int
     samples_per_task: int
     scenarios: tuple[str, ...] | None = None
@@ -49,30 +49,28 @@ class Benchmark:
     @property
     def allows(self) -> tuple[str, ...]:
         """The scenarios that it allows, its default first; empty while that is not known."""
-        return self.scenarios or _ALLOWS.get(self.kind, ())
+        return self.scenarios or (self.kind.scenarios if self.kind else ())
 
     @property
     def options(self) -> tuple[Hyperparameter, ...]:
         """What can be chosen: each option's name, default, range and meaning."""
-        _, made_with = _KINDS[self.kind]
-        return (
-            *(dataclasses.replace(o, default=self.tasks) if o.name == "tasks" else o for o in made_with),
-            _samples(self.samples_per_task),
-        )
+        what = "images" if self.kind else "examples"
+        text = f"how many training {what} of each task are learned; 0: all"
+        samples = Hyperparameter("samples_per_task", int, self.samples_per_task, "[0, inf)", text)
+        own = self.kind.settings if self.kind else ()
+        return (*(dataclasses.replace(o, default=self.tasks) if o.name == "tasks" else o for o in own), samples)
 
-    def stream(
-        self, tasks: int | None = None, *, images: ImageSet | None = None, progress: bool = True, **options: Any
-    ) -> Stream:
+    def stream(self, *, images: ImageSet | None = None, progress: bool = True, **options: Any) -> Stream:
         """Make the stream; on first use this downloads its base data.
 
         Parameters
         ----------
-        tasks, options
-            See ``options``; None for the benchmark's own.
         images
             Other base images to make it from.
         progress
             Whether to show a download's progress on standard error.
+        options
+            See ``options``; None for the benchmark's own.
 
         Raises
         ------
@@ -81,12 +79,11 @@ class Benchmark:
         RunFailed
             If the base data cannot be downloaded.
         """
-        asked = {"tasks": tasks, **options}
-        chosen = self._checked({name: value for name, value in asked.items() if value is not None})
+        chosen = self._checked({name: value for name, value in options.items() if value is not None})
+        if self.kind is None:
+            return dataclasses.replace(self._own(progress), **chosen)
         images = images or sources.get(self.data, progress=progress)
-        make, _ = _KINDS[self.kind]
-        scenarios = {} if self.scenarios is None else {"scenarios": self.scenarios}
-        stream = make(images, name=self.name, **chosen, **scenarios)
+        stream = self.kind(images, name=self.name, scenarios=self.scenarios, **chosen)
         smallest = min(len(task.train) for task in stream.tasks)
         if chosen["samples_per_task"] > smallest:
             whose = images.name if smallest == len(images.train) else f"a task of {self.name}"
@@ -95,6 +92,10 @@ class Benchmark:
                 f"{smallest} training images: ask for that many or fewer"
             )
         return stream
+
+    def _own(self, progress: bool) -> Stream:
+        path = Path(self.data)
+        return npz_folder.read(path) if path.is_dir() else task_list.read(path, progress)
 
     def _checked(self, asked: dict[str, Any]) -> dict[str, Any]:
         """All options with their values, before anything is downloaded."""
@@ -109,118 +110,25 @@ class Benchmark:
         return {name: option.check(asked.get(name, option.default)) for name, option in options.items()}
 
 
-def _samples(default: int) -> Hyperparameter:
-    return Hyperparameter(
-        "samples_per_task", int, default, "[0, inf)", "how many training images of each task are learned; 0: all"
-    )
-
-
-_KINDS: dict[str, tuple[Callable[..., Stream], tuple[Hyperparameter, ...]]] = {
-    "rotations": (rotations.rotations, rotations.OPTIONS),
-    "permutations": (permutations.permutations, permutations.OPTIONS),
-    "splits": (splits.splits, splits.OPTIONS),
-    "alphabets": (alphabets.alphabets, alphabets.OPTIONS),
-}
-
-_ALLOWS = {
-    "rotations": (DOMAIN,),
-    "permutations": (DOMAIN,),
-    "splits": (CLASS, TASK),
-    "alphabets": (TASK, CLASS),
-}
-
-
-class OwnData(Benchmark):
-    """A user's own data, in a folder of ``.npz`` files or a ``.pt`` task list; its name is the file's or folder's."""
-
-    def __init__(self, path: Path) -> None:
-        name = path.resolve().name
-        if name in BENCHMARKS:
-            raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
-        kind = "folder" if path.is_dir() else "task list"
-        super().__init__(name, f"your own data: the {kind} {path}", str(path), kind, tasks=0, samples_per_task=0)
-
-    @property
-    def options(self) -> tuple[Hyperparameter, ...]:
-        """How many examples of each task are learned; there is nothing else to choose."""
-        return (dataclasses.replace(_samples(0), help="how many training examples of each task are learned; 0: all"),)
-
-    def stream(
-        self, tasks: int | None = None, *, images: ImageSet | None = None, progress: bool = True, **options: Any
-    ) -> Stream:
-        """Read the data; ``tasks`` and ``images`` cannot be chosen."""
-        asked = {"tasks": tasks, "images": images, **options}
-        chosen = self._checked({name: value for name, value in asked.items() if value is not None})
-        if self.kind == "folder":
-            stream = folder.read(self.data)
-        else:
-            from metareplay.streams import task_list as gem_format  # which needs PyTorch
-
-            stream = with_classes_of_labels(gem_format.read(self.data, progress))
-        return dataclasses.replace(stream, **chosen)
-
-
-BENCHMARKS = {
-    benchmark.name: benchmark
-    for benchmark in (
-        Benchmark(
-            "digits-rotations", "small digits, turned by another angle in each task", "digits", "rotations", 10, 1297
-        ),
-        Benchmark(
-            "digits-permutations",
-            "small digits, pixels in another order in each task",
-            "digits",
-            "permutations",
-            10,
-            1297,
-        ),
-        Benchmark("digits-split", "small digits, two classes in each task", "digits", "splits", 5, 0),
-        Benchmark(
-            "mnist-rotations", "MNIST, turned by another angle in each task (MER paper)", "mnist", "rotations", 20, 1000
-        ),
-        Benchmark(
-            "mnist-permutations",
-            "MNIST, pixels in another order in each task (MER paper)",
-            "mnist",
-            "permutations",
-            20,
-            1000,
-        ),
-        Benchmark(
-            "mnist-many-permutations",
-            "the same, more tasks with fewer examples (MER paper)",
-            "mnist",
-            "permutations",
-            100,
-            200,
-        ),
-        Benchmark("mnist-split", "MNIST, two classes in each task", "mnist", "splits", 5, 1000),
-        Benchmark(
-            "fashion-mnist-rotations",
-            "Fashion-MNIST, turned by another angle in each task",
-            "fashion-mnist",
-            "rotations",
-            20,
-            1000,
-        ),
-        Benchmark(
-            "fashion-mnist-permutations",
-            "Fashion-MNIST, pixels in another order in each task",
-            "fashion-mnist",
-            "permutations",
-            20,
-            1000,
-        ),
-        Benchmark("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", "splits", 5, 0, (TASK, CLASS)),
-        Benchmark(
-            "cifar100-split", "CIFAR-100, five classes in each task (GEM)", "cifar100", "splits", 20, 0, (TASK, CLASS)
-        ),
-        Benchmark("omniglot", "Omniglot, the characters of an alphabet in each task", "omniglot", "alphabets", 50, 0),
-        Benchmark(
-            "omniglot-small", "the same, the eight alphabets of its small sets", "omniglot-small", "alphabets", 8, 0
-        ),
-    )
-}
+KINDS = {kind.name: kind for kind in (rotations, permutations, splits, alphabets)}
+_TURNED, _REORDERED = "turned by another angle in each task", "pixels in another order in each task"
+_ROWS: tuple[tuple[str, str, str, Kind, int, int, tuple[str, ...] | None], ...] = (
+    ("digits-rotations", f"small digits, {_TURNED}", "digits", rotations, 10, 1297, None),
+    ("digits-permutations", f"small digits, {_REORDERED}", "digits", permutations, 10, 1297, None),
+    ("digits-split", "small digits, two classes in each task", "digits", splits, 5, 0, None),
+    ("mnist-rotations", f"MNIST, {_TURNED} (MER paper)", "mnist", rotations, 20, 1000, None),
+    ("mnist-permutations", f"MNIST, {_REORDERED} (MER paper)", "mnist", permutations, 20, 1000, None),
+    ("mnist-many-permutations", "the same, more tasks with fewer examples (MER paper)", "mnist", permutations, 100, 200,
+     None),
+    ("mnist-split", "MNIST, two classes in each task", "mnist", splits, 5, 1000, None),
+    ("fashion-mnist-rotations", f"Fashion-MNIST, {_TURNED}", "fashion-mnist", rotations, 20, 1000, None),
+    ("fashion-mnist-permutations", f"Fashion-MNIST, {_REORDERED}", "fashion-mnist", permutations, 20, 1000, None),
+    ("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", splits, 5, 0, (TASK, CLASS)),
+    ("cifar100-split", "CIFAR-100, five classes in each task (GEM)", "cifar100", splits, 20, 0, (TASK, CLASS)),
+    ("omniglot", "Omniglot, the characters of an alphabet in each task", "omniglot", alphabets, 50, 0, None),
+    ("omniglot-small", "the same, the eight alphabets of its small sets", "omniglot-small", alphabets, 8, 0, None),
+)  # fmt: skip
+BENCHMARKS = {row[0]: Benchmark(*row) for row in _ROWS}
 
 
 def find(name: str) -> Benchmark:
@@ -234,16 +142,21 @@ def find(name: str) -> Benchmark:
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name).expanduser()
-    if name and (path.is_dir() or (path.is_file() and path.suffix == ".pt")):
-        return OwnData(path)
+    folder = path.is_dir()
+    if name and (folder or (path.is_file() and path.suffix == ".pt")):
+        own = printable(path.resolve().name)
+        if own in BENCHMARKS:
+            raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
+        return Benchmark(own, f"your own data: the {'folder' if folder else 'task list'} {path}", str(path), None, 0, 0)
     if path.is_file():
         raise BadInput(f"{name} is no .pt task list; a user's own data is one, or a folder of .npz files")
+    if name and path.exists():
+        raise BadInput(f"{name} is a pipe, a device or the like, and no file of data")
     if name.endswith((".pt", ".npz", "/")):
         raise BadInput(f"there is no {name}; a user's own data is a .pt task list or a folder of .npz files")
-    nearest = difflib.get_close_matches(name, BENCHMARKS, n=1, cutoff=0)
-    raise BadInput(
-        f"there is no benchmark {name!r}; did you mean {nearest[0]}? `metareplay benchmarks` lists all of them"
-    )
+    near = nearest(name, BENCHMARKS)
+    question = f"; did you mean {near}?" if near else ";"
+    raise BadInput(f"there is no benchmark {name!r}{question} `metareplay benchmarks` lists all of them")
 
 
 def benchmark(name: str, **options: Any) -> Stream:

@@ -11,7 +11,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import write_atomically
-from metareplay.networks import shape_of
 from metareplay.streams.stream import Images, Stream
 
 COLUMNS, MOST_ROWS = 10, 20
@@ -40,7 +39,7 @@ def rows(stream: Stream, columns: int = COLUMNS, most: int = MOST_ROWS) -> list[
     BadInput
         If the stream's examples form no images.
     """
-    shape = shape_of(stream)
+    shape = stream.shape
     if len(shape) == 1 or (len(shape) == 3 and shape[0] not in (1, 3)):
         raise BadInput(f"{stream.name} cannot be drawn: its examples form no images of one or three colours")
     step = -(-len(stream.tasks) // most)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zipfile
-import zlib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
-from metareplay.streams import arrays
-from metareplay.streams.stream import Stream
+from metareplay.files import open_regular, printable, shown
+from metareplay.streams.stream import PARTS, Stream, of_arrays
 
 
 def read(folder: str | Path) -> Stream:
@@ -38,7 +38,7 @@ def read(folder: str | Path) -> Stream:
     files = sorted(folder.glob("*.npz"), key=_in_order) if folder.is_dir() else []
     if not files:
         what = "has no .npz files" if folder.is_dir() else "is no folder"
-        raise BadInput(f"{folder} {what}; a folder of your own data has one for each task: {', '.join(arrays.NAMES)}")
+        raise BadInput(f"{folder} {what}; a folder of your own data has one for each task: {', '.join(PARTS)}")
     try:
         versions = tuple((status.st_size, status.st_ino, status.st_mtime_ns) for status in map(Path.stat, files))
     except OSError as error:
@@ -49,31 +49,37 @@ def read(folder: str | Path) -> Stream:
 @lru_cache(maxsize=1)
 def _read(folder: Path, files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> Stream:
     """Runs of one suite, in one process, share what was read, until a file has another version."""
-    return arrays.stream(folder.name, [_task(file) for file in files], descriptions=[file.stem for file in files])
+    return of_arrays(folder.name, [_task(file) for file in files], descriptions=[file.stem for file in files])
 
 
 def _task(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        with file.open("rb") as opened:
+        with open_regular(file) as opened:
             if not zipfile.is_zipfile(opened):
                 raise BadInput(f"{file} is damaged, or is no .npz file; numpy.savez(file, x_train=…, …) writes one")
+            size, opens = (
+                os.fstat(opened.fileno()).st_size,
+                sum(e.file_size for e in zipfile.ZipFile(opened).infolist()),
+            )
+            if opens > 200 * size + (64 << 20):  # sparse data pack well, but not so well
+                raise BadInput(f"{file} has {shown(size)}, but unpacks to {shown(opens)}: save it with numpy.savez")
             opened.seek(0)
             archive = np.load(opened, allow_pickle=False)
-            missing = [name for name in arrays.NAMES if name not in archive.files]
+            missing = [name for name in PARTS if name not in archive.files]
             if missing:
-                has = ", ".join(archive.files) or "nothing"
-                raise BadInput(f"{file} has no {' and no '.join(missing)}; it has {has}")
-            return {name: archive[name] for name in arrays.NAMES}
+                has = ", ".join(map(printable, archive.files)) or "nothing"
+                raise BadInput(f"{file} has no {' and no '.join(missing)}; it has {has[:200]}")
+            return {name: archive[name] for name in PARTS}
     except BadInput:  # which is a ValueError too
         raise
     except OSError as error:
         raise BadInput(f"{file} cannot be read: {error.strerror or error}") from error
     except MemoryError:
         raise BadInput(f"{file} has larger arrays than there is memory for") from None
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # a damaged header can lead NumPy anywhere
         if "allow_pickle" in str(error):
             raise BadInput(f"{file} holds Python objects, which are not read; save arrays of numbers alone") from None
-        raise BadInput(f"{file} is damaged: {error}") from None
+        raise BadInput(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from None
 
 
 def _in_order(file: Path) -> list[tuple[int, str]]:

@@ -1,9 +1,15 @@
-"""What a learner learns from: a stream of tasks, each a view of base images through a map of indices."""
+"""What a learner learns from: a stream of tasks, each a view of base images through a map of indices.
+
+Scenarios say among which classes a learner has to choose, in training and in testing: the three of van de Ven and
+Tolias (2019) and van de Ven, Tuytelaars and Tolias (2022).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import hashlib
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +17,14 @@ from numpy.typing import NDArray
 
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
-from metareplay.streams.scenarios import DOMAIN, SCENARIOS
+from metareplay.files import printable
+from metareplay.settings import brief, nearest
+
+DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
+
+PARTS = ("x_train", "y_train", "x_test", "y_test")
+"""What a task of arrays consists of."""
+MOST_CLASSES = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +71,11 @@ class Images:
         mapped[:, self.index_map < 0] = 0
         return mapped
 
+    def only(self, which: NDArray[np.integer[Any]]) -> Images:
+        """The examples ``which`` alone; no image is copied."""
+        rows = np.asarray(which, np.int64) if self.rows is None else self.rows[which]
+        return replace(self, labels=self.labels[which], rows=rows)
+
 
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -77,6 +95,9 @@ class Task:
     train: Images
     test: Images
     classes: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "description", printable(self.description))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +119,7 @@ class Stream:
     samples_per_task
         How many training examples of each task a run sees unless it says otherwise; None for all.
     scenarios
-        What a run may choose from, its default first: see ``scenarios.SCENARIOS``.
+        What a run may choose from, its default first: one or more of ``SCENARIOS``.
     """
 
     name: str
@@ -110,6 +131,7 @@ class Stream:
     scenarios: tuple[str, ...] = (DOMAIN,)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", printable(self.name))
         if not self.tasks:
             raise BadInput(f"stream {self.name!r} has no tasks; it needs at least one")
         widths = {images.width for task in self.tasks for images in (task.train, task.test)}
@@ -117,31 +139,36 @@ class Stream:
             raise BadInput(f"the tasks of stream {self.name!r} have different numbers of inputs: {sorted(widths)}")
         unknown = [scenario for scenario in self.scenarios if scenario not in SCENARIOS]
         if unknown or not self.scenarios:
+            near = nearest(str(unknown[0]), SCENARIOS) if unknown else None
             raise BadInput(
-                f"stream {self.name!r} has the scenarios {', '.join(map(repr, self.scenarios)) or 'none'}, "
-                f"but there are {', '.join(SCENARIOS)}, and it needs at least one"
+                f"stream {self.name!r} has the scenarios {', '.join(map(repr, self.scenarios)) or 'none'}"
+                f"{f' (did you mean {near}?)' if near else ''}, but there are {', '.join(SCENARIOS)}, and it needs at "
+                "least one"
+            )
+        if not 0 < self.classes <= MOST_CLASSES:
+            raise BadInput(
+                f"stream {self.name!r} has {brief(self.classes)} classes, but 1 to {MOST_CLASSES} are possible"
             )
         for number, task in enumerate(self.tasks):
             self._check(number, task)
 
     def _check(self, number: int, task: Task) -> None:
         where = f"task {number} of stream {self.name!r}"
-        if task.classes is not None:
-            own = np.array(task.classes, np.int64)
-            if not len(own) or (np.diff(own) <= 0).any() or own[0] < 0 or own[-1] >= self.classes:
-                raise BadInput(
-                    f"{where} has the classes {task.classes}, but they must be ascending and lie in "
-                    f"0 … {self.classes - 1}"
-                )
         for images in (task.train, task.test):
             if len(images) == 0:
                 raise BadInput(f"{where} has no training or no test examples")
             low, high = int(images.labels.min()), int(images.labels.max())
             if low < 0 or high >= self.classes:
                 raise BadInput(f"{where} has labels from {low} to {high}, but they must lie in 0 … {self.classes - 1}")
-            if task.classes is not None:
-                there = np.flatnonzero(np.bincount(images.labels))
-                foreign = np.setdiff1d(there, task.classes)
+        if task.classes is not None:
+            own = np.array(task.classes, np.int64)
+            if not len(own) or (np.diff(own) <= 0).any() or own[0] < 0 or own[-1] >= self.classes:
+                raise BadInput(
+                    f"{where} has the classes {brief(task.classes)}, but they must be ascending and lie in "
+                    f"0 … {self.classes - 1}"
+                )
+            for images in (task.train, task.test):
+                foreign = np.setdiff1d(images.labels, own)
                 if len(foreign):
                     raise BadInput(f"{where} has the label {foreign[0]}, which is not one of its classes")
 
@@ -167,12 +194,13 @@ class Stream:
             are. Labels are whole numbers ``(n,)``, from 0. Float32 and uint8 arrays are not copied; an array that
             several tasks share is kept once.
         classes
-            How many classes there are; None for one more than the largest label.
+            How many classes there are; None for one more than the largest label. Labels of which more than half of
+            the numbers up to the largest never occur, such as article numbers, are then numbered in ascending order.
         shape
             How the inputs lie in an image, such as ``(28, 28)`` or ``(channels, rows, columns)``; None for the
             arrays' own shape, which is none for ``(n, inputs)``.
         scenarios
-            What a run may choose from, its default first; None for those that fit the labels (``scenarios.fitting``).
+            What a run may choose from, its default first; None for those that fit the labels (``fitting``).
         descriptions
             What makes each task this task; None for ``task 0``, ``task 1`` …
 
@@ -186,11 +214,235 @@ class Stream:
         --------
         >>> stream = Stream.from_arrays("mine", [(x, y, x_test, y_test), (x + 1, y, x_test + 1, y_test)])
         """
-        from metareplay.streams import arrays  # which builds on this module
+        return of_arrays(name, tasks, classes, shape, scenarios, descriptions)
 
-        return arrays.stream(name, tasks, classes, shape, scenarios, descriptions)
+    def validation(self, held_out: float | int) -> Stream:
+        """The same stream with training images held out as its test images, to choose hyper-parameters on.
+
+        They are the same images in every task that shows the same ones, spread evenly over the classes, and depend on
+        no random generator. The test images are not used at all.
+
+        Parameters
+        ----------
+        held_out
+            The share of each task's training images, between 0 and 1, or their number.
+
+        Raises
+        ------
+        BadInput
+            If that leaves no image on one of the two sides.
+
+        Examples
+        --------
+        >>> chosen = run(benchmark("digits-rotations").validation(0.2), METHODS["meralg1"](lr=0.03))
+        """
+        kind = held_out.item() if isinstance(held_out, np.generic) else held_out
+        if isinstance(kind, bool) or not isinstance(kind, int | float) or not kind > 0 or (kind >= 1 and kind % 1):
+            raise BadInput(f"held_out is {brief(held_out)}, but must be a share between 0 and 1, or a number of images")
+        tasks = []
+        for number, task in enumerate(self.tasks):
+            n = len(task.train)
+            count = round(kind * n) if kind < 1 else int(kind)
+            if not 0 < count < n:
+                raise BadInput(
+                    f"held_out is {held_out}, which holds {count} of the {n} training images of task {number} of "
+                    f"{self.name} out; at least one must be held out and one left"
+                )
+            out = np.zeros(n, bool)
+            out[np.argsort(task.train.labels, kind="stable")] = np.arange(n) * count % n < count
+            train, test = (task.train.only(np.flatnonzero(side)) for side in (~out, out))
+            tasks.append(replace(task, train=train, test=test))
+        least = min(len(task.train) for task in tasks)
+        samples = None if self.samples_per_task is None else min(self.samples_per_task, least)
+        return replace(self, tasks=tuple(tasks), samples_per_task=samples, settings={**self.settings, "held_out": kind})
 
     @property
     def inputs(self) -> int:
         """How many inputs an example has."""
         return self.tasks[0].train.width
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an example: an image's, or ``(inputs,)`` where they form none."""
+        shape = self.tasks[0].train.base.shape
+        return shape if shape is not None and math.prod(shape) == self.inputs else (self.inputs,)
+
+
+def allowed_classes(stream: Stream, scenario: str, met: Collection[int]) -> NDArray[np.bool_] | None:
+    """Which classes are scored for each task's examples: what ``Learner.restrict`` takes.
+
+    Parameters
+    ----------
+    scenario
+        Domain-incremental: all classes, always. Task-incremental: those of the example's own task. Class-incremental:
+        those of all tasks met so far, whichever task the example is of.
+    met
+        The tasks met so far, by number, the present one too. Before the first there is no class to choose, and a
+        class-incremental learner is not restricted: an evaluation then shows what the untrained network answers.
+
+    Returns
+    -------
+    allowed
+        ``(tasks, classes)``, or None where all classes are allowed to every task.
+    """
+    if scenario == DOMAIN:
+        return None
+    own = np.zeros((len(stream.tasks), stream.classes), bool)
+    for number, task in enumerate(stream.tasks):
+        own[number, slice(None) if task.classes is None else list(task.classes)] = True
+    if scenario == CLASS:
+        own[:] = own[sorted(met)].any(0) if met else True
+    return None if own.all() else own
+
+
+def fitting(classes: Sequence[Collection[int]]) -> tuple[str, ...]:
+    """The scenarios that make a difference for tasks with these classes; the likeliest first.
+
+    Tasks that all have the same classes are domain-incremental and nothing else. Where no two tasks share a class,
+    the classes are what is new in a task. Where some do, it may be either.
+    """
+    kinds = {frozenset(own) for own in classes}
+    if len(kinds) == 1:
+        return (DOMAIN,)
+    disjoint = sum(map(len, classes)) == len(frozenset().union(*kinds))
+    return (CLASS, TASK) if disjoint else SCENARIOS
+
+
+# Arrays
+
+
+def of_arrays(
+    name: str,
+    tasks: Sequence[Sequence[Any] | Mapping[str, Any]],
+    classes: int | None = None,
+    shape: tuple[int, ...] | None = None,
+    scenarios: Sequence[str] | None = None,
+    descriptions: Sequence[str] | None = None,
+    data_sha256: str | None = None,
+) -> Stream:
+    """See ``Stream.from_arrays``; ``data_sha256`` where the arrays come from a file whose hash is known."""
+    if len(tasks) == 0:
+        raise BadInput(f"{name} has no tasks; it needs at least one: ({', '.join(PARTS)})")
+    words = [f"task {number}" for number in range(len(tasks))] if descriptions is None else list(map(str, descriptions))
+    if len(words) != len(tasks):
+        raise BadInput(f"{name} has {len(tasks)} tasks, but {len(words)} descriptions")
+    bases = _Bases(shape)
+    sides = []
+    for number, task in enumerate(tasks):
+        where = f"task {number} of {name}"
+        x_train, y_train, x_test, y_test = _parts(where, task)
+        sides += [_images(where, "train", x_train, y_train, bases), _images(where, "test", x_test, y_test, bases)]
+    sha256 = _sha256(sides) if data_sha256 is None else data_sha256
+    if classes is None:
+        sides, classes = _numbered(sides)
+    pairs = list(zip(words, sides[::2], sides[1::2], strict=True))
+    own = [tuple(np.union1d(train.labels, test.labels).tolist()) for _, train, test in pairs]
+    return Stream(
+        name,
+        tuple(Task(text, train, test, there) for (text, train, test), there in zip(pairs, own, strict=True)),
+        classes=classes,
+        settings={"tasks": len(tasks)},
+        data_sha256=sha256,
+        scenarios=fitting(own) if scenarios is None else tuple(scenarios),
+    )
+
+
+def _numbered(sides: list[Images]) -> tuple[list[Images], int]:
+    """One class for each number up to the largest label, or, where most of those never occur, for each label."""
+    largest = max(int(images.labels.max()) for images in sides)
+    known = np.unique(np.concatenate([np.unique(images.labels) for images in sides]))
+    if known[0] < 0 or largest < 2 * len(known):
+        return sides, 1 + largest
+    return [replace(images, labels=np.searchsorted(known, images.labels)) for images in sides], len(known)
+
+
+def _parts(where: str, task: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]:
+    if isinstance(task, Mapping):
+        if set(task) != set(PARTS):
+            raise BadInput(f"{where} has {', '.join(map(str, task)) or 'nothing'}, but must have {', '.join(PARTS)}")
+        return [task[name] for name in PARTS]
+    if len(task) != len(PARTS):
+        raise BadInput(f"{where} has {len(task)} parts, but must have four: ({', '.join(PARTS)})")
+    return task
+
+
+def _images(where: str, side: str, x: Any, y: Any, bases: _Bases) -> Images:
+    base = bases.of(f"x_{side} of {where}", x)
+    labels = _labels(f"y_{side} of {where}", y)
+    if len(labels) != len(base):
+        raise BadInput(f"{where} has {len(base)} examples in x_{side}, but {len(labels)} labels in y_{side}")
+    return Images(base, labels)
+
+
+class _Bases:
+    """The inputs of all tasks: an array that several of them share is checked and kept once."""
+
+    def __init__(self, shape: tuple[int, ...] | None) -> None:
+        self.shape = shape
+        self.first: tuple[str, BaseImages] | None = None
+        self.kept: dict[int, tuple[Any, BaseImages]] = {}
+
+    def of(self, what: str, x: Any) -> BaseImages:
+        if id(x) not in self.kept:  # the array is held too, as another one could be given its id
+            self.kept[id(x)] = x, self._base(what, x)
+        base = self.kept[id(x)][1]
+        first_what, first = self.first = self.first or (what, base)
+        if base.width != first.width:
+            raise BadInput(f"{what} has {base.width} inputs, but {first_what} has {first.width}: they must be as many")
+        return base
+
+    def _base(self, what: str, x: Any) -> BaseImages:
+        array = _numbers(what, x)
+        if array.ndim < 2 or array.size == 0:
+            raise BadInput(f"{what} has shape {array.shape}, but must be (examples, inputs …), and not empty")
+        shape = self.shape or (array.shape[1:] if array.ndim > 2 else None)
+        width = math.prod(array.shape[1:])
+        if shape is not None and math.prod(shape) != width:
+            raise BadInput(f"{what} has {width} inputs, but the shape {tuple(shape)} has {math.prod(shape)}")
+        pixels = array.reshape(len(array), width)
+        if pixels.dtype != np.uint8:
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told below
+                pixels = pixels.astype(np.float32, copy=False)
+            # Both ends show NaN and infinity, without an array of truth values in between.
+            if not (math.isfinite(pixels.min()) and math.isfinite(pixels.max())):
+                row, column = np.argwhere(~np.isfinite(pixels))[0]
+                raise BadInput(
+                    f"{what} has {pixels[row, column]} in example {row}, input {column}, but all must be finite numbers"
+                )
+        return BaseImages(pixels, shape=None if shape is None else tuple(shape))
+
+
+def _numbers(what: str, values: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        raise BadInput(f"{what} is no array: its rows have different lengths") from None
+    if array.dtype.kind not in "buif":
+        raise BadInput(f"{what} is an array of {array.dtype}, but must be of numbers")
+    return array
+
+
+def _labels(what: str, y: Any) -> NDArray[np.int64]:
+    array = _numbers(what, y)
+    if array.ndim != 1:
+        raise BadInput(f"{what} has shape {array.shape}, but must be (examples,): one class for each")
+    if array.dtype.kind not in "iu":
+        raise BadInput(f"{what} is of {array.dtype}, but labels must be whole numbers, from 0: y.astype(int)")
+    if array.dtype.kind == "u" and array.max(initial=0) > np.iinfo(np.int64).max:
+        raise BadInput(f"{what} has the label {array.max()}, which is too large for a whole number of 64 bits")
+    return array.astype(np.int64, copy=False)
+
+
+def _sha256(sides: Sequence[Images]) -> str:
+    """SHA-256 over examples and labels; inputs that are shared are gone through once."""
+    digests: dict[int, bytes] = {}
+    whole = hashlib.sha256()
+    for images in sides:
+        base = images.base
+        if id(base) not in digests:
+            digest = hashlib.sha256(f"{base.pixels.dtype} {base.pixels.shape} {base.shape}".encode())
+            digest.update(base.pixels.data)
+            digests[id(base)] = digest.digest()
+        whole.update(digests[id(base)])
+        whole.update(np.ascontiguousarray(images.labels).data)
+    return whole.hexdigest()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import pickle
 import re
 import struct
@@ -16,7 +17,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -26,13 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.data.download import Report, download_bars, reporter_of
-from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
-from metareplay.files import placed, shown
-from metareplay.streams import rotations
-from metareplay.streams.arrays import MOST_CLASSES
-from metareplay.streams.scenarios import with_classes_of_labels
-from metareplay.streams.stream import Images, Stream, Task
+from metareplay.files import open_regular, placed, shown
+from metareplay.streams.rotations import angles, rotations
+from metareplay.streams.stream import Images, Stream, of_arrays
 
 ZIP = b"PK\x03\x04"
 """What files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot."""
@@ -50,11 +48,12 @@ class Refused(Exception):
 
 
 def read(path: str | Path, progress: bool = True) -> Stream:
-    """The stream in a task list: any number of tasks, inputs and classes.
+    """The stream in a task list: any number of tasks, inputs and classes, in any dense tensors that PyTorch writes.
 
-    Nothing in the file is ever run: it may hold tensors, numbers and words. Inputs are mapped from the file into
-    memory, so that many gigabytes take little of it; but a file in PyTorch's format from before version 1.6 is loaded
-    as a whole. Either is gone through once, for its SHA-256 and to find inputs that are not finite.
+    Nothing in the file is ever run: it may hold tensors, numbers and words. Inputs that are float32 and contiguous are
+    mapped from the file into memory, so that many gigabytes take little of it; but a file in PyTorch's format from
+    before version 1.6 is loaded as a whole. Either is gone through once, for its SHA-256 and to find inputs that are
+    not finite.
 
     Parameters
     ----------
@@ -77,14 +76,14 @@ def read(path: str | Path, progress: bool = True) -> Stream:
     path = Path(path)
     require_torch()
     try:
-        status = path.stat()
-        version = (status.st_size, status.st_ino, status.st_mtime_ns)
-        return _read(path.absolute(), version, progress)
+        with open_regular(path) as file:
+            status = os.fstat(file.fileno())
+        return _read(path.absolute(), (status.st_size, status.st_ino, status.st_mtime_ns), progress)
     except FileNotFoundError:
         raise BadInput(f"there is no file {path}") from None
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except Refused as reason:
+    except (Refused, BadInput) as reason:
         raise BadInput(f"{path} cannot be used as a task list: {reason}") from None
 
 
@@ -92,25 +91,34 @@ def read(path: str | Path, progress: bool = True) -> Stream:
 def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
     """Runs of one suite, in one process, share what was read, until the file has another ``version``."""
     size = version[0]
-    content = _load(path)
+    content = load(path)
     with download_bars(progress and size > LARGE) as bars:
         sha256 = _sha256(path, reporter_of(bars, f"SHA-256 of {path.name}"), size)
-        return _stream(content, path.name, sha256, reporter_of(bars, f"values of {path.name}"))
+    return _stream(content, path.name, sha256, size)
 
 
-def _load(path: Path) -> Any:
+def load(path: Path, *classes: type) -> Any:
+    """What is in a file of PyTorch's that holds tensors, plain values and some harmless classes.
+
+    Raises
+    ------
+    Refused
+        If it is damaged, compressed, or would run code.
+    RunFailed
+        If it cannot be mapped into memory, and is larger than what is free.
+    """
     torch = require_torch()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         mapped = file.read(4) == ZIP
-    if not mapped:
-        _require_memory(path)
     try:
         if mapped:
             _require_plain(path)
-        with warnings.catch_warnings():
+        else:
+            _require_memory(path)
+        with torch.serialization.safe_globals(list(classes)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except (OSError, Refused):
+    except (OSError, Refused, RunFailed):
         raise
     except Exception as error:  # damaged bytes can lead PyTorch anywhere
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
@@ -118,14 +126,17 @@ def _load(path: Path) -> Any:
                 f"loading it would call {wanted[1]}, and a file may not run code here; "
                 "save tensors, numbers and words alone"
             ) from None
-        raise Refused("it is damaged, or was not written by torch.save([train, test], file)") from None
+        raise Refused("it is damaged, or was not written by torch.save") from None
 
 
 def _require_plain(path: Path) -> None:
-    """torch.save does not compress, and a few compressed bytes could unpack to terabytes."""
+    """torch.save neither compresses nor overlaps: a few such bytes could unpack to terabytes."""
     with zipfile.ZipFile(path) as archive:
-        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-            raise Refused("it is compressed; torch.save([train, test], file) writes one that is not")
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise Refused("it is compressed; torch.save writes files that are not")
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise Refused("it is damaged: it claims to hold more bytes than it has")
 
 
 def _require_memory(path: Path) -> None:
@@ -153,30 +164,22 @@ def _sha256(path: Path, report: Report, size: int) -> str:
     return digest.hexdigest()
 
 
-def _stream(content: Any, name: str, sha256: str, report: Report) -> Stream:
-    parts = _lists(content)
-    bases: dict[tuple[int, ...], BaseImages] = {}
-    sides = [
-        [_images(entry, f"the {side} part of task {n}", bases) for n, entry in enumerate(part)] for side, part in parts
-    ]
-    for n, images in enumerate(images for side in sides for images in side):
-        if images.width != sides[0][0].width:
-            raise Refused(f"task {n % len(sides[0])} has {images.width} inputs, but task 0 has {sides[0][0].width}")
-    _require_finite(list(bases.values()), report)
-    largest = max(int(images.labels.max()) for side in sides for images in side)
-    if largest >= MOST_CLASSES:
-        raise Refused(
-            f"it has the label {largest}, but labels number the classes, of which there may be {MOST_CLASSES}"
-        )
-    tasks = (
-        Task(_description(entry[0], n, train), train, test)
-        for n, (entry, train, test) in enumerate(zip(parts[0][1], *sides, strict=True))
-    )
-    return with_classes_of_labels(Stream(name, tuple(tasks), classes=1 + largest, data_sha256=sha256))
+def _stream(content: Any, name: str, sha256: str, size: int) -> Stream:
+    train, test = _lists(content)
+    arrays = Arrays(size)
+    tasks = []
+    for n, sides in enumerate(zip(train, test, strict=True)):
+        parts = []
+        for side, (_, x, y) in zip(("train", "test"), sides, strict=True):
+            parts += [arrays.of(x, f"x_{side} of task {n}"), arrays.of(y, f"y_{side} of task {n}")]
+        tasks.append(parts)
+    descriptions = [_description(entry[0], n, tasks[n][1]) for n, entry in enumerate(train)]
+    stream = of_arrays(name, tasks, descriptions=descriptions, data_sha256=sha256)
+    return replace(stream, settings={})  # the file's content decides everything
 
 
-def _lists(content: Any) -> list[tuple[str, list[Any]]]:
-    """The training and the test part of each task, by side."""
+def _lists(content: Any) -> tuple[list[Any], list[Any]]:
+    """The training and the test part of each task."""
     if not _is_list(content) or len(content) != 2 or not all(map(_is_list, content)):
         raise Refused("it must be a list of two lists, [train, test]")
     train, test = content
@@ -188,66 +191,51 @@ def _lists(content: Any) -> list[tuple[str, list[Any]]]:
         for n, entry in enumerate(part):
             if not _is_list(entry) or len(entry) != 3:
                 raise Refused(f"the {side} part of task {n} must be [description, x, y]")
-    return [("training", train), ("test", test)]
+    return train, test
 
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _images(entry: list[Any], part: str, bases: dict[tuple[int, ...], BaseImages]) -> Images:
-    torch = require_torch()
-    x = _array(entry[1], torch.float32, 2, f"x of {part}")
-    y = _array(entry[2], torch.int64, 1, f"y of {part}")
-    if not x.size:
-        raise Refused(f"x of {part} is empty: its shape is {x.shape}")
-    if len(y) != len(x):
-        raise Refused(f"{part} has {len(x)} examples, but {len(y)} labels")
-    if y.min() < 0:
-        raise Refused(f"{part} has the label {y.min()}; labels begin at 0")
-    # Tasks that were saved with one tensor share it again.
-    where = (x.ctypes.data, *x.shape)
-    if where not in bases:
-        bases[where] = BaseImages(x)
-    return Images(bases[where], y)
+class Arrays:
+    """The tensors of a file as arrays: its own memory where possible; tensors that share it share one array.
+
+    An expanded tensor of a few bytes can stand for terabytes, so what has to be copied is bounded by the file's size.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.left = self.bound = 16 * size + (64 << 20)
+        self.known: dict[tuple[Any, ...], NDArray[Any]] = {}
+
+    def of(self, tensor: Any, what: str) -> NDArray[Any]:
+        """The values of a dense tensor of any number type; Refused for anything else."""
+        torch = require_torch()
+        if not isinstance(tensor, torch.Tensor):
+            raise Refused(f"{what} is of type {type(tensor).__name__}, but must be a tensor")
+        if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+            raise Refused(f"{what} is not a dense tensor; save x.to_dense() or x.dequantize()")
+        where = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        if where not in self.known:
+            as_it_is = tensor.dtype in (torch.float32, torch.uint8, torch.int64) and tensor.is_contiguous()
+            self.left -= 0 if as_it_is else 8 * tensor.numel()
+            if self.left < 0:
+                raise Refused(
+                    f"its tensors stand for over {shown(self.bound)}, much more than the file has; save x.contiguous()"
+                )
+            tensor = tensor.detach().resolve_neg().resolve_conj()
+            self.known[where] = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+        return self.known[where]
 
 
-def _array(tensor: Any, dtype: Any, axes: int, name: str) -> NDArray[Any]:
-    """The tensor's own memory as an array."""
-    torch = require_torch()
-    wanted = f"a tensor of {str(dtype).removeprefix('torch.')} with {axes} ax{'es' if axes > 1 else 'is'}"
-    if not isinstance(tensor, torch.Tensor):
-        raise Refused(f"{name} is of type {type(tensor).__name__}, but must be {wanted}")
-    if tensor.dtype != dtype or tensor.dim() != axes:
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise Refused(f"{name} is {kind} with shape {tuple(tensor.shape)}, but must be {wanted}")
-    if tensor.layout != torch.strided or tensor.device.type != "cpu" or not tensor.is_contiguous():
-        # An expanded tensor of a few bytes could stand for terabytes.
-        raise Refused(f"the numbers of {name} do not all lie in the file, one after another; save x.contiguous()")
-    array: NDArray[Any] = tensor.detach().numpy()
-    return array
-
-
-def _require_finite(bases: list[BaseImages], report: Report) -> None:
-    done, total = 0, sum(base.pixels.nbytes for base in bases)
-    for base in bases:
-        numbers = base.pixels.reshape(-1)
-        for begin in range(0, len(numbers), BYTES_AT_ONCE // 4):
-            block = numbers[begin : begin + BYTES_AT_ONCE // 4]
-            # Both ends show NaN and infinity, without an array of truth values in between.
-            if not (math.isfinite(block.min()) and math.isfinite(block.max())):
-                raise Refused("some inputs are NaN or infinite; all must be finite numbers")
-            done += block.nbytes
-            report(done, total)
-
-
-def _description(value: Any, n: int, train: Images) -> str:
+def _description(value: Any, n: int, labels: NDArray[Any]) -> str:
     if isinstance(value, str):
         return "".join(letter if letter.isprintable() else " " for letter in value)
     if _is_number(value):
         return f"{value:.2f}°"
     if _is_list(value) and len(value) == 2 and all(map(_is_number, value)):
-        low, high = train.labels.min(), train.labels.max()  # whether the bounds meant the upper one or not
+        # Of the labels, whether the bounds meant the upper one or not; that there are any is checked later.
+        low, high = (labels.min(), labels.max()) if labels.size else value
         return f"class {low}" if low == high else f"classes {low} to {high}"
     raise Refused(
         f"the description of task {n} is of type {type(value).__name__}, "
@@ -362,8 +350,8 @@ def _labels(labels: NDArray[np.int64]) -> Iterator[bytes]:
 def _descriptions(stream: Stream) -> list[Any]:
     """An angle as a number, the bounds of consecutive classes as a pair; else the task's own words."""
     settings = stream.settings
-    if all(option.name in settings for option in rotations.OPTIONS):
-        return rotations.angles(**{option.name: settings[option.name] for option in rotations.OPTIONS})
+    if all(option.name in settings for option in rotations.settings):
+        return angles(**{option.name: settings[option.name] for option in rotations.settings})
     return [_bounds(task.classes, stream.classes) or task.description for task in stream.tasks]
 
 

@@ -35,8 +35,6 @@ KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include")
 PUBLISHED = "published"
 MOST = 100_000
 """Runs that a suite may have; a grid gets to more by mistake."""
-STAND_IN = ("rotations", "permutations")
-"""Kinds of benchmarks that are checked with digits while their own images are not on this machine."""
 KINDS = {
     "run": ("run",),
     "benchmarks": ("stream", "run"),
@@ -407,7 +405,7 @@ class _Reader:
             try:
                 if at_hand(benchmark):
                     self.streams[key] = benchmark.stream(**request.stream, progress=False)
-                elif benchmark.kind in STAND_IN and request.run.get("network", "mlp") == "mlp":
+                elif benchmark.kind and benchmark.kind.resized and request.run.get("network", "mlp") == "mlp":
                     options = {**request.stream, "samples_per_task": 1}
                     self.streams[key] = benchmark.stream(**options, images=sources.get("digits"))
             except BadInput as error:
