@@ -15,10 +15,9 @@ import pytest
 from metareplay import METHODS, Method, setting
 from metareplay.learners.base import Learner, Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.methods.conformance import CHECKS, WatchedPerceptron, check, check_one
 from metareplay.methods.memory import Reservoir
 from metareplay.methods.replay import ER
-from metareplay.networks.perceptron import Perceptron
+from metareplay.runs.conformance import CHECKS, check, check_one
 
 VARIANTS: dict[str, Callable[..., Method]] = {
     **METHODS,
@@ -220,6 +219,30 @@ class DividesByZero(Good):
             self.learner.descend(self.learner.gradient(rows) / np.float32(self.memory.held - 1), self.lr)
 
 
+class Doubled(Good):
+    """Good, with a second step whose constant can be 0."""
+
+    again: float = setting(0.5, "[0, 1]", help="the share of the learning rate of the second step")
+
+    inert: ClassVar[Any] = ({"again": 0.0}, Good)
+
+    def observe(self, rows: Rows) -> None:
+        super().observe(rows)
+        if self.again:
+            self.learner.sgd(rows, self.lr * self.again)
+
+
+class DoubledAlways(Doubled):
+    def observe(self, rows: Rows) -> None:
+        super().observe(rows)
+        self.learner.sgd(rows, self.lr * max(self.again, 0.1))
+
+
+class LearnsOtherwiseOnPyTorch(Good):
+    def observe(self, rows: Rows) -> None:
+        self.learner.sgd(rows, self.lr if isinstance(self.learner, FusedPerceptron) else 3 * self.lr)
+
+
 WRONG: list[tuple[type[Method], str, str]] = [
     (LooksAtNumPysGlobalState, "it_leaves_global_random_states_alone", "rng that start"),
     (LooksAtPythonsGlobalState, "it_leaves_global_random_states_alone", "rng that start"),
@@ -240,6 +263,8 @@ WRONG: list[tuple[type[Method], str, str]] = [
     (HasASettingWithoutMeaning, "every_setting_is_documented_and_in_its_own_range", "momentum"),
     (HasADefaultOutOfRange, "every_setting_is_documented_and_in_its_own_range", "1.5"),
     (HidesThatItNeedsTheTask, "it_says_whether_it_must_be_told_the_task", "needs_task_in_testing = True"),
+    (DoubledAlways, "with_its_constant_inert_it_is_its_base", "is not Good bit for bit"),
+    (LearnsOtherwiseOnPyTorch, "both_engines_learn_the_same", "by more than rounding"),
     (IgnoresItsLearningRate, "a_learning_rate_that_is_too_high_is_noticed", "is the setting used"),
     (DividesByZero, "it_takes_every_example", "not finite"),
 ]
@@ -271,15 +296,29 @@ def test_every_fact_is_one_sentence() -> None:
         assert fact[0].isupper()
 
 
-def test_the_watched_learner_computes_what_any_other_does() -> None:
-    network = Perceptron((64, 5, 3))
-    watched, plain = (
-        engine(network, 3, 3, np.random.default_rng(0)) for engine in (WatchedPerceptron, FusedPerceptron)
-    )
-    x = np.random.default_rng(1).random((3, 64)).astype(np.float32)
-    for learner in (watched, plain):
-        learner.put(np.arange(3), x, np.arange(3), 0)
-        learner.sgd(np.arange(3), 0.1)
-        learner.sgd_each(np.arange(3), 0.1)
-        learner.reptile(np.arange(3)[None], 0.1, 0.5)
-    assert np.array_equal(watched.parameters(), plain.parameters())
+def test_a_check_is_waived_by_a_reason() -> None:
+    class Excused(NeverLearns):
+        waived: ClassVar[dict[str, str]] = {"it_takes_every_example": "it is a reader, not a learner"}
+
+    (result,) = (result for result in check(Excused) if result.check == "it_takes_every_example")
+    assert (result.outcome, result.message) == ("waived", "it is a reader, not a learner")
+
+
+def test_a_method_that_is_its_base_where_it_does_nothing_passes() -> None:
+    (checked,) = (c for c in CHECKS if c.__name__ == "check_with_its_constant_inert_it_is_its_base")
+    assert check_one(Doubled, checked).outcome == "holds"
+
+
+def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more() -> None:
+    class WritesPadding(Good):
+        def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+            super().start(learner, rng, tasks)
+            self.rng = rng
+
+        def observe(self, rows: Rows) -> None:
+            super().observe(rows)
+            theta = self.learner.parameters()
+            self.learner.descend(self.rng.standard_normal(len(theta)), 0.001)
+
+    outcomes = {result.check: result for result in check(WritesPadding)}
+    assert outcomes["it_takes_every_example"].outcome == "holds"

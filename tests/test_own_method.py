@@ -10,7 +10,7 @@ import pytest
 
 from metareplay import methods
 from metareplay.cli import main
-from metareplay.methods import conformance
+from metareplay.runs import conformance
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
 

@@ -16,11 +16,11 @@ from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged, Rows
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.methods.conformance import same
 from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.checkpoint import pack, unpack
+from metareplay.runs.conformance import same
 from metareplay.runs.trainer import Trainer
 from metareplay.streams.stream import Images
 

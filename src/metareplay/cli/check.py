@@ -12,10 +12,10 @@ from rich.text import Text
 from metareplay import methods
 from metareplay.cli.arguments import Parser, add_flag, values
 from metareplay.errors import RunFailed
-from metareplay.methods import conformance
+from metareplay.runs import conformance
 from metareplay.settings import hyperparameters
 
-MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "does not apply": ("–", "dim")}
+MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "does not apply": ("–", "dim"), "waived": ("–", "yellow")}
 
 
 def main(argv: list[str]) -> None:
@@ -54,6 +54,6 @@ def _show(results: Iterable[conformance.Result]) -> int:
         console.print(Text.assemble((f"{mark} ", style), result.fact))
         for line in result.message.splitlines():
             console.print(Text(f"    {line}", style))
-    words = {"holds": "hold", "fails": "fail", "does not apply": "do not apply"}
+    words = {"holds": "hold", "fails": "fail", "does not apply": "do not apply", "waived": "waived"}
     console.print(", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items()))
     return counts["fails"]

@@ -13,7 +13,7 @@ from metareplay.errors import BadInput
 from metareplay.methods.base import FAMILIES, METHODS, Method
 
 for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in ("nonnegative_least_squares", "conformance"):  # Numba alone would take most of the start
+    if _module.name != "nonnegative_least_squares":  # Numba alone would take most of the start
         import_module(f"{__name__}.{_module.name}")
 _ordered = sorted(METHODS.items(), key=lambda item: FAMILIES.index(item[1].family))
 METHODS.clear()

@@ -60,8 +60,8 @@ class Method:
     needs_boundaries
         Whether it must be told where a task ends and the next begins. Set by itself where there is a ``begin_task``.
     inert
-        Settings with which its mechanism does nothing, and the method that it then equals bit for bit, with settings
-        of that one: ``({"alpha": 0.0}, ER, {})``. The conformance checks hold it to that.
+        Settings with which its mechanism does nothing, and the method that it then equals bit for bit:
+        ``({"alpha": 0.0}, ER)``. The conformance checks hold it to that.
     waived
         Names of conformance checks that it cannot pass, each with the reason.
     counters
@@ -73,7 +73,7 @@ class Method:
     needs_task_in_training: ClassVar[bool] = False
     needs_task_in_testing: ClassVar[bool] = False
     needs_boundaries: ClassVar[bool] = False
-    inert: ClassVar[tuple[dict[str, Any], type[Method], dict[str, Any]] | None] = None
+    inert: ClassVar[tuple[dict[str, Any], type[Method]] | None] = None
     waived: ClassVar[Mapping[str, str]] = {}
 
     learner: Learner
