@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metareplay import METHODS, Diverged, Experiment
+from metareplay import METHODS, Diverged, run
 from metareplay.data import catalogue as sources
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.streams.catalogue import find
@@ -76,7 +76,7 @@ def retained_accuracy(benchmark: str, method: str, settings: dict[str, Any]) -> 
     stream = find(benchmark).stream(images=images, samples_per_task=0)
     try:
         runs = [
-            Experiment(stream=stream, method=METHODS[method](**settings), seed=seed, scenario=scenario).run()
+            run(stream, METHODS[method](**settings), seed=seed, scenario=scenario)
             for seed in SEEDS
             for scenario in stream.scenarios
         ]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from metareplay import METHODS, Diverged, Experiment
+from metareplay import METHODS, Diverged, run
 from metareplay.data import catalogue as sources
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.data.omniglot import DRAWINGS, FOR_TESTING
@@ -94,20 +94,20 @@ def retained_accuracy(network: str, method: str, settings: dict[str, Any]) -> fl
     stream = find("omniglot-small").stream(TASKS[network], images=training_drawings_only())
     engine = "fused" if network == "mlp" else "torch"
     try:
-        runs = [
-            Experiment(
-                stream=stream,
-                method=METHODS[method](**settings),
+        records = [
+            run(
+                stream,
+                METHODS[method](**settings),
                 seed=seed,
                 batch_size=BATCH_SIZE.get((network, method), 1),
                 network=network,
                 engine=engine,
-            ).run()
+            )
             for seed in SEEDS[network]
         ]
     except Diverged:
         return 0.0
-    return float(np.mean([run.metrics["retained_accuracy"] for run in runs]))
+    return float(np.mean([record.metrics["retained_accuracy"] for record in records]))
 
 
 def main() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 
 MOST_SECONDS = 20
 PROGRAM = """
-from metareplay import METHODS, Experiment
+from metareplay import METHODS, run
 from metareplay.streams import catalogue as benchmarks
 stream = benchmarks.find("digits-rotations").stream(tasks=2)
 for name in ("online", "meralg1"):
-    Experiment(stream=stream, method=METHODS[name](), samples_per_task=10).run()
+    run(stream, METHODS[name](), samples_per_task=10)
 """
 
 

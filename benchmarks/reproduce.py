@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from metareplay import METHODS, Experiment, Record
+from metareplay import METHODS, Experiment, Record, Trainer
 from metareplay.runs import recipes
 from metareplay.streams.catalogue import find
 
@@ -57,7 +57,7 @@ def run(configuration: Configuration, seed: int, out: Path) -> float:
     experiment = configuration.experiment(seed)
     begin = time.perf_counter()
     if not (out / experiment.key).exists():
-        experiment.run().save(out / experiment.key)
+        Trainer(experiment).train().save(out / experiment.key)
     return time.perf_counter() - begin
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.reproduce import MEASURES, Configuration, percent
-from metareplay import Record
+from metareplay import Record, Trainer
 
 BENCHMARK = "mnist-rotations"
 VARIANTS: tuple[tuple[str, int | None, str, dict[str, Any]], ...] = (
@@ -36,7 +36,7 @@ def run(variant: int, seed: int, out: Path) -> Record:
     published = Configuration(BENCHMARK, method, memories).experiment(seed)
     experiment = replace(published, method=replace(published.method, **changes))
     if not (out / experiment.key).exists():
-        experiment.run().save(out / experiment.key)
+        Trainer(experiment).train().save(out / experiment.key)
     return Record.load(out / experiment.key)
 
 

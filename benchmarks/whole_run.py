@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks import data
 from benchmarks.models import Case
-from metareplay import METHODS, Experiment
+from metareplay import METHODS, Experiment, Trainer, run
 from metareplay.data.images import ImageSet
 from metareplay.learners import kernels
 from metareplay.learners.fused import FusedPerceptron
@@ -78,14 +78,14 @@ def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
     """Run it, shortened, twice: with the kernels timed, and under Python's profiler."""
     method = METHODS[CASE.model](**CASE.settings)
     experiment = Experiment(stream=data.rotations(base, TASKS), method=method, samples_per_task=samples_per_task)
-    Experiment(stream=experiment.stream, method=method, samples_per_task=1).run()  # compiles
+    run(experiment.stream, method, samples_per_task=1)  # compiles
     entering = seconds_to_enter_a_kernel()
     with timed_kernels() as calls:
-        record = experiment.run()
+        record = Trainer(experiment).train()
     inside = sum(call.seconds - call.number * entering for call in calls.values())
     profile = cProfile.Profile()
     with timed_kernels():
-        profile.runcall(experiment.run)
+        profile.runcall(Trainer(experiment).train)
     return {
         "examples": len(record.predicted_right),
         "steps": record.steps,

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from metareplay import METHODS, BaseImages, Experiment, Images, Record, Stream, Task
+from metareplay import METHODS, BaseImages, Experiment, Images, Record, Stream, Task, Trainer
 from metareplay.runs.checkpoint import FileCheckpoints
 from metareplay.runs.folder import CHECKPOINT, FAILURE, LOCK, Run
 
@@ -160,7 +160,7 @@ def die_before(operation: int) -> None:
 
 def operations(folder: Path, scenario: str) -> dict[str, Any]:
     experiment = little("meralg1", little_stream(6, 2), samples_per_task=6)
-    expected = experiment.run()
+    expected = Trainer(experiment).train()
     predicted = ~expected.predicted_right
     old = dataclasses.replace(expected, predicted_right=predicted)
     run = Run(folder / experiment.key)
@@ -233,7 +233,7 @@ class Often(FileCheckpoints):
 
 def moments(folder: Path, name: str) -> dict[str, Any]:
     experiment = little(name, little_stream(200), epochs=6, eval_every=40, hidden=(20, 20))
-    expected = experiment.run()
+    expected = Trainer(experiment).train()
     run = Run(folder / experiment.key)
     begin = time.monotonic()
     assert same(run.carry_out(experiment, checkpoints=Often(run.folder / CHECKPOINT)), expected)

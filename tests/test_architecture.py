@@ -33,9 +33,9 @@ LEVELS = (
 AT_THE_ROOT = {"errors": "ground", "files": "ground", "settings": "ground", "user_code": "ground"}
 
 UPWARDS: set[str] = set()
-TWICE = {"Listed", "Unusable", "Block", "Absent", "Life", "Execution", "Report", "Batch"}
-CIRCLE = {"runs.experiment", "runs.trainer"}
-TOO_LONG = {"runs.conformance"}
+TWICE = {"Pace", "Listed", "Unusable", "Block", "Absent", "Life", "Execution", "Report", "Batch"}
+CIRCLE: set[str] = set()
+TOO_LONG = {"learners.fused", "runs.conformance", "suites.suite"}
 """What is not yet so, in rooms that are being reworked: these shrink and go."""
 
 MODULES = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import random
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 from numpy.typing import NDArray
 
-from metareplay import BadInput
+from metareplay import BadInput, RunFailed
 from metareplay.files import write_atomically
 from metareplay.runs import checkpoint as checkpoints
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, pack, peek, unpack
@@ -115,7 +116,8 @@ def test_a_glance_reads_everything_but_the_arrays(tmp_path: Path) -> None:
     assert glance["seen"] == 3
     assert peek(tmp_path / "nowhere") is None
     path.write_bytes(path.read_bytes()[:100])
-    assert peek(path) is None
+    with pytest.raises(Unusable):
+        peek(path)
 
 
 # Damage
@@ -190,8 +192,8 @@ def npy(array: NDArray[Any]) -> bytes:
     return file.getvalue()
 
 
-def text(json: str) -> bytes:
-    return npy(np.frombuffer(json.encode(), np.uint8))
+def text(tree: str) -> bytes:
+    return npy(np.frombuffer(tree.encode(), np.uint8))
 
 
 class Trap:
@@ -247,10 +249,58 @@ def test_a_damaged_file_is_refused_with_its_name(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(Unusable, match=rf"the checkpoint {path} is damaged"):
         FileCheckpoints(path).load()
-    path.unlink()
-    path.mkdir()
-    with pytest.raises(Unusable, match="cannot be read: Is a directory"):
-        FileCheckpoints(path).load()
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(116, "Stale file handle"), MemoryError()])
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    kept = FileCheckpoints(tmp_path / "checkpoint.npz")
+    kept.save({"seen": 1})
+
+    def failing(path: Path) -> bytes:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "read_regular", failing)
+        with pytest.raises(RunFailed, match=r"cannot be read now: .*; start the run again when it can"):
+            kept.load()
+    assert kept.load() == {"seen": 1}
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for path in (tmp_path, tmp_path / "pipe", tmp_path / "zeros"):
+        with pytest.raises(RunFailed, match="not a regular file"):
+            FileCheckpoints(path).load()
+
+
+def test_what_is_set_aside_is_never_overwritten(tmp_path: Path) -> None:
+    kept = FileCheckpoints(tmp_path / "checkpoint.npz")
+    for seen in range(3):
+        kept.save({"seen": seen})
+        kept.set_aside()
+    kept.set_aside()
+    aside = ["checkpoint.npz.damaged", "checkpoint.npz.damaged1", "checkpoint.npz.damaged2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == aside
+    assert [FileCheckpoints(tmp_path / name).load() for name in aside] == [{"seen": seen} for seen in range(3)]
+
+
+def test_a_small_file_takes_no_more_memory_than_it_has_bytes() -> None:
+    one = npy(np.zeros(1000))
+    many = archive(tree=text(json.dumps({"a": [{"$array": 0}] * 100})), array0=one)
+    with pytest.raises(Unusable, match="its arrays are larger than"):
+        unpack(many)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("tree.npy", text('{"a": {"$array": 0}}'))
+        packed.writestr("array0.npy", npy(np.zeros(10**6)))
+    with pytest.raises(Unusable, match="its arrays are larger than"):
+        unpack(file.getvalue())
+    claim = one.replace(b"(1000,), }  ", b"(10000000,),}")
+    with pytest.raises(Unusable, match="larger than its file"):
+        unpack(archive(tree=text('{"a": {"$array": 0}}'), array0=claim))
 
 
 class Clock:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,15 +35,14 @@ CONFIGURATION: dict[str, Any] = {
 TESTS = 1000
 """Test examples of each task."""
 
-numbers = itertools.count()
-
 
 def run(root: Path, method: str, seed: int, retained: float, **configuration: Any) -> Path:
     """Put the record of a run into a folder of runs; retained in percent."""
     right = round(TESTS * retained / 100)
-    folder = root / f"{next(numbers):016x}"
+    configuration = CONFIGURATION | {"method": method, "seed": seed} | configuration
+    folder = root / key_of(configuration)
     Record(
-        configuration=CONFIGURATION | {"method": method, "seed": seed} | configuration,
+        configuration=configuration,
         environment={},
         started="2024-01-01T00:00:00+00:00",
         visits=np.array([0, 1]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import itertools
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,11 +28,13 @@ from metareplay import (
     Record,
     Stream,
     Task,
+    Trainer,
     setting,
 )
 from metareplay.learners.base import Learner, Rows
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
+from metareplay.runs.metrics import CURVES, Undefined
 
 INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
 
@@ -93,7 +96,7 @@ class Notes(Method):
 
 
 def run(**settings: Any) -> Record:
-    return Experiment(**({"stream": stream(), "method": Notes(), "hidden": (4,)} | settings)).run()
+    return Trainer(Experiment(**({"stream": stream(), "method": Notes(), "hidden": (4,)} | settings))).train()
 
 
 def shown_of(task: int) -> list[int]:
@@ -239,6 +242,32 @@ def test_the_same_seed_gives_the_same_record(name: str) -> None:
     assert not same(one, other)
 
 
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        ({"hidden": np.array([5, 4])}, {"hidden": (5, 4)}),
+        ({"hidden": [np.int32(5)]}, {"hidden": (5,)}),
+        ({"hidden": 5}, {"hidden": (5,)}),
+        ({"hidden": np.array([], int)}, {"hidden": ()}),
+        ({"samples_per_task": np.int64(7)}, {"samples_per_task": 7}),
+        ({"samples_per_task": np.array(7)}, {"samples_per_task": 7}),
+        ({"task_order": np.array([1, 0])}, {"task_order": (1, 0)}),
+        ({"task_order": range(2)}, {"task_order": (0, 1)}),
+        ({"seed": np.uint8(3), "epochs": np.int16(2)}, {"seed": 3, "epochs": 2}),
+        ({"batch_size": np.int64(4)}, {"batch_size": 4}),
+    ],
+)
+def test_numbers_and_arrays_of_numpy_are_plain_ones(
+    given: dict[str, Any], plain: dict[str, Any], tmp_path: Path
+) -> None:
+    one, other = (Experiment(stream=stream(), method=MER(), **options) for options in (given, plain))
+    assert one.key == other.key
+    assert json.loads(json.dumps(one.configuration())) == other.configuration()
+    record = Trainer(one).train()
+    record.save(str(tmp_path / "as text"))
+    assert same(Record.load(str(tmp_path / "as text")), record)
+
+
 def test_a_run_leaves_the_method_that_it_was_given_as_it_was() -> None:
     method = MER(lr=1e-3)
     before = dict(vars(method))
@@ -301,6 +330,37 @@ def test_it_notes_whether_each_example_was_predicted_right_before_it_was_learned
     assert record.metrics["online_accuracy"] == np.concatenate(Notes.guesses).mean()
 
 
+def test_every_so_many_batches_may_be_said_in_one_word() -> None:
+    one, other = (
+        Experiment(stream=stream(), method=MER(), **given) for given in ({"evaluate": "every 3"}, {"eval_every": 3})
+    )
+    assert one.key == other.key
+    assert (one.evaluate, one.eval_every) == ("borders", 3)
+
+
+def test_it_may_evaluate_at_the_end_alone_and_then_only_what_that_shows_has_a_meaning() -> None:
+    record, whole = run(evaluate="end"), run()
+    assert evaluations(record) == [(3 * TRAIN, 2)]
+    assert np.array_equal(record.accuracy, whole.accuracy[-1:])
+    assert np.array_equal(record.predicted_right, whole.predicted_right)
+    there = {name for name, value in record.metrics.items() if not isinstance(value, Undefined)}
+    assert there == {"retained_accuracy", "online_accuracy"}
+    assert str(record.metrics["forgetting"]) == "undefined, because tasks were tested at the end alone: evaluate = end"
+
+
+def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_learned() -> None:
+    record = run(evaluate="never")
+    assert evaluations(record) == []
+    assert record.accuracy.shape == (0, 3)
+    assert np.array_equal(record.predicted_right, run().predicted_right)
+    there = {name for name, value in record.metrics.items() if not isinstance(value, Undefined)}
+    assert there == {"online_accuracy"}
+    assert str(record.metrics["retained_accuracy"]) == "undefined, because tasks were never tested: evaluate = never"
+    assert json.loads(json.dumps(record.summary()))["retained_accuracy"] is None
+    curves = {name: isinstance(curve(record), Undefined) for name, curve in CURVES.items()}
+    assert curves == {"average_accuracy": True, "first_task": True, "online_accuracy": False}
+
+
 # What it notes
 
 
@@ -323,9 +383,8 @@ def test_every_memory_takes_as_many_bytes() -> None:
 def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0.0)
     told: list[Progress] = []
-    record = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=5, task_order=(2, 0)).run(
-        told.append
-    )
+    experiment = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=5, task_order=(2, 0))
+    record = Trainer(experiment).train(told.append)
     assert told[0] == Progress(visit=0, visits=2, examples=0, all_examples=10, steps=0, accuracy=None)
     assert [progress.examples for progress in told] == sorted(progress.examples for progress in told)
     assert {progress.examples for progress in told} == set(range(11))
@@ -339,7 +398,7 @@ def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch: pyt
 
 def test_progress_is_told_about_ten_times_a_second() -> None:
     told: list[Progress] = []
-    Experiment(stream=stream(), method=Notes(), hidden=(4,), epochs=20).run(told.append)
+    Trainer(Experiment(stream=stream(), method=Notes(), hidden=(4,), epochs=20)).train(told.append)
     assert len(told) < 100  # of 1200 examples that take a tenth of a second or so
 
 
@@ -372,21 +431,32 @@ def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"seed": -1}, "--seed is -1, but must be a whole number of at least 0"),
+        ({"seed": -1}, "--seed is -1, but must lie in [0, inf)"),
         ({"seed": 1.5}, "--seed is 1.5"),
         ({"seed": "one"}, "--seed is 'one'"),
-        ({"epochs": 0}, "--epochs is 0, but must be a whole number of at least 1"),
+        ({"epochs": 0}, "--epochs is 0, but must lie in [1, inf)"),
+        ({"epochs": 10**10}, "too long: 10000000000 are the most"),
         ({"batch_size": 0}, "--batch-size is 0"),
         ({"eval_every": -1}, "--eval-every is -1"),
-        ({"hidden": (4, 0)}, "each needs at least one"),
+        ({"hidden": (4, 0)}, "hidden is (4, 0), but must be whole numbers of at least 1"),
+        ({"hidden": "100"}, "hidden is '100'"),
+        ({"hidden": np.array([[4]])}, "hidden is array([[4]])"),
+        ({"hidden": (True,)}, "hidden is (True,)"),
         ({"samples_per_task": -1}, "--samples-per-task is -1"),
+        ({"samples_per_task": 10.5}, "--samples-per-task is 10.5"),
+        ({"samples_per_task": (5, 6)}, "must be one number"),
+        ({"order": "shufled"}, "did you mean shuffled?"),
+        ({"evaluate": "sometimes"}, "must be borders, end, never or 'every N'"),
+        ({"evaluate": "every 0"}, "must be borders, end, never or 'every N'"),
+        ({"evaluate": "every 5", "eval_every": 6}, "--eval-every is 6: give one of them"),
+        ({"evaluate": "never", "eval_every": 5}, "--eval-every cannot be 5"),
         (
             {"samples_per_task": TRAIN + 1},
             f"--samples-per-task is {TRAIN + 1}, but task 0 of told-apart has only {TRAIN}",
         ),
         ({"task_order": ()}, "order of tasks is empty"),
         ({"task_order": (0, 3)}, "task 3 is in the order of tasks, but told-apart has 3"),
-        ({"task_order": (0, -1)}, "task -1 is in the order of tasks"),
+        ({"task_order": (0, -1)}, "task_order is (0, -1)"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_words(settings: dict[str, Any], words: str) -> None:
@@ -468,7 +538,7 @@ experiment = Experiment(stream=Stream("one", (Task("", images, images),), 1, {"b
     here: dict[str, Any] = {}
     exec(code, here)
     before = here["experiment"].key
-    here["experiment"].run()
+    Trainer(here["experiment"]).train()
     assert here["experiment"].key == before
     there = subprocess.run(
         [sys.executable, "-c", code + "print(experiment.key)"], capture_output=True, text=True, check=True

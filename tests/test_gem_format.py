@@ -20,11 +20,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import metareplay
 from metareplay import files
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods.online import Online
-from metareplay.runs.experiment import Experiment
 from metareplay.streams import task_list as gem_format
 from metareplay.streams.groups import splits
 from metareplay.streams.permutations import permutations
@@ -144,7 +144,7 @@ def test_learning_from_the_file_is_learning_from_the_stream(tmp_path: Path) -> N
     stream = rotations(sources.get("digits"), tasks=2)
     gem_format.write(stream, tmp_path / "tasks.pt")
     records = [
-        Experiment(stream=which, method=Online(lr=0.01), hidden=(20,), samples_per_task=100).run()
+        metareplay.run(which, Online(lr=0.01), hidden=(20,), samples_per_task=100)
         for which in (stream, gem_format.read(tmp_path / "tasks.pt"))
     ]
     assert np.array_equal(records[0].predicted_right, records[1].predicted_right)

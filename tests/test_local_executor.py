@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from killed_runs import same
-from metareplay import Record, RunFailed
+from metareplay import Record, RunFailed, Trainer
 from metareplay.data import download as fetch
 from metareplay.data.download import DataFile
 from metareplay.files import write_atomically
@@ -52,7 +52,7 @@ def assert_done(outcomes: Sequence[Outcome], out: Path) -> None:
         assert outcome.key is not None
         assert Run(out / outcome.key).status().state == "done"
         assert len(list((out / outcome.key).iterdir())) == 4
-        assert same(Record.load(out / outcome.key), outcome.request.experiment().run())
+        assert same(Record.load(out / outcome.key), Trainer(outcome.request.experiment()).train())
 
 
 @pytest.fixture

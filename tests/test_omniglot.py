@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import metareplay
 from made_up_archives import drawing, omniglot_files, small_omniglot, zipped
 from metareplay.data import catalogue as sources
 from metareplay.data import published
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods import METHODS
-from metareplay.runs.experiment import Experiment
 from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.groups import alphabets
 from metareplay.streams.stream import allowed_classes
@@ -107,7 +107,7 @@ def test_more_alphabets_than_there_are_cannot_be_had(tmp_path: Path) -> None:
 def test_it_can_be_learned(tmp_path: Path, scenario: str) -> None:
     stream = BENCHMARKS["omniglot-small"].stream(tasks=3, images=made_up(tmp_path))
     method = METHODS["eralg4"](lr=0.1, memories=100, replay_batch_size=10)
-    record = Experiment(stream=stream, method=method, scenario=scenario).run()
+    record = metareplay.run(stream, method, scenario=scenario)
     assert record.metrics["retained_accuracy"] > 0.8
 
 

@@ -471,7 +471,7 @@ def test_a_run_that_is_cut_off_ends_with_the_same_bits(name: str, method: str, d
     whole.train()
     cut = Cut(after=6)
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(checkpoints=cut)
+        Trainer(experiment).train(checkpoints=cut)
     resumed = Trainer(experiment)
     resumed.load_state(cut.load())
     resumed.train()
@@ -604,4 +604,4 @@ def test_an_input_that_is_no_number_is_told_with_its_example(describe: Any) -> N
     for name in ("mlp", "cnn-small"):
         experiment = Experiment(stream=stream, method=METHODS["online"](), engine="torch", network=name)
         with pytest.raises(Diverged, match=r"not finite at example [1-6], in task 0"):
-            experiment.run()
+            Trainer(experiment).train()

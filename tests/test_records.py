@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metareplay import METHODS, BadInput, BaseImages, Experiment, Images, Record, RunFailed, Stream, Task, files
+import metareplay
+from metareplay import METHODS, BadInput, BaseImages, Images, Record, RunFailed, Stream, Task, files
 from metareplay.runs.record import read_summary
 
 
@@ -42,7 +43,7 @@ def record() -> Record:
     """A record with everything in it: shuffled and returning tasks, evaluations on the way."""
     method = METHODS["meralg1"](lr=0.1, beta=0.3, memories=10, replay_batch_size=3)  # type: ignore[call-arg]
     order = (2, 0, 1, 0)
-    return Experiment(stream=little_stream(), method=method, seed=3, hidden=(5,), eval_every=7, task_order=order).run()
+    return metareplay.run(little_stream(), method, seed=3, hidden=(5,), eval_every=7, task_order=order)
 
 
 @pytest.fixture

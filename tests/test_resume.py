@@ -47,6 +47,8 @@ class Fate:
     def clear(self) -> None:
         self.kept = None
 
+    set_aside = clear
+
     def strike(self, chance: float) -> None:
         if self.random.random() < chance:
             self.deaths += 1
@@ -59,7 +61,7 @@ class Fate:
         """What comes out in the end."""
         while True:
             try:
-                return experiment.run(tracker=self.tracked, checkpoints=self)
+                return Trainer(experiment).train(tracker=self.tracked, checkpoints=self)
             except Killed:
                 pass
 
@@ -75,7 +77,7 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 def assert_deaths_change_nothing(experiment: Experiment, least: int = 20) -> None:
-    expected = experiment.run()
+    expected = Trainer(experiment).train()
     deaths, seed = 0, 0
     while deaths < least:
         fate = Fate(seed)
@@ -132,9 +134,9 @@ def test_a_run_goes_on_where_it_was_and_not_at_its_beginning() -> None:
 
     fate = Once(0)
     with pytest.raises(Killed):
-        experiment.run(checkpoints=fate)
+        Trainer(experiment).train(checkpoints=fate)
     told.clear()
-    experiment.run(checkpoints=fate)
+    Trainer(experiment).train(checkpoints=fate)
     assert len(told) == 75 - 40
 
 
@@ -207,8 +209,8 @@ def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so() -> N
     fate.strike = lambda chance: None  # type: ignore[method-assign]
     fate.kept = pack(state_of(experiment) | {"version": "0.0.1", "predicted_right": np.ones(75, bool)})
     notes: list[str] = []
-    record = experiment.run(checkpoints=fate, note=notes.append)
-    assert same(record, experiment.run())
+    record = Trainer(experiment).train(checkpoints=fate, note=notes.append)
+    assert same(record, Trainer(experiment).train())
     assert len(notes) == 1
     assert "the version '0.0.1'" in notes[0]
     assert "beginning again" in notes[0]

@@ -30,7 +30,7 @@ def experiment() -> Experiment:
 
 @pytest.fixture(scope="module")
 def expected(experiment: Experiment) -> Record:
-    return experiment.run()
+    return Trainer(experiment).train()
 
 
 @pytest.fixture
@@ -51,6 +51,11 @@ def stop(experiment: Experiment, event: Evaluation | Record) -> None:
         raise Stopped
 
 
+def with_tests() -> str:
+    """``PYTHONPATH`` of a process that imports what lies beside this file."""
+    return os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+
+
 @contextlib.contextmanager
 def another_process(run: Run) -> Iterator[int]:
     """Something else has the run in hand; its process."""
@@ -63,7 +68,7 @@ with Run(Path(sys.argv[1])).locked(little("meralg1")):
     print("in hand", flush=True)
     sys.stdin.read()
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": with_tests()}
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(run.folder)],
         stdin=subprocess.PIPE,
@@ -412,7 +417,7 @@ except RunFailed as error:
 def test_on_a_full_disk_nothing_half_written_is_left(
     experiment: Experiment, expected: Record, tmp_path: Path, room: int
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"PYTHONPATH": with_tests(), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(room)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1

@@ -14,6 +14,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import metareplay
 from metareplay import METHODS, Diverged, Evaluation, Experiment, Record, Trainer, benchmark
 from metareplay.cli import main
 from metareplay.data.images import BaseImages
@@ -322,10 +323,8 @@ def test_a_scenario_that_the_stream_does_not_allow_is_bad_input() -> None:
 
 
 def run(method: str, scenario: str, **options: Any) -> Record:
-    stream = benchmark("digits-split")
-    return Experiment(
-        stream=stream, method=METHODS[method](lr=0.03), scenario=scenario, **{"hidden": (20,), **options}
-    ).run()
+    options = {"hidden": (20,), **options}
+    return metareplay.run(benchmark("digits-split"), METHODS[method](lr=0.03), scenario=scenario, **options)
 
 
 @pytest.mark.parametrize("scenario", [CLASS, TASK])
@@ -372,7 +371,7 @@ def test_examples_of_all_tasks_mixed_meet_all_classes_at_once() -> None:
 
 def test_where_all_tasks_share_their_classes_the_scenarios_are_one() -> None:
     stream = replace(benchmark("digits-rotations", tasks=2, samples_per_task=50), scenarios=SCENARIOS)
-    records = [Experiment(stream=stream, method=METHODS["online"](), scenario=s, hidden=(20,)).run() for s in SCENARIOS]
+    records = [metareplay.run(stream, METHODS["online"](), scenario=s, hidden=(20,)) for s in SCENARIOS]
     for record in records[1:]:
         assert np.array_equal(record.correct, records[0].correct)
         assert np.array_equal(record.predicted_right, records[0].predicted_right)
@@ -421,11 +420,11 @@ def test_a_continued_run_is_restricted_as_it_would_have_been(method: str, scenar
         scenario=scenario,
         hidden=(20,),
     )
-    whole = experiment.run()
+    whole = Trainer(experiment).train()
     checkpoints = InMemory(after)
     with pytest.raises(Stopped):
-        experiment.run(checkpoints=checkpoints)
-    continued = experiment.run(checkpoints=checkpoints)
+        Trainer(experiment).train(checkpoints=checkpoints)
+    continued = Trainer(experiment).train(checkpoints=checkpoints)
     assert np.array_equal(continued.correct, whole.correct)
     assert np.array_equal(continued.predicted_right, whole.predicted_right)
 

@@ -19,6 +19,7 @@ from metareplay.methods import METHODS
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
+from metareplay.runs.trainer import Trainer
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
 from metareplay.suites.lines import Place, lines
 from metareplay.suites.plan import Pace, flat, in_words, name, plan, steps_of
@@ -622,7 +623,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str, run: dict[str, Any]) -> None:
     stream = {"tasks": 3, "samples_per_task": 25}
     experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
-    assert steps_of(experiment) == experiment.run().steps
+    assert steps_of(experiment) == Trainer(experiment).train().steps
 
 
 def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:

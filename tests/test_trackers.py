@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metareplay import Evaluation, Experiment, Online, Record, benchmark
+from metareplay import Evaluation, Experiment, Online, Record, Trainer, benchmark
 from metareplay.cli import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "trackers.md"
@@ -25,7 +25,7 @@ def experiment(**options: Any) -> Experiment:
 def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record() -> None:
     told: list[Any] = []
     one = experiment(eval_every=15)
-    record = one.run(tracker=lambda experiment, event: told.append((experiment, event)))
+    record = Trainer(one).train(tracker=lambda experiment, event: told.append((experiment, event)))
     assert all(experiment is one for experiment, _ in told)
     *evaluations, last = [event for _, event in told]
     assert last is record
@@ -77,7 +77,7 @@ def test_the_mlflow_tracker_logs_settings_curve_and_metrics(tmp_path: Path, monk
     tracker: dict[str, Any] = {}
     exec(in_the_page("mlflow_tracker.py"), tracker)
     one = experiment()
-    record = one.run(tracker=tracker["track"])
+    record = Trainer(one).train(tracker=tracker["track"])
     assert [name for name, _ in logged] == ["start_run", "log_params", *["log_metric"] * 4, "log_metrics", "end_run"]
     assert logged[0][1] == {"run_name": one.key}
     assert logged[-2][1][0]["retained_accuracy"] == record.metrics["retained_accuracy"]

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from metareplay.methods.online import Online
     from metareplay.methods.replay import ER, ERWithTasks
     from metareplay.methods.task_networks import Independent, TaskInput
-    from metareplay.runs.experiment import Experiment, run
+    from metareplay.runs.experiment import Experiment
     from metareplay.runs.record import Record
-    from metareplay.runs.trainer import Evaluation, Progress, Trainer
+    from metareplay.runs.trainer import Evaluation, Progress, Trainer, run
     from metareplay.settings import setting
     from metareplay.streams.catalogue import benchmark
     from metareplay.streams.stream import Images, Stream, Task
@@ -30,9 +30,9 @@ _HOME = {
     "methods": ("METHODS",),
     "methods.base": ("Method",),
     "methods.memory": ("Reservoir", "RingPerTask"),
-    "runs.experiment": ("Experiment", "run"),
+    "runs.experiment": ("Experiment",),
     "runs.record": ("Record",),
-    "runs.trainer": ("Evaluation", "Progress", "Trainer"),
+    "runs.trainer": ("Evaluation", "Progress", "Trainer", "run"),
     "settings": ("setting",),
     "streams.catalogue": ("benchmark",),
     "data.images": ("BaseImages",),

@@ -68,7 +68,7 @@ def sources(what: Any) -> dict[str, str]:
         return _hashes(_LOADED[what.__module__])
     if what not in _SEEN:
         file = getattr(sys.modules.get(what.__module__), "__file__", None)
-        if file is None:
+        if file is None or file.startswith("<"):  # such as <stdin>
             _SEEN[what] = _hashes({what.__qualname__: _typed_in(what)})
         elif what.__module__.partition(".")[0] == "metareplay" or not _is_users(file):
             _SEEN[what] = {}

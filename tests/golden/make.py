@@ -109,7 +109,9 @@ def text(name: str) -> str:
     if argv[0] == "run":
         argv += [*LITTLE, *(("--json", "-") if name.endswith(".json") else ())]
     if argv[0] == "show":  # a run's name is a hash
-        argv[1] = str(next(folder for folder in sorted(Path(argv[1]).iterdir()) if folder.is_dir()))
+        argv[1] = str(
+            next(made.parent for made in Path(argv[1]).glob("*/record.json") if "meralg1" in made.read_text())
+        )
     printed = said(*argv)
     if argv[0] == "report":
         printed = Path(name).read_text()

@@ -17,7 +17,7 @@ from metareplay.estimators.running_scale import RunningScale
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.networks.perceptron import Perceptron
-from metareplay.runs.trainer import randomness
+from metareplay.runs.experiment import randomness
 
 Inputs = NDArray[Any]
 """``(n, k)``: float64 where they are scaled, else float32."""

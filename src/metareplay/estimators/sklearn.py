@@ -19,7 +19,7 @@ from metareplay.errors import BadInput
 from metareplay.estimators.core import Core, Numbers, probabilities
 from metareplay.estimators.parameters import Saving, hidden, make_method, name_of, whole
 from metareplay.methods.base import Method
-from metareplay.runs.trainer import randomness
+from metareplay.runs.experiment import randomness
 
 NUMBERS_AT_A_TIME = 2**20
 """Rows are made dense and scaled in pieces of at most so many numbers (8 MB)."""

@@ -101,7 +101,7 @@ def _learn(options: Namespace, life: Trainer, run: Run) -> None:
     print(f"{path}: {results.line}", flush=True)  # a full disk does not take away what an hour has shown
     try:
         write(results, path)
-        run.keep(record)
+        run.save(record)
         write_atomically(run.folder / FILES, json.dumps({"files": name}).encode())
     except OSError as error:
         raise RunFailed(f"{path} cannot be written: {error.strerror or error}; choose another --save_path") from error
@@ -117,6 +117,7 @@ def _continued(life: Trainer, checkpoints: FileCheckpoints) -> Trainer:
             _note(f"this run was stopped at example {life.seen}: it goes on from there")
     except Unusable as error:
         _note(f"{error}: beginning again")
+        checkpoints.set_aside()
         return Trainer(life.experiment)  # half of the state may be loaded
     return life
 

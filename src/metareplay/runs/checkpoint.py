@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import json
+import math
+import os
 import time
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.errors import BadInput
-from metareplay.files import flush_names, write_atomically
+from metareplay.errors import BadInput, RunFailed
+from metareplay.files import flush_names, open_regular, read_regular, shown, write_atomically
 
 State = dict[str, Any]
 """Nested dictionaries (of text keys) and lists of arrays, numbers, truth values, text and None."""
@@ -22,6 +27,9 @@ State = dict[str, Any]
 TREE = "tree"
 ARRAY = "$array"
 """``{ARRAY: 3}`` stands for the fourth array. Keys of a state that begin with a dollar sign get one more."""
+
+DAMAGED = ".damaged"
+"""The end of the name that a checkpoint gets which is of no use; later ones get ``.damaged1`` and so on."""
 
 SECONDS = 15.0
 """How long to wait between two."""
@@ -32,14 +40,14 @@ SHARE = 0.02
 
 
 class Unusable(BadInput):
-    """A checkpoint that is damaged or another run's: the run begins again."""
+    """A checkpoint that is proved to be damaged or another run's: the run begins again."""
 
 
 class Checkpoints(Protocol):
     """Where a run keeps its state while it is under way."""
 
     def load(self) -> State | None:
-        """The newest state; None if there is none. Raises Unusable."""
+        """The newest state; None if there is none. Raises Unusable, or RunFailed if it cannot be read now."""
 
     def due(self, border: bool) -> bool:
         """Whether to save now; ``border``: a task has just ended."""
@@ -49,6 +57,9 @@ class Checkpoints(Protocol):
 
     def clear(self) -> None:
         """Forget all: the run is over."""
+
+    def set_aside(self) -> None:
+        """Keep what is of no use, but never load it again."""
 
 
 class FileCheckpoints:
@@ -78,12 +89,15 @@ class FileCheckpoints:
     def load(self) -> State | None:
         try:
             content = self.read()
-        except OSError as error:
-            raise Unusable(f"the checkpoint {self.path} cannot be read: {error.strerror or error}") from error
-        try:
             return None if content is None else unpack(content)
         except Unusable as error:
             raise Unusable(f"the checkpoint {self.path} is damaged ({error})") from error
+        except (OSError, MemoryError) as error:
+            why = getattr(error, "strerror", None) or "there is not enough memory"
+            raise RunFailed(
+                f"the checkpoint {self.path} cannot be read now: {why}; "
+                "start the run again when it can, or delete the file to begin at the beginning"
+            ) from error
 
     def due(self, border: bool) -> bool:
         wait = min(self.seconds, SECONDS_BETWEEN_BORDERS) if border else self.seconds
@@ -108,10 +122,16 @@ class FileCheckpoints:
             self.path.unlink()
             flush_names(self.path.parent)
 
+    def set_aside(self) -> None:
+        with contextlib.suppress(OSError):
+            names = (self.path.with_name(f"{self.path.name}{DAMAGED}{number or ''}") for number in count())
+            os.rename(self.path, next(name for name in names if not os.path.lexists(name)))
+            flush_names(self.path.parent)
+
     def read(self) -> bytes | None:
         """What is in the file; None if there is none."""
         try:
-            return self.path.read_bytes()
+            return read_regular(self.path)
         except FileNotFoundError:
             return None
 
@@ -173,40 +193,75 @@ def unpack(content: bytes) -> State:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            state: State = _with_arrays(_tree(archive), archive)
+            arrays = Arrays(archive, len(content))
+            state: State = _with_arrays(_tree(arrays), arrays)
+    except MemoryError:  # proves nothing: what is read takes no more memory than the file
+        raise
     except Exception as error:  # damaged archives and foreign files raise nearly anything
         raise Unusable(str(error) or type(error).__name__) from error
     return state
 
 
-def _tree(archive: zipfile.ZipFile) -> State:
-    tree: State = json.loads(_array(archive, TREE).tobytes())
+class Arrays:
+    """The arrays in an archive, each of them once, together no larger than a bound."""
+
+    def __init__(self, archive: zipfile.ZipFile, bound: int) -> None:
+        self.archive, self.bound, self.left = archive, bound, bound
+
+    def take(self, name: str) -> NDArray[Any]:
+        """The array of that name; ValueError if it is larger than what is left of the bound."""
+        member = self.archive.getinfo(f"{name}.npy")
+        self.left -= member.file_size
+        if self.left < 0:
+            raise ValueError(f"its arrays are larger than {shown(self.bound)}")
+        # All of the member is read, since only then its checksum is compared: np.load trusts a header that says less.
+        file = io.BytesIO(self.archive.read(member))
+        version = np.lib.format.read_magic(file)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(file)
+        if math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError(f"{name} is larger than its file")
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+
+def _tree(arrays: Arrays) -> State:
+    tree: State = json.loads(arrays.take(TREE).tobytes())
     if not isinstance(tree, dict):
         raise ValueError("it holds no state")
     return tree
 
 
-def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
-    # All of the member is read, since only then its checksum is compared: np.load trusts a header that says less.
-    member = io.BytesIO(archive.read(f"{name}.npy"))
-    array: NDArray[Any] = np.lib.format.read_array(member, allow_pickle=False)
-    return array
-
-
-def _with_arrays(value: Any, archive: zipfile.ZipFile) -> Any:
+def _with_arrays(value: Any, arrays: Arrays) -> Any:
     if isinstance(value, dict):
         if ARRAY in value:
-            return _array(archive, f"array{value[ARRAY]}")
-        return {key[1:] if key.startswith("$") else key: _with_arrays(part, archive) for key, part in value.items()}
+            return arrays.take(f"array{value[ARRAY]}")
+        return {key[1:] if key.startswith("$") else key: _with_arrays(part, arrays) for key, part in value.items()}
     if isinstance(value, list):
-        return [_with_arrays(part, archive) for part in value]
+        return [_with_arrays(part, arrays) for part in value]
     return value
 
 
 def peek(path: Path) -> State | None:
-    """What a checkpoint holds besides its arrays, at little cost; None if that cannot be read."""
+    """What a checkpoint holds besides its arrays, at little cost; None if there is none.
+
+    Raises
+    ------
+    Unusable
+        If it is damaged.
+    OSError
+        If it cannot be read now.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _tree(archive)
-    except Exception:  # damaged and foreign files raise nearly anything
+        file = open_regular(path)
+    except FileNotFoundError:
         return None
+    with file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                return _tree(Arrays(archive, os.fstat(file.fileno()).st_size))
+        except Exception as error:  # damaged archives and foreign files raise nearly anything
+            if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+                raise
+            raise Unusable(str(error) or type(error).__name__) from error

@@ -1,12 +1,11 @@
-"""One life of one learner: a stream, a method and a seed make a record."""
+"""What is run, checked once, and its key."""
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,27 @@ from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.networks import Network, describe
-from metareplay.runs.checkpoint import Checkpoints, Unusable
-from metareplay.runs.record import Record
-from metareplay.runs.trainer import Report, Tracker, Trainer, randomness
+from metareplay.settings import hyperparameters, setting
 from metareplay.streams.stream import Stream
 
+RESULTS = 1
+"""Changes when the same configuration gives other numbers than before: part of every run's key."""
 ORDERS = ("tasks", "shuffled", "iid")
+MOST_EXAMPLES = 10**10
+RANDOMNESS = ("examples", "order", "weights", "method", "tasks")
+"""What a run's seed decides, each with a generator of its own; the method's is split again into memory and replay."""
+
+
+def randomness(seed: int, purpose: str, *which: int) -> np.random.Generator:
+    """A generator for one purpose of a run, and for one of several things of that kind."""
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(RANDOMNESS.index(purpose), *which)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What to run; ``run()`` runs it.
+    """What to run: ``metareplay.Trainer(experiment).train()`` runs it.
+
+    Numbers and arrays of NumPy's are taken for plain ones.
 
     Parameters
     ----------
@@ -47,8 +56,12 @@ class Experiment:
         How often they are seen, each time in a new order.
     batch_size
         Examples that come at once. The last batch of a task may be shorter; none crosses tasks.
+    evaluate
+        When to evaluate on all tasks. ``borders``: before the first task and at the end of each. ``every N``: after
+        every N batches too; the same as ``eval_every=N``. ``end``: once, when all is learned. ``never``: only what was
+        predicted before it was learned is recorded. Metrics that need more are then ``Undefined``.
     eval_every
-        Evaluate on all tasks every so many batches too; 0 for only before the first task and at the end of each.
+        Batches between evaluations within tasks; 0 for none.
     order
         ``tasks``: one task after another. ``shuffled``: the same, the tasks in a random order. ``iid``: the examples
         of all tasks mixed, what continual learning would reach if nothing were forgotten; each batch is of one task.
@@ -63,49 +76,89 @@ class Experiment:
     network
         ``mlp``, the perceptron with those hidden layers; or another of ``networks.NETWORKS``; or ``FILE.py:FACTORY``, a
         function in a file of yours that takes (shape, classes) and returns a ``torch.nn.Module``.
+
+    Raises
+    ------
+    BadInput
+        If an option is of another type or out of its range, or they do not go together.
     """
 
     stream: Stream
     method: Method
-    seed: int = 0
+    seed: int = setting(
+        0, "[0, inf)", help="the seed of which examples are seen, their order, initial weights and replay"
+    )
     hidden: tuple[int, ...] = (100, 100)
     samples_per_task: int | None = None
-    epochs: int = 1
-    batch_size: int = 1
-    eval_every: int = 0
-    order: str = "tasks"
+    epochs: int = setting(1, "[1, inf)", help="how often a task's examples are seen before the next task comes")
+    batch_size: int = setting(1, "[1, inf)", help="how many examples come at once")
+    evaluate: str = setting(
+        "borders", help="when to test on all tasks: borders, before and after tasks; every N batches too; end; or never"
+    )
+    eval_every: int = setting(
+        0, "[0, inf)", help="how many batches lie between evaluations; 0: only before and after tasks"
+    )
+    order: str = setting(
+        "tasks",
+        ORDERS,
+        help="the order of the stream: tasks, one after another; shuffled, these in a random order; or iid, the "
+        "examples of all tasks mixed, the upper bound",
+    )
     task_order: tuple[int, ...] | None = None
-    scenario: str | None = None
-    engine: str | None = None
-    device: str = "cpu"
-    network: str = "mlp"
+    scenario: str | None = setting(
+        None,
+        help="among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
+    )
+    network: str = setting(
+        "mlp",
+        help="what is trained: mlp, which has those layers; cnn-small; resnet18-reduced; or FILE.py:FACTORY, a "
+        "function of yours that takes (shape, classes) and returns a torch.nn.Module",
+    )
+    engine: str | None = setting(
+        None,
+        help="what computes: fused, compiled code for mlp on the CPU; or torch, PyTorch, which other networks and "
+        "devices take by themselves",
+    )
+    device: str = setting("cpu", help="where the engine torch computes: cpu, cuda, cuda:NUMBER or mps")
+    sources: dict[str, str | None] = field(init=False, repr=False, compare=False)
+    """SHA-256 of a user's own method and network, with all modules that they bring, as they were when loaded."""
 
     def __post_init__(self) -> None:
-        for name, least in (("seed", 0), ("epochs", 1), ("batch_size", 1), ("eval_every", 0)):
-            given = getattr(self, name)
-            if not isinstance(given, int | np.integer) or given < least:
-                flag = name.replace("_", "-")
-                raise BadInput(f"--{flag} is {given!r}, but must be a whole number of at least {least}")
-            object.__setattr__(self, name, int(given))
-        if min(self.hidden, default=1) < 1:
-            raise BadInput(f"hidden layers have {self.hidden} units, but each needs at least one")
-        if self.samples_per_task is not None and self.samples_per_task < 0:
-            raise BadInput(f"--samples-per-task is {self.samples_per_task}, but must be at least 1, or 0 for all")
-        if self.order not in ORDERS:
-            raise BadInput(f"--order is {self.order!r}, but must be one of {', '.join(ORDERS)}")
+        for option in hyperparameters(type(self)):
+            self._set(option.name, option.check(getattr(self, option.name)))
+        self._set("hidden", _whole_numbers(self.hidden, "hidden", 1))
+        if self.task_order is not None:
+            self._set("task_order", _whole_numbers(self.task_order, "task_order", 0))
+        if self.samples_per_task is not None:
+            samples = _whole_numbers(self.samples_per_task, "--samples-per-task", 0)
+            if len(samples) != 1:
+                raise BadInput(f"--samples-per-task is {self.samples_per_task!r}, but must be one number for all tasks")
+            self._set("samples_per_task", samples[0])
+        evaluate, eval_every = evaluations(self.evaluate, self.eval_every)
+        self._set("evaluate", evaluate)
+        self._set("eval_every", eval_every)
         if self.order != "tasks" and self.task_order is not None:
             raise BadInput(f"the order of tasks is given, so --order must be 'tasks', not {self.order!r}")
         allowed = self.stream.scenarios
         if self.scenario is None:
-            object.__setattr__(self, "scenario", allowed[0])
+            self._set("scenario", allowed[0])
         if self.scenario not in allowed:
             raise BadInput(f"--scenario is {self.scenario!r}, but {self.stream.name} allows only {', '.join(allowed)}")
-        object.__setattr__(self, "engine", engines.chosen(self.engine, self.device, self.network))
+        self._set("engine", engines.chosen(self.engine, self.device, self.network))
         self.method.network(self.described_network, len(self.stream.tasks))  # says so if they do not go together
+        self._check_examples()
+        own_network = self.network if user_code.split(self.network) else None
+        self._set("sources", {"method_sha256": _sha256(type(self.method)), "network_sha256": _sha256(own_network)})
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)
+
+    def _check_examples(self) -> None:
         if not self.visits:
             raise BadInput("the order of tasks is empty, but at least one must be visited")
+        examples = 0
         for task in self.visits:
-            if not 0 <= task < len(self.stream.tasks):
+            if task >= len(self.stream.tasks):
                 raise BadInput(
                     f"task {task} is in the order of tasks, but {self.stream.name} has {len(self.stream.tasks)}"
                 )
@@ -114,6 +167,9 @@ class Experiment:
                 raise BadInput(
                     f"--samples-per-task is {wanted}, but task {task} of {self.stream.name} has only {there}"
                 )
+            examples += self.epochs * (there if wanted is None else wanted)
+        if examples > MOST_EXAMPLES:
+            raise BadInput(f"a run of {examples} examples is too long: {MOST_EXAMPLES} are the most; lower --epochs")
 
     @property
     def samples(self) -> int | None:
@@ -139,24 +195,27 @@ class Experiment:
     def configuration(self) -> dict[str, Any]:
         """Everything that decides the record, resolved, as plain values."""
         return {
+            "results": RESULTS,
             "benchmark": self.stream.name,
             "stream": dict(self.stream.settings),
             "data_sha256": self.stream.data_sha256,
             "method": method_name(type(self.method)),
-            "method_sha256": _source_sha256(type(self.method)),
+            "method_sha256": self.sources["method_sha256"],
             "hyperparameters": asdict(self.method),
             "seed": self.seed,
             "hidden": list(self.hidden),
             "samples_per_task": self.samples,
             "epochs": self.epochs,
             "batch_size": self.batch_size,
+            "evaluate": self.evaluate,
             "eval_every": self.eval_every,
             "order": self.order,
             "task_order": list(self.visits),
             "scenario": self.scenario,
             "engine": self.engine,
             "device": self.device,
-            **_network(self.network),
+            "network": _network_name(self.network),
+            "network_sha256": self.sources["network_sha256"],
         }
 
     @property
@@ -164,46 +223,36 @@ class Experiment:
         """A hash of the configuration: the name of the run's folder."""
         return key_of(self.configuration())
 
-    def run(
-        self,
-        progress: Report | None = None,
-        tracker: Tracker | None = None,
-        checkpoints: Checkpoints | None = None,
-        note: Callable[[str], None] = lambda text: None,
-    ) -> Record:
-        """Live it from the first example, or from its last checkpoint, to the last evaluation.
 
-        Parameters
-        ----------
-        progress
-            Called about ten times a second.
-        tracker
-            Called with this experiment and an ``Evaluation`` after every evaluation, and with the record at the end.
-            A run that goes on from a checkpoint repeats those evaluations that came after it.
-        checkpoints
-            Where the run keeps its state, and goes on from if there is any.
-        note
-            Told in one line if the state that was kept is of no use, so that the run begins again.
+def evaluations(evaluate: str, eval_every: int) -> tuple[str, int]:
+    """Both options that say when to evaluate, ``every N`` as a number.
 
-        Raises
-        ------
-        Diverged
-            If a loss is not finite; the message says at which example and what to lower.
-        """
-        life = Trainer(self)
-        try:
-            state = checkpoints.load() if checkpoints else None
-            if state is not None:
-                life.load_state(state)
-        except Unusable as error:
-            note(f"{error}: beginning again")
-            life = Trainer(self)  # half of the state may be loaded
-        return life.train(progress, tracker, checkpoints)
+    Raises
+    ------
+    BadInput
+        If there is no such word, or they contradict each other.
+    """
+    word, _, number = evaluate.partition(" ")
+    if word == "every" and number.isdecimal() and len(number) < 19 and int(number):
+        if eval_every not in (0, int(number)):
+            raise BadInput(f"--evaluate is {evaluate!r}, but --eval-every is {eval_every}: give one of them")
+        return "borders", int(number)
+    if evaluate not in ("borders", "end", "never"):
+        raise BadInput(f"--evaluate is {evaluate!r}, but must be borders, end, never or 'every N', N from 1")
+    if evaluate != "borders" and eval_every:
+        raise BadInput(f"--evaluate is {evaluate}, so --eval-every cannot be {eval_every}: leave one of them out")
+    return evaluate, eval_every
 
 
-def run(stream: Stream, method: Method, **options: Any) -> Record:
-    """Run a method on a stream: ``Experiment(stream=stream, method=method, **options).run()``."""
-    return Experiment(stream=stream, method=method, **options).run()
+def _whole_numbers(given: Any, name: str, least: int) -> tuple[int, ...]:
+    """One or several whole numbers, of NumPy's too, as plain ones."""
+    numbers = given.tolist() if isinstance(given, np.ndarray | np.generic) else given
+    if not isinstance(numbers, list | tuple | range):
+        numbers = [numbers]
+    plain = tuple(value.item() if isinstance(value, np.generic) else value for value in numbers)
+    if any(type(value) is not int or value < least for value in plain):
+        raise BadInput(f"{name} is {given!r}, but must be whole numbers of at least {least}")
+    return plain
 
 
 def key_of(configuration: dict[str, Any]) -> str:
@@ -217,31 +266,16 @@ def method_name(method: type[Method]) -> str:
     for name, known in METHODS.items():
         if method is known:
             return name
-    file = _file(method)
-    return f"{file.name if file else method.__module__}:{method.__qualname__}"
+    file = getattr(sys.modules.get(method.__module__), "__file__", None) or ""  # typed in: none, or <stdin>
+    return f"{Path(file).name if file.endswith('.py') else method.__module__}:{method.__qualname__}"
 
 
-def _source_sha256(method: type[Method]) -> str | None:
-    """SHA-256 of the file of a user's own method: changing it makes another run."""
-    if method in METHODS.values():
-        return None
-    file = _file(method)
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file else None
-
-
-def _network(name: str) -> dict[str, str | None]:
-    """A network's name, and SHA-256 of the file of a user's own: changing it makes another run."""
+def _network_name(name: str) -> str:
     parts = user_code.split(name)
-    if parts is None:
-        return {"network": name, "network_sha256": None}
-    file, factory = parts
-    return {"network": f"{file.name}:{factory}", "network_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    return f"{parts[0].name}:{parts[1]}" if parts else name
 
 
-def _file(method: type[Method]) -> Path | None:
-    """Where a class is written; None for one typed in, as in a notebook."""
-    try:
-        file = Path(inspect.getfile(method))
-    except (TypeError, OSError):
-        return None
-    return file if file.is_file() else None
+def _sha256(what: Any) -> str | None:
+    """SHA-256 of all sources of a user's own class or ``FILE.py:NAME``: changing one makes another run."""
+    sources = user_code.sources(what) if what else {}
+    return hashlib.sha256(json.dumps(sources, sort_keys=True).encode()).hexdigest() if sources else None

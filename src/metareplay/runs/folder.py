@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -14,12 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
 from metareplay.errors import BadInput, RunFailed
-from metareplay.files import unfinished, write_atomically
+from metareplay.files import Held, holder, locked, read_regular, unfinished, write_atomically
 from metareplay.methods import METHODS
-from metareplay.runs.checkpoint import Checkpoints, FileCheckpoints, peek
+from metareplay.runs.checkpoint import Checkpoints, FileCheckpoints, Unusable, peek
 from metareplay.runs.experiment import Experiment, key_of
 from metareplay.runs.record import RECORD, Record, read_summary
 from metareplay.runs.trainer import Report, Tracker, Trainer
@@ -28,17 +27,18 @@ CONFIGURATION = "configuration.json"
 CHECKPOINT = "checkpoint.npz"
 FAILURE = "failed.json"
 LOCK = ".lock"
+KEY = re.compile("[0-9a-f]{16}")
 
 Note = Callable[[str], None]
 """Told in one line what the user may want to know."""
 
 
 class LockedElsewhere(RunFailed):
-    """Another process has this run in hand."""
+    """Another process is running this run."""
 
 
 class Unsaved(RunFailed):
-    """A run is over, but its record cannot be kept; here it is."""
+    """A run is over, but its record cannot be saved; here it is."""
 
     def __init__(self, message: str, record: Record) -> None:
         super().__init__(message, record)
@@ -55,9 +55,9 @@ class Status:
     Parameters
     ----------
     state
-        ``done``: its record is whole. ``running``: a process has it in hand. ``stopped``: it goes on from its last
+        ``done``: its record is whole. ``running``: a process holds its lock. ``stopped``: it goes on from its last
         checkpoint when it is started again. ``failed``: it ended with an error. ``broken``: what is there cannot be
-        read.
+        read, or is another run's.
     configuration
         What decides it; None where that cannot be read.
     summary
@@ -95,64 +95,76 @@ class Run:
         broken = ""
         if (self.folder / RECORD).exists():
             try:
-                summary = read_summary(self.folder)
-            except BadInput as error:
+                summary = self._own(read_summary(self.folder))
+            except (BadInput, RunFailed) as error:
                 broken = str(error)
             else:
                 return Status("done", summary["configuration"], summary)
         configuration = self._configuration()
-        if self._has_owner():
-            return Status("running", configuration, examples=self._examples())
+        examples, damaged = self._examples()
+        if holder(self.folder / LOCK):
+            return Status("running", configuration, examples=examples)
         if broken:
             return Status("broken", configuration, message=broken)
         if (self.folder / FAILURE).exists():
             failure = _json(self.folder / FAILURE) or {}
-            return Status("failed", configuration, message=str(failure.get("message", "it is not known why")))
+            message = str(failure.get("message", "it is not known why"))
+            return Status("failed", configuration, message=message, examples=examples)
         if configuration is None:
             return Status("broken", message=f"{self.folder / CONFIGURATION} is missing or damaged; run it again")
-        checkpoint = self.folder / CHECKPOINT
-        if checkpoint.exists() and self._examples() is None:
-            return Status(
-                "broken", configuration, message=f"{checkpoint} is damaged; the run begins again when started"
-            )
-        return Status("stopped", configuration, examples=self._examples())
+        if damaged:
+            return Status("broken", configuration, message=damaged)
+        return Status("stopped", configuration, examples=examples)
 
     def record(self, note: Note = lambda text: None) -> Record | None:
-        """Its record; None if it is not done, or the record is damaged, which is noted."""
+        """Its record; None if it is not done, or the record is damaged or another run's, which is noted.
+
+        Raises
+        ------
+        RunFailed
+            If there is one that cannot be read now.
+        """
         if not (self.folder / RECORD).exists():
             return None
         try:
-            return Record.load(self.folder)
+            record = Record.load(self.folder)
+            self._own({"configuration": record.configuration})
         except BadInput as error:
             note(f"{error}, which begins now")
             return None
+        return record
+
+    def _own(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """A summary, if it is this run's."""
+        key = key_of(summary["configuration"])
+        if key != self.key:
+            raise BadInput(
+                f"the record in {self.folder} is of the run {key}: the folder was copied or renamed; run it again"
+            )
+        return summary
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Have the run in hand.
+        """Hold the run's lock.
 
         Raises
         ------
         LockedElsewhere
-            If another process has it.
+            If another process holds it.
         RunFailed
             If the folder cannot be written.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            # A second, since whoever asks how runs stand takes each lock for a moment.
-            lock = FileLock(self.folder / LOCK, timeout=1)
-            lock.acquire()
-        except Timeout:
-            process = (_json(self.folder / CONFIGURATION) or {}).get("process") or {}
-            who = f"process {process.get('pid', '?')} on {process.get('host', '?')}"
-            raise LockedElsewhere(f"{who} is running {self.folder}: wait for it, or stop it first") from None
-        except OSError as error:
-            raise self._unwritable(error) from error
-        try:
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # A second, since whoever asks how runs stand takes each lock for a moment.
+                stack.enter_context(locked(self.folder / LOCK, patience=1))
+            except Held as held:
+                message = f"{held.holder} is running {self.folder}: wait for it, or stop it first"
+                raise LockedElsewhere(message) from None
+            except OSError as error:
+                raise self._unwritable(error) from error
             yield
-        finally:
-            lock.release()
 
     def carry_out(
         self,
@@ -175,41 +187,41 @@ class Run:
         checkpoints
             Where its state is kept; by default in the folder.
         note
-            Told in one line what the user may want to know: that it goes on, or begins again.
+            Called with a line that the user may want to know: that it begins again.
 
         Raises
         ------
         LockedElsewhere
-            If another process has the run in hand.
+            If another process is running it.
         RunFailed
-            If the run fails, or cannot be kept (``Unsaved``). What was kept before stays.
+            If the run fails, or cannot be saved (``Unsaved``). What was saved before stays.
         """
         if not again and (record := self.record(note)) is not None:
             self.tidy()
             return record
-        Trainer(experiment)  # where it cannot be, the folder is not touched
+        trainer = Trainer(experiment)  # where it cannot be, the folder is not touched
         with self.locked(experiment):
             if not again and (record := self.record()) is not None:  # while we came to the lock
                 return record
             checkpoints = checkpoints or FileCheckpoints(self.folder / CHECKPOINT, note=note)
             if again:
                 checkpoints.clear()
-            record = experiment.run(progress, tracker, checkpoints, note)
-            self.keep(record)
+            record = trainer.train(progress, tracker, checkpoints, note)
+            self.save(record)
             with contextlib.suppress(OSError):  # it is done, and whoever asks for it next tidies up
                 checkpoints.clear()
         return record
 
     @contextlib.contextmanager
     def locked(self, experiment: Experiment) -> Iterator[None]:
-        """Have the run in hand, and say so to whoever looks; an error is kept for those who look later.
+        """Hold the run's lock, and say so to whoever looks; an error is written down for those who look later.
 
         Raises
         ------
         LockedElsewhere
-            If another process has it.
+            If another process holds it.
         RunFailed
-            If the folder cannot be written, or a user's own code raised an error: then it is told in one line.
+            If the folder cannot be written, or a user's own code raised an error, which is then one line.
         """
         with self.lock():
             try:
@@ -247,7 +259,7 @@ class Run:
     def _left_over(self) -> list[Path]:
         try:
             arrays = read_summary(self.folder)["arrays"]["file"]
-        except BadInput:
+        except (BadInput, RunFailed):
             return []
         others = [path for path in self.folder.glob("record-*.npz") if path.name != arrays]
         left = [path for name in (CHECKPOINT, FAILURE) if (path := self.folder / name).exists()]
@@ -257,8 +269,8 @@ class Run:
         where, why = error.filename or self.folder, error.strerror or error
         return RunFailed(f"{where} cannot be written: {why}; name another folder with --out")
 
-    def keep(self, record: Record) -> None:
-        """Keep the record of the run, which is over.
+    def save(self, record: Record) -> None:
+        """Save the record of the run, which is over.
 
         Raises
         ------
@@ -279,28 +291,30 @@ class Run:
         }
         write_atomically(self.folder / CONFIGURATION, (json.dumps(started, indent=1) + "\n").encode())
 
+    def recorded_key(self) -> str | None:
+        """The key of the run that the folder's files are of; None if they do not say."""
+        for name in (RECORD, CONFIGURATION):
+            configuration = (_json(self.folder / name) or {}).get("configuration")
+            if isinstance(configuration, dict):
+                return key_of(configuration)
+        return None
+
     def _configuration(self) -> dict[str, Any] | None:
         started = _json(self.folder / CONFIGURATION)
         configuration = started.get("configuration") if started else None
         whole = isinstance(configuration, dict) and key_of(configuration) == self.key
         return configuration if whole else None
 
-    def _examples(self) -> int | None:
-        state = peek(self.folder / CHECKPOINT)
-        seen = state.get("seen") if state else None
-        return seen if isinstance(seen, int) else None
-
-    def _has_owner(self) -> bool:
-        lock = self.folder / LOCK
-        if not lock.is_file():
-            return False
+    def _examples(self) -> tuple[int | None, str]:
+        """How many examples its checkpoint has learned, where that is known, and what is wrong with it."""
+        path = self.folder / CHECKPOINT
         try:
-            with FileLock(lock, timeout=0):
-                return False
-        except Timeout:
-            return True
-        except OSError:
-            return False
+            seen = (peek(path) or {}).get("seen")
+        except Unusable:
+            return None, f"{path} is damaged; the run begins again when started"
+        except (OSError, MemoryError):
+            seen = None
+        return seen if isinstance(seen, int) else None, ""
 
 
 def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
@@ -324,18 +338,24 @@ def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
 
 
 def find(root: Path) -> list[Run]:
-    """All runs in a folder of runs, by key; none if it is not there."""
+    """All runs in a folder of runs, by key; none if it is not there.
+
+    A copy of a run's folder under another name is no run where the original is there too.
+    """
     if not root.is_dir():
         return []
-    inside = (RECORD, CONFIGURATION)
     with os.scandir(root) as entries:
         folders = [Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    return [Run(folder) for folder in sorted(folders) if any((folder / name).exists() for name in inside)]
+    found = [
+        Run(folder) for folder in sorted(folders) if any((folder / name).exists() for name in (RECORD, CONFIGURATION))
+    ]
+    keys = {run.key for run in found}
+    return [run for run in found if KEY.fullmatch(run.key) or run.recorded_key() not in keys]
 
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        content = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None

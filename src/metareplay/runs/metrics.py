@@ -1,26 +1,24 @@
-"""From the raw record of a run to the numbers that papers give; all are fractions. ``Record.metrics`` has them all.
+"""From the arrays of a run to the numbers that papers give; all are fractions. ``Record.metrics`` has them all.
 
 A run makes v visits to n distinct tasks, numbered j = 0 … n−1 in the order in which they are first met. R, (v, n), is
 the test accuracy: R[i, j] on task j when visit i ends, R[−1, j] when the last one ends; b[j] is that before any
 training. first(j) is the visit in which task j is first met. Where no task returns, first(j) = j and n = v, papers' T.
 
-What needs R alone is a function of R; the rest are functions of a record. A number that would have no meaning in a
-record is ``Undefined`` there, and says why.
+What needs R alone is a function of R; the rest are functions of all evaluations, a ``History``. A number that would
+have no meaning there is ``Undefined``, and says why.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
-
-if TYPE_CHECKING:
-    from metareplay.runs.record import Record
 
 Matrix = NDArray[np.float64]
 Visits = NDArray[np.int64]
@@ -50,6 +48,75 @@ class Curve(NamedTuple):
 
     at: NDArray[np.int64]
     values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class History:
+    """What was measured in a run.
+
+    Parameters
+    ----------
+    configuration
+        What decided it: ``order``, ``scenario``, ``epochs`` and ``evaluate`` make some numbers meaningless.
+    visits
+        ``(v,)`` the tasks visited, in order.
+    evaluated_at, evaluated_visit
+        ``(e,)`` for each evaluation the number of batches learned before it, and the visit under way or just ended;
+        -1 before any training.
+    correct
+        ``(e, tasks)`` right answers on each task's test examples; there are ``test_sizes (tasks,)`` of these.
+    predicted_right
+        ``(examples,)`` whether each example, in the order of the stream, was predicted right before it was learned.
+    """
+
+    configuration: dict[str, Any]
+    visits: NDArray[np.int64]
+    evaluated_at: NDArray[np.int64]
+    evaluated_visit: NDArray[np.int64]
+    correct: NDArray[np.int64]
+    test_sizes: NDArray[np.int64]
+    predicted_right: NDArray[np.bool_]
+
+    @property
+    def iid(self) -> bool:
+        """Whether all tasks' examples came mixed together, none after another."""
+        return self.configuration.get("order") == "iid"
+
+    @property
+    def evaluate(self) -> str:
+        """When it was evaluated: ``borders``, ``end`` or ``never``."""
+        return str(self.configuration.get("evaluate", "borders"))
+
+    @cached_property
+    def tasks(self) -> NDArray[np.int64]:
+        """The distinct tasks, in the order in which they were first met; ``(n,)``."""
+        return self.visits[np.sort(np.unique(self.visits, return_index=True)[1])]
+
+    @cached_property
+    def first_visits(self) -> NDArray[np.int64]:
+        """The visit in which each of ``tasks`` was first met; ``(n,)``. Zero for all where they came mixed."""
+        first = np.sort(np.unique(self.visits, return_index=True)[1])
+        return np.zeros_like(first) if self.iid else first
+
+    @cached_property
+    def evaluations(self) -> Matrix:
+        """The accuracy on each of ``tasks`` at every evaluation; ``(e, n)``."""
+        return np.asarray((self.correct / self.test_sizes)[:, self.tasks])
+
+    @cached_property
+    def accuracy(self) -> Matrix:
+        """R: row i is when visit i ended, column j the j-th of ``tasks``; ``(v, n)``.
+
+        ``(1, n)``, the end, where all came mixed or nothing else was evaluated; ``(0, n)`` where nothing was.
+        """
+        visits = len(self.visits)
+        ends = range({"end": visits - 1, "never": visits}.get(self.evaluate, visits - 1 if self.iid else 0), visits)
+        return self.evaluations[[np.flatnonzero(self.evaluated_visit == visit)[-1] for visit in ends]]
+
+    @cached_property
+    def baseline(self) -> NDArray[np.float64]:
+        """b: the same before any training; ``(n,)``, or ``(0,)`` where that was not evaluated."""
+        return self.evaluations[0] if self.evaluate == "borders" else np.zeros(0)
 
 
 # From the matrix. Without ``first_visits``, no task returns: task j is met in visit j.
@@ -95,47 +162,47 @@ def forgetting(matrix: Matrix, last: int = -1) -> float:
 # From all evaluations
 
 
-def minimum_accuracy(record: Record) -> float:
+def minimum_accuracy(history: History) -> float:
     """min-ACC: mean over n − 1 tasks of the lowest accuracy at any evaluation after the task's first visit ended.
 
     De Lange et al. 2023 (the stability gap). All tasks count but that of the last visit. Who looks more often
     (``eval_every``) sees lower ones.
     """
-    return float(_lowest(record)[record.tasks != record.visits[-1]].mean())
+    return float(_lowest(history)[history.tasks != history.visits[-1]].mean())
 
 
-def worst_dip(record: Record) -> float:
+def worst_dip(history: History) -> float:
     """Worst dip: the most that any task ever fell below R[first(j), j] after its first visit ended; at least zero.
 
     Who looks more often sees deeper ones.
     """
-    return max(0.0, float((_learned(record.accuracy, record.first_visits) - _lowest(record)).max()))
+    return max(0.0, float((_learned(history.accuracy, history.first_visits) - _lowest(history)).max()))
 
 
-def stability_gap(record: Record) -> float | Undefined:
+def stability_gap(history: History) -> float | Undefined:
     """Stability gap: how far tasks fall within a visit to another one, whether or not they recover by its end.
 
     Mean over all visits i ≥ 1, and over the tasks met before and not visited in i, of R[i − 1, j] less the lowest
     accuracy at the evaluations within visit i, its end not among them. After De Lange et al. 2023, who found that tasks
     fall right after a switch, and that much of it comes back. Undefined where a visit has no evaluation within.
     """
-    evaluations = _evaluations(record)
+    evaluations = history.evaluations
     falls: list[NDArray[np.float64]] = []
-    for visit in range(1, len(record.visits)):
-        within = np.flatnonzero(record.evaluated_visit == visit)[:-1]
+    for visit in range(1, len(history.visits)):
+        within = np.flatnonzero(history.evaluated_visit == visit)[:-1]
         if not len(within):
             return Undefined("there was no evaluation within a task; with --eval-every there is")
-        met = (record.first_visits < visit) & (record.tasks != record.visits[visit])
-        falls.append((record.accuracy[visit - 1] - evaluations[within].min(axis=0))[met])
+        met = (history.first_visits < visit) & (history.tasks != history.visits[visit])
+        falls.append((history.accuracy[visit - 1] - evaluations[within].min(axis=0))[met])
     return float(np.concatenate(falls).mean())
 
 
-def online_accuracy(record: Record) -> float:
+def online_accuracy(history: History) -> float:
     """Online accuracy: the share of examples that were predicted right before they were learned (prequential)."""
-    return float(record.predicted_right.mean())
+    return float(history.predicted_right.mean())
 
 
-def distance_to_iid(record: Record, iid: Record) -> float:
+def distance_to_iid(history: History, iid: History) -> float:
     """How much less is retained than by the same run with the examples of all tasks mixed (``order="iid"``).
 
     RA of the mixed run − RA: what learning one task after another has cost.
@@ -148,49 +215,51 @@ def distance_to_iid(record: Record, iid: Record) -> float:
     if not iid.iid:
         given = iid.configuration.get("order", "tasks")
         raise BadInput(f"the run to measure the distance to has the order {given!r}, but must have 'iid'")
-    one, other = record.configuration, iid.configuration
+    one, other = history.configuration, iid.configuration
     apart = [name for name in one | other if name not in ORDER and one.get(name) != other.get(name)]
     if apart:
         raise BadInput(f"two runs can differ in their order only, but these differ in {', '.join(apart)}")
-    return retained_accuracy(iid.accuracy) - retained_accuracy(record.accuracy)
+    return retained_accuracy(iid.accuracy) - retained_accuracy(history.accuracy)
 
 
-ORDER = ("order", "task_order", "eval_every")
+ORDER = ("order", "task_order", "evaluate", "eval_every")
 """In what a run may differ from the mixed one that it is held against."""
 
 
 # Along the stream
 
 
-def average_accuracy(record: Record) -> Curve:
+def average_accuracy(history: History) -> Curve | Undefined:
     """Average accuracy: at every evaluation, the mean accuracy on the tasks met by then.
 
     Chaudhry et al. 2018 (Riemannian walk), who evaluate at the ends of tasks. Before any training no task is
     met, so the curve begins after that. Where tasks came mixed, all are met from the start.
     """
-    after = np.flatnonzero(record.evaluated_visit >= 0)
-    met = record.first_visits <= record.evaluated_visit[after, None]
-    values = [row[tasks].mean() for row, tasks in zip(_evaluations(record)[after], met, strict=True)]
-    return Curve(record.evaluated_at[after], np.array(values))
-
-
-def first_task(record: Record) -> Curve | Undefined:
-    """The accuracy on the task that came first, at every evaluation: forgetting made visible."""
-    return _mixed(record) or Curve(record.evaluated_at, _evaluations(record)[:, 0])
-
-
-def running_online_accuracy(record: Record) -> Curve | Undefined:
-    """The online accuracy of the last 1000 examples (of all, while there are fewer), at about 200 places."""
-    if undefined := _seen_again(record):
+    after = np.flatnonzero(history.evaluated_visit >= 0)
+    met = history.first_visits <= history.evaluated_visit[after, None]
+    if undefined := _never(history):
         return undefined
-    examples = len(record.predicted_right)
-    right = np.concatenate([[0], np.cumsum(record.predicted_right)])
+    values = [row[tasks].mean() for row, tasks in zip(history.evaluations[after], met, strict=True)]
+    return Curve(history.evaluated_at[after], np.array(values))
+
+
+def first_task(history: History) -> Curve | Undefined:
+    """The accuracy on the task that came first, at every evaluation: forgetting made visible."""
+    return _mixed(history) or _never(history) or Curve(history.evaluated_at, history.evaluations[:, 0])
+
+
+def running_online_accuracy(history: History) -> Curve | Undefined:
+    """The online accuracy of the last 1000 examples (of all, while there are fewer), at about 200 places."""
+    if undefined := _seen_again(history):
+        return undefined
+    examples = len(history.predicted_right)
+    right = np.concatenate([[0], np.cumsum(history.predicted_right)])
     at = np.arange(examples, 0, -max(1, examples // POINTS))[::-1]
     begin = np.maximum(at - RUNNING, 0)
     return Curve(at, (right[at] - right[begin]) / (at - begin))
 
 
-CURVES: dict[str, Callable[[Record], Curve | Undefined]] = {
+CURVES: dict[str, Callable[[History], Curve | Undefined]] = {
     "average_accuracy": average_accuracy,
     "first_task": first_task,
     "online_accuracy": running_online_accuracy,
@@ -198,17 +267,51 @@ CURVES: dict[str, Callable[[Record], Curve | Undefined]] = {
 """The curves along the stream, by name."""
 
 
-# Of a record, with what makes them undefined
+# What makes a number meaningless
+
+
+def _mixed(history: History) -> Undefined | None:
+    return Undefined("all tasks came mixed, none after another") if history.iid else None
+
+
+def _never(history: History) -> Undefined | None:
+    return Undefined("tasks were never tested: evaluate = never") if history.evaluate == "never" else None
+
+
+def _at_the_end(history: History) -> Undefined | None:
+    end = Undefined("tasks were tested at the end alone: evaluate = end") if history.evaluate == "end" else None
+    return _mixed(history) or _never(history) or end
+
+
+def _one_task(history: History) -> Undefined | None:
+    return _at_the_end(history) or (Undefined("there is only one task") if len(history.tasks) == 1 else None)
+
+
+def _new_classes(history: History) -> Undefined | None:
+    if history.configuration.get("scenario") == "class-incremental":
+        return _one_task(history) or Undefined("a task's classes cannot be predicted before it came")
+    return _one_task(history)
+
+
+def _seen_again(history: History) -> Undefined | None:
+    epochs = history.configuration.get("epochs", 1)
+    if epochs > 1:
+        return Undefined(f"in {epochs} epochs examples came that had been learned already")
+    if len(history.tasks) < len(history.visits):
+        return Undefined("tasks returned, with examples that had been learned already")
+    return None
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of a record, and how it is shown.
+    """A metric, and how it is shown.
 
     Parameters
     ----------
-    of
+    function
         Works it out.
+    unless
+        What makes it meaningless.
     short
         What tables call it.
     meaning
@@ -219,97 +322,73 @@ class Metric:
         Which way is better.
     """
 
-    of: Callable[[Record], float | Undefined]
+    function: Callable[[History], float | Undefined]
+    unless: Callable[[History], Undefined | None]
     short: str
     meaning: str
     difference: bool = False
     higher_is_better: bool = True
 
-
-def _several_tasks(of: Callable[[Record], float | Undefined]) -> Callable[[Record], float | Undefined]:
-    """The same, undefined where no task came after another."""
-    return lambda record: _mixed(record) or _one_task(record) or of(record)
+    def of(self, history: History) -> float | Undefined:
+        """Its value, or why there is none."""
+        return self.unless(history) or self.function(history)
 
 
 METRICS = {
     "retained_accuracy": Metric(
-        lambda r: retained_accuracy(r.accuracy), "RA", "retained accuracy: on all tasks, at the end"
+        lambda h: retained_accuracy(h.accuracy), _never, "RA", "retained accuracy: on all tasks, at the end"
     ),
     "learning_accuracy": Metric(
-        lambda r: _mixed(r) or learning_accuracy(r.accuracy, r.first_visits),
+        lambda h: learning_accuracy(h.accuracy, h.first_visits),
+        _at_the_end,
         "LA",
         "learning accuracy: on each task, right after it was learned",
     ),
     "backward_transfer": Metric(
-        _several_tasks(lambda r: backward_transfer(r.accuracy, r.first_visits)),
+        lambda h: backward_transfer(h.accuracy, h.first_visits),
+        _one_task,
         "BTI",
         "backward transfer and interference: RA − LA",
         difference=True,
     ),
     "forward_transfer": Metric(
-        _several_tasks(lambda r: _new_classes(r) or forward_transfer(r.accuracy, r.baseline, r.first_visits)),
+        lambda h: forward_transfer(h.accuracy, h.baseline, h.first_visits),
+        _new_classes,
         "FT",
         "forward transfer: before each task came, above no training",
         difference=True,
     ),
     "forgetting": Metric(
-        _several_tasks(lambda r: forgetting(r.accuracy, int(np.flatnonzero(r.tasks == r.visits[-1])[0]))),
+        lambda h: forgetting(h.accuracy, int(np.flatnonzero(h.tasks == h.visits[-1])[0])),
+        _one_task,
         "forgetting",
         "forgetting: from each task's best to the end",
         difference=True,
         higher_is_better=False,
     ),
     "minimum_accuracy": Metric(
-        _several_tasks(minimum_accuracy), "min-ACC", "minimum accuracy: each task's lowest since it was learned"
+        minimum_accuracy, _one_task, "min-ACC", "minimum accuracy: each task's lowest since it was learned"
     ),
     "worst_dip": Metric(
-        _several_tasks(worst_dip),
+        worst_dip,
+        _one_task,
         "worst dip",
         "worst dip: the most that any task fell since it was learned",
         higher_is_better=False,
     ),
     "stability_gap": Metric(
-        _several_tasks(stability_gap),
+        stability_gap,
+        _one_task,
         "stability gap",
         "stability gap: how far tasks fall right after a switch",
         difference=True,
         higher_is_better=False,
     ),
     "online_accuracy": Metric(
-        lambda r: _seen_again(r) or online_accuracy(r),
-        "online",
-        "online accuracy: on each example, before it was learned",
+        online_accuracy, _seen_again, "online", "online accuracy: on each example, before it was learned"
     ),
 }
 """By name, in the order in which they are shown."""
-
-
-def _mixed(record: Record) -> Undefined | None:
-    return Undefined("all tasks came mixed, none after another") if record.iid else None
-
-
-def _one_task(record: Record) -> Undefined | None:
-    return Undefined("there is only one task") if len(record.tasks) == 1 else None
-
-
-def _new_classes(record: Record) -> Undefined | None:
-    if record.configuration.get("scenario") == "class-incremental":
-        return Undefined("a task's classes cannot be predicted before it came")
-    return None
-
-
-def _seen_again(record: Record) -> Undefined | None:
-    epochs = record.configuration.get("epochs", 1)
-    if epochs > 1:
-        return Undefined(f"in {epochs} epochs examples came that had been learned already")
-    if len(record.tasks) < len(record.visits):
-        return Undefined("tasks returned, with examples that had been learned already")
-    return None
-
-
-def _evaluations(record: Record) -> Matrix:
-    """The accuracy on each of the record's ``tasks`` at every evaluation; ``(e, n)``."""
-    return np.asarray((record.correct / record.test_sizes)[:, record.tasks])
 
 
 def _learned(matrix: Matrix, first_visits: Visits | None) -> NDArray[np.float64]:
@@ -318,7 +397,7 @@ def _learned(matrix: Matrix, first_visits: Visits | None) -> NDArray[np.float64]
     return np.asarray(matrix[tasks if first_visits is None else first_visits, tasks])
 
 
-def _lowest(record: Record) -> NDArray[np.float64]:
+def _lowest(history: History) -> NDArray[np.float64]:
     """The lowest accuracy on each task after its first visit ended, infinite without evaluations; ``(n,)``."""
-    since = record.evaluated_visit[:, None] > record.first_visits
-    return np.asarray(np.where(since, _evaluations(record), np.inf).min(axis=0))
+    since = history.evaluated_visit[:, None] > history.first_visits
+    return np.asarray(np.where(since, history.evaluations, np.inf).min(axis=0))

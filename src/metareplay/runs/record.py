@@ -5,44 +5,37 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.files import write_atomically
-from metareplay.runs.metrics import METRICS, Undefined
+from metareplay.files import read_regular, shown, write_atomically
+from metareplay.runs.metrics import METRICS, History, Undefined
 
 RECORD = "record.json"
+SMALL = 64 * 2**20
+"""Arrays may unpack to this many bytes and 64 times their file's size; all of a real run's are far below."""
 UNSIGNED = "0" * 64
 """Stands in ``record.json`` where its SHA-256 will, while that is computed."""
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
 NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes")
 
 
-@dataclass(frozen=True, eq=False)
-class Record:
-    """What happened in a run.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Record(History):
+    """What happened in a run: its :class:`History` and what it cost.
 
     Parameters
     ----------
-    configuration, environment
-        What decided it, and what it ran on.
+    environment
+        What it ran on.
     started
         When, in ISO 8601 (UTC).
-    visits
-        ``(v,)`` the tasks visited, in order.
-    evaluated_at, evaluated_visit
-        ``(e,)`` for each evaluation the number of batches learned before it, and the visit under way or just ended;
-        -1 before any training.
-    correct
-        ``(e, tasks)`` right answers on each task's test examples; there are ``test_sizes (tasks,)`` of these.
-    predicted_right
-        ``(examples,)`` whether each example, in the order of the stream, was predicted right before it was learned.
     steps
         SGD steps taken.
     train_seconds, eval_seconds, compile_seconds
@@ -51,49 +44,14 @@ class Record:
         What the network and the table of examples take.
     """
 
-    configuration: dict[str, Any]
     environment: dict[str, str]
     started: str
-    visits: NDArray[np.int64]
-    evaluated_at: NDArray[np.int64]
-    evaluated_visit: NDArray[np.int64]
-    correct: NDArray[np.int64]
-    test_sizes: NDArray[np.int64]
-    predicted_right: NDArray[np.bool_]
     steps: int
     train_seconds: float
     eval_seconds: float
     compile_seconds: float
     parameter_bytes: int
     table_bytes: int
-
-    @property
-    def iid(self) -> bool:
-        """Whether all tasks' examples came mixed together, none after another."""
-        return self.configuration.get("order") == "iid"
-
-    @cached_property
-    def tasks(self) -> NDArray[np.int64]:
-        """The distinct tasks, in the order in which they were first met; ``(n,)``."""
-        return self.visits[np.sort(np.unique(self.visits, return_index=True)[1])]
-
-    @cached_property
-    def first_visits(self) -> NDArray[np.int64]:
-        """The visit in which each of ``tasks`` was first met; ``(n,)``. Zero for all where they came mixed."""
-        first = np.sort(np.unique(self.visits, return_index=True)[1])
-        return np.zeros_like(first) if self.iid else first
-
-    @cached_property
-    def accuracy(self) -> NDArray[np.float64]:
-        """R: row i is when visit i ended, column j the j-th of ``tasks``; ``(v, n)``, ``(1, n)`` if all are mixed."""
-        ends = range(len(self.visits) - 1 if self.iid else 0, len(self.visits))
-        last = [np.flatnonzero(self.evaluated_visit == visit)[-1] for visit in ends]
-        return np.asarray((self.correct[last] / self.test_sizes)[:, self.tasks])
-
-    @cached_property
-    def baseline(self) -> NDArray[np.float64]:
-        """b: the same before any training; ``(n,)``."""
-        return np.asarray((self.correct[0] / self.test_sizes)[self.tasks])
 
     @cached_property
     def metrics(self) -> dict[str, float | Undefined]:
@@ -119,7 +77,7 @@ class Record:
             "started": self.started,
         }
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path | str) -> None:
         """Write the record into a folder: its arrays, and then ``record.json``, which names them.
 
         A reader sees this record whole, or the one before it, whatever happens.
@@ -129,7 +87,7 @@ class Record:
         RunFailed
             If it cannot be written.
         """
-        arrays = io.BytesIO()
+        folder, arrays = Path(folder), io.BytesIO()
         np.savez_compressed(arrays, **{name: getattr(self, name) for name in ARRAYS})
         sha256 = hashlib.sha256(arrays.getvalue()).hexdigest()
         file = f"record-{sha256[:8]}.npz"
@@ -152,16 +110,22 @@ class Record:
             raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
 
     @classmethod
-    def load(cls, folder: Path) -> Record:
+    def load(cls, folder: Path | str) -> Record:
         """Read a record back.
 
         Raises
         ------
         BadInput
             If there is none, or it is damaged.
+        RunFailed
+            If it cannot be read now.
         """
-        summary, content = _read(folder)
+        summary, content = _read(Path(folder))
         try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                size = sum(member.file_size for member in archive.infolist())
+            if size > SMALL + 64 * len(content):
+                raise ValueError(f"{shown(len(content))} of arrays that unpack to {shown(size)}")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 record = cls(
                     configuration=summary["configuration"],
@@ -171,6 +135,8 @@ class Record:
                     **{name: summary[name] for name in NUMBERS},
                 )
             record.summary()  # does it all fit together?
+        except MemoryError:
+            raise
         except Exception as error:  # foreign files raise nearly anything
             raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
         return record
@@ -183,6 +149,8 @@ def read_summary(folder: Path) -> dict[str, Any]:
     ------
     BadInput
         If there is none, or it is damaged.
+    RunFailed
+        If it cannot be read now.
     """
     return _read(folder)[0]
 
@@ -190,11 +158,11 @@ def read_summary(folder: Path) -> dict[str, Any]:
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     """The summary, and the verified content of the file of arrays."""
     try:
-        text = (folder / RECORD).read_bytes()
+        text = read_regular(folder / RECORD)
     except (FileNotFoundError, NotADirectoryError):
         raise BadInput(f"there is no record of a run in {folder}") from None
     except OSError as error:
-        raise BadInput(f"cannot read the record in {folder}: {error.strerror or error}") from error
+        raise _unreadable(folder, error) from error
     try:
         summary = json.loads(text)
         sha256 = summary.pop("sha256")
@@ -204,11 +172,24 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
         missing = {"configuration", "environment", "started", *NUMBERS} - set(summary)
         if missing:
             raise ValueError(f"{min(missing)} is missing")
-        if Path(file).name != file:
+        if not isinstance(summary["configuration"], dict):
+            raise ValueError("its configuration is none")
+        if not file or Path(file).name != file or file == "..":
             raise ValueError(f"{file!r} is no name of a file")
-        content = (folder / file).read_bytes()
+        content = read_regular(folder / file)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError(f"{file} is another than was written")
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise BadInput(f"the record in {folder} is damaged ({file} is missing): it must be run again") from error
+        raise _unreadable(folder, error) from error
+    except MemoryError:
+        raise
     except Exception as error:  # damaged and foreign files raise nearly anything
         raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
     return summary, content
+
+
+def _unreadable(folder: Path, error: OSError) -> RunFailed:
+    why = error.strerror or error
+    return RunFailed(f"the record in {folder} cannot be read now: {why}; try again when it can, or remove that file")

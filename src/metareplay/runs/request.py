@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metareplay import methods, networks
@@ -13,58 +12,24 @@ from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs import recipes
-from metareplay.runs.experiment import Experiment
-from metareplay.settings import Hyperparameter, hyperparameters
+from metareplay.runs.experiment import Experiment, evaluations
+from metareplay.settings import Hyperparameter, hyperparameters, nearest
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import Benchmark
 from metareplay.streams.stream import Stream
 
+# What is shown where the stream and the network decide.
+_SHOWN = {"engine": "fused", "scenario": "the stream's first"}
+_OF_A_RUN = {
+    option.name: replace(option, default=_SHOWN.get(option.name, option.default))
+    for option in hyperparameters(Experiment)
+}
 NETWORK = (
-    Hyperparameter("layers", int, 2, "[0, inf)", "how many hidden layers the network has"),
+    Hyperparameter("layers", int, 2, "[0, 1000]", "how many hidden layers the network has"),
     Hyperparameter("hiddens", int, 100, "[1, inf)", "how many units each hidden layer has"),
-    Hyperparameter(
-        "network",
-        str,
-        "mlp",
-        "",
-        "what is trained: mlp, which has those layers; cnn-small; resnet18-reduced; or FILE.py:FACTORY, a function of "
-        "yours that takes (shape, classes) and returns a torch.nn.Module",
-    ),
-    Hyperparameter(
-        "engine",
-        str,
-        "fused",
-        "",
-        "what computes: fused, compiled code for mlp on the CPU; or torch, PyTorch, which other networks and devices "
-        "take by themselves",
-    ),
-    Hyperparameter("device", str, "cpu", "", "where the engine torch computes: cpu, cuda, cuda:NUMBER or mps"),
+    *(_OF_A_RUN[name] for name in ("network", "engine", "device")),
 )
-RUN = (
-    Hyperparameter(
-        "seed", int, 0, "[0, inf)", "the seed of which examples are seen, their order, initial weights and replay"
-    ),
-    Hyperparameter("epochs", int, 1, "[1, inf)", "how often a task's examples are seen before the next task comes"),
-    Hyperparameter("batch_size", int, 1, "[1, inf)", "how many examples come at once"),
-    Hyperparameter(
-        "eval_every", int, 0, "[0, inf)", "how many batches lie between evaluations; 0: only before and after tasks"
-    ),
-    Hyperparameter(
-        "order",
-        str,
-        "tasks",
-        "",
-        "the order of the stream: tasks, one after another; shuffled, these in a random order; or iid, the examples of "
-        "all tasks mixed, the upper bound",
-    ),
-    Hyperparameter(
-        "scenario",
-        str,
-        "the stream's first",
-        "",
-        "among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
-    ),
-)
+RUN = tuple(option for option in _OF_A_RUN.values() if option not in NETWORK)
 
 
 @dataclass(frozen=True)
@@ -120,6 +85,7 @@ class Request:
         self._checked(self.stream, benchmark.options, f"of {self.benchmark}")
         run = self._checked(self.run, (*NETWORK, *RUN), "of a run")
         method = self._made(kind, self.defaults()[0] | settings)
+        run["evaluate"], run["eval_every"] = evaluations(run.get("evaluate", "borders"), run.get("eval_every", 0))
         given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
         network = {option.name: option.default for option in NETWORK} | given
         networks.check(network["network"])
@@ -165,8 +131,8 @@ class Request:
         known = {parameter.name: parameter for parameter in parameters}
         for name in given:
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-                question = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known) or 'none'}"
+                near = nearest(name, known)
+                question = f"; did you mean {near}?" if near else f"; there are {', '.join(known) or 'none'}"
                 raise BadInput(f"{name} is no option {whose}{question}")
         return {name: self.check(known[name], value) for name, value in given.items()}
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,18 +14,14 @@ from threadpoolctl import threadpool_limits
 
 from metareplay.learners import engines
 from metareplay.learners.base import Diverged, Learner
+from metareplay.methods.base import Method
 from metareplay.runs.checkpoint import Checkpoints, State, Unusable
-from metareplay.runs.clock import Clock
-from metareplay.runs.environment import environment
+from metareplay.runs.cost import Clock, environment
+from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.record import Record
-from metareplay.streams.stream import allowed_classes
+from metareplay.streams.stream import Stream, allowed_classes
 
-if TYPE_CHECKING:
-    from metareplay.runs.experiment import Experiment
-
-VERSION = metadata.version("metareplay")
 SECONDS_BETWEEN_REPORTS = 0.1
-SECONDS = ("train_seconds", "eval_seconds", "compile_seconds")
 CHUNK = 1000
 """Examples whose inputs are laid out at a time."""
 
@@ -65,16 +61,8 @@ class Evaluation:
 
 
 Report = Callable[[Progress], None]
-Tracker = Callable[["Experiment", Evaluation | Record], None]
+Tracker = Callable[[Experiment, Evaluation | Record], None]
 """Called after every evaluation, and with the record at the end."""
-
-RANDOMNESS = ("examples", "order", "weights", "method", "tasks")
-"""What a run's seed decides, each with a generator of its own; the method's is split again into memory and replay."""
-
-
-def randomness(seed: int, purpose: str, *which: int) -> np.random.Generator:
-    """A generator for one purpose of a run, and for one of several things of that kind."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(RANDOMNESS.index(purpose), *which)))
 
 
 @dataclass(frozen=True)
@@ -98,14 +86,28 @@ class Trainer:
     ----------
     learner, method
         As they are at this moment.
+
+    Examples
+    --------
+    >>> stream = metareplay.benchmark("digits-rotations", tasks=2)
+    >>> experiment = metareplay.Experiment(stream=stream, method=metareplay.Online(), samples_per_task=50)
+    >>> trainer = metareplay.Trainer(experiment)
+    >>> trainer.train().accuracy.shape
+    (2, 2)
+    >>> trainer.learner.steps
+    100
     """
 
     def __init__(self, experiment: Experiment) -> None:
-        self.experiment = experiment
-        self.stream = experiment.stream
+        self.experiment, self.stream = experiment, experiment.stream
         self.report: Report | None = None
         self.tracker: Tracker | None = None
         self.checkpoints: Checkpoints | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Be before the first example."""
+        experiment = self.experiment
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         tasks = len(self.stream.tasks)
         self.method = replace(experiment.method)
@@ -119,18 +121,12 @@ class Trainer:
         self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint
 
         self.spans = self._spans()
-        # Where it is: how many spans are over, how many examples of the next one are learned, which task was told last.
-        self.span = 0
-        self.place = 0
-        self.begun = False
+        # Where it is: how many spans are over, how many examples of the next one are learned, whether it has begun.
+        self.span, self.place, self.begun = 0, 0, False
         self.predicted_right = np.zeros(sum(len(span.examples) for span in self.spans), bool)
-        self.seen = 0
-        self.batches = 0
+        self.seen, self.batches = 0, 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
         self.clock = Clock()
-        self.train_seconds = 0.0
-        self.eval_seconds = 0.0
-        self.compile_seconds = 0.0
         self.last_report = -np.inf
 
     def _spans(self) -> list[Span]:
@@ -160,11 +156,34 @@ class Trainer:
         progress: Report | None = None,
         tracker: Tracker | None = None,
         checkpoints: Checkpoints | None = None,
+        note: Callable[[str], None] = lambda text: None,
     ) -> Record:
-        """From where it is to the last evaluation; see ``Experiment.run``."""
+        """From where it is, or before any training from its last checkpoint, to the last evaluation.
+
+        Parameters
+        ----------
+        progress
+            Called about ten times a second.
+        tracker
+            Called with the experiment and an ``Evaluation`` after every evaluation, and with the record at the end.
+            A run that goes on from a checkpoint repeats those evaluations that came after it.
+        checkpoints
+            Where the run saves its state, and goes on from if there is any.
+        note
+            Called with a line if the state that was saved is of no use, so that the run begins again.
+
+        Raises
+        ------
+        Diverged
+            If a loss is not finite; the message says at which example and what to lower.
+        RunFailed
+            If there is a checkpoint that cannot be read now.
+        """
         self.report, self.tracker, self.checkpoints = progress, tracker, checkpoints
+        if checkpoints is not None and not self.seen:
+            self.resume(checkpoints, note)
         # On several threads, times could not be compared, and two runs at once would be slower than in turn.
-        # An overflow is noticed by the loss that follows from it, and told in words.
+        # An overflow is noticed by the loss that follows from it, and said in words.
         with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"), self.clock.running():
             self._go_on()
         record = self._record()
@@ -172,44 +191,66 @@ class Trainer:
             self.tracker(self.experiment, record)
         return record
 
+    def resume(self, checkpoints: Checkpoints, note: Callable[[str], None] = lambda text: None) -> None:
+        """Go on from the last checkpoint; where it is of no use it is set aside, which is noted.
+
+        Raises
+        ------
+        RunFailed
+            If there is one that cannot be read now.
+        """
+        try:
+            if (state := checkpoints.load()) is not None:
+                self.load_state(state)
+        except Unusable as error:
+            checkpoints.set_aside()
+            note(f"{error}: beginning again")
+            self._begin()  # half of the state may be loaded
+
     def _go_on(self) -> None:
         self.restrict()
-        if not self.evaluations:
+        borders = self.experiment.evaluate == "borders"
+        if borders and not self.evaluations:
             self.evaluate(visit=-1)
         while self.span < len(self.spans):
             span = self.spans[self.span]
             if not self.begun:
                 self.begin_task(span.task, self.spans[self.span - 1].task if self.span else None)
             self.learn(span)
-            visit_is_over = self.span + 1 == len(self.spans) or self.spans[self.span + 1].visit != span.visit
-            if visit_is_over:
+            is_last = self.span + 1 == len(self.spans)
+            visit_is_over = is_last or self.spans[self.span + 1].visit != span.visit
+            if (borders and visit_is_over) or (is_last and self.experiment.evaluate == "end"):
                 self.evaluate(span.visit)
             self.span, self.place, self.begun = self.span + 1, 0, False
-            self._keep(border=visit_is_over)
+            self._save(border=visit_is_over)
 
     def _record(self) -> Record:
-        at, visits, correct = zip(*self.evaluations, strict=True)
         return Record(
             configuration=self.experiment.configuration(),
             environment=environment(*(["torch"] if self.experiment.engine == "torch" else [])),
             started=self.started,
             visits=np.array(self.experiment.visits),
-            evaluated_at=np.array(at),
-            evaluated_visit=np.array(visits),
-            correct=np.array(correct),
+            **self._evaluated(),
             test_sizes=np.array([len(task.test) for task in self.stream.tasks]),
             predicted_right=self.predicted_right,
             steps=self.learner.steps,
-            train_seconds=self.train_seconds,
-            eval_seconds=self.eval_seconds,
-            compile_seconds=self.compile_seconds + self.clock.compile_seconds,
+            **self.clock.state(),
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
         )
 
+    def _evaluated(self) -> dict[str, Any]:
+        """All evaluations so far as arrays, as a record and a checkpoint have them."""
+        at, visits, correct = zip(*self.evaluations, strict=True) if self.evaluations else ((), (), ())
+        return {
+            "evaluated_at": np.array(at, np.int64),
+            "evaluated_visit": np.array(visits, np.int64),
+            "correct": np.array(correct, np.int64).reshape(len(at), len(self.stream.tasks)),
+        }
+
     def begin_task(self, task: int, previous: int | None) -> None:
         """Tell the method that the next examples come from a task."""
-        begin = self.clock()
+        self.clock.start()
         try:
             self.method.begin_task(task, previous)
         except Diverged as diverged:  # methods may take gradients here
@@ -217,7 +258,7 @@ class Trainer:
         self.begun = True
         if self.experiment.order != "iid":
             self.restrict()
-        self.train_seconds += self.clock() - begin
+        self.clock.spent("train_seconds")
 
     def restrict(self) -> None:
         """Tell the learner which classes are scored from here on; where all tasks are mixed, all are met at once."""
@@ -232,7 +273,7 @@ class Trainer:
             self.learn_batch(span, x, y)
             self.place += len(y)
             if self.place < len(span.examples):
-                self._keep(border=False)
+                self._save(border=False)
 
     def _batches(self, span: Span) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         images, size = self.stream.tasks[span.task].train, self.experiment.batch_size
@@ -249,11 +290,12 @@ class Trainer:
         if every and self.batches and self.batches % every == 0 and self.batches != self.evaluations[-1][0]:
             self.evaluate(span.visit)
         rows = np.arange(len(y))
-        begin = self.clock()
+        clock = self.clock
+        clock.start()
         self.learner.put(rows, x, y, span.task)
-        put = self.clock()
+        clock.spent("train_seconds")
         self.predicted_right[self.seen : self.seen + len(y)] = self.learner.forward(rows).argmax(1) == y
-        predicted = self.clock()
+        clock.spent("eval_seconds")
         try:
             self.method.observe(rows)
         except Diverged as diverged:
@@ -262,23 +304,21 @@ class Trainer:
             raise Diverged(diverged.step, diverged.row, self._where(example, span.task)) from None
         self.seen += len(y)
         self.batches += 1
-        now = self.clock()
-        self.eval_seconds += predicted - put
-        self.train_seconds += now - predicted + put - begin
-        if self.report and now - self.last_report > SECONDS_BETWEEN_REPORTS:
-            self.last_report = now
+        clock.spent("train_seconds")
+        if self.report and clock.now() - self.last_report > SECONDS_BETWEEN_REPORTS:
+            self.last_report = clock.now()
             self.report(self._progress(span.visit))
 
     def evaluate(self, visit: int) -> None:
         """Count the right answers on every task's test examples."""
-        begin = self.clock()
+        self.clock.start()
         correct = []
         with self.method.readied():
             for number, task in enumerate(self.stream.tasks):
                 predicted = self.learner.scores(task.test, number).argmax(1)
                 correct.append(np.count_nonzero(predicted == task.test.labels))
         self.evaluations.append((self.batches, visit, np.array(correct)))
-        self.eval_seconds += self.clock() - begin
+        self.clock.spent("eval_seconds")
         if self.report:
             self.report(self._progress(max(visit, 0)))
         if self.tracker:
@@ -287,7 +327,7 @@ class Trainer:
             self.tracker(self.experiment, Evaluation(visit, self.batches, self.seen, self.learner.steps, accuracy))
 
     def _progress(self, visit: int) -> Progress:
-        _, after, correct = self.evaluations[-1]
+        _, after, correct = self.evaluations[-1] if self.evaluations else (0, -1, ())
         accuracy = None
         if after >= 0:
             met = sorted(set(self.experiment.visits[: after + 1]))
@@ -303,31 +343,21 @@ class Trainer:
         lower = f"lower --lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
         return f"the loss is not finite at example {example}, in task {task}: {lower}"
 
-    # Keeping
+    # Checkpoints
 
-    def _keep(self, border: bool) -> None:
+    def _save(self, border: bool) -> None:
         if self.checkpoints is not None and self.checkpoints.due(border):
             self.checkpoints.save(self.state())
 
     def state(self) -> State:
         """All that another process needs to go on from here to the same bits."""
-        at, visits, correct = zip(*self.evaluations, strict=True)
         return {
             "key": self.experiment.key,
-            "version": VERSION,
-            "started": self.started,
-            "span": self.span,
-            "place": self.place,
-            "begun": self.begun,
-            "seen": self.seen,
-            "batches": self.batches,
-            "evaluated_at": np.array(at),
-            "evaluated_visit": np.array(visits),
-            "correct": np.array(correct),
+            "version": metadata.version("metareplay"),
+            **{name: getattr(self, name) for name in PLACE},
+            **self._evaluated(),
             "predicted_right": self.predicted_right,
-            "train_seconds": self.train_seconds,
-            "eval_seconds": self.eval_seconds,
-            "compile_seconds": self.compile_seconds + self.clock.compile_seconds,
+            **self.clock.state(),
             "learner": self.learner.state(),
             "method": self.method.state(),
         }
@@ -338,21 +368,80 @@ class Trainer:
         Raises
         ------
         Unusable
-            If it is of another experiment, or was made by another version.
+            If it is of another experiment, was made by another version, or does not fit.
         """
-        for name, ours in (("key", self.experiment.key), ("version", VERSION)):
+        for name, ours in (("key", self.experiment.key), ("version", metadata.version("metareplay"))):
             if state.get(name) != ours:
                 raise Unusable(f"the checkpoint is of a run with the {name} {state.get(name)!r}, not {ours!r}")
         try:
             self._load(state)
+        except MemoryError:
+            raise
         except Exception as error:  # a user's own method may raise anything here
             raise Unusable(f"the checkpoint does not fit the run ({error})") from error
 
     def _load(self, state: State) -> None:
         self.learner.load_state(state["learner"])
         self.method.load_state(state["method"])
-        for name in ("started", "span", "place", "begun", "seen", "batches", *SECONDS):
+        for name, kind in PLACE.items():
+            if type(state[name]) is not kind or (kind is int and state[name] < 0):
+                raise ValueError(f"{name} is {state[name]!r}")
             setattr(self, name, state[name])
+        examples = sum(len(span.examples) for span in self.spans[: self.span]) + self.place
+        here = len(self.spans[self.span].examples) if self.span < len(self.spans) else 0
+        if self.span > len(self.spans) or self.place > here or self.seen != examples or self.batches > examples:
+            raise ValueError(f"it is at example {self.seen}, batch {self.batches}, in span {self.span}")
+        tasks, batches, visits = len(self.stream.tasks), state["evaluated_at"], state["evaluated_visit"]
+        _check(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
+        _check(batches, int, (len(batches),), 0, self.batches)
+        _check(visits, int, (len(batches),), -1, len(self.experiment.visits) - 1)
+        _check(state["correct"], int, (len(batches), tasks), 0, max(len(task.test) for task in self.stream.tasks))
+        if self.experiment.evaluate == "borders" and not len(batches):
+            raise ValueError("it has no evaluation")
         self.predicted_right[:] = state["predicted_right"]
-        evaluations = zip(state["evaluated_at"], state["evaluated_visit"], state["correct"], strict=True)
-        self.evaluations = [(int(at), int(visit), correct) for at, visit, correct in evaluations]
+        self.evaluations = list(zip(batches.tolist(), visits.tolist(), state["correct"], strict=True))
+        for name in self.clock.seconds:
+            self.clock.seconds[name] = _seconds(state[name])
+
+
+PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, "batches": int}
+"""The attributes of a trainer that say where it is, with their types."""
+
+
+def _check(array: Any, kind: type, shape: tuple[int, ...], low: int, high: int) -> None:
+    """Raise ValueError unless an array from a file has a type, a shape, and values in a range."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(kind) or array.shape != shape:
+        raise ValueError(f"an array of {np.dtype(kind)} with shape {shape} is expected")
+    if array.size and (array.min() < low or array.max() > high):
+        raise ValueError(f"an array has values from {array.min()} to {array.max()}, outside {low} to {high}")
+
+
+def _seconds(value: Any) -> float:
+    if not isinstance(value, float) or not 0 <= value < np.inf:
+        raise ValueError(f"{value!r} is no time")
+    return value
+
+
+def run(stream: Stream, method: Method, **options: Any) -> Record:
+    """Run a method on a stream, in memory.
+
+    Parameters
+    ----------
+    options
+        Those of :class:`Experiment`, such as ``seed=0``.
+
+    Raises
+    ------
+    BadInput
+        If an option is out of its range.
+    Diverged
+        If a loss is not finite.
+
+    Examples
+    --------
+    >>> stream = metareplay.benchmark("digits-rotations", tasks=2)
+    >>> record = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50)
+    >>> record.accuracy.shape
+    (2, 2)
+    """
+    return Trainer(Experiment(stream=stream, method=method, **options)).train()

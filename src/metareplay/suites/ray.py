@@ -28,7 +28,7 @@ from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
 from metareplay.runs.record import Record
 from metareplay.runs.request import Request
-from metareplay.runs.trainer import Progress
+from metareplay.runs.trainer import Progress, Trainer
 from metareplay.streams.stream import Stream
 from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show, as_experiment
 
@@ -114,6 +114,10 @@ class CheckpointActor:
         """Write a checkpoint."""
         FileCheckpoints(self.out / key / CHECKPOINT).write(content)
 
+    def set_aside(self, key: str) -> None:
+        """Keep a checkpoint that is of no use, but never load it again."""
+        FileCheckpoints(self.out / key / CHECKPOINT).set_aside()
+
     def note(self, key: str, text: str) -> None:
         """Take one line that the user may want to know of a run."""
         self.notes.append((key, text))
@@ -142,6 +146,9 @@ class RemoteCheckpoints(FileCheckpoints):
     def write(self, content: bytes) -> None:
         _result(self.actor.save.remote(self.key, content))
 
+    def set_aside(self) -> None:
+        _result(self.actor.set_aside.remote(self.key))
+
     def clear(self) -> None:
         """The driver does it, once it has the record."""
 
@@ -159,7 +166,7 @@ def learn(payload: Payload, stream: Stream, key: str, actor: Any) -> Record:
                     "this machine makes another run of it: are all machines' metareplay of the same version?"
                 )
             checkpoints = RemoteCheckpoints(actor, key)
-            return experiment.run(
+            return Trainer(experiment).train(
                 lambda progress: actor.report.remote(key, node, progress), tracker, checkpoints, checkpoints.note
             )
     except (Exception, SystemExit) as error:  # a user's method may call exit()
@@ -263,7 +270,7 @@ class Cluster:
                         f"its worker or machine died {RETRIES + 1} times ({type(error).__name__}); "
                         "it resumes from its checkpoint when the suite is started again"
                     ) from None
-                flight.run.keep(record)
+                flight.run.save(record)
             flight.run.tidy()
         except Exception as error:
             return Ended("failed", one_line(error))
