@@ -149,9 +149,12 @@ class Method:
 
     def _restored(self, value: Any, now: Any, name: str) -> Any:
         """What ``_saved`` made ``value`` of; ``now`` is what is there at present."""
+        plain = not isinstance(value, Mapping)
+        if plain and (hasattr(now, "load_state") or isinstance(now, np.random.Generator)):
+            raise BadInput(f"{type(self).__name__} keeps an object as {name}, but its saved state has {value!r}")
         if isinstance(value, np.ndarray):
             return value[()].copy()  # an array without dimensions is a NumPy number
-        if not isinstance(value, Mapping):
+        if plain:
             return value
         ((kind, content),) = value.items()
         if kind == "vector":
