@@ -193,7 +193,7 @@ def unpack(content: bytes) -> State:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            arrays = Arrays(archive, len(content))
+            arrays = Members(archive, len(content))
             state: State = _with_arrays(_tree(arrays), arrays)
     except MemoryError:  # proves nothing: what is read takes no more memory than the file
         raise
@@ -202,7 +202,7 @@ def unpack(content: bytes) -> State:
     return state
 
 
-class Arrays:
+class Members:
     """The arrays in an archive, each of them once, together no larger than a bound."""
 
     def __init__(self, archive: zipfile.ZipFile, bound: int) -> None:
@@ -226,14 +226,14 @@ class Arrays:
         return array
 
 
-def _tree(arrays: Arrays) -> State:
+def _tree(arrays: Members) -> State:
     tree: State = json.loads(arrays.take(TREE).tobytes())
     if not isinstance(tree, dict):
         raise ValueError("it holds no state")
     return tree
 
 
-def _with_arrays(value: Any, arrays: Arrays) -> Any:
+def _with_arrays(value: Any, arrays: Members) -> Any:
     if isinstance(value, dict):
         if ARRAY in value:
             return arrays.take(f"array{value[ARRAY]}")
@@ -260,7 +260,7 @@ def peek(path: Path) -> State | None:
     with file:
         try:
             with zipfile.ZipFile(file) as archive:
-                return _tree(Arrays(archive, os.fstat(file.fileno()).st_size))
+                return _tree(Members(archive, os.fstat(file.fileno()).st_size))
         except Exception as error:  # damaged archives and foreign files raise nearly anything
             if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
                 raise
