@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, place: str, zippe
             "for everything": evil,
         }[place]
         torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(BadInput, match="may run code") as refused:
+    with pytest.raises(BadInput, match=r"may not run code|was not written by torch.save") as refused:
         read(path)
     assert not mark.exists()
     assert "\n" not in str(refused.value)
@@ -164,7 +165,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, place: str, zippe
         ("a.txt", b"nan\n|\nnan\n\n", "not all numbers"),
         ("a.txt", b"nan 0.1\n|\n0.1 0.2\n0.1 0.2\n\n", "not all numbers"),
         ("a.pt", b"", "no result file"),
-        ("a.pt", b"hello", "or it is damaged$"),
+        ("a.pt", b"hello", "it is damaged, or was not written"),
     ],
 )
 def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
@@ -190,6 +191,62 @@ def test_another_pt_file_is_said_to_be_one(tmp_path: Path, content: Any) -> None
         read(tmp_path / "a.pt")
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("0.9000", "0.8900", "statistics do not follow"),
+        ("0.6000 0.5000", "0.6100 0.5000", "statistics do not follow"),
+        ("Backward: -0.2000", "Backward: 0.2000", "statistics do not follow"),
+        ("Forward:  0.0667\n", "", "statistics do not follow"),
+        ("0.4000", "4.4000", "do not lie between 0 and 1"),
+        ("0.4000", "0.40000", "do not have four decimals"),
+    ],
+)
+def test_a_text_file_whose_statistics_are_not_its_accuracies_is_refused(
+    tmp_path: Path, old: str, new: str, reason: str
+) -> None:
+    (tmp_path / "a.txt").write_text(TEXT.replace(old, new))
+    with pytest.raises(BadInput, match=reason):
+        read(tmp_path / "a.txt")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("part", "value", "reason"),
+    [
+        (0, torch.tensor([0.0, 0, 0, 1, 2.5]), "after which task"),
+        (1, torch.tensor(ACCURACIES) * 0.9, "statistics do not follow"),
+        (1, torch.tensor(ACCURACIES) * 1.1, "between 0 and 1"),
+        (3, [torch.tensor(0.7), torch.tensor(-0.3), torch.tensor(0.0667)], "statistics do not follow"),
+        (4, LINE.replace("0.700", "0.800"), "its line and its statistics"),
+        (4, LINE.replace("gem", "ewc"), "its line and its options"),
+        (2, {"a": torch.zeros(1).expand(10**9)}, "much more than the file has"),
+    ],
+)
+def test_a_pt_file_whose_parts_do_not_fit_together_is_refused(
+    tmp_path: Path, part: int, value: Any, reason: str, zipped: bool
+) -> None:
+    content = list(theirs())
+    content[part] = value
+    torch.save(tuple(content), tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(BadInput, match=reason):
+        read(tmp_path / "a.pt")
+
+
+def test_a_pt_file_with_another_checksum_or_compressed_is_refused(tmp_path: Path) -> None:
+    torch.save(theirs(), tmp_path / "a.pt")
+    content = bytearray((tmp_path / "a.pt").read_bytes())
+    place = content.index(np.float32([0.2, 0.3, 0.5]).tobytes())
+    content[place] ^= 1
+    (tmp_path / "a.pt").write_bytes(content)
+    with pytest.raises(BadInput, match=r"the checksum of .* in it is another one"):
+        read(tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("a/data.pkl", bytes(10**7))
+    with pytest.raises(BadInput, match="it is compressed"):
+        read(tmp_path / "b.pt")
+
+
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="No such file"):
         read(tmp_path / "a.pt")
@@ -209,7 +266,10 @@ def test_the_command_prints_metrics_learning_accuracy_among_them(
 
 
 def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save(theirs([0, 0, 1], [[0.1, 0.3], [0.5, 0.3 - 1e-7], [0.5, 0.5]]), tmp_path / "a.pt")
+    labels, accuracies, weights, _, _, options = theirs([0, 0, 1], [[0.1, 0.3], [0.5, 0.3 - 1e-7], [0.5, 0.5]])
+    statistics = [torch.tensor(0.5), torch.tensor(0.0), torch.tensor(-5e-8)]
+    content = labels, accuracies, weights, statistics, f"{OPTIONS} # 0.5 0.0 -0.0 # 1", options
+    torch.save(content, tmp_path / "a.pt")
     assert results.main([str(tmp_path / "a.pt")]) == 0
     assert "-0.0" not in capsys.readouterr().out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ COMMANDS = {
     "get": "get a data set: get NAME [--from FOLDER-OR-URL]",
     "make": "make a file of tasks from one, for other programs: make rotations -o FILE.pt",
 }
+ASK = 10**9
+"""Bytes from which on `data make` wants to be told that a file may be so large."""
 SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
 """What the MER project's generator calls these options."""
 
@@ -98,6 +101,7 @@ def _make(argv: list[str]) -> None:
         "each a list of [description, x, y] for every task; x float32 (n, inputs), y int64 (n,). Needs PyTorch.",
     )
     parser.add_argument("-o", "--output", metavar="FILE.pt", required=True, help="the file to write")
+    parser.add_argument("--yes", action="store_true", help=f"write it even if it takes more than {shown(ASK)}")
     group = parser.add_argument_group("the stream")
     group.add_argument(
         "--data", metavar="NAME", default="mnist", help=f"made from what: {', '.join(sources.SOURCES)} (default: mnist)"
@@ -117,6 +121,10 @@ def _make(argv: list[str]) -> None:
         stream = make(images, **chosen)
     except BadInput as error:
         raise BadInput(_shortened(str(error))) from None
+    size = gem_format.size(stream)
+    if size > ASK and not given.yes:
+        free = shown(shutil.disk_usage(path.parent).free)
+        raise BadInput(f"{path} would take {shown(size)}, and {free} are free there: say --yes to write it")
     gem_format.write(stream, path)
     print(
         f"{plain(str(path))}: {len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, "

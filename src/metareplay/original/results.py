@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import ast
+import contextlib
 import io
 import itertools
+import math
 import re
 import sys
-import warnings
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,16 @@ from numpy.typing import NDArray
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, RunFailed
+from metareplay.files import read_regular
 from metareplay.original.weights import State
 from metareplay.runs import metrics
 from metareplay.runs.record import Record
+from metareplay.streams import task_list
 
 PRINTED = ("retained_accuracy", "backward_transfer", "forward_transfer")
 """The three statistics of the console line and of the files; the original worked out no learning accuracy."""
+IN_TEXT = ("Final Accuracy", "Backward", "Forward")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +140,13 @@ class Results:
         return file.getvalue()
 
 
-class Foreign(Exception):
-    """Why a file is no result file."""
-
-
 def read(path: Path | str) -> Results:
     """Read a result file, ``.txt`` or ``.pt``, of the original or of ours.
 
-    A text file does not say which column is whose. They are taken to be in the order of the rows, as they are in ours.
-    So they are in the original's unless ``--shuffle_tasks`` was yes. Then its R has a row too many and is refused; but
-    not if task 0 came first all the same: only the ``.pt`` beside it gives the right metrics.
+    The statistics that a file carries are held against its accuracies, and a zip archive's checksums against its
+    content. A text file does not say which column is whose. They are taken to be in the order of the rows, as they are
+    in ours. So they are in the original's unless ``--shuffle_tasks`` was yes. Then its R has a row too many and is
+    refused; but not if task 0 came first all the same: only the ``.pt`` beside it gives the right metrics.
 
     Raises
     ------
@@ -153,22 +155,13 @@ def read(path: Path | str) -> Results:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        results = _read_text(read_regular(path).decode()) if path.suffix == ".txt" else _read_pt(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        results = _read_text(content.decode()) if path.suffix == ".txt" else _read_pt(content)
-        # The metrics too, which cannot be worked out where rows or columns are missing.
-        if not np.isfinite([*results.metrics.values(), *results.accuracies.flat]).all():
-            raise Foreign("its accuracies are not all numbers")
-    except ImportError:
-        raise BadInput(f"{path} can only be read with PyTorch: pip install 'metareplay[torch]'") from None
-    except UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        what = f"would call {wanted[1]} when it is loaded" if wanted else "is damaged, or no file of tensors and values"
-        raise BadInput(f"{path} is refused: it {what}, and no result file may run code") from None
-    except Foreign as reason:
+    except task_list.Refused as reason:
         raise BadInput(f"{path} is no result file of main.py, .txt or .pt: {reason}") from None
+    except (BadInput, RunFailed):
+        raise
     except Exception as error:  # foreign files raise nearly anything
         raise BadInput(f"{path} is no result file of main.py, .txt or .pt, or it is damaged") from error
     return results
@@ -176,33 +169,64 @@ def read(path: Path | str) -> Results:
 
 def _read_text(text: str) -> Results:
     before, after = text.replace("\r\n", "\n").split("\n|\n")
-    rows = [before, *after.split("\n\n")[0].splitlines()]
-    accuracies = np.array([row.split() for row in rows], float)
+    table, _, end = after.partition("\n\n")
+    rows = [row.split() for row in (before, *table.splitlines())]
+    accuracies = np.array(rows, float)
     tasks = accuracies.shape[1]
     if len(accuracies) != 1 + tasks:
-        raise Foreign(
+        raise task_list.Refused(
             f"R has {len(accuracies) - 1} rows for {tasks} tasks (the original's, where tasks were shuffled; the .pt "
             "file beside it tells which row is whose)"
         )
-    return Results(np.append(0, np.arange(tasks)), accuracies)
+    results = Results(np.append(0, np.arange(tasks)), accuracies)
+    found = [re.search(rf"^{name}: +(-?\d\.\d{{4}}|nan)$", end, re.MULTILINE) for name in IN_TEXT]
+    _require_sound(results, [float(one[1]) if one else math.nan for one in found], 2e-4)
+    if not all(re.fullmatch(r"[01]\.\d{4}", word) for row in rows for word in row):
+        raise task_list.Refused("its accuracies do not have four decimals")
+    return results
 
 
-def _read_pt(content: bytes) -> Results:
-    import torch
-
-    # Tensors, plain values, and the one class that the original put beside them; making it runs nothing.
-    with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of foreign files, which are refused in words
-        labels, accuracies, weights, _, line, options = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
-    return Results(
-        labels.numpy().astype(np.int64),
-        accuracies.numpy().astype(np.float64),
+def _read_pt(path: Path) -> Results:
+    try:
+        # Tensors, plain values, and the one class that the original put beside them; making it runs nothing.
+        labels, accuracies, weights, statistics, line, options = task_list.load(path, argparse.Namespace)
+    except BadInput:
+        raise BadInput(f"{path} can only be read with PyTorch: pip install 'metareplay[torch]'") from None
+    if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
+        raise task_list.Refused(f"the checksum of {damaged} in it is another one: it is damaged")
+    arrays = task_list.Arrays(path.stat().st_size)
+    numbers = arrays.of(labels, "its list of tasks")
+    words, *shown, seconds = (part.strip() for part in line.rsplit("#", 2))
+    results = Results(
+        numbers.astype(np.int64),
+        arrays.of(accuracies, "its accuracies").astype(np.float64),
         dict(vars(options)),
-        float(line.rpartition("#")[2]),
-        {name: tensor.numpy() for name, tensor in weights.items()},
+        float(seconds),
+        {name: arrays.of(tensor, name) for name, tensor in weights.items()},
     )
+    if (results.labels != numbers).any() or results.labels.min() < 0 or len(results.labels) != len(results.accuracies):
+        raise task_list.Refused("its evaluations do not say after which task each was")
+    stated = [float(statistic) for statistic in statistics]
+    # The original worked out its statistics as if tasks had come in order.
+    in_order = (np.diff(results.visits) > 0).all()
+    _require_sound(results, stated if in_order else stated[:1], 1e-4)
+    if not np.allclose([float(number) for number in shown[0].split()], stated, atol=6e-4, rtol=0):
+        raise task_list.Refused("its line and its statistics are of different runs: it is damaged")
+    with contextlib.suppress(ValueError, SyntaxError):  # of Python 2, or with values that are no literals
+        if ast.literal_eval(words) != results.options:
+            raise task_list.Refused("its line and its options are of different runs: it is damaged")
+    return results
+
+
+def _require_sound(results: Results, stated: Sequence[float], tolerance: float) -> None:
+    """Refuse a file whose statistics do not follow from its accuracies."""
+    # The metrics too, which cannot be worked out where rows or columns are missing.
+    if not np.isfinite([*results.metrics.values(), *results.accuracies.flat]).all():
+        raise task_list.Refused("its accuracies are not all numbers")
+    if results.accuracies.min() < 0 or results.accuracies.max() > 1:
+        raise task_list.Refused("its accuracies do not lie between 0 and 1")
+    if not all(abs(results.metrics[name] - value) <= tolerance for name, value in zip(PRINTED, stated, strict=False)):
+        raise task_list.Refused("its statistics do not follow from its accuracies: it is damaged")
 
 
 MEASURES = {
