@@ -39,6 +39,8 @@ def main(argv: list[str]) -> None:
         add_flag(group, parameter, parameter.default)
     settings = values(parameters, parser.parse(argv[1:]))
     made = functools.partial(method, **settings) if settings else method
+    if settings:
+        made()  # refuses settings that are out of range
     failed = _show(conformance.check_one(made, checked) for checked in conformance.CHECKS)
     if failed:
         raise RunFailed(f"{argv[0]} fails {failed} of {len(conformance.CHECKS)} checks")
