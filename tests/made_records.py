@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
+from metareplay.results.groups import Contents, Group, Unfinished, groups
 from metareplay.runs.record import Record
 
 
@@ -78,3 +80,13 @@ def study(seeds: int = 3) -> list[Record]:
         for memories in ((20, 50) if method.endswith(("1", "4")) else (None,))
         for seed in range(seeds)
     ]
+
+
+def results(records: Iterable[Record], unfinished: Iterable[Unfinished] = (), source: str = "") -> Contents:
+    """What a folder with these runs holds."""
+    return Contents(groups(records), list(unfinished), source)
+
+
+def first_problem(records: Iterable[Record]) -> list[Group]:
+    """The configurations of the first problem of these records."""
+    return next(iter(results(records).problems.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import scipy.stats
 
 from metareplay import BadInput, Record
-from metareplay.results.groups import groups
+from metareplay.results.groups import Unfinished, groups
 from metareplay.results.statistics import Estimate
 from metareplay.runs import metrics
 from metareplay.runs import record as records
@@ -53,7 +53,7 @@ def test_the_same_configuration_with_several_seeds_is_one_group() -> None:
     (one,) = groups([record(2), record(0), record(1)])
     assert one.seeds == (0, 1, 2)
     assert (one.benchmark, one.method, one.memories) == ("little", "eralg4", 200)
-    assert one.hyperparameters == {"lr": 0.1, "memories": 200}
+    assert one.configuration["hyperparameters"] == {"lr": 0.1, "memories": 200}
     assert "seed" not in one.configuration
     assert (one.problem, one.label) == ("little", "eralg4, 200 memories")
 
@@ -78,7 +78,7 @@ def test_the_same_configuration_with_several_seeds_is_one_group() -> None:
 )
 def test_anything_else_that_differs_makes_another_group_with_another_name(other: dict[str, Any]) -> None:
     made = groups([record(0), record(1), record(0, **other)])
-    assert sorted(len(group.records) for group in made) == [1, 2]
+    assert sorted(len(group.runs) for group in made) == [1, 2]
     assert len({(group.problem, group.label) for group in made}) == 2
 
 
@@ -118,7 +118,7 @@ def test_names_say_what_differs_and_no_more() -> None:
 
 def test_long_orders_of_tasks_have_short_names_that_differ() -> None:
     one, other = list(range(100))[::-1], [*range(50, 100), *range(50)]
-    made = groups([record(task_order=one), record(task_order=other)])
+    made = groups(Unfinished(Path(), "failed", configuration=CONFIGURATION | {"task_order": o}) for o in (one, other))
     assert len({group.problem for group in made}) == 2
     assert max(len(group.problem) for group in made) < 60
 
@@ -185,13 +185,18 @@ def test_no_records_make_no_groups() -> None:
     assert groups([]) == []
 
 
-def test_ten_thousand_records_are_put_together_in_seconds() -> None:
-    many = [
-        record(seed, hyperparameters={"lr": lr / 1000, "memories": 200}, epochs=epochs)
-        for seed in range(5)
-        for lr in range(100)
-        for epochs in range(1, 21)
-    ]
-    begin = time.process_time()
-    assert len(groups(many)) == 2000
-    assert time.process_time() - begin < 5
+def test_unfinished_runs_count_where_they_belong(tmp_path: Path) -> None:
+    stopped = Unfinished(tmp_path, "stopped", configuration=CONFIGURATION | {"seed": 1})
+    unknown, other = (
+        Unfinished(tmp_path, "broken"),
+        Unfinished(tmp_path, "failed", configuration=CONFIGURATION | {"epochs": 2}),
+    )
+    one, alone = groups([record(0), stopped, unknown, other])
+    assert (one.seeds, one.unfinished) == ((0,), 1)
+    assert (alone.seeds, alone.unfinished) == ((), 1)
+
+
+def test_what_a_terminal_would_obey_is_shown_and_names_nothing_else() -> None:
+    (one,) = groups([record(0, method="m\x1b[31m.py:M", benchmark="d\udcff\n")])
+    assert (one.label, one.problem) == (r"m\x1b[31m.py:M, 200 memories", r"d\udcff\n")
+    assert one.method == "m\x1b[31m.py:M"

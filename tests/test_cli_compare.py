@@ -232,8 +232,8 @@ def test_a_table_is_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture
     assert rows[1][:7] == ["little", "200", "retained_accuracy", "a", "", "2", "0.805"]
     assert rows[3][3:6] == ["a", "b", "2"]
     assert rows[3][8:] == ["0.5", "0.5", "too few seeds to tell (needs at least 6)"]
-    assert main(["compare", str(tmp_path / "runs"), "a", "b", "--csv", str(tmp_path / "nowhere" / "table.csv")]) == 1
-    assert "cannot be written" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "runs"), "a", "b", "--csv", str(tmp_path / "nowhere" / "table.csv")]) == 2
+    assert "but there is no folder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -174,14 +174,13 @@ def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs: Pat
 
 
 def test_a_damaged_record_is_listed_as_broken(runs: Path) -> None:
-    from metareplay.results import contents as reading
-    from metareplay.results import tables
+    from metareplay.results import groups, tables
 
     (runs / SOME / "record.json").write_text("{")
-    found = reading.read(runs)
-    assert [run.state for run in found.absent] == ["broken"]
-    assert len(found.records) == 35
-    assert any(SOME in line.cells[2] for line in tables.missing(found).lines)
+    found = groups.load(runs)
+    assert [run.state for run in found.unfinished] == ["broken"]
+    assert sum(len(group.runs) for group in found.groups) == 35
+    assert any(SOME in str(row.cells[2]) for row in tables.missing(found).rows)
 
 
 # show

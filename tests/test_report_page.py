@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
 import itertools
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from made_records import record, study
+from made_records import record, results, study
 
 pytest.importorskip("altair", reason="the extra report is not installed")
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-from metareplay.results import latex, tables
-from metareplay.results.contents import Absent, contents
+
+from metareplay.results import tables
 from metareplay.results.figures import FIGURES
+from metareplay.results.groups import Unfinished
 from metareplay.results.page import LIMIT, page
 from metareplay.runs.record import Record
 
@@ -33,7 +32,8 @@ pytestmark = [
 ]
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync")
 NASTY = r"""my_100%&$#{}~^\file.py:<script>document.title="broken"</script></script><!--'|[0]"""
-DRAWN = "document.documentElement.dataset.waiting === '0'"
+DRAWN = """[...document.querySelectorAll('.panel')].every((panel) => panel.offsetParent === null ||
+  panel.dataset.state === 'empty' || panel.querySelector('svg'))"""
 
 Open = Callable[..., Any]
 
@@ -51,9 +51,9 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
     """Opens a report of records; at the end nothing may have been fetched, and nothing complained of."""
     contexts, told, fetched = [], [], []
 
-    def opened(records: list[Record], absent: tuple[Absent, ...] = (), **options: Any) -> Any:
+    def opened(records: list[Record], absent: tuple[Unfinished, ...] = (), **options: Any) -> Any:
         file = tmp_path / f"report-{len(contexts)}.html"
-        file.write_text(page(contents(records, absent, "runs")), encoding="utf-8")
+        file.write_text(page(results(records, absent, "runs")), encoding="utf-8")
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         contexts.append(context)
         shown = context.new_page()
@@ -61,7 +61,7 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
         shown.on("pageerror", lambda error: told.append(str(error)))
         shown.on("request", lambda request: fetched.append(request.url))
         shown.goto(file.as_uri())
-        shown.wait_for_function(DRAWN, timeout=60_000)
+        draw_all(shown)
         return shown
 
     yield opened
@@ -70,6 +70,12 @@ def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
     assert told == []
     assert {url.split(":")[0] for url in fetched} <= {"file", "data"}
     assert len([url for url in fetched if url.startswith("file")]) == len(contexts)
+
+
+def draw_all(shown: Any) -> None:
+    """Have drawn what is far from the window too, as for printing."""
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    shown.wait_for_function(DRAWN, timeout=60_000)
 
 
 def marks(shown: Any, figure: str) -> int:
@@ -108,13 +114,17 @@ def test_every_figure_is_drawn_and_described(open_page: Open) -> None:
     assert rows(shown, "answer-0-50")[0][2].startswith(value)
 
 
+def texts(table: Any) -> list[list[str]]:
+    """A table's cells as they are shown."""
+    return [["–" if cell is None else str(cell) for cell in row.cells] for row in table.rows]
+
+
 def test_the_page_has_the_tables_numbers(open_page: Open) -> None:
     records = study()
-    made = contents(records)
+    made = results(records)
     shown = open_page(records)
-    ranking = tables.ranking(made.problems[0], 50).table
-    assert rows(shown, "answer-0-50") == [list(line.cells) for line in ranking.lines]
-    assert rows(shown, "paper-table") == [list(line.cells) for line in tables.paper(made).lines]
+    assert rows(shown, "answer-0-50") == texts(tables.answers(made)["little"][0].table)
+    assert rows(shown, "paper-table") == texts(tables.paper(made))
 
 
 def test_a_figures_data_are_there_as_a_table(open_page: Open) -> None:
@@ -139,14 +149,14 @@ def test_filters_choose_benchmark_memory_and_methods(open_page: Open) -> None:
     status = shown.locator("#shown")
     assert status.inner_text() == "All 12 configurations are shown."
     shown.select_option("[name=problem]", "little-turned")
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert status.inner_text() == "6 of 12 configurations are shown."
     assert not shown.locator("#answer-0-50").is_visible()
     assert shown.locator("#figure-1-average").is_visible()
     assert not shown.locator("#figure-0-average").is_visible()
     assert shown.locator("#paper-table thead tr").last.locator("th:visible").count() == 4
     shown.select_option("[name=size]", "20")
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert status.inner_text() == "4 of 12 configurations are shown."
     assert shown.locator("#figure-1-average .panel:visible").count() == 1
     assert shown.locator("#figure-1-matrix .panel:visible").count() == 4
@@ -155,16 +165,17 @@ def test_filters_choose_benchmark_memory_and_methods(open_page: Open) -> None:
     ]  # fmt: skip
     before = marks(shown, "figure-1-average")
     shown.get_by_role("checkbox", name="eralg4").uncheck()
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert status.inner_text() == "3 of 12 configurations are shown."
     assert 0 < marks(shown, "figure-1-average") < before
-    assert shown.locator("#figure-1-average .legend li:visible").count() == 3
+    legend = shown.locator("#figure-1-average .panel:not([hidden]) .role-legend-label text").all_text_contents()
+    assert sorted(legend) == ["ewc", "meralg1", "online"]
     shown.get_by_role("button", name="none").click()
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert status.inner_text() == "0 of 12 configurations are shown."
     assert shown.locator("#figure-1-average .panel:visible .nothing").is_visible()
     shown.get_by_role("button", name="all", exact=True).click()
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert marks(shown, "figure-1-average") == before
 
 
@@ -174,7 +185,7 @@ def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page: Open) -> No
     fills = f"{marks}.map((mark) => mark.getAttribute('fill'))"
     before = set(shown.evaluate(fills))
     shown.get_by_role("checkbox", name="meralg1").uncheck()
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert before - set(shown.evaluate(fills)) == {"#cc3311"}
 
 
@@ -187,7 +198,7 @@ def test_values_are_shown_on_hover(open_page: Open) -> None:
     box = shown.locator("#figure-0-retained .panel").first.locator(".mark-symbol path").first.bounding_box()
     shown.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     shown.mouse.move(box["x"] + box["width"] / 2 + 1, box["y"] + box["height"] / 2)
-    tip = shown.locator("#tip")
+    tip = shown.locator("#vg-tooltip-element.visible")
     tip.wait_for()
     told = tip.inner_text()
     assert NASTY in told
@@ -196,33 +207,26 @@ def test_values_are_shown_on_hover(open_page: Open) -> None:
     tip.wait_for(state="hidden")
 
 
+def test_a_method_chosen_in_a_legend_stands_out(open_page: Open) -> None:
+    shown = open_page(study())
+    figure = shown.locator("#figure-0-average .panel").first
+    figure.scroll_into_view_if_needed()
+    before = figure.locator(".mark-line path").evaluate_all("lines => lines.map((l) => l.getAttribute('opacity'))")
+    assert set(before) == {"1"}
+    figure.locator(".role-legend-label text", has_text="ewc").click()
+    after = figure.locator(".mark-line path").evaluate_all("lines => lines.map((l) => l.getAttribute('opacity'))")
+    assert sorted(after, key=float)[-2:] == ["0.125", "1"]
+
+
 def test_tables_are_copied_as_csv_and_latex(open_page: Open) -> None:
     records = [*study(), *(record(NASTY, seed, level=0.9) for seed in range(3))]
     shown = open_page(records, permissions=["clipboard-read", "clipboard-write"])
-    table = tables.paper(contents(records))
+    table = tables.paper(results(records))
     paper = shown.locator("#paper-table")
-    paper.get_by_role("button", name="LaTeX").click()
-    shown.locator("#copied", has_text="LaTeX").wait_for(state="attached")
-    copied = shown.evaluate("navigator.clipboard.readText()")
-    expected = [line for line in latex.latex(table).splitlines() if not line.startswith("%")]
-    assert copied.splitlines() == expected
-    paper.get_by_role("button", name="CSV").click()
-    shown.locator("#copied", has_text="CSV").wait_for(state="attached")
-    copied = list(csv.reader(io.StringIO(shown.evaluate("navigator.clipboard.readText()"))))
-    assert copied[0] == ["method", *(f"{column.above} {column.title}" for column in table.columns[1:])]
-    assert copied[1:] == [list(line.cells) for line in table.lines]
-
-
-def test_what_filters_hide_is_not_copied(open_page: Open) -> None:
-    shown = open_page(study(), permissions=["clipboard-read", "clipboard-write"])
-    shown.select_option("[name=problem]", "little")
-    shown.get_by_role("checkbox", name="online").uncheck()
-    shown.locator("#paper-table").get_by_role("button", name="CSV").click()
-    shown.locator("#copied", has_text="CSV").wait_for(state="attached")
-    copied = list(csv.reader(io.StringIO(shown.evaluate("navigator.clipboard.readText()"))))
-    assert copied[0] == ["method", "little RA", "little LA", "little BTI"]
-    assert "online" not in {row[0] for row in copied}
-    assert len(copied) == 6
+    for kind, expected in (("LaTeX", table.latex()), ("CSV", table.csv())):
+        paper.get_by_role("button", name=kind).click()
+        shown.locator("#copied", has_text=kind).wait_for(state="attached")
+        assert shown.evaluate("navigator.clipboard.readText()") == expected
 
 
 # For everyone
@@ -270,6 +274,11 @@ def test_it_can_be_used_with_the_keyboard_alone(open_page: Open) -> None:
 def test_it_fits_phone_and_desk_and_is_readable_in_both_schemes(open_page: Open, width: int, scheme: str) -> None:
     shown = open_page(study(), viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
+    for figure in ("average", "time"):
+        place = shown.locator(f"#figure-0-{figure} .panel").first
+        assert place.bounding_box()["width"] > (300 if width == 360 else 550)
+        assert place.locator("svg").bounding_box()["width"] >= place.bounding_box()["width"] - 4
+        assert place.locator("svg").bounding_box()["height"] >= place.locator(".view").bounding_box()["height"] - 2
     ink, paper = shown.evaluate(
         "[getComputedStyle(document.documentElement).color, getComputedStyle(document.documentElement).backgroundColor]"
     )
@@ -288,6 +297,30 @@ def test_it_prints_light_and_whole_even_from_the_dark_scheme(open_page: Open) ->
     assert colours == ["rgb(0, 0, 0)"] * 2
     assert not shown.locator("#filters").is_visible()
     assert shown.locator("#figure-1-matrix svg").first.is_visible()
+
+
+def test_printed_at_once_every_figure_is_there(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page(results(study())), encoding="utf-8")
+    shown = browser.new_page(viewport={"width": 1280, "height": 900})
+    shown.goto(file.as_uri())
+    drawn = shown.evaluate(  # in the first task after the event, which is before the browser prints
+        f"""new Promise((done) => {{
+          const channel = new MessageChannel();
+          channel.port1.onmessage = () => done({DRAWN});
+          dispatchEvent(new Event('beforeprint'));
+          channel.port2.postMessage(0);
+        }})"""
+    )
+    shown.close()
+    assert drawn
+
+
+def test_time_is_told_in_seconds_minutes_and_hours(open_page: Open) -> None:
+    records = [dataclasses.replace(record(f"m{n}"), train_seconds=n) for n in (0.4, 5, 100, 700, 9000)]
+    shown = open_page(records)
+    labels = shown.locator("#figure-0-time .role-axis-label text").all_text_contents()
+    assert {"1 s", "10 s", "2 min", "1 h"} <= set(labels)
 
 
 # Odd data
@@ -320,7 +353,8 @@ def test_odd_data_make_a_page(open_page: Open, records: list[Record]) -> None:
 
 
 def test_runs_that_failed_are_told_at_the_top_and_listed(open_page: Open) -> None:
-    absent = (Absent("little, gem, seed 2", "failed", f"the loss is not finite {NASTY}", "0123"),)
+    gem = record("gem", 2).configuration
+    absent = (Unfinished(Path("0123"), "failed", f"the loss is not finite {NASTY}", None, gem),)
     shown = open_page([record("a", 0), record("a", 1), record("b", 0)], absent)
     warning = shown.locator(".warning").first.inner_text()
     assert "1 run has no result; 1 configuration lacks seeds that others have" in warning
@@ -337,7 +371,7 @@ def test_a_name_is_never_taken_for_code(open_page: Open) -> None:
     assert NASTY in shown.locator("#answer-0").inner_text()
     assert rows(shown, "answer-0-5")[0][0].startswith(NASTY[:20])
     shown.select_option("[name=problem]", index=1)
-    shown.wait_for_function(DRAWN)
+    draw_all(shown)
     assert marks(shown, "figure-0-average") > 0
     assert shown.locator("script").count() == 4
 
@@ -357,26 +391,17 @@ def many(runs: int) -> list[Record]:
     ]
 
 
-@pytest.mark.parametrize(("runs", "limit"), [(200, 2.0), (2000, 5.0)])
-def test_many_runs_load_in_time(browser: Any, tmp_path: Path, runs: int, limit: float) -> None:
+def test_many_runs_make_a_page_that_is_drawn(browser: Any, tmp_path: Path) -> None:
     file = tmp_path / "report.html"
-    records = many(runs)
-    assert len(records) == runs
-    file.write_text(page(contents(records)), encoding="utf-8")
+    file.write_text(page(results(many(1000))), encoding="utf-8")
     assert file.stat().st_size < LIMIT
-    taken = []
-    for _ in range(2):
-        shown = browser.new_page()
-        begin = time.perf_counter()
-        shown.goto(file.as_uri())  # until all is read and laid out
-        shown.wait_for_function("document.getElementById('shown').textContent !== ''")
-        taken.append(time.perf_counter() - begin)
-        shown.locator("#figure-0-retained").scroll_into_view_if_needed()
-        shown.locator("#figure-0-retained .panel[data-state=drawn]").first.wait_for()
-        shown.close()
-    assert min(taken) < limit, taken
+    shown = browser.new_page()
+    shown.goto(file.as_uri())
+    shown.locator("#figure-0-retained").scroll_into_view_if_needed()
+    shown.locator("#figure-0-retained .panel[data-state=drawn] svg").first.wait_for()
+    shown.close()
 
 
 def test_a_page_stays_under_its_limit_by_showing_fewer_points() -> None:
     records = [record(f"m{n}", seed, tasks=60, inside=1, memories=10) for n in range(400) for seed in range(2)]
-    assert len(page(contents(records)).encode()) < LIMIT
+    assert len(page(results(records)).encode()) < LIMIT

@@ -15,13 +15,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+from rich.console import Console
 
-from made_records import record, study
-from metareplay.results import latex, tables
-from metareplay.results.commands import command
-from metareplay.results.contents import Absent, contents
-from metareplay.results.looks import LOOKS, looks
+from made_records import first_problem, record, results, study
+from metareplay.methods import METHODS
+from metareplay.results import tables
+from metareplay.results.charts import styles
+from metareplay.results.groups import Unfinished
+from metareplay.results.table import Column, Row, Table, latex
+from metareplay.results.tables import Answer, command
 from metareplay.runs.metrics import METRICS
+from metareplay.runs.record import Record
 from metareplay.runs.request import Request
 
 NASTY = r"""my_100%&$#{}~^\file.py:<b>"Best"</b>|'[0]"""
@@ -43,45 +47,50 @@ def retained(method: str, memories: int | None, seeds: int, benchmark: str = "li
     return [sum(right / 1000 for right in made.correct[-1]) / 4 for made in records]
 
 
+def answer(records: list[Record], size: int = 0) -> Answer:
+    """The answer for the first problem."""
+    found = next(iter(tables.answers(results(records)).values()))
+    return next(one for one in found if one.size == size)
+
+
 # The answer
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 10])
 def test_methods_are_ranked_by_what_they_retained_with_their_intervals(seeds: int) -> None:
-    problem = contents(study(seeds)).problems[0]
-    ranked = tables.ranking(problem, 50)
+    ranked = answer(study(seeds), 50)
     values = {
         name: retained(name, memories, seeds)
         for name, memories in (("meralg1", 50), ("eralg4", 50), ("ewc", None), ("online", None))
     }
     expected = sorted(values, key=lambda name: -sum(values[name]))
-    assert [line.cells[:3] for line in ranked.table.lines] == [
-        (name, str(rank), percent(values[name])) for rank, name in enumerate(expected, 1)
+    assert [line.cells[:3] for line in ranked.table.rows] == [
+        (name, rank, percent(values[name])) for rank, name in enumerate(expected, 1)
     ]
-    assert ranked.answer.startswith(f"{expected[0]} retained most: {percent(values[expected[0]])} %.")
+    assert ranked.text.startswith(f"{expected[0]} retained most: {percent(values[expected[0]])} %.")
 
 
 def test_three_seeds_are_too_few_to_establish_anything() -> None:
-    ranked = tables.ranking(contents(study(3)).problems[0], 50)
-    assert {line.cells[3] for line in ranked.table.lines[1:]} == {"too few seeds"}
-    assert "too few seeds to tell (needs at least 7)" in ranked.answer
-    assert [line.strong for line in ranked.table.lines] == [True, False, False, False]
+    ranked = answer(study(3), 50)
+    assert {line.cells[3] for line in ranked.table.rows[1:]} == {"too few seeds"}
+    assert "too few seeds to tell (needs at least 7)" in ranked.text
+    assert [line.strong for line in ranked.table.rows] == [True, False, False, False]
 
 
 def test_ten_seeds_establish_large_differences_and_leave_small_ones_open() -> None:
     records = [record(method, seed, level=level) for method, level in (("a", 0.8), ("b", 0.5)) for seed in range(10)]
     records += [record("c", seed, level=0.7995) for seed in range(10)]
-    ranked = tables.ranking(contents(records).problems[0], 0)
-    verdicts = {line.cells[0]: line.cells[3] for line in ranked.table.lines}
+    ranked = answer(records)
+    verdicts = {line.cells[0]: line.cells[3] for line in ranked.table.rows}
     assert verdicts["b"] == "yes"
-    assert sorted(verdicts.values()) == ["not established", "yes", "–"]
-    assert {line.cells[0] for line in ranked.table.lines if line.strong} == {"a", "c"}
-    assert "Not established is that it is better than" in ranked.answer
+    assert sorted(map(str, verdicts.values())) == ["None", "not established", "yes"]
+    assert {line.cells[0] for line in ranked.table.rows if line.strong} == {"a", "c"}
+    assert "Not established is that it is better than" in ranked.text
 
 
 def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
     records = [record("a", seed, level=0.8) for seed in range(8)] + [record("b", seed, level=0.6) for seed in (1, 5, 9)]
-    ranked = tables.ranking(contents(records).problems[0], 0)
+    ranked = answer(records)
     ra = {made.configuration["seed"]: made.accuracy[-1].mean() for made in records[:8]}
     pairs = [
         made.accuracy[-1].mean() - ra[made.configuration["seed"]]
@@ -89,50 +98,51 @@ def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
         if made.configuration["seed"] < 8
     ]
     assert len(pairs) == 2
-    assert ranked.table.lines[1].cells[4] == percent(pairs).replace("-", "−")
+    assert ranked.table.rows[1].cells[4] == percent(pairs).replace("-", "−")
 
 
 def test_methods_without_a_common_seed_are_not_compared() -> None:
-    ranked = tables.ranking(contents([record("a", 0, level=0.9), record("b", 1)]).problems[0], 0)
-    assert ranked.table.lines[1].cells[3:6] == ("no seed in common", "–", "–")
+    ranked = answer([record("a", 0, level=0.9), record("b", 1)])
+    assert ranked.table.rows[1].cells[3:6] == ("no seed in common", None, None)
 
 
 def test_methods_without_a_memory_stand_beside_those_of_every_size() -> None:
-    problem = contents(study()).problems[0]
-    assert problem.sizes == [50, 20]
-    for size in problem.sizes:
-        assert {group.method for group in problem.of_size(size)} == {"online", "ewc", "eralg4", "meralg1"}
-        assert {group.memories for group in problem.of_size(size)} == {None, size}
+    problem = first_problem(study())
+    assert tables.sizes(problem) == [50, 20]
+    for size in (50, 20):
+        there = tables.of_size(problem, size)
+        assert {group.method for group in there} == {"online", "ewc", "eralg4", "meralg1"}
+        assert {group.memories for group in there} == {None, size}
 
 
 # The paper's table
 
 
 def test_the_papers_table_has_methods_by_benchmarks() -> None:
-    table = tables.paper(contents(study(3)))
+    table = tables.paper(results(study(3)))
     assert [(column.above, column.title) for column in table.columns[1:]] == [
         (benchmark, metric) for benchmark in ("little", "little-turned") for metric in ("RA", "LA", "BTI")
     ]
-    rows = {line.cells[0]: line.cells[1:] for line in table.lines}
+    rows = {line.cells[0]: line.cells[1:] for line in table.rows}
     assert list(rows) == [
         "ewc", "online", "eralg4, 50 memories", "meralg1, 50 memories", "eralg4, 20 memories", "meralg1, 20 memories",
     ]  # fmt: skip
-    assert [len(part) for part in table.parts] == [2, 2, 2]
+    assert [row.rule for row in table.rows] == [False, False, True, False, True, False]
     assert rows["meralg1, 20 memories"][0] == percent(retained("meralg1", 20, 3))
     assert rows["online"][3] == percent(retained("online", None, 3, "little-turned"))
 
 
 def test_what_was_not_run_is_a_dash() -> None:
-    table = tables.paper(contents([record("a"), record("b", benchmark="other")]))
-    assert [line.cells[1:].count("–") for line in table.lines] == [3, 3]
+    table = tables.paper(results([record("a"), record("b", benchmark="other")]))
+    assert [line.cells[1:].count(None) for line in table.rows] == [3, 3]
 
 
 def test_every_metric_is_there_and_what_is_undefined_says_why() -> None:
-    made = contents([record("a", tasks=1)])
-    table = tables.metrics(made, made.problems[0])
-    cells = dict(zip((column.title for column in table.columns), table.lines[0].cells, strict=True))
+    made = results([record("a", tasks=1)])
+    table = tables.metrics(made, made.groups)
+    cells = dict(zip((column.title for column in table.columns), table.rows[0].cells, strict=True))
     assert set(cells) >= {metric.short for metric in METRICS.values()}
-    assert cells["BTI"] == "–"
+    assert cells["BTI"] is None
     assert any(note.startswith("BTI is undefined, because") for note in table.notes)
 
 
@@ -141,9 +151,9 @@ def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed() -> None:
         made = record("a", seed, level=0.9, order="iid")
         return dataclasses.replace(made, evaluated_visit=np.array([-1, 3, 3, 3, 3]))
 
-    made = contents([*(record("a", seed) for seed in range(3)), *(mixed(seed) for seed in range(3))])  # type: ignore[list-item]
-    one = next(problem for problem in made.problems if "iid" not in problem.name)
-    cells = tables.metrics(made, one).lines[0].cells
+    made = results([*(record("a", seed) for seed in range(3)), *(mixed(seed) for seed in range(3))])  # type: ignore[list-item]
+    one = next(problem for name, problem in made.problems.items() if "iid" not in name)
+    cells = tables.metrics(made, one).rows[0].cells
     expected = [mixed(s).accuracy[-1].mean() - record("a", s).accuracy[-1].mean() for s in range(3)]  # type: ignore[attr-defined]
     assert cells[-1] == "+" + percent(expected)
 
@@ -153,14 +163,14 @@ def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed() -> None:
 
 def test_missing_seeds_are_listed_and_not_hidden() -> None:
     records = [record("a", seed) for seed in range(6)] + [record("b", seed) for seed in (0, 3)]
-    lines = tables.missing(contents(records)).lines
+    lines = tables.missing(results(records)).rows
     assert [line.cells[:2] for line in lines] == [("little, b", "seeds missing")]
     assert "1–2, 4–5" in lines[0].cells[2]
 
 
 def test_failed_runs_are_listed_with_their_reason() -> None:
-    absent = Absent("little, gem, seed 2", "failed", "the loss is not finite", "0123")
-    (line,) = tables.missing(contents([record("a")], [absent])).lines
+    absent = Unfinished(Path("0123"), "failed", "the loss is not finite", None, record("gem", 2).configuration)
+    (line,) = tables.missing(results([record("a")], [absent])).rows
     assert line.cells == ("little, gem, seed 2", "failed", "the loss is not finite (0123)")
 
 
@@ -174,10 +184,10 @@ def test_neighbouring_numbers_are_drawn_together() -> None:
 
 
 def test_costs_are_means_over_seeds() -> None:
-    made = contents(study(3))
-    cells = next(line.cells for line in tables.costs(made.problems[0]).lines if line.cells[0] == "meralg1, 50 memories")
+    costs = tables.costs(first_problem(study(3)))
+    cells = next(row.cells for row in costs.rows if row.cells[0] == "meralg1, 50 memories")
     seconds = [record("meralg1", seed, memories=50, level=0.85).train_seconds for seed in range(3)]
-    assert cells == ("meralg1, 50 memories", "3", "200", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
+    assert cells == ("meralg1, 50 memories", 3, "200", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
 
 
 def test_a_rows_command_asks_for_the_very_configuration() -> None:
@@ -217,7 +227,7 @@ def test_what_no_flag_can_say_is_told_behind_the_command() -> None:
 
 
 def test_the_csv_has_a_row_for_each_configuration_with_unrounded_numbers() -> None:
-    rows = list(csv.DictReader(io.StringIO(tables.tidy(contents([*study(3), record(NASTY, 1)])))))
+    rows = list(csv.DictReader(io.StringIO(tables.tidy(results([*study(3), record(NASTY, 1)])).csv())))
     assert len(rows) == 13
     (one,) = (row for row in rows if (row["problem"], row["configuration"]) == ("little", "eralg4, 50 memories"))
     values = retained("eralg4", 50, 3)
@@ -242,13 +252,13 @@ def unescaped(text: str) -> str:
 
 
 def test_whatever_a_method_is_called_latex_prints_it() -> None:
-    assert unescaped(latex.escaped(NASTY)) == NASTY
-    bare = re.sub(r"\\[a-z]+\{\}|\\[{}$&#%_]|\{[\[\]]\}", "", latex.escaped(NASTY))
+    assert unescaped(latex(NASTY)) == NASTY
+    bare = re.sub(r"\\[a-z]+\{\}|\\[{}$&#%_]|\{[\[\]]\}", "", latex(NASTY))
     assert not set(bare) & set(r"\{}$&#%_^~<>|" + '"')
 
 
 def test_the_latex_table_is_whole() -> None:
-    text = latex.latex(tables.paper(contents([*study(3), record(NASTY)])))
+    text = tables.paper(results([*study(3), record(NASTY)])).latex()
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     assert lines[0] == r"\begin{tabular}{lrrrrrr}"
     assert [line for line in lines if "rule" in line and "cmid" not in line] == [
@@ -266,7 +276,7 @@ def test_the_latex_table_is_whole() -> None:
 def test_the_latex_table_compiles(tmp_path: Path) -> None:
     if shutil.which("pdflatex") is None:
         pytest.skip("there is no pdflatex here (Debian: texlive-latex-recommended)")
-    table = latex.latex(tables.paper(contents([*study(3), record(NASTY)])))
+    table = tables.paper(results([*study(3), record(NASTY)])).latex()
     document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
     (tmp_path / "paper.tex").write_text(f"{document}\n{table}\\end{{document}}\n")
     done = subprocess.run(
@@ -277,19 +287,38 @@ def test_the_latex_table_compiles(tmp_path: Path) -> None:
     assert (tmp_path / "paper.pdf").stat().st_size > 1000
 
 
-# Looks
+def test_what_a_spreadsheet_would_take_for_a_formula_is_text() -> None:
+    texts = ["=1+1", "+A1", "-A1", "@SUM(A1)", "＝1", "-1.5", "+2.3 ± 0.4", "1e-5", "a=b"]
+    table = Table((Column("one"),), tuple(Row((text,)) for text in [*texts, -0.5, None]))
+    found = [row[0] for row in csv.reader(io.StringIO(table.csv())) if row][1:]
+    assert found == ["'=1+1", "'+A1", "'-A1", "'@SUM(A1)", "'＝1", "-1.5", "+2.3 ± 0.4", "1e-5", "a=b", "-0.5", ""]
+
+
+def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys() -> None:
+    nasty = "a\x1b]0;title\x07\n\u202e\udcff"
+    table = Table(
+        (Column(nasty, nasty, meaning=nasty), Column("b")), (Row((nasty, nasty), nasty, nasty),), nasty, (nasty,)
+    )
+    out = io.StringIO()
+    Console(file=out, width=500).print(table.terminal())
+    for face in (out.getvalue(), table.html(), table.latex(), table.csv()):
+        assert "x1b]0;title" in face
+        assert face.replace("\n", "").isprintable()
+
+
+# Styles
 
 
 def test_a_method_looks_the_same_in_every_report() -> None:
     own = [f"file.py:Method{number}" for number in range(4)]
-    alone = {name: looks([name])[name].colour for name in own}
-    together = looks([*LOOKS, *own])
+    alone = {name: styles([name])[name].colour for name in own}
+    together = styles([*METHODS, *own])
     assert {name: together[name].colour for name in own} == alone
-    assert all(together[name] == look for name, look in LOOKS.items())
+    assert all(together[name] == styles([name])[name] for name in METHODS)
 
 
 def test_no_two_methods_look_the_same() -> None:
-    found = looks([*LOOKS, *(f"file.py:Method{number}" for number in range(20))])
+    found = styles([*METHODS, *(f"file.py:Method{number}" for number in range(20))])
     assert len(set(found.values())) == len(found)
 
 
@@ -300,7 +329,7 @@ def luminance(colour: str) -> float:
 
 
 def test_every_colour_stands_out_on_white_and_on_dark_paper() -> None:
-    for look in looks([*LOOKS, *(f"file.py:Method{number}" for number in range(50))]).values():
+    for look in styles([*METHODS, *(f"file.py:Method{number}" for number in range(50))]).values():
         own = luminance(look.colour) + 0.05
         assert (1 + 0.05) / own >= 3
         assert own / (luminance("#14171c") + 0.05) >= 3
@@ -314,10 +343,11 @@ def test_methods_alike_to_colour_blind_eyes_differ_in_shape_or_dashes() -> None:
     }
     for transform in seen.values():
         colours = {}
-        for name, look in LOOKS.items():
+        looks = styles(METHODS)
+        for name, look in looks.items():
             linear = np.array([(int(look.colour[at : at + 2], 16) / 255) ** 2.2 for at in (1, 3, 5)])
             colours[name] = np.clip(np.array(transform) @ linear, 0, 1) ** (1 / 2.2)
-        for one in LOOKS:
-            for other in LOOKS:
+        for one in looks:
+            for other in looks:
                 if one < other and np.linalg.norm(colours[one] - colours[other]) < 0.12:
-                    assert (LOOKS[one].shape, LOOKS[one].dashes) != (LOOKS[other].shape, LOOKS[other].dashes)
+                    assert (looks[one].shape, looks[one].dashes) != (looks[other].shape, looks[other].dashes)

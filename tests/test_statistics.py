@@ -116,12 +116,19 @@ def test_thirty_pairs_are_counted_exactly() -> None:
 
 
 @pytest.mark.slow
-def test_forty_pairs_are_counted_and_more_are_drawn() -> None:
-    for n in (40, 41):
+def test_thirty_six_pairs_are_counted_and_more_are_drawn() -> None:
+    for n in (36, 37):
         values = [1.0] * (n - 14) + [-1.0] * 14
         exact = 2 * scipy.stats.binom.cdf(14, n, 0.5)
-        assert sign_flip_test(values) == pytest.approx(exact, rel=1e-12 if n == 40 else 0.02)
+        assert sign_flip_test(values) == pytest.approx(exact, rel=1e-12 if n == 36 else 0.02)
         assert sign_flip_test(values) == sign_flip_test(values)
+
+
+def test_many_tests_at_once_are_each_the_same_as_alone() -> None:
+    samples = [np.random.default_rng(n).normal(0.1, 1, n) for n in (5, 40, 36, 40, 45)]
+    seen: list[tuple[int, int]] = []
+    assert statistics.sign_flip_tests(samples, lambda *at: seen.append(at)) == [sign_flip_test(s) for s in samples]
+    assert seen[-1][1] == 5
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ from metareplay.methods.base import Method
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.results import require_drawing
-from metareplay.results.contents import contents
+from metareplay.results.groups import Contents, groups
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run, find
@@ -88,7 +88,7 @@ def report(records: Iterable[Record], out: Path) -> str:
 
     file = out / "report.html"
     try:
-        write_atomically(file, page(contents(records, source=str(out))).encode())
+        write_atomically(file, page(Contents(groups(records), source=str(out))).encode())
     except OSError as error:
         raise RunFailed(f"{file} cannot be written: {error.strerror}") from error
     return f"[bold]As a page[/]: open {file} in a browser: {file.absolute().as_uri()}\n"

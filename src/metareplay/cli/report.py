@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from metareplay.cli.arguments import Parser
+from metareplay.cli.tables import check_file, console, name_of, progress, write
 from metareplay.errors import BadInput, RunFailed
-from metareplay.files import write_atomically
-from metareplay.results import contents as reading
-from metareplay.results import latex, require_drawing, tables
-from metareplay.results.contents import Contents
-
-PATIENCE = 2.0
-"""Seconds before progress is shown."""
+from metareplay.results import groups, require_drawing, tables
+from metareplay.results.groups import Contents
 
 
 def main(argv: list[str]) -> None:
@@ -25,17 +17,19 @@ def main(argv: list[str]) -> None:
     given = _parser().parse(argv)
     if not (given.output or given.latex or given.csv or given.figures):
         given.output = "report.html"
-    _check(given)
+    for flag in ("output", "latex", "csv"):
+        check_file(f"--{flag}", getattr(given, flag))
+    if given.figures and Path(given.figures).exists() and not Path(given.figures).is_dir():
+        raise BadInput(f"--figures is {given.figures}, but that is a file: name a folder")
     if given.output or given.figures:
         require_drawing()
-    with Console(stderr=True).status("reading runs") as status:
-        contents = reading.read(Path(given.runs), _slowly(status.update, "reading runs"))
-        if not contents.groups:
-            told = ", ".join(f"{run.folder} {run.state}" for run in contents.absent[:3])
-            raise BadInput(
-                f"no run in {given.runs} is done ({told}): `metareplay results --out {given.runs}` tells more"
-            )
-        _write(contents, given, status.update)
+    results = groups.load(Path(given.runs), progress("runs read"))
+    if not results.groups and not results.unfinished:
+        raise BadInput(f"there are no runs in {given.runs}: `metareplay run … --out {given.runs}` puts one there")
+    if not results.groups:
+        states = ", ".join(f"{run.folder.name} {run.state}" for run in results.unfinished[:3])
+        raise BadInput(f"no run in {given.runs} is done ({states}): `metareplay results --out {given.runs}` says more")
+    _write(results, given)
 
 
 def _parser() -> Parser:
@@ -53,49 +47,27 @@ def _parser() -> Parser:
     return parser
 
 
-def _check(given: Namespace) -> None:
-    """Find out before anything is read, not after."""
-    for flag in ("output", "latex", "csv"):
-        file = getattr(given, flag)
-        if file and not Path(file).absolute().parent.is_dir():
-            raise BadInput(f"--{flag} is {file}, but there is no folder {Path(file).parent}")
-        if file and Path(file).is_dir():
-            raise BadInput(f"--{flag} is {file}, but that is a folder: name a file in it")
-    if given.figures and Path(given.figures).exists() and not Path(given.figures).is_dir():
-        raise BadInput(f"--figures is {given.figures}, but that is a file: name a folder")
+def _write(results: Contents, given: Namespace) -> None:
+    done = []
+    if given.output:
+        from metareplay.results.page import page
 
+        write("--output", given.output, page(results, progress("differences tested")))
+        where = Path(given.output).absolute().as_uri()
+        done.append(f"the page is {given.output}; to see it, open {where} in a browser")
+    if given.latex:
+        write("--latex", given.latex, tables.paper(results).latex())
+        done.append(f"the table for LaTeX is {given.latex}")
+    if given.csv:
+        write("--csv", given.csv, tables.tidy(results).csv())
+        done.append(f"all numbers are in {given.csv}")
+    if given.figures:
+        from metareplay.results.figures import draw
 
-def _write(contents: Contents, given: Namespace, update: Callable[[str], None]) -> None:
-    try:
-        if given.output:
-            from metareplay.results.page import page
-
-            update("making the page")
-            write_atomically(Path(given.output), page(contents).encode())
-            print(f"the page is {given.output}; to see it, open {Path(given.output).absolute().as_uri()} in a browser")
-        if given.latex:
-            write_atomically(Path(given.latex), latex.latex(tables.paper(contents)).encode())
-            print(f"the table for LaTeX is {given.latex}")
-        if given.csv:
-            write_atomically(Path(given.csv), tables.tidy(contents).encode())
-            print(f"all numbers are in {given.csv}")
-        if given.figures:
-            from metareplay.results.drawings import draw
-
-            drawn = draw(contents, Path(given.figures), _slowly(update, "drawing"))
-            print(f"{len(drawn) // 2} figures, each as SVG and PDF, are in {given.figures}")
-    except OSError as error:
-        raise RunFailed(f"{error.filename} cannot be written: {error.strerror}") from error
-
-
-def _slowly(update: Callable[[str], None], what: str) -> Callable[[int, int], None]:
-    """Progress that is told after a while, and not too often."""
-    told = time.monotonic()
-
-    def progress(done: int, of: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > PATIENCE / 4:
-            told = time.monotonic()
-            update(f"{what}: {done} of {of}")
-
-    return progress
+        try:
+            drawn = draw(results, Path(given.figures), progress("figures drawn"))
+        except OSError as error:
+            raise RunFailed(f"{error.filename} cannot be written: {error.strerror}") from error
+        done.append(f"{len(drawn) // 2} figures, each as SVG and PDF, are in {given.figures}")
+    for line in done:
+        console().print(name_of(line), soft_wrap=True)

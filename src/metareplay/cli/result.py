@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from metareplay.errors import RunFailed
-from metareplay.files import write_atomically
+from metareplay.cli.tables import name_of, write
 from metareplay.runs.metrics import METRICS, Undefined
 from metareplay.runs.record import Record
 
@@ -38,7 +35,7 @@ def show(record: Record) -> None:
     usual = {"scenario": "domain-incremental", "order": "tasks"}
     unusual = [f"{configuration[name]}" for name, value in usual.items() if configuration.get(name, value) != value]
     title = [configuration["benchmark"], configuration["method"], *unusual, f"seed {configuration['seed']}"]
-    console.print(f"[bold]{', '.join(title)}[/]")
+    console.print(name_of(", ".join(map(str, title)), "bold"))
     console.print(table)
     for why, names in undefined.items():
         console.print(f"{', '.join(names)}: {why}", soft_wrap=True)
@@ -62,11 +59,4 @@ def write_json(record: Record, file: str) -> None:
     RunFailed
         If the file cannot be written.
     """
-    text = json.dumps(record.summary()) + "\n"
-    if file == "-":
-        sys.stdout.write(text)
-        return
-    try:
-        write_atomically(Path(file), text.encode())
-    except OSError as error:
-        raise RunFailed(f"--json {file} cannot be written: {error.strerror}") from error
+    write("--json", file, json.dumps(record.summary()) + "\n")

@@ -15,7 +15,7 @@ from rich.text import Text
 from metareplay.cli import gallery as images
 from metareplay.cli import result
 from metareplay.cli.arguments import Parser, nearest
-from metareplay.cli.tables import WIDER_THAN_ANY_LINE
+from metareplay.cli.tables import WIDER_THAN_ANY_LINE, name_of
 from metareplay.errors import BadInput
 from metareplay.runs.folder import CONFIGURATION, Run, find
 from metareplay.runs.metrics import CURVES, Undefined
@@ -70,7 +70,7 @@ def _show_benchmark(name: str, output: str | None) -> None:
         images.show(stream)
     else:
         gallery.save(stream, Path(output))
-        print(f"the images of {name} are in {output}")
+        Console(highlight=False).print(name_of(f"the images of {name} are in {output}"), soft_wrap=True)
 
 
 def find_run(name: str, root: Path) -> Run:

@@ -1,21 +1,84 @@
-"""Lists on standard output."""
+"""What commands print and write: lists and tables on standard output, files that are asked for, progress."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from metareplay.errors import BadInput, RunFailed, plain
+from metareplay.files import write_atomically
+
 WIDER_THAN_ANY_LINE = 1000
+PATIENCE = 2.0
+"""Seconds between two notes of progress."""
+
+
+def console() -> Console:
+    """Standard output; only a terminal's width breaks lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else WIDER_THAN_ANY_LINE)
 
 
 def show(entries: Iterable[tuple[str, str, str]]) -> None:
-    """Print names, what each is, and its details on the next line; only a terminal's width breaks lines."""
+    """Print names, what each is, and its details on the next line."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     for name, what, details in entries:
         table.add_row(Text(name, "bold", no_wrap=True), Text.assemble(what, "\n", (details, "dim")))
-    terminal = sys.stdout.isatty()
-    Console(highlight=False, width=None if terminal else WIDER_THAN_ANY_LINE).print(table)
+    console().print(table)
+
+
+def check_file(flag: str, file: str | None) -> None:
+    """Make sure, before anything is worked out, that a file can be made there; ``-`` is standard output.
+
+    Raises
+    ------
+    BadInput
+        If there is no such folder, or one of that name.
+    """
+    if file in (None, "-"):
+        return
+    path = Path(str(file))
+    if not path.absolute().parent.is_dir():
+        raise BadInput(f"{flag} is {file}, but there is no folder {path.parent}")
+    if path.is_dir():
+        raise BadInput(f"{flag} is {file}, but that is a folder: name a file in it")
+
+
+def write(flag: str, file: str, text: str) -> None:
+    """Write a file whole or not at all; ``-`` is standard output.
+
+    Raises
+    ------
+    RunFailed
+        If it cannot be written.
+    """
+    if file == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        write_atomically(Path(file), text.encode())
+    except OSError as error:
+        raise RunFailed(f"{flag} {file} cannot be written: {error.strerror or error}") from error
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """Progress on standard error, where it takes long, and not too often."""
+    last = time.monotonic()
+
+    def tell(done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > PATIENCE:
+            last = time.monotonic()
+            print(f"metareplay: {done} of {of} {what}", file=sys.stderr)
+
+    return tell
+
+
+def name_of(text: str, style: str = "") -> Text:
+    """A name as it can be shown: no markup, and nothing that a terminal obeys."""
+    return Text(plain(text), style)

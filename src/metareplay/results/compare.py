@@ -10,7 +10,8 @@ from metareplay.errors import BadInput
 from metareplay.results import statistics
 from metareplay.results.groups import Group, differing
 from metareplay.results.statistics import Difference
-from metareplay.runs.metrics import Undefined
+from metareplay.results.table import Column, Row, Table, with_interval
+from metareplay.runs.metrics import METRICS, Undefined
 
 Pair = tuple[Group, Group]
 
@@ -134,24 +135,93 @@ def sections(
     return found
 
 
+def paired(one: Group, other: Group, metric: str) -> list[float]:
+    """How much higher a metric of one is than of the other, with each seed that both have; none if it is undefined."""
+    first, second = one.values(metric), other.values(metric)
+    if isinstance(first, Undefined) or isinstance(second, Undefined):
+        return []
+    others = dict(zip(other.seeds, second.tolist(), strict=True))
+    return [value - others[seed] for seed, value in zip(one.seeds, first.tolist(), strict=True) if seed in others]
+
+
 def judge(found: Iterable[Section], metric: str) -> dict[Pair, Difference]:
     """Judge all differences of all sections together, each pair of configurations once.
 
     A pair without a common seed, or whose metric is undefined, is left out.
     """
-    pairs: dict[Pair, list[float]] = {}
-    for section in found:
-        for names in section.pairs:
-            one, other = section.pair(*names)
-            first, second = one.values(metric), other.values(metric)
-            if isinstance(first, Undefined) or isinstance(second, Undefined):
-                continue
-            others = dict(zip(other.seeds, second.tolist(), strict=True))
-            mine = zip(one.seeds, first.tolist(), strict=True)
-            differences = [value - others[seed] for seed, value in mine if seed in others]
-            if differences:
-                pairs[one, other] = differences
+    pairs = {
+        pair: paired(*pair, metric) for section in found for pair in itertools.starmap(section.pair, section.pairs)
+    }
+    pairs = {pair: sample for pair, sample in pairs.items() if sample}
     return dict(zip(pairs, statistics.differences(list(pairs.values())), strict=True))
+
+
+def means(section: Section, metric: str) -> Table:
+    """Each method's mean, in percent."""
+    columns = (Column("method", holds="words", width=20), Column("seeds"), Column("mean ± 95 %"))
+    signed = METRICS[metric].difference
+    rows = [
+        Row((text, len(group.seeds), with_interval(group.interval(metric), signed=signed) or "undefined"))
+        for text, group in section.entrants.items()
+    ]
+    return Table(columns, tuple(rows))
+
+
+def differences(section: Section, judged: Mapping[Pair, Difference], metric: str) -> Table:
+    """Each pair's difference, in percent, and whether it is established."""
+    columns = [Column("difference", holds="words", width=20)]
+    columns += [Column(title) for title in ("seeds", "mean ± 95 %", "p", "corrected p")]
+    rows = []
+    for one, other in section.pairs:
+        pair = section.pair(one, other)
+        told: tuple[object, ...] = ("", "", "", "", _why_not(pair, metric))
+        if found := judged.get(pair):
+            numbers = found.estimate.n, with_interval(found.estimate, signed=True), _p(found.p), _p(found.corrected)
+            told = (*numbers, found.verdict)
+        rows.append(Row((f"{one} − {other}", *told)))
+    return Table((*columns, Column("", holds="words")), tuple(rows))
+
+
+def tidy(found: Sequence[Section], judged: Mapping[Pair, Difference], metric: str) -> Table:
+    """A row for each mean, in which ``other`` is empty, and one for each difference; in fractions."""
+    titles = [
+        "problem",
+        "memories",
+        "metric",
+        "method",
+        "other",
+        "seeds",
+        "mean",
+        "half_width",
+        "p",
+        "corrected_p",
+        "verdict",
+    ]
+    rows: list[tuple[object, ...]] = []
+    for section in found:
+        where = section.problem, section.memories, metric
+        for text, group in section.entrants.items():
+            value = group.interval(metric)
+            undefined = isinstance(value, Undefined)
+            mean = (None, None) if isinstance(value, Undefined) else (value.mean, value.half_width)
+            rows.append((*where, text, None, len(group.seeds), *mean, None, None, str(value) if undefined else None))
+        for one, other in section.pairs:
+            pair = section.pair(one, other)
+            told: tuple[object, ...] = (0, None, None, None, None, _why_not(pair, metric))
+            if difference := judged.get(pair):
+                mean = difference.estimate.mean, difference.estimate.half_width
+                told = (difference.estimate.n, *mean, difference.p, difference.corrected, difference.verdict)
+            rows.append((*where, one, other, *told))
+    return Table(tuple(map(Column, titles)), tuple(map(Row, rows)))
+
+
+def _why_not(pair: Pair, metric: str) -> str:
+    undefined = any(isinstance(group.values(metric), Undefined) for group in pair)
+    return "undefined" if undefined else "cannot be compared: they have no seed in common"
+
+
+def _p(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _check(selection: Selection, groups: Sequence[Group], benchmark: str | None) -> None:

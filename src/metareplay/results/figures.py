@@ -1,28 +1,31 @@
-"""The figures: what each shows, and its rows, from a problem's configurations. Accuracies are in percent."""
+"""The figures: what each shows, and all of them as SVG and PDF for a paper. Accuracies are in percent."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import vl_convert
 from numpy.typing import NDArray
 
-from metareplay.results import charts
-from metareplay.results.charts import Chart, Looks
-from metareplay.results.contents import Problem, retained, short_name
-from metareplay.results.groups import Group
+from metareplay.errors import RunFailed, plain
+from metareplay.files import write_atomically
+from metareplay.results.charts import Chart, Styles, curve_chart, dots_chart, matrix_chart, ranking_chart, styles, theme
+from metareplay.results.groups import Contents, Group
+from metareplay.results.statistics import Progress, estimate
+from metareplay.results.tables import of_size, sizes
 from metareplay.runs.metrics import Undefined
 
-Row = dict[str, Any]
-MARKS = 8
-"""Marks on a curve."""
-TASKS = 25
-"""Rows and columns of a matrix, at most."""
+TASKS, MARKS, POINTS = 25, 8, 100
+"""At most: rows and columns of a matrix, marks on a curve, points of a curve."""
+INK = "#222222"
+Line = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Figure:
     id, title, caption
         Its name in files and addresses; what it shows; how to read it.
     chart
-        Makes the chart.
+        Makes the chart of its rows, for a page or for paper.
     rows
         The rows of one configuration of a problem, of at most so many points; none where it has no meaning there.
     columns
@@ -48,83 +51,101 @@ class Figure:
     id: str
     title: str
     caption: str
-    chart: Callable[[Looks], Chart]
-    rows: Callable[[Problem, Group, int], list[Row]]
+    chart: Callable[[Styles, bool], Chart]
+    rows: Callable[[list[Group], Group, int], list[Line]]
     columns: dict[str, str]
     panels: str
     whole: bool = False
 
 
-def of_curve(problem: Problem, group: Group, points: int, *, name: str) -> list[Row]:
+# Rows
+
+
+def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> list[Line]:
     """The rows of one of the curves along the stream."""
     curve = group.curve(name)
     if isinstance(curve, Undefined):
         return []
     chosen = _spread(len(curve.at), points)
     marked = set(_spread(len(chosen), MARKS).tolist())
-    same = {"method": group.method, "name": short_name(group), "seeds": curve.seeds}
-    ends = [None if values is None else values[chosen] for values in (curve.low, curve.high)]
-    columns = zip(curve.at[chosen].tolist(), *map(_tenths, (curve.mean[chosen], *ends)), strict=False)
+    same = {"method": plain(group.method), "name": group.short, "seeds": curve.seeds}
+    low, high = ([None] * len(chosen) if end is None else _tenths(end[chosen]) for end in (curve.low, curve.high))
+    columns = zip(curve.at[chosen].tolist(), _tenths(curve.mean[chosen]), low, high, strict=True)
     return [
         same | {"at": int(at), "mean": mean, "low": low, "high": high, "marked": place in marked}
         for place, (at, mean, low, high) in enumerate(columns)
     ]
 
 
-def of_retained(problem: Problem, group: Group, points: int, *, short: bool = False) -> list[Row]:
+def of_retained(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row: how much was retained, on average and with each seed."""
-    estimate, values = group.interval("retained_accuracy"), group.values("retained_accuracy")
-    assert not isinstance(estimate, Undefined)
-    assert not isinstance(values, Undefined)
-    row: Row = {
-        "method": group.method,
-        "name": short_name(group) if short else group.label,
-        "mean": _percent(estimate.mean),
-        "low": _percent(estimate.low),
-        "high": _percent(estimate.high),
-        "seeds": len(values),
-        "values": [_percent(value) for value in values.tolist()],
-    }
-    return [row]
+    values = group.retained
+    found = estimate(values)
+    mean, low, high = (None if end is None else round(100 * end, 2) for end in (found.mean, found.low, found.high))
+    row = {"method": plain(group.method), "name": group.short, "mean": mean, "low": low, "high": high}
+    return [row | {"seeds": found.n, "values": np.round(100 * values, 2).tolist()}]
 
 
-def of_memory(problem: Problem, group: Group, points: int) -> list[Row]:
+def of_memory(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row, with its size of memory, and whether it is its method's best of that size."""
     (row,) = of_retained(problem, group, points)
-    rivals = [g for g in problem.groups if g.method == group.method and g.memories == group.memories]
-    best = max(rivals, key=retained)
+    rivals = [other for other in problem if (other.method, other.memories) == (group.method, group.memories)]
+    joined = group.memories is not None and of_size(rivals, group.memories)[0] is group
     size = "none" if group.memories is None else str(group.memories)
-    joined = best is group and group.memories is not None
-    return [row | {"size": size, "order": group.memories or 0, "joined": joined}]
+    return [row | {"name": group.label, "size": size, "order": group.memories or 0, "joined": joined}]
 
 
-def of_time(problem: Problem, group: Group, points: int) -> list[Row]:
+def of_time(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row, with its mean time of training, and a weight by its size of memory."""
     (row,) = of_retained(problem, group, points)
     seconds = group.mean("train_seconds")
     if isinstance(seconds, Undefined) or seconds <= 0:
         return []
-    place = problem.sizes[::-1].index(group.memories) + 1 if group.memories in problem.sizes else 0
-    return [row | {"seconds": _rounded(seconds), "weight": 40 + 50 * place}]
+    place = sizes(problem)[::-1].index(group.memories) + 1 if group.memories else 0
+    return [row | {"name": group.label, "seconds": float(f"{seconds:.4g}"), "weight": 40 + 50 * place}]
 
 
-def of_matrix(problem: Problem, group: Group, points: int) -> list[Row]:
+def of_matrix(problem: list[Group], group: Group, points: int) -> list[Line]:
     """The cells of the mean accuracy matrix; of many tasks, some evenly spread ones."""
     matrix = group.accuracy
     if len(matrix) < 2:
         return []
-    visits, tasks = (_spread(n, min(points, TASKS)) for n in matrix.shape)
-    cells = zip(np.repeat(visits, len(tasks)).tolist(), np.tile(tasks, len(visits)).tolist(), strict=True)
-    accuracies = _tenths(matrix[np.ix_(visits, tasks)].ravel())
+    visits, tasks = (_spread(n, round(TASKS * min(1, points / POINTS) ** 0.5)) for n in matrix.shape)
     return [
-        {"after": visit + 1, "task": task + 1, "accuracy": accuracy}
-        for (visit, task), accuracy in zip(cells, accuracies, strict=True)
+        {"after": int(visit) + 1, "task": int(task) + 1, "accuracy": accuracy}
+        for visit in visits
+        for task, accuracy in zip(tasks, _tenths(matrix[visit, tasks]), strict=True)
     ]
 
 
+def _spread(length: int, points: int) -> NDArray[np.int64]:
+    """At most so many numbers of 0 … length − 1, evenly spread, the last among them."""
+    return np.arange(length - 1, -1, -math.ceil(length / points))[::-1]
+
+
+def _tenths(values: NDArray[np.float64]) -> list[float]:
+    """In percent, to a tenth, which is what a figure can show."""
+    return [float(value) for value in np.round(100 * values, 1)]
+
+
+def ends(rows: list[Line], whole: bool) -> dict[str, float]:
+    """Where the axes of these rows begin and end: accuracies ``low`` and ``high``, seconds ``first`` and ``last``."""
+    found = [value for row in rows for name in ("mean", "low", "high") if (value := row.get(name)) is not None]
+    found += [value for row in rows for value in row.get("values", [])]
+    seconds = [row["seconds"] for row in rows if "seconds" in row] or [1.0]
+    low, high = (0.0, 100.0) if whole or not found else (min(found) - 1, max(found) + 1)
+    return {
+        "low": max(0.0, 5.0 * math.floor(low / 5)),
+        "high": min(100.0, 5.0 * math.ceil(high / 5)),
+        "first": min(seconds) / 1.3,
+        "last": max(seconds) * 1.3,
+    }
+
+
 WITH_INTERVAL = {"mean": "mean, %", "low": "interval from", "high": "to", "seeds": "seeds"}
-ALONG = "batches learned"
+BATCHES, EXAMPLES, SECONDS = "batches learned", "examples learned", "time of training"
 INTERVAL = "95 % interval over seeds"
+RETAINED = "retained accuracy, %"
 
 FIGURES = (
     Figure(
@@ -132,8 +153,8 @@ FIGURES = (
         "Retained accuracy",
         f"On all tasks, at the end of the stream. Mark: mean; bar: {INTERVAL}; thin strokes: single seeds. "
         "Methods without a memory stand beside those of every size.",
-        partial(charts.ranking, of="retained accuracy, %", x=""),
-        partial(of_retained, short=True),
+        partial(ranking_chart, of=RETAINED),
+        of_retained,
         {"name": "method", **WITH_INTERVAL, "values": "each seed"},
         "size",
     ),
@@ -141,18 +162,18 @@ FIGURES = (
         "average",
         "Average accuracy on the tasks seen so far",
         f"At every evaluation, the mean over the tasks that have come by then. Band: {INTERVAL}.",
-        partial(charts.curve, of="average accuracy, %", x=ALONG),
+        partial(curve_chart, of="average accuracy, %", x=BATCHES),
         partial(of_curve, name="average_accuracy"),
-        {"name": "method", "at": ALONG, **WITH_INTERVAL},
+        {"name": "method", "at": BATCHES, **WITH_INTERVAL},
         "size",
     ),
     Figure(
         "first-task",
         "Accuracy on the first task",
         f"Learned at the beginning and never seen again: what is lost is forgotten. Band: {INTERVAL}.",
-        partial(charts.curve, of="accuracy on the first task, %", x=ALONG),
+        partial(curve_chart, of="accuracy on the first task, %", x=BATCHES),
         partial(of_curve, name="first_task"),
-        {"name": "method", "at": ALONG, **WITH_INTERVAL},
+        {"name": "method", "at": BATCHES, **WITH_INTERVAL},
         "size",
         whole=True,
     ),
@@ -160,9 +181,9 @@ FIGURES = (
         "online",
         "Online accuracy",
         f"On the last 1000 examples, each predicted right before it was learned. Band: {INTERVAL}.",
-        partial(charts.curve, of="online accuracy, %", x="examples learned"),
+        partial(curve_chart, of="online accuracy, %", x=EXAMPLES),
         partial(of_curve, name="online_accuracy"),
-        {"name": "method", "at": "examples learned", **WITH_INTERVAL},
+        {"name": "method", "at": EXAMPLES, **WITH_INTERVAL},
         "size",
         whole=True,
     ),
@@ -170,7 +191,7 @@ FIGURES = (
         "memory",
         "Retained accuracy against memory size",
         f"Mark: mean; bar: {INTERVAL}; dots: single seeds. Lines join each method's best settings of every size.",
-        partial(charts.by_memory, of="retained accuracy, %", x="memories"),
+        partial(dots_chart, of=RETAINED, x="memories", seconds=False),
         of_memory,
         {"name": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -178,9 +199,9 @@ FIGURES = (
     Figure(
         "time",
         "Retained accuracy against training time",
-        f"Mean seconds of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
+        f"Mean time of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
         "single seeds. Times compare only where machines are alike.",
-        partial(charts.by_time, of="retained accuracy, %", x="seconds of training"),
+        partial(dots_chart, of=RETAINED, x=SECONDS, seconds=True),
         of_time,
         {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -190,7 +211,7 @@ FIGURES = (
         "Accuracy matrices",
         "Each row is a moment: when that task had been learned. Each column is a task: how well it was done then. "
         "Right of the diagonal are tasks to come; a column that darkens downwards is forgotten. Means over seeds.",
-        partial(charts.matrix, of="accuracy, %", x="on task"),
+        partial(matrix_chart, of="accuracy, %"),
         of_matrix,
         {"after": "after task", "task": "on task", "accuracy": "accuracy, %"},
         "configuration",
@@ -198,30 +219,64 @@ FIGURES = (
 )
 
 
-def ends(rows: list[Row], whole: bool) -> tuple[float, float]:
-    """Where the accuracy axis of these rows begins and ends."""
-    found = [value for row in rows for name in ("mean", "low", "high") if (value := row.get(name)) is not None]
-    found += [value for row in rows for value in row.get("values", [])]
-    if whole or not found:
-        return 0.0, 100.0
-    return max(0.0, 5.0 * math.floor((min(found) - 1) / 5)), min(100.0, 5.0 * math.ceil((max(found) + 1) / 5))
+# For a paper
 
 
-def _spread(length: int, points: int) -> NDArray[np.int64]:
-    """At most so many numbers of 0 … length − 1, evenly spread, the last among them."""
-    step = math.ceil(length / points)
-    return np.arange(length - 1, -1, -step)[::-1]
+def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of: None) -> list[Path]:
+    """Write every figure of every problem as SVG and PDF; those that have no meaning for its runs are left out.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    RunFailed
+        If a figure cannot be drawn.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
+    names: set[str] = set()
+    for number, (title, problem) in enumerate(contents.problems.items()):
+        name = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")[:100]
+        name = f"{name}-{number}" if name in names or not name else name
+        names.add(name)
+        for place, figure in enumerate(FIGURES):
+            progress(number * len(FIGURES) + place, len(contents.problems) * len(FIGURES))
+            if (specification := drawing(figure, problem)) is None:
+                continue
+            try:
+                svg = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
+                pdf = vl_convert.svg_to_pdf(svg)
+            except ValueError as error:
+                raise RunFailed(f"the figure {figure.id} of {title} cannot be drawn: {error}") from error
+            for kind, content in (("svg", svg.encode()), ("pdf", pdf)):
+                written.append(folder / f"{name}-{figure.id}.{kind}")
+                write_atomically(written[-1], content)
+    return written
 
 
-def _percent(value: float | None) -> float | None:
-    return None if value is None else round(100 * value, 2)
+def drawing(figure: Figure, problem: list[Group]) -> dict[str, Any] | None:
+    """A figure of a problem in Vega-Lite, all panels and their legend; None if there is nothing to draw."""
+    groups = {
+        "size": [(f"{size} memories" if size else "", of_size(problem, size)) for size in sizes(problem)],
+        "configuration": [(group.label, [group]) for group in problem],
+        "problem": [("", sorted(problem, key=lambda group: group.memories or 0))],
+    }[figure.panels]
+    panels = [(title, [row for one in of for row in figure.rows(problem, one, POINTS)]) for title, of in groups]
+    panels = [(title, rows) for title, rows in panels if rows]
+    if not panels:
+        return None
+    limits = ends([row for _, rows in panels for row in rows], figure.whole)
+    chart = figure.chart(styles(sorted({group.method for group in problem})), False).to_dict()
+    chart = {name: part for name, part in chart.items() if name not in ("$schema", "config", "params", "data")}
+    drawn = [_settled(chart, limits) | {"title": title, "data": {"values": rows}} for title, rows in panels]
+    columns = {"size": 3, "problem": 1, "configuration": 5}[figure.panels]
+    return {"concat": drawn, "columns": columns, "config": theme(INK)}
 
 
-def _tenths(values: NDArray[np.float64] | None) -> Iterable[float | None]:
-    """In percent, to a tenth, which is what a figure can show; without values, as many as are asked for of None."""
-    return repeat(None) if values is None else np.round(100 * values, 1).tolist()
-
-
-def _rounded(value: float) -> float:
-    """To four digits."""
-    return float(f"{value:.4g}")
+def _settled(part: Any, named: Mapping[str, float]) -> Any:
+    """A specification with the ends of its axes written into it."""
+    if isinstance(part, dict):
+        if set(part) == {"expr"} and part["expr"] in named:
+            return named[part["expr"]]
+        return {name: _settled(value, named) for name, value in part.items() if name != "data"}
+    return [_settled(value, named) for value in part] if isinstance(part, list) else part

@@ -1,4 +1,4 @@
-"""Records of the same configuration, put together over their seeds: what tables, comparisons and reports stand on."""
+"""The runs of a folder, and those of the same configuration put together over their seeds: all results use it."""
 
 from __future__ import annotations
 
@@ -8,18 +8,109 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.errors import BadInput
-from metareplay.results.statistics import Estimate, estimate, half_widths
+from metareplay.errors import BadInput, plain
+from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
+from metareplay.runs.folder import Run, find
 from metareplay.runs.metrics import CURVES, METRICS, Curve, Undefined
 from metareplay.runs.record import NUMBERS, Record
 
 HOW = ("method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "engine", "device")
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A finished run: its numbers, and its record, which is read from its folder when it is first needed.
+
+    Parameters
+    ----------
+    configuration, environment, started
+        As its record has them.
+    numbers
+        Its metrics and costs by name; ``Undefined`` where a metric has no meaning.
+    tasks
+        How many tasks it met.
+    load
+        Reads its record.
+    key
+        The name of its folder.
+    """
+
+    configuration: dict[str, Any]
+    environment: dict[str, str]
+    started: str
+    numbers: dict[str, float | Undefined]
+    tasks: int
+    load: Callable[[], Record]
+    key: str = ""
+
+    @classmethod
+    def of(cls, record: Record) -> Finished:
+        """A record that is in memory."""
+        numbers = record.metrics | {name: getattr(record, name) for name in NUMBERS}
+        tasks = len(record.tasks)
+        return cls(record.configuration, record.environment, record.started, numbers, tasks, lambda: record)
+
+    @classmethod
+    def read(cls, run: Run, summary: dict[str, Any]) -> Finished:
+        """A run of a folder, by its ``Record.summary()``."""
+        if not METRICS.keys() <= summary.keys():  # of a version that had fewer metrics
+            summary = summary | Record.load(run.folder).summary()
+        undefined = {name: Undefined(because) for name, because in summary["undefined"].items()}
+        numbers = {name: undefined.get(name, summary[name]) for name in (*METRICS, *NUMBERS)}
+        told = summary["configuration"], summary["environment"], summary["started"]
+        return cls(*told, numbers, len(summary["baseline"]), lambda: Record.load(run.folder), run.key)
+
+    @cached_property
+    def record(self) -> Record:
+        """Its record, with all arrays."""
+        return self.load()
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run without a record.
+
+    Parameters
+    ----------
+    folder
+        Where it is.
+    state
+        ``running``, ``stopped``, ``failed`` or ``broken``, as ``runs.folder.Status`` has it.
+    message
+        What went wrong, if that is known.
+    examples
+        How many it has learned, if that is known.
+    configuration
+        What decides it, if that can be read.
+    """
+
+    folder: Path
+    state: str
+    message: str = ""
+    examples: int | None = None
+    configuration: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it would have been."""
+        if self.configuration is None:
+            return "not known"
+        memories = self.configuration["hyperparameters"].get("memories")
+        size = "" if memories is None else f", {memories} memories"
+        return "{benchmark}, {method}{size}, seed {seed}".format(**self.configuration, size=size)
+
+    @property
+    def why(self) -> str:
+        """What is known of it."""
+        examples = "" if self.examples is None else f"{self.examples} examples were learned."
+        return f"{self.message} {examples}".strip()
 
 
 @dataclass(frozen=True)
@@ -45,14 +136,16 @@ class CurveEstimate:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The records of one configuration, one for each seed.
+    """The runs of one configuration, one for each seed.
 
     Parameters
     ----------
     configuration
-        What the records agree in: their configuration without the seed, and without what a seed decides.
-    records
-        By increasing seed.
+        What they agree in: their configuration without the seed, and without what a seed decides.
+    runs
+        Those that are finished, by increasing seed.
+    unfinished
+        How many are not.
     label
         The method, its number of memories, and whatever else tells the group from the others of its problem.
     problem
@@ -60,7 +153,8 @@ class Group:
     """
 
     configuration: dict[str, Any]
-    records: tuple[Record, ...]
+    runs: tuple[Finished, ...]
+    unfinished: int = 0
     label: str = field(default="", kw_only=True)
     problem: str = field(default="", kw_only=True)
 
@@ -75,31 +169,43 @@ class Group:
         return str(self.configuration["method"])
 
     @property
-    def hyperparameters(self) -> dict[str, Any]:
-        """The method's settings."""
-        return dict(self.configuration["hyperparameters"])
-
-    @property
     def settings(self) -> dict[str, Any]:
         """The method's settings, and those of the network and the engine."""
-        return _flat(self.configuration, inside=True)
+        return flat(self.configuration, lambda name: name in HOW)
 
     @property
     def memories(self) -> int | None:
         """The examples that the method may hold; None where it holds none."""
-        return self.hyperparameters.get("memories")
+        return self.settings.get("memories")
+
+    @property
+    def short(self) -> str:
+        """Its label among groups with as many memories: mostly its method."""
+        return self.label.replace(f", {self.memories} memories", "", 1)
+
+    @property
+    def retained(self) -> NDArray[np.float64]:
+        """The retained accuracy of each seed, which always has a meaning; ``(seeds,)``."""
+        values = self.values("retained_accuracy")
+        assert not isinstance(values, Undefined)
+        return values
+
+    @property
+    def records(self) -> list[Record]:
+        """The records, by increasing seed."""
+        return [run.record for run in self.runs]
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds, increasing."""
-        return tuple(int(record.configuration["seed"]) for record in self.records)
+        return tuple(int(run.configuration["seed"]) for run in self.runs)
 
     @cached_property
     def problem_key(self) -> str:
         """The same text for all groups that may be compared seed by seed."""
         return _canonical({name: value for name, value in self.configuration.items() if name not in HOW})
 
-    def values(self, metric: str) -> NDArray[np.float64] | Undefined:
+    def values(self, name: str) -> NDArray[np.float64] | Undefined:
         """A metric or a cost (``steps``, ``train_seconds``, …) of each seed, ``(seeds,)``, in the order of ``seeds``.
 
         Raises
@@ -107,24 +213,20 @@ class Group:
         BadInput
             If there is no such metric.
         """
-        if metric in NUMBERS:
-            return np.array([getattr(record, metric) for record in self.records], np.float64)
-        if metric not in METRICS:
-            raise BadInput(f"there is no metric {metric!r}; there are {', '.join(METRICS)}")
-        found = [record.metrics[metric] for record in self.records]
-        for value in found:
-            if isinstance(value, Undefined):
-                return value
-        return np.array(found, np.float64)
+        if name not in METRICS and name not in NUMBERS:
+            raise BadInput(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+        found = [run.numbers[name] for run in self.runs]
+        undefined = next((value for value in found if isinstance(value, Undefined)), None)
+        return undefined or np.array(found, np.float64)
 
-    def mean(self, metric: str) -> float | Undefined:
+    def mean(self, name: str) -> float | Undefined:
         """The mean over seeds."""
-        values = self.values(metric)
+        values = self.values(name)
         return values if isinstance(values, Undefined) else float(values.mean())
 
-    def interval(self, metric: str) -> Estimate | Undefined:
+    def interval(self, name: str) -> Estimate | Undefined:
         """The mean over seeds with its 95 % interval."""
-        values = self.values(metric)
+        values = self.values(name)
         return values if isinstance(values, Undefined) else estimate(values)
 
     @cached_property
@@ -136,6 +238,13 @@ class Group:
         """One of ``metrics.CURVES`` over seeds: ``average_accuracy``, ``first_task``, ``online_accuracy``."""
         if name not in CURVES:
             raise BadInput(f"there is no curve {name!r}; there are {', '.join(CURVES)}")
+        return self._curves[name]
+
+    @cached_property
+    def _curves(self) -> dict[str, CurveEstimate | Undefined]:
+        return {name: self._curve(name) for name in CURVES}
+
+    def _curve(self, name: str) -> CurveEstimate | Undefined:
         curves: list[Curve] = []
         for record in self.records:
             found = CURVES[name](record)
@@ -150,28 +259,84 @@ class Group:
         return CurveEstimate(np.asarray(at, np.float64), mean, low, high, len(curves))
 
 
-def groups(records: Iterable[Record]) -> list[Group]:
-    """Put records of the same configuration together, by benchmark, problem, method and settings.
+class Contents(NamedTuple):
+    """What a folder of runs holds: its configurations, the runs that are not finished, and where it is."""
 
-    Of two records of one configuration and one seed, that which was started last counts.
+    groups: list[Group]
+    unfinished: list[Unfinished] = []  # noqa: RUF012  # nothing changes it
+    source: str = ""
+
+    @property
+    def problems(self) -> dict[str, list[Group]]:
+        """The configurations that can be compared with each other, by the problem's name."""
+        found: dict[str, list[Group]] = {}
+        for group in self.groups:
+            found.setdefault(group.problem, []).append(group)
+        return found
+
+    @property
+    def with_unfinished(self) -> list[Group]:
+        """All configurations, those among them of which no run is finished."""
+        return groups([*(run for group in self.groups for run in group.runs), *self.unfinished])
+
+
+def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
+    """Read all runs of a folder.
+
+    Parameters
+    ----------
+    root
+        The folder, as ``metareplay run --out`` fills it.
+    progress
+        Called with how many runs were read, of how many.
+
+    Raises
+    ------
+    BadInput
+        If it is not there.
     """
-    found: dict[str, dict[int, Record]] = defaultdict(dict)
+    if not root.is_dir():
+        raise BadInput(f"there is no folder {root}: `metareplay run` and `metareplay suite` make one (--out)")
+    found = find(root)
+    finished, unfinished = [], []
+    for done, run in enumerate(found):
+        progress(done, len(found))
+        status = run.status()
+        if status.summary is not None:
+            finished.append(Finished.read(run, status.summary))
+        else:
+            told = status.message or "", status.examples, status.configuration
+            unfinished.append(Unfinished(run.folder, status.state, *told))
+    return Contents(groups(finished), unfinished, str(root))
+
+
+def groups(runs: Iterable[Record | Finished | Unfinished]) -> list[Group]:
+    """Put runs of the same configuration together, by benchmark, problem, method and settings.
+
+    Of two of one configuration and one seed, that which was started last counts.
+    """
+    found: dict[str, dict[int, Finished]] = defaultdict(dict)
+    unfinished: dict[str, int] = defaultdict(int)
     configurations: dict[str, dict[str, Any]] = {}
-    for record in records:
-        shared = _without_seed(record.configuration)
+    for run in runs:
+        if run.configuration is None:
+            continue
+        drawn = {"seed"} | ({"task_order"} if run.configuration.get("order") == "shuffled" else set())
+        shared = {name: value for name, value in run.configuration.items() if name not in drawn}
         key = _canonical(shared)
         configurations.setdefault(key, shared)
-        seed = int(record.configuration["seed"])
-        if seed not in found[key] or found[key][seed].started < record.started:
-            found[key][seed] = record
-    made = [Group(configurations[key], tuple(of for _, of in sorted(found[key].items()))) for key in found]
-    return _labelled(made)
-
-
-def _without_seed(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without its seed, and without the order of tasks where that is drawn from the seed."""
-    drawn = {"seed"} | ({"task_order"} if configuration.get("order") == "shuffled" else set())
-    return {name: value for name, value in configuration.items() if name not in drawn}
+        if isinstance(run, Unfinished):
+            unfinished[key] += 1
+            continue
+        seed = int(run.configuration["seed"])
+        if seed not in found[key] or found[key][seed].started < run.started:
+            found[key][seed] = Finished.of(run) if isinstance(run, Record) else run
+    return _labelled(
+        [
+            Group(shared, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
+            for key, shared in configurations.items()
+        ]
+    )
 
 
 def _canonical(value: dict[str, Any]) -> str:
@@ -180,34 +345,27 @@ def _canonical(value: dict[str, Any]) -> str:
 
 def _labelled(made: list[Group]) -> list[Group]:
     """The groups, sorted, with names that tell them apart."""
-    problems = _telling(made, lambda g: g.benchmark, inside=False)
-    settings = _telling(made, lambda g: (g.problem_key, g.method, g.memories), inside=True)
-    named = [
-        Group(
-            group.configuration,
-            group.records,
-            label=", ".join([group.method, *_size(group), *settings[i]]),
-            problem=", ".join([group.benchmark, *problems[i]]),
-        )
-        for i, group in enumerate(made)
-    ]
+    problem = [flat(group.configuration, lambda name: name not in (*HOW, "benchmark")) for group in made]
+    problems = distinguishing(problem, [group.benchmark for group in made])
+    families = [(group.problem_key, group.method, group.memories) for group in made]
+    settings = distinguishing([group.settings for group in made], families)
+    named = []
+    for group, of_problem, of_method in zip(made, problems, settings, strict=True):
+        size = [] if group.memories is None else [f"{group.memories} memories"]
+        label, name = ", ".join([group.method, *size, *of_method]), ", ".join([group.benchmark, *of_problem])
+        named.append(Group(group.configuration, group.runs, group.unfinished, label=plain(label), problem=plain(name)))
     return sorted(named, key=lambda g: (g.benchmark, g.problem, g.method, -(g.memories or 0), g.label))
 
 
-def _size(group: Group) -> list[str]:
-    return [] if group.memories is None else [f"{group.memories} memories"]
-
-
-def _telling(made: list[Group], family: Callable[[Group], Any], *, inside: bool) -> list[list[str]]:
-    """For each group the values in which its family differs, of the method's side or the problem's."""
-    values = [_flat(group.configuration, inside=inside) for group in made]
-    families: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for group, value in zip(made, values, strict=True):
-        families[family(group)].append(value)
-    telling = {which: differing(members) for which, members in families.items()}
+def distinguishing(settings: list[dict[str, Any]], families: list[Any], always: str = "") -> list[list[str]]:
+    """The settings that distinguish each configuration from others of its family, as text: ``["lr=0.03"]``."""
+    members: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+    for family, own in zip(families, settings, strict=True):
+        members[family].append(own)
+    names = {family: differing(own) | {always} for family, own in members.items()}
     return [
-        [told(name, mine) for name, mine in value.items() if name in telling[family(group)]]
-        for group, value in zip(made, values, strict=True)
+        [as_text(name, value) for name, value in own.items() if name in names[family]]
+        for family, own in zip(families, settings, strict=True)
     ]
 
 
@@ -217,24 +375,27 @@ def differing(members: list[dict[str, Any]]) -> set[str]:
     for member in members:
         for name, value in member.items():
             found[name].append(repr(value))
-    return {name for name, told in found.items() if len(told) < len(members) or len(set(told)) > 1}
+    return {name for name, values in found.items() if len(values) < len(members) or len(set(values)) > 1}
 
 
-def _flat(configuration: dict[str, Any], *, inside: bool) -> dict[str, Any]:
-    """The values of a configuration that are of the method's side, or the problem's; nested ones by their own name."""
-    flat: dict[str, Any] = {}
+def flat(configuration: dict[str, Any], chosen: Callable[[str], bool], in_order: bool = False) -> dict[str, Any]:
+    """The chosen parts of a configuration, without the method's name; nested values by their own name.
+
+    The order of tasks is among them only where it is not 0, 1, 2, …, or if ``in_order``.
+    """
+    settings: dict[str, Any] = {}
     for name, value in configuration.items():
-        in_order = name == "task_order" and value == list(range(len(value)))
-        if (name in HOW) is inside and name not in ("benchmark", "method") and not in_order:
-            flat |= value if isinstance(value, dict) else {name: value}
-    return flat
+        usual = name == "task_order" and value == list(range(len(value)))
+        if chosen(name) and name != "method" and (in_order or not usual):
+            settings |= value if isinstance(value, dict) else {name: value}
+    return settings
 
 
-def told(name: str, value: Any) -> str:
+def as_text(name: str, value: Any) -> str:
     """A setting in a few characters: ``lr=0.03``, ``hidden=100-100``."""
     text = "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     if name.endswith("_sha256"):
         return f"{name.removesuffix('_sha256')} {text[:8]}"
     if len(text) > 40:  # an order of many tasks
-        text = f"{text[:20]}… ({hashlib.sha256(text.encode()).hexdigest()[:4]})"
+        text = f"{text[:20]}… ({hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:4]})"
     return f"{name}={text}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
-import zlib
 from collections import Counter
 from datetime import UTC, datetime
 from importlib.resources import files
@@ -15,18 +12,17 @@ import vl_convert
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from metareplay.errors import plain
 from metareplay.results import tables
-from metareplay.results.charts import style
-from metareplay.results.contents import Contents
-from metareplay.results.figures import FIGURES, TASKS, Figure, Row, ends
-from metareplay.results.looks import looks
+from metareplay.results.charts import styles, theme
+from metareplay.results.figures import FIGURES, POINTS, Figure, ends
+from metareplay.results.groups import Contents, Group
+from metareplay.results.statistics import Progress
+from metareplay.results.table import Table
 from metareplay.runs.metrics import METRICS
 
 LIMIT = 3_000_000
-"""Bytes that a page may have."""
-
-POINTS = (100, 50, 25, 12, 6)
-"""Points of a curve, at most; fewer where the page would be too large."""
+"""Bytes that a page should have at most: with more, curves have fewer points, and matrices fewer rows and columns."""
 
 SYMBOLS = {
     "circle": "M4 0A4 4 0 1 1 -4 0A4 4 0 1 1 4 0Z",
@@ -38,46 +34,64 @@ SYMBOLS = {
     "triangle-left": "M-4.5 0L3.5-4.5v9Z",
     "triangle-right": "M4.5 0L-3.5-4.5v9Z",
 }
-"""A method's shape beside its name, about 9 pixels wide."""
+"""A method's mark before its name, about 9 pixels wide."""
 
 
-def page(contents: Contents) -> str:
-    """The page as HTML.
+def page(contents: Contents, progress: Progress = lambda done, of: None) -> str:
+    """The page as HTML. ``progress`` is called with how many tests of differences are done, of how many."""
+    environment = Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_shown
+    )
+    look = styles(sorted({group.method for group in contents.groups}))
+    places = {method: place for place, method in enumerate(look)}
 
-    It has fewer points on its curves, and of large matrices fewer rows and columns, where it would be over 3 MB.
-    """
-    look = looks(contents.methods)
-    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    template = environment.from_string(re.sub("^ +", "", _file("page.html"), flags=re.MULTILINE))
+    def mark(method: str) -> str:
+        use = '<svg class="swatch" aria-hidden="true"><use href="#look-{}"/></svg> '
+        return Markup(use).format(places[method]) if method in places else ""
+
+    def show(table: Table, name: str) -> Markup:
+        copies = "".join(
+            f'<button type="button" data-copy="{kind}" aria-describedby="{name}-caption">Copy as {title}</button> '
+            f"<template>{Markup.escape(text)}</template>"
+            for kind, title, text in (("csv", "CSV", table.csv()), ("latex", "LaTeX", table.latex()))
+        )
+        notes = "".join(f'<p class="note">{Markup.escape(plain(note))}</p>' for note in table.notes)
+        scroll = f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-caption">'
+        body = table.html(mark, name)
+        return Markup(
+            f'<div class="table" id="{name}"><div class="tools">{copies}</div>{scroll}{body}</div>{notes}</div>'
+        )
+
+    problems = list(enumerate(contents.problems.items()))
     told = {
         "contents": contents,
-        "problems": list(enumerate(contents.problems)),
-        "figures": FIGURES,
-        "rankings": [[tables.ranking(problem, size) for size in problem.sizes] for problem in contents.problems],
-        "paper": tables.paper(contents),
-        "metrics": [tables.metrics(contents, problem) for problem in contents.problems],
-        "costs": [tables.costs(problem) for problem in contents.problems],
-        "commands": [tables.commands(problem) for problem in contents.problems],
+        "problems": problems,
+        "answers": tables.answers(contents, progress),
+        "descriptions": {name: _description(problem[0]) for name, problem in contents.problems.items()},
+        "tables": tables,
         "missing": tables.missing(contents),
-        "environments": _environments(contents),
+        "environments": Counter(_environment(run) for group in contents.groups for run in group.runs).most_common(),
         "meanings": METRICS,
-        "sizes": sorted({size for problem in contents.problems for size in problem.sizes if size}),
-        "tasks_shown": TASKS,
+        "sizes": sorted({size for group in contents.groups if (size := group.memories)}),
+        "figures": FIGURES,
         "looks": look,
-        "places": {method: place for place, method in enumerate(look)},
         "symbols": SYMBOLS,
+        "runs": sum(len(group.runs) for group in contents.groups),
         "made": datetime.now(UTC).isoformat(timespec="minutes"),
+        "show": show,
+        "mark": mark,
         "style": Markup(_file("page.css")),
         "script": Markup(_file("page.js")),
         "vega": Markup(_vega()),
-        "specifications": _json({figure.id: _specification(figure, contents) for figure in FIGURES}),
+        "specifications": _json({figure.id: _specification(figure, look) for figure in FIGURES}),
     }
-    made = ""
-    for points in POINTS:
-        made = template.render(told, data=_data(contents, points), points=points)
-        if len(made.encode()) < LIMIT:
+    template = environment.from_string(_file("page.html"))
+    around = len(template.render(told, data="", points=0).encode())
+    for points in (POINTS, 50, 25, 12, 6):
+        data = _data(contents, points)
+        if around + len(data.encode()) < LIMIT:
             break
-    return made
+    return template.render(told, data=data, points=points)
 
 
 def _vega() -> str:
@@ -86,62 +100,70 @@ def _vega() -> str:
     return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _specification(figure: Figure, contents: Contents) -> dict[str, Any]:
+def _shown(value: Any) -> Any:
+    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _description(group: Group) -> str:
+    """What is learned, in a line: tasks, examples, scenario, order."""
+    told = group.configuration
+    tasks, samples, size = group.runs[0].tasks, told.get("samples_per_task"), told.get("batch_size", 1)
+    parts = [
+        f"{tasks} task{'s' if tasks > 1 else ''}",
+        f"{samples} examples of each" if samples else "all examples of each",
+        "one at a time" if size == 1 else f"{size} at a time",
+        f"order: {told.get('order', 'tasks')}",
+        str(told.get("scenario") or ""),
+        f"{told['epochs']} epochs" if told.get("epochs", 1) > 1 else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _environment(run: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(run.environment.items()))
+
+
+def _specification(figure: Figure, look: Any) -> dict[str, Any]:
     """A figure's chart in Vega, without data; colours other than the methods' follow the text's."""
-    chart = figure.chart(looks(contents.methods)).to_dict()
-    chart["config"] = style("currentColor") | {"legend": {"disable": True}}
-    if figure.panels != "configuration":
-        chart["autosize"] = {"type": "fit-x", "contains": "padding"}
+    chart = figure.chart(look, True).to_dict()
+    chart |= {"config": theme("currentColor"), "autosize": {"type": "fit-x", "contains": "padding"}}
     specification: dict[str, Any] = vl_convert.vegalite_to_vega(chart)
     return specification | {"usermeta": {"columns": figure.columns}}
 
 
-def _data(contents: Contents, points: int) -> str:
-    """What the figures draw, as JSON, deflated, in base 64; columns that are alike are there once."""
-    pool: dict[str, int] = {}
+def _data(contents: Contents, points: int) -> Markup:
+    """What the figures draw: for each problem and figure the rows of each group, by columns.
+
+    A column that is the same as that of the group before is left out; one value stands for a column of equal ones.
+    """
     problems = []
-    for problem in contents.problems:
-        packed: list[dict[str, Any]] = [{} for _ in problem.groups]
+    for problem in contents.problems.values():
+        groups: list[dict[str, Any]] = [
+            {"method": plain(group.method), "label": group.label, "memories": group.memories, "rows": {}}
+            for group in problem
+        ]
         limits = {}
         for figure in FIGURES:
-            found = [figure.rows(problem, group, points) for group in problem.groups]
+            found = [figure.rows(problem, group, points) for group in problem]
             limits[figure.id] = ends([row for rows in found for row in rows], figure.whole)
-            for of_group, rows in zip(packed, found, strict=True):
-                of_group |= {figure.id: _packed(rows, pool)} if rows else {}
-        groups = [
-            {"method": group.method, "label": group.label, "memories": group.memories, "rows": rows}
-            for group, rows in zip(problem.groups, packed, strict=True)
-        ]
+            before: dict[str, Any] = {}
+            for group, rows in zip(groups, found, strict=True):
+                if rows:
+                    columns = {name: _column([row[name] for row in rows]) for name in rows[0]} | {"n": len(rows)}
+                    known = {name for name, column in columns.items() if before.get(name, ...) == column}
+                    group["rows"][figure.id] = {name: columns[name] for name in columns if name not in known}
+                    before = columns
         problems.append({"groups": groups, "ends": limits})
-    text = f'{{"problems":{_dumped(problems)},"columns":[{",".join(pool)}]}}'
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return _json(problems)
 
 
-def _packed(rows: list[Row], pool: dict[str, int]) -> dict[str, Any]:
-    """Rows by columns: those with one value as it is, the others as their numbers in the pool."""
-    same: dict[str, Any] = {}
-    columns: dict[str, int] = {}
-    for name, value in rows[0].items():
-        if all(row[name] == value for row in rows):
-            same[name] = value
-        else:
-            columns[name] = pool.setdefault(_dumped([row[name] for row in rows]), len(pool))
-    return {"length": len(rows), "same": same, "columns": columns}
-
-
-def _environments(contents: Contents) -> list[tuple[int, dict[str, str]]]:
-    """What the runs ran on, and how many runs on each."""
-    found = Counter(tuple(sorted(record.environment.items())) for record in contents.records)
-    return [(count, dict(told)) for told, count in found.most_common()]
-
-
-def _dumped(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+def _column(values: list[Any]) -> Any:
+    return values[0] if values.count(values[0]) == len(values) and not isinstance(values[0], list) else values
 
 
 def _json(value: Any) -> Markup:
     """JSON that can stand in a script element, whatever texts are in it."""
-    text = _dumped(value)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)

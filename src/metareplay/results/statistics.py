@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +19,16 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 """A difference is established where its p-value, corrected for all that are looked at, is at most this."""
 
-EXACT = 40
+EXACT = 36
 """Pairs up to which all 2ⁿ signs are counted; for more, ``DRAWS`` of them are drawn."""
 
 DRAWS = 1_000_000
+BLOCK = 10_000
 ROUNDING = 1e-12
-"""Sums of signed differences that are as near as this to each other, beside the sum of all sizes, count as equal."""
+"""Sums of signed differences that are as near as this to each other, relative to the sum of all sizes, are equal."""
+
+Progress = Callable[[int, int], None]
+"""Called with how many are done, of how many."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,10 @@ class Estimate:
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """The mean of values that are one for each seed, with Student's t-interval.
+    """The mean of one value for each seed, with Student's t-interval: mean ± t(0.975; n − 1)·s/√n.
 
-    mean ± t(0.975; n − 1)·s/√n, s² being the variance with n − 1 in its denominator. It has its 95 % where values are
-    independent and normally distributed, which means over tasks are nearly.
+    s² is the variance with n − 1 in its denominator. The interval has its 95 % where values are independent and
+    normally distributed, which means over tasks are nearly.
 
     Raises
     ------
@@ -71,25 +77,16 @@ def estimate(values: ArrayLike) -> Estimate:
 
 
 def half_widths(values: Values) -> Values | None:
-    """Half the widths of the 95 % t-intervals of each column's mean.
-
-    Parameters
-    ----------
-    values
-        ``(seeds, points)``.
-
-    Returns
-    -------
-    half_widths
-        ``(points,)``; None with one seed.
-    """
+    """Half the widths ``(points,)`` of the 95 % t-intervals of the means of ``(seeds, points)``; None with one seed."""
     n = len(values)
-    if n < 2:
-        return None
-    from scipy.special import stdtrit  # most commands do without SciPy
+    return None if n < 2 else np.asarray(_quantile(n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n))
 
-    quantile = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2))
-    return np.asarray(quantile * values.std(axis=0, ddof=1) / math.sqrt(n))
+
+@functools.cache
+def _quantile(freedom: int) -> float:
+    from scipy.special import stdtrit  # imported when used: it takes longer than all of this package
+
+    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
@@ -99,31 +96,72 @@ def sign_flip_test(differences: ArrayLike) -> float:
     choices of signs that make the sum of the differences at least as far from zero as it is (Fisher 1935, The Design of
     Experiments, section 21). It assumes no distribution, and cannot be below 2/2ⁿ.
 
-    Up to 40 differences all choices are counted, by halves: the 2^(n/2) sums of one half are looked up among those of
-    the other (Horowitz and Sahni 1974). Above, a million are drawn, with a generator of this test's own, and the signs
-    given are counted in (Phipson and Smyth 2010), so that p is not too small.
+    Up to 36 differences all choices are counted, by halves: the 2^(n/2) sums of one half are looked up among those of
+    the other (Horowitz and Sahni 1974). Above, a million are drawn, with a fixed generator, and the signs given are
+    counted in (Phipson and Smyth 2010), so that p is not too small.
 
     Raises
     ------
     BadInput
         If there are none, or one is not finite.
+
+    Examples
+    --------
+    >>> sign_flip_test([0.06, 0.07, 0.05, 0.08, 0.06, 0.07])
+    0.03125
     """
-    given = _finite(differences)
-    size = float(np.abs(given).sum())
-    if size == 0:
-        return 1.0
-    given = given[given != 0] / size  # either sign of zero gives the same sum
+    return sign_flip_tests([differences])[0]
+
+
+def sign_flip_tests(samples: Sequence[ArrayLike], progress: Progress = lambda done, of: None) -> list[float]:
+    """``sign_flip_test`` of each; signs that have to be drawn are drawn once for all samples of one size."""
+    p = [1.0] * len(samples)
+    large: dict[int, list[tuple[int, Values]]] = defaultdict(list)
+    for i, sample in enumerate(samples):
+        given = _finite(sample)
+        given = given[given != 0] / (np.abs(given).sum() or 1)  # either sign of zero gives the same sum
+        if len(given) > EXACT:
+            large[len(given)].append((i, given))
+        elif len(given):
+            p[i] = _counted(given)
+        progress(i + 1 - sum(map(len, large.values())), len(samples))
+    for drawn in large.values():
+        for (i, _), one in zip(drawn, _drawn(np.array([given for _, given in drawn])), strict=True):
+            p[i] = one
+    return p
+
+
+def _counted(given: Values) -> float:
     least = abs(float(given.sum())) - ROUNDING
-    if len(given) > EXACT:
-        return _drawn(given, least)
     if least <= 0:
         return 1.0
     half = (len(given) + 1) // 2
     # Choices that differ in every sign have opposite sums: those that leave the first sign as it is are enough.
-    one, other = given[0] + _signed_sums(given[1:half]), np.sort(_signed_sums(given[half:]))
+    one, other = given[0] + _signed_sums(given[1:half]), _signed_sums(given[half:])
+    one.sort()  # neighbours are then looked up near each other
+    other.sort()
     above = len(other) - np.searchsorted(other, least - one, side="left")
     below = np.searchsorted(other, -least - one, side="right")
     return int((above + below).sum()) / (len(one) * len(other))
+
+
+def _signed_sums(values: Values) -> Values:
+    """The sums of the values with all choices of their signs; ``(2 ** len(values),)``."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def _drawn(samples: Values) -> list[float]:
+    """Of each of ``(tests, n)``."""
+    rng = np.random.default_rng(0)
+    total = samples.sum(axis=1)
+    far = np.zeros(len(samples), np.int64)
+    for _ in range(DRAWS // BLOCK):
+        signs = rng.integers(0, 2, (BLOCK, samples.shape[1])).astype(np.float64)
+        far += (np.abs(2 * (signs @ samples.T) - total) >= np.abs(total) - ROUNDING).sum(axis=0)
+    return [float(p) for p in (far + 1) / (DRAWS + 1)]
 
 
 def holm(p_values: ArrayLike) -> Values:
@@ -158,14 +196,14 @@ def seeds_needed(tests: int = 1, level: float = LEVEL) -> int:
 
 @dataclass(frozen=True)
 class Difference:
-    """One of several differences that are looked at together.
+    """One of several differences that are judged together.
 
     Parameters
     ----------
     estimate
         Its mean over the pairs, with a 95 % interval (of this difference alone).
     p, corrected
-        Its p-value, and the same corrected by Holm's method for all that are looked at.
+        Its p-value, and the same corrected by Holm's method for all that are judged together.
     needed
         The seeds without which no difference could be established; None where there are enough.
     """
@@ -188,13 +226,15 @@ class Difference:
         return f"too few seeds to tell (needs at least {self.needed})" if self.needed else "not established"
 
 
-def differences(pairs: Sequence[ArrayLike]) -> list[Difference]:
+def differences(pairs: Sequence[ArrayLike], p: Sequence[float] | None = None) -> list[Difference]:
     """Judge several methods' differences together.
 
     Parameters
     ----------
     pairs
         For each comparison its differences, one for each seed that both have.
+    p
+        The p-values, where they are known already.
 
     Raises
     ------
@@ -202,7 +242,7 @@ def differences(pairs: Sequence[ArrayLike]) -> list[Difference]:
         If a comparison has none, or one is not finite.
     """
     estimates = [estimate(given) for given in pairs]
-    p = [sign_flip_test(given) for given in pairs]
+    p = sign_flip_tests(pairs) if p is None else p
     # Larger p-values never make a corrected one smaller: with the smallest possible ones it is as small as it can be.
     possible = holm([smallest_p(one.n) for one in estimates])
     needed = seeds_needed(len(pairs)) if len(pairs) else 0
@@ -219,20 +259,3 @@ def _finite(values: ArrayLike) -> Values:
     if not np.isfinite(given).all():
         raise BadInput(f"a statistic needs finite numbers, but among those given is {given[~np.isfinite(given)][0]}")
     return given
-
-
-def _signed_sums(values: Values) -> Values:
-    """The sums of the values with all choices of their signs; ``(2 ** len(values),)``."""
-    sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums + value, sums - value])
-    return sums
-
-
-def _drawn(values: Values, least: float) -> float:
-    rng = np.random.default_rng(0)
-    far = 0
-    for begin in range(0, DRAWS, 10_000):
-        signs = rng.integers(0, 2, (min(10_000, DRAWS - begin), len(values)))
-        far += int((np.abs(2 * (signs @ values) - values.sum()) >= least).sum())
-    return (far + 1) / (DRAWS + 1)

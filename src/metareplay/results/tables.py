@@ -1,99 +1,95 @@
-"""The tables of a report, as text, for the page, CSV and LaTeX. Accuracies are in percent."""
+"""The tables of a report and of `metareplay results`. Accuracies are in percent, but in fractions where all is told."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal
+import os
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from metareplay.results.commands import command
-from metareplay.results.contents import Contents, Problem, short_name
-from metareplay.results.groups import Group
-from metareplay.results.statistics import Difference, Estimate, differences, estimate
-from metareplay.runs.metrics import METRICS, Undefined
+from metareplay.methods import METHODS
+from metareplay.results.compare import paired
+from metareplay.results.groups import Contents, Group, distinguishing, flat
+from metareplay.results.statistics import Difference, Progress, differences, estimate, sign_flip_tests
+from metareplay.results.table import Column, Row, Table, with_interval
+from metareplay.runs.metrics import METRICS, ORDER, Undefined
 from metareplay.runs.record import NUMBERS
+from metareplay.streams.catalogue import BENCHMARKS
 
-NONE = "–"
 PAPER = ("retained_accuracy", "learning_accuracy", "backward_transfer")
 """What the paper's tables give."""
 
-TOLD_THE_TASK = ("independent", "taskinput")
-"""Methods that must know the task when they are tested, whatever the scenario."""
+INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
+UNITS: dict[str, tuple[str, Callable[[float], str]]] = {
+    "steps": ("SGD steps", lambda n: f"{round(n):,}".replace(",", " ")),
+    "train_seconds": ("training, s", lambda s: _seconds(s)),
+    "eval_seconds": ("evaluation, s", lambda s: _seconds(s)),
+    "parameter_bytes": ("network, MB", lambda size: f"{size / 1e6:.2f}"),
+    "table_bytes": ("examples, MB", lambda size: f"{size / 1e6:.2f}"),
+}
+"""The costs that are shown: what they are called, and how."""
+
+RUN = {"epochs": 1, "batch_size": 1, "eval_every": 0, "order": "tasks", "scenario": None} | {
+    "engine": "fused",
+    "device": "cpu",
+    "network": "mlp",
+}
+"""What `metareplay run` does by default; a flag for each."""
+
+HIDDEN = [100, 100]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column: its title, the heading that it shares with its neighbours, and what it holds."""
+class Answer(NamedTuple):
+    """Which method retained most with so many memories: in words, and as a table."""
 
-    title: str
-    above: str = ""
-    holds: Literal["numbers", "words", "sentences", "commands"] = "numbers"
-    meaning: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row: its cells, the first naming it, and what filters go by."""
-
-    cells: tuple[str, ...]
-    problem: str | None
-    method: str
-    memories: int | None
-    strong: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table with a caption; its rows come in parts, with a rule between."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    parts: tuple[tuple[Line, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    @property
-    def lines(self) -> list[Line]:
-        """All rows."""
-        return [line for part in self.parts for line in part]
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """The answer for one size of memory: a table, and its best in words."""
-
-    problem: str
     size: int
+    text: str
     table: Table
-    answer: str
 
 
-def ranking(problem: Problem, size: int) -> Ranking:
-    """The configurations of a size of memory by retained accuracy, and whether the first is better than the others."""
-    ranked = problem.of_size(size)
-    first, others = ranked[0], ranked[1:]
-    judged = _against(first, others)
-    told_apart = any(difference.established for difference in judged.values())
-    lines = []
+def sizes(problem: list[Group]) -> list[int]:
+    """A problem's memory sizes, from the largest; without any, one of 0."""
+    return sorted({group.memories or 0 for group in problem} - {0}, reverse=True) or [0]
+
+
+def of_size(problem: list[Group], size: int) -> list[Group]:
+    """Those with so many memories, and those that need none, from the highest retained accuracy to the lowest."""
+    there = [group for group in problem if (group.memories or size) == size]
+    return sorted(there, key=lambda group: -group.retained.mean())
+
+
+def answers(contents: Contents, progress: Progress = lambda done, of: None) -> dict[str, list[Answer]]:
+    """For each problem and each size of memory the answer; every test of a difference is made once."""
+    ranked = [(name, size, of_size(of, size)) for name, of in contents.problems.items() for size in sizes(of)]
+    samples = {
+        (other, groups[0]): sample
+        for _, _, groups in ranked
+        for other in groups[1:]
+        if (sample := paired(other, groups[0], "retained_accuracy"))
+    }
+    p = dict(zip(samples, sign_flip_tests(list(samples.values()), progress), strict=True))
+    found: dict[str, list[Answer]] = {}
+    for name, size, groups in ranked:
+        pairs = [(other, groups[0]) for other in groups[1:] if (other, groups[0]) in samples]
+        judged = differences([samples[pair] for pair in pairs], [p[pair] for pair in pairs])
+        of_other = {pair[0]: difference for pair, difference in zip(pairs, judged, strict=True)}
+        title = name + (f", {size} memories" if size else "")
+        table = _ranking(title, groups, of_other, contents.problems[name])
+        found.setdefault(name, []).append(Answer(size, _in_words(groups, of_other), table))
+    return found
+
+
+def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference], problem: list[Group]) -> Table:
+    rows = []
+    better_than_some = any(difference.established for difference in judged.values())
     for place, group in enumerate(ranked, 1):
-        difference = judged.get(place - 2)
-        lines.append(
-            _line(
-                problem,
-                group,
-                (
-                    short_name(group),
-                    str(place),
-                    with_interval(group.interval("retained_accuracy")),
-                    _verdict(place, difference),
-                    NONE if difference is None else with_interval(difference.estimate, signed=True),
-                    NONE if difference is None else f"{difference.corrected:.2g}",
-                    str(len(group.seeds)),
-                ),
-                strong=place == 1 or (told_apart and (difference is None or not difference.established)),
-            )
-        )
+        found = judged.get(group)
+        cells = (group.short, place, with_interval(group.interval("retained_accuracy")), _verdict(place, found))
+        difference: tuple[object, object] = (None, None)
+        if found is not None:
+            difference = with_interval(found.estimate, signed=True), f"{found.corrected:.2g}"
+        strong = place == 1 or (better_than_some and not (found and found.established))
+        rows.append(_row(group, (*cells, *difference, len(group.seeds)), strong))
     columns = (
         Column("method", holds="words"),
         Column("rank"),
@@ -103,88 +99,121 @@ def ranking(problem: Problem, size: int) -> Ranking:
         Column("p", meaning="of an exact permutation test, corrected for all rows of this table"),
         Column("seeds"),
     )
-    caption = f"{problem.name}{of_size(size)}"
-    told = sorted({group.method for group in ranked} & set(TOLD_THE_TASK))
-    note = f"{' and '.join(told)} {'are' if len(told) > 1 else 'is'} told the task when tested; most others are not."
-    table = Table(caption, columns, (tuple(lines),), (note,) if told else ())
-    return Ranking(problem.name, size, table, _answer(problem, ranked, judged))
+    return Table(columns, tuple(rows), title, _task_notes(ranked))
 
 
-def of_size(size: int) -> str:
-    """A size of memory, to stand behind a problem's name."""
-    return f", {size} memories" if size else ""
+def _task_notes(ranked: list[Group]) -> tuple[str, ...]:
+    """Which methods have to know the task when they are tested, where the others are not given it."""
+    if ranked[0].configuration.get("scenario") == "task-incremental":
+        return ()
+    needs = sorted({g.method for g in ranked if g.method in METHODS and METHODS[g.method].needs_task_in_testing})
+    others = "; the others are not" if len(needs) < len({group.method for group in ranked}) else ""
+    return (f"{' and '.join(needs)} {_are(needs)} given the task when tested{others}.",) if needs else ()
+
+
+def _are(names: list[str]) -> str:
+    return "are" if len(names) > 1 else "is"
+
+
+def _verdict(place: int, difference: Difference | None) -> str | None:
+    if place == 1:
+        return None
+    if difference is None:
+        return "no seed in common"
+    return "yes" if difference.established else difference.verdict.partition(" to tell")[0]
+
+
+def _in_words(ranked: list[Group], judged: Mapping[Group, Difference]) -> str:
+    """The best, and which others may be as good."""
+    text = f"{ranked[0].short} retained most: {with_interval(ranked[0].interval('retained_accuracy'))} %."
+    open_ones = [group.short for group in ranked[1:] if group not in judged or not judged[group].established]
+    needed = max((one.needed or 0 for one in judged.values()), default=0)
+    if len(ranked) == 1:
+        return text
+    if not open_ones:
+        return f"{text} It is better than every other, with these seeds."
+    if len(open_ones) == len(ranked) - 1:
+        why = f": there are too few seeds to tell (needs at least {needed})" if needed else ""
+        return f"{text} That it is better than any other is not established{why}."
+    return f"{text} Not established is that it is better than {', '.join(open_ones)}."
 
 
 def paper(contents: Contents) -> Table:
-    """The paper's layout: methods by benchmarks, with RA, LA and BTI; a part for each size of memory."""
+    """The paper's layout: methods by benchmarks, with RA, LA and BTI; a rule between sizes of memory."""
+    problems = contents.problems
     columns = [Column("method", holds="words")]
-    columns += [
-        Column(METRICS[metric].short, problem.name, meaning=METRICS[metric].meaning)
-        for problem in contents.problems
-        for metric in PAPER
-    ]
-    rows: dict[tuple[int, str], dict[str, Group]] = {}
-    for problem in contents.problems:
-        for group in problem.groups:
-            rows.setdefault((group.memories or 0, group.label), {})[problem.name] = group
-    parts: dict[int, list[Line]] = {}
-    for (size, name), found in sorted(rows.items(), key=lambda row: (row[0][0] > 0, -row[0][0], row[0][1])):
-        cells = [name]
-        for problem in contents.problems:
-            for metric in PAPER:
-                there = found.get(problem.name)
-                signed = METRICS[metric].difference
-                cells.append(NONE if there is None else with_interval(there.interval(metric), signed=signed))
-        one = next(iter(found.values()))
-        parts.setdefault(size, []).append(Line(tuple(cells), None, one.method, one.memories))
-    note = "Mean ± half of the 95 % interval over seeds, %."
-    return Table("Methods by benchmarks", tuple(columns), tuple(map(tuple, parts.values())), (note,))
+    columns += [Column(METRICS[name].short, of, meaning=METRICS[name].meaning) for of in problems for name in PAPER]
+    found: dict[tuple[int, str], dict[str, Group]] = {}
+    for group in contents.groups:
+        found.setdefault((group.memories or 0, group.label), {})[group.problem] = group
+    rows: list[Row] = []
+    for (_, label), groups in sorted(found.items(), key=lambda row: (row[0][0] > 0, -row[0][0], row[0][1])):
+        cells = [
+            with_interval(groups[of].interval(name), signed=METRICS[name].difference) if of in groups else None
+            for of in problems
+            for name in PAPER
+        ]
+        one = next(iter(groups.values()))
+        rule = bool(rows) and rows[-1].memories != one.memories
+        rows.append(Row((label, *cells), "", one.method, one.memories, rule=rule))
+    return Table(tuple(columns), tuple(rows), "Methods by benchmarks", (INTERVALS,))
 
 
-def metrics(contents: Contents, problem: Problem) -> Table:
+def metrics(contents: Contents, problem: list[Group]) -> Table:
     """Every metric of a problem's configurations."""
     columns = [Column("method", holds="words"), Column("seeds", holds="words")]
     columns += [Column(metric.short, meaning=metric.meaning) for metric in METRICS.values()]
     columns += [Column("to iid", meaning="how much less is retained than with all tasks' examples mixed")]
-    lines, notes = [], dict[str, None]()
-    for group in problem.groups:
-        cells = [group.label, seeds(problem, group)]
+    rows, notes = [], dict[str, None]()
+    for group in problem:
         found = {metric.short: (group.interval(name), metric.difference) for name, metric in METRICS.items()}
-        distance = contents.distance_to_iid(group)
+        distance = distance_to_iid(contents, group)
         found["to iid"] = (distance if isinstance(distance, Undefined) else estimate(distance), True)
-        for short, (value, signed) in found.items():
-            cells.append(with_interval(value, signed=signed))
-            if isinstance(value, Undefined):
-                notes[f"{short} is {value}."] = None
-        lines.append(_line(problem, group, cells))
-    told = ("Mean ± half of the 95 % interval over seeds, %.", *notes)
-    return Table(problem.name, tuple(columns), (tuple(lines),), told)
+        notes |= {f"{short} is {value}.": None for short, (value, _) in found.items() if isinstance(value, Undefined)}
+        missing = missing_seeds(problem, group)
+        seeds = f"{ranges(group.seeds)}{f' ({len(missing)} missing)' if missing else ''}"
+        rows.append(_row(group, (group.label, seeds, *(with_interval(v, signed=s) for v, s in found.values()))))
+    return Table(tuple(columns), tuple(rows), problem[0].problem, (INTERVALS, *notes))
 
 
-def costs(problem: Problem) -> Table:
+def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined:
+    """How much less each seed retained than the same run with all tasks' examples mixed, where there is one."""
+    mixed = {
+        _apart_from_order(run.configuration): value
+        for other in contents.groups
+        if other.method == group.method and other.configuration.get("order") == "iid" and other is not group
+        for run, value in zip(other.runs, other.retained.tolist(), strict=True)
+    }
+    keys = [_apart_from_order(run.configuration) for run in group.runs]
+    found = [mixed[key] - value for key, value in zip(keys, group.retained.tolist(), strict=True) if key in mixed]
+    return found or Undefined("there is no run with --order iid that is the same in all else")
+
+
+def _apart_from_order(configuration: Mapping[str, Any]) -> str:
+    return repr(sorted((name, value) for name, value in configuration.items() if name not in ORDER))
+
+
+def costs(problem: list[Group]) -> Table:
     """What each configuration's runs cost: means over seeds."""
-    units: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-        ("steps", "SGD steps", lambda n: f"{round(n):,}".replace(",", " ")),
-        ("train_seconds", "training, s", _seconds),
-        ("eval_seconds", "evaluation, s", _seconds),
-        ("parameter_bytes", "network, MB", _megabytes),
-        ("table_bytes", "examples, MB", _megabytes),
-    )
-    columns = (Column("method", holds="words"), Column("seeds"), *(Column(title) for _, title, _ in units))
-    lines = []
-    for group in problem.groups:
-        means = [(group.mean(name), told) for name, _, told in units]
-        cells = [NONE if isinstance(mean, Undefined) else told(mean) for mean, told in means]
-        lines.append(_line(problem, group, [group.label, str(len(group.seeds)), *cells]))
-    return Table(problem.name, columns, (tuple(lines),), ("Means over seeds.",))
+    columns = (Column("method", holds="words"), Column("seeds"), *(Column(title) for title, _ in UNITS.values()))
+    rows = []
+    for group in problem:
+        means = [(group.mean(name), shown) for name, (_, shown) in UNITS.items()]
+        cells = [None if isinstance(mean, Undefined) else shown(mean) for mean, shown in means]
+        rows.append(_row(group, (group.label, len(group.seeds), *cells)))
+    return Table(columns, tuple(rows), problem[0].problem, ("Means over seeds.",))
 
 
-def commands(problem: Problem) -> Table:
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:,.0f}".replace(",", " ")
+
+
+def commands(problem: list[Group]) -> Table:
     """How to get each row again."""
-    lines = [
-        _line(problem, group, [group.label, command(group.configuration, group.seeds)]) for group in problem.groups
-    ]
-    return Table(problem.name, (Column("method", holds="words"), Column("command", holds="commands")), (tuple(lines),))
+    rows = [_row(group, (group.label, command(group.configuration, group.seeds))) for group in problem]
+    return Table(
+        (Column("method", holds="words"), Column("command", holds="commands")), tuple(rows), problem[0].problem
+    )
 
 
 def missing(contents: Contents) -> Table:
@@ -194,54 +223,86 @@ def missing(contents: Contents) -> Table:
         Column("state", holds="words"),
         Column("what is known", holds="sentences"),
     )
-    lines = [
-        Line((run.name, run.state, f"{run.why} ({run.folder})".strip()), None, "", None) for run in contents.absent
+    rows = [Row((run.name, run.state, f"{run.why} ({run.folder.name})".strip())) for run in contents.unfinished]
+    for name, problem in contents.problems.items():
+        for group in problem:
+            if absent := missing_seeds(problem, group):
+                seeds = f"seed{'s' if len(absent) > 1 else ''} {ranges(absent)}, which others of this benchmark have"
+                rows.append(Row((f"{name}, {group.label}", "seeds missing", seeds), name, group.method, group.memories))
+    return Table(columns, tuple(rows), "Runs that are not there")
+
+
+def missing_seeds(problem: list[Group], group: Group) -> list[int]:
+    """The seeds that other configurations were run with, and this one was not."""
+    return sorted({seed for other in problem for seed in other.seeds} - set(group.seeds))
+
+
+def tidy(contents: Contents) -> Table:
+    """Everything, a row for each configuration: what it is, its metrics as fractions, and what it cost."""
+    titles = ["benchmark", "problem", "method", "memories", "configuration", "seeds"]
+    titles += [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")] + [*NUMBERS, "command"]
+    rows = []
+    for group in contents.groups:
+        cells: list[object] = [group.benchmark, group.problem, group.method, group.memories, group.label]
+        cells.append(" ".join(map(str, group.seeds)))
+        for name in METRICS:
+            found = group.interval(name)
+            cells += [None] * 3 if isinstance(found, Undefined) else [found.mean, found.low, found.high]
+        cells += [group.mean(name) for name in NUMBERS]
+        rows.append(Row((*cells, command(group.configuration, group.seeds))))
+    return Table(tuple(map(Column, titles)), tuple(rows))
+
+
+def listing(groups: list[Group]) -> Table:
+    """A row for each configuration, finished or not, with what tells it from others of its benchmark and method."""
+    settings = [flat(group.configuration, lambda name: name not in ("benchmark", "task_order")) for group in groups]
+    families = [(group.benchmark, group.method) for group in groups]
+    told = [", ".join(texts) for texts in distinguishing(settings, families, always="memories")]
+    rows = []
+    for group, own in sorted(zip(groups, told, strict=True), key=_place):
+        done, of = len(group.runs), len(group.runs) + group.unfinished
+        measured = [
+            with_interval(group.interval(name), signed=METRICS[name].difference) if done else None for name in PAPER
+        ]
+        rows.append(
+            Row((group.benchmark, group.method, own or None, done if done == of else f"{done} of {of}", *measured))
+        )
+    columns = [Column(title, holds="words") for title in ("benchmark", "method", "settings")]
+    return Table((*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(rows))
+
+
+def _place(listed: tuple[Group, str]) -> tuple[str, str, int, str]:
+    group, settings = listed
+    return group.benchmark, group.method, group.memories or 0, settings
+
+
+def each_run(contents: Contents) -> Table:
+    """A row for each run, finished or not: all its settings, metrics as fractions, and costs."""
+    found: list[tuple[str, str, dict[str, Any], dict[str, Any], str, str]] = [
+        (run.key, "done", run.configuration, run.numbers, run.started, "")
+        for group in contents.groups
+        for run in group.runs
     ]
-    for problem in contents.problems:
-        for group in problem.groups:
-            if absent := problem.missing(group):
-                cells = (
-                    f"{problem.name}, {group.label}",
-                    "seeds missing",
-                    f"seed{'s' if len(absent) > 1 else ''} {ranges(absent)}, which others of this benchmark have",
-                )
-                lines.append(_line(problem, group, cells))
-    return Table("Runs that are not there", columns, (tuple(lines),))
+    found += [(run.folder.name, run.state, run.configuration or {}, {}, "", run.message) for run in contents.unfinished]
+    found.sort(key=lambda run: run[0])
+    own = [flat(run[2], lambda name: name not in ("benchmark", "seed"), in_order=True) for run in found]
+    names = list(dict.fromkeys(name for settings in own for name in settings))
+    rows = []
+    for (key, state, configuration, numbers, started, message), settings in zip(found, own, strict=True):
+        known = {name: value for name, value in numbers.items() if not isinstance(value, Undefined)}
+        cells = [key, state, *(configuration.get(name) for name in ("benchmark", "method", "seed"))]
+        cells += [_in_a_cell(settings.get(name)) for name in names]
+        rows.append(Row((*cells, *(known.get(name) for name in (*METRICS, *NUMBERS)), started, message)))
+    titles = ["key", "state", "benchmark", "method", "seed", *names, *METRICS, *NUMBERS, "started", "message"]
+    return Table(tuple(map(Column, titles)), tuple(rows))
 
 
-def tidy(contents: Contents) -> str:
-    """Everything as CSV, a row for each configuration: what it is, its metrics as fractions, and what it cost."""
-    metric_columns = [f"{name}{end}" for name in METRICS for end in ("", "_low", "_high")]
-    head = ["benchmark", "problem", "method", "memories", "configuration", "seeds", *metric_columns, *NUMBERS]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*head, "command"])
-    for problem in contents.problems:
-        for group in problem.groups:
-            row: list[object] = [group.benchmark, problem.name, group.method, group.memories, group.label]
-            row.append(" ".join(map(str, group.seeds)))
-            for name in METRICS:
-                found = group.interval(name)
-                row += ["", "", ""] if isinstance(found, Undefined) else [found.mean, found.low, found.high]
-            row += [group.mean(name) for name in NUMBERS]
-            writer.writerow(
-                ["" if value is None else value for value in [*row, command(group.configuration, group.seeds)]]
-            )
-    return text.getvalue()
+def _in_a_cell(value: object) -> object:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
-def with_interval(value: Estimate | Undefined, *, signed: bool = False) -> str:
-    """A mean in percent with half the width of its interval, as far as they have a meaning."""
-    if isinstance(value, Undefined):
-        return NONE
-    mean = f"{100 * value.mean:{'+' if signed else ''}.1f}".replace("-", "−")
-    return mean if value.half_width is None else f"{mean} ± {100 * value.half_width:.1f}"
-
-
-def seeds(problem: Problem, group: Group) -> str:
-    """A configuration's seeds, and how many others have besides."""
-    absent = len(problem.missing(group))
-    return f"{ranges(group.seeds)}{f' ({absent} missing)' if absent else ''}"
+def _row(group: Group, cells: tuple[object, ...], strong: bool = False) -> Row:
+    return Row(cells, "", group.method, group.memories, strong)
 
 
 def ranges(numbers: Iterable[int]) -> str:
@@ -255,61 +316,42 @@ def ranges(numbers: Iterable[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
 
 
-def _line(problem: Problem, group: Group, cells: Iterable[str], strong: bool = False) -> Line:
-    return Line(tuple(cells), problem.name, group.method, group.memories, strong)
+def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
+    """A line for a shell that runs a configuration with these seeds.
+
+    What no flag can say (layers of different widths, tasks in an order of one's own) stands behind it as a comment.
+    """
+    words = ["metareplay", "run", str(configuration["benchmark"]), str(configuration["method"])]
+    known = BENCHMARKS.get(configuration["benchmark"])
+    usual = {option.name: option.default for option in known.options} if known else {}
+    stream = dict(configuration.get("stream", {})) | {"samples_per_task": configuration.get("samples_per_task") or 0}
+    flags = dict(configuration["hyperparameters"])
+    flags |= {name: value for name, value in stream.items() if usual.get(name) != value and value is not None}
+    flags |= {name: configuration[name] for name, value in RUN.items() if configuration.get(name, value) != value}
+    hidden = list(configuration.get("hidden", HIDDEN))
+    notes = [f"from Python, with hidden={tuple(hidden)}"] if len(set(hidden)) > 1 else []
+    if hidden != HIDDEN and not notes:
+        flags |= {"layers": len(hidden)} | ({"hiddens": hidden[0]} if hidden else {})
+    for name, value in flags.items():
+        flag = "--" + name.replace("_", "-")
+        no_flag = "--no-" + flag[2:]
+        words += [flag if value else no_flag] if isinstance(value, bool) else [flag, str(value)]
+    order = configuration.get("task_order")
+    if configuration.get("order", "tasks") == "tasks" and order is not None and list(order) != sorted(set(order)):
+        notes.append("from Python, with a task_order of its own")
+    line = " ".join(map(_quoted, words))
+    seeds = list(seeds)
+    if len(seeds) == 1:
+        line = f"{line} --seed {seeds[0]}"
+    else:
+        line = f"for seed in {' '.join(map(str, seeds))}; do {line} --seed $seed; done"
+    return f"{line}  # {'; '.join(notes)}" if notes else line
 
 
-def _against(first: Group, others: list[Group]) -> dict[int, Difference]:
-    """The differences of the others from the first, by their place, on the seeds that both have."""
-    pairs = {}
-    values = dict(zip(first.seeds, _retained(first), strict=True))
-    for place, other in enumerate(others):
-        both = [own - values[seed] for seed, own in zip(other.seeds, _retained(other), strict=True) if seed in values]
-        if both:
-            pairs[place] = both
-    return dict(zip(pairs, differences(list(pairs.values())), strict=True))
-
-
-def _retained(group: Group) -> list[float]:
-    values = group.values("retained_accuracy")
-    assert not isinstance(values, Undefined)  # it always has a meaning
-    return [float(value) for value in values]
-
-
-def _verdict(place: int, difference: Difference | None) -> str:
-    if place == 1:
-        return NONE
-    if difference is None:
-        return "no seed in common"
-    if difference.established:
-        return "yes"
-    return "too few seeds" if difference.needed else "not established"
-
-
-def _answer(problem: Problem, ranked: list[Group], judged: dict[int, Difference]) -> str:
-    """The best, and which others may be as good."""
-    first = ranked[0]
-    value = with_interval(first.interval("retained_accuracy"))
-    text = f"{short_name(first)} retained most: {value} %."
-    if len(ranked) == 1:
-        return text
-    open_ones = [
-        short_name(group)
-        for place, group in enumerate(ranked[1:])
-        if place not in judged or not judged[place].established
-    ]
-    needed = max((one.needed or 0 for one in judged.values()), default=0)
-    if not open_ones:
-        return f"{text} It is better than every other, with these seeds."
-    if len(open_ones) == len(ranked) - 1:
-        why = f": there are too few seeds to tell (needs at least {needed})" if needed else ""
-        return f"{text} That it is better than any other is not established{why}."
-    return f"{text} Not established is that it is better than {', '.join(open_ones)}."
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:,.0f}".replace(",", " ")
-
-
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.2f}"
+def _quoted(word: str) -> str:
+    """A word for a shell; with characters that cannot be shown, in Bash's way."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return (
+        "$'" + "".join(chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(word)) + "'"
+    )

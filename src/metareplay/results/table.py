@@ -1,0 +1,204 @@
+"""One table with four faces: for the terminal, HTML, LaTeX and CSV."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import rich.table
+from rich.text import Text
+
+from metareplay.errors import plain
+from metareplay.results.statistics import Estimate
+from metareplay.runs.metrics import Undefined
+
+NONE = "–"
+LATEX = {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "[": "{[}",  # at the beginning of a row it would be taken for an option
+    "]": "{]}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+} | {character: f"\\{character}" for character in "{}$&#%_"}
+"""What LaTeX would take for something else; every other character stands for itself, in UTF-8."""
+
+FORMULA = re.compile(r"[=+\-@＝＋－＠]")
+NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ± [\d.]+)?")
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX sets as it is."""
+    return "".join(LATEX.get(character, character) for character in plain(text))
+
+
+def with_interval(value: Estimate | Undefined | None, *, signed: bool = False) -> str | None:
+    """A mean in percent with half the width of its interval, ``−1.2 ± 0.3``, as far as they have a meaning."""
+    if value is None or isinstance(value, Undefined):
+        return None
+    mean = f"{100 * value.mean:{'+' if signed else ''}.1f}".replace("-", "−")
+    return mean if value.half_width is None else f"{mean} ± {100 * value.half_width:.1f}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Parameters
+    ----------
+    title, above
+        Its heading, and a heading that it shares with its neighbours.
+    holds
+        What: numbers stand at the right.
+    meaning
+        What they are, for whoever points at the heading.
+    width
+        Characters that it takes in a terminal at least.
+    """
+
+    title: str
+    above: str = ""
+    holds: Literal["numbers", "words", "sentences", "commands"] = "numbers"
+    meaning: str = ""
+    width: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row.
+
+    Parameters
+    ----------
+    cells
+        Texts, numbers (which CSV gives in full), or None where there is nothing to say; the first names the row.
+    problem, method, memories
+        What filters go by.
+    strong, rule
+        Whether it is in bold, and whether there is a rule above it.
+    """
+
+    cells: tuple[object, ...]
+    problem: str = ""
+    method: str = ""
+    memories: int | None = None
+    strong: bool = False
+    rule: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows, with a caption above and notes below."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    caption: str = ""
+    notes: tuple[str, ...] = ()
+
+    def terminal(self, heading: str = "dim") -> rich.table.Table:
+        """For a terminal; minus signs of numbers are those that programs read. ``heading`` is a style of rich."""
+        table = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=heading)
+        for column in self.columns:
+            number = column.holds == "numbers"
+            head = Text(plain(column.title))
+            table.add_column(head, justify="right" if number else "left", no_wrap=number, min_width=column.width)
+        for row in self.rows:
+            cells = [
+                cell if isinstance(cell, Text) else Text(re.sub(r"−(?=\d)", "-", _shown(cell))) for cell in row.cells
+            ]
+            table.add_row(*cells, style="bold" if row.strong else "")
+        return table
+
+    def html(self, mark: Callable[[str], str] = lambda method: "", name: str = "") -> str:
+        """For a page: ``<table>``, with ``name`` in its caption's id; ``mark`` is put before a method's name."""
+        lines = [f'<table><caption id="{name}-caption">{_html(self.caption)}</caption><thead>']
+        if any(column.above for column in self.columns):
+            lines.append("<tr>")
+            for above, shared in groupby(self.columns, lambda column: column.above):
+                width = len(list(shared))
+                of = f'scope="colgroup" class="above" colspan="{width}" data-problem="{_html(above)}"'
+                lines.append(f"<th {of}>{_html(above)}</th>" if above else "<td></td>" * width)
+            lines.append("</tr>")
+        lines.append("<tr>")
+        for column in self.columns:
+            title = f' title="{_html(column.meaning)}"' if column.meaning else ""
+            lines.append(f'<th scope="col" class="{column.holds}"{_of(column)}{title}>{_html(column.title)}</th>')
+        lines.append("</tr></thead><tbody>")
+        for row in self.rows:
+            lines.append("</tbody><tbody>" if row.rule else "")
+            problem = f' data-problem="{_html(row.problem)}"' if row.problem else ""
+            of = f' data-method="{_html(row.method)}" data-memories="{_shown(row.memories, "")}"' if row.method else ""
+            first, *others = row.cells
+            lines.append(f"<tr{problem}{of}{' class=strong' if row.strong else ''}>")
+            lines.append(f'<th scope="row">{mark(row.method)}{_html(_shown(first))}</th>')
+            for column, cell in zip(self.columns[1:], others, strict=True):
+                text = _html(_shown(cell))
+                text = f"<code>{text}</code>" if column.holds == "commands" else text
+                kind = "" if column.holds == "numbers" else f" class={column.holds}"
+                lines.append(f"<td{kind}{_of(column)}>{text}</td>")
+        return "".join([*lines, "</tbody></table>"])
+
+    def latex(self) -> str:
+        """A ``tabular``; it wants the packages booktabs and, for quotes, fontenc with T1."""
+        alignment = "".join("r" if column.holds == "numbers" else "l" for column in self.columns)
+        lines = [
+            "% Made by `metareplay report`. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs}",
+            rf"\begin{{tabular}}{{{alignment}}}",
+            r"\toprule",
+        ]
+        if any(column.above for column in self.columns):
+            cells, rules, at = [], [], 1
+            for above, shared in groupby(column.above for column in self.columns):
+                width = len(list(shared))
+                cells.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(above)}}}" if above else " & " * (width - 1))
+                rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if above else []
+                at += width
+            lines += [" & ".join(cells) + r" \\", " ".join(rules)]
+        lines += [" & ".join(latex(column.title) for column in self.columns) + r" \\", r"\midrule"]
+        for row in self.rows:
+            lines += [r"\midrule"] if row.rule else []
+            lines.append(" & ".join(latex(_shown(cell)) for cell in row.cells) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", *(f"% {plain(note)}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def csv(self) -> str:
+        """With numbers in full, and nothing where there is nothing to say.
+
+        Text that a spreadsheet would take for a formula has an apostrophe before it, which spreadsheets do not show.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([_cell(f"{column.above} {column.title}".strip()) for column in self.columns])
+        writer.writerows([_cell(cell) for cell in row.cells] for row in self.rows)
+        return text.getvalue()
+
+
+def _shown(cell: object, nothing: str = NONE) -> str:
+    return nothing if cell is None else plain(str(cell))
+
+
+def _html(text: str) -> str:
+    return html.escape(plain(text))
+
+
+def _of(column: Column) -> str:
+    return f' data-problem="{_html(column.above)}"' if column.above else ""
+
+
+def _cell(cell: object) -> object:
+    if not isinstance(cell, str):
+        return "" if cell is None else cell
+    text = plain(cell)
+    return f"'{text}" if FORMULA.match(text) and not NUMBER.fullmatch(text) else text
