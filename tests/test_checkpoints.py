@@ -337,7 +337,7 @@ def test_saving_takes_a_fiftieth_of_the_time_at_most(tmp_path: Path, monkeypatch
     clock = Clock()
     monkeypatch.setattr(checkpoints.time, "monotonic", clock)
 
-    def slowly(path: Path, content: bytes) -> None:
+    def slowly(path: Path, content: bytes, follow: bool = True) -> None:
         clock.now += 4
 
     monkeypatch.setattr(checkpoints, "write_atomically", slowly)

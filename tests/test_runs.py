@@ -366,7 +366,7 @@ def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run: Ru
 def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
     run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, follow: bool = True) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("metareplay.runs.checkpoint.write_atomically", full)
@@ -381,7 +381,7 @@ def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
 def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
     run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes) -> None:
+    def full(path: Path, content: bytes, follow: bool = True) -> None:
         raise OSError(28, "No space left on device")
 
     checkpoints = Often(run.folder / CHECKPOINT)

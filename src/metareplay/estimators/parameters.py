@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -18,7 +17,7 @@ from metareplay.files import write_atomically
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs.checkpoint import pack, unpack
-from metareplay.settings import hyperparameters
+from metareplay.settings import hyperparameters, nearest
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "online": {"lr": 0.01},
@@ -56,8 +55,8 @@ def method_class(method: Any) -> type[Method]:
     if isinstance(method, type) and issubclass(method, Method):
         return method
     if not isinstance(method, str) or method not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.5)
-        question = f" (did you mean {near[0]}?)" if near else ""
+        near = nearest(str(method), METHODS)
+        question = f" (did you mean {near}?)" if near else ""
         raise BadInput(
             f"method is {method!r}{question}, but must be one of {', '.join(METHODS)}, "
             "or a subclass of metareplay.Method"

@@ -3,7 +3,6 @@
 A method is a class in a file of this folder: what it declares is all that there is to add.
 """
 
-import difflib
 import pkgutil
 from importlib import import_module
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from metareplay import user_code
 from metareplay.errors import BadInput
 from metareplay.methods.base import FAMILIES, METHODS, Method
+from metareplay.settings import nearest
 
 for _module in pkgutil.iter_modules(__path__):
     if _module.name != "nonnegative_least_squares":  # Numba alone would take most of the start
@@ -34,8 +34,8 @@ def find(text: str) -> type[Method]:
         raise BadInput(f"METHOD is {text!r}, but must say which class of that file too: {text}:CLASS")
     parts = user_code.split(text)
     if parts is None:
-        near = difflib.get_close_matches(text, METHODS, n=1, cutoff=0.5)
-        question = f"; did you mean {near[0]}?" if near else ";"
+        near = nearest(text, METHODS)
+        question = f"; did you mean {near}?" if near else ";"
         raise BadInput(f"there is no method {text!r}{question} `metareplay methods` lists all of them")
     path, name = parts
     module = user_code.module(path)

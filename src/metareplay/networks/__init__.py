@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 
@@ -10,6 +9,7 @@ from metareplay import user_code
 from metareplay.errors import BadInput
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
+from metareplay.settings import nearest
 
 Network = Perceptron | ModuleNetwork
 """What a learner is built from, and what a method may change before: :meth:`metareplay.Method.network`."""
@@ -32,8 +32,8 @@ def check(name: str) -> None:
     if name in NETWORKS:
         return
     if user_code.split(name) is None:
-        near = difflib.get_close_matches(name, NETWORKS, n=1, cutoff=0.5)
-        question = f" (did you mean {near[0]}?)" if near else ""
+        near = nearest(name, NETWORKS)
+        question = f" (did you mean {near}?)" if near else ""
         raise BadInput(
             f"--network is {name!r}{question}, but must be one of {', '.join(NETWORKS)}, or FILE.py:FACTORY: "
             "a function of yours that takes (shape, classes) and returns a torch.nn.Module"

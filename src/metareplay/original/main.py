@@ -102,7 +102,7 @@ def _learn(options: Namespace, life: Trainer, run: Run) -> None:
     try:
         write(results, path)
         run.save(record)
-        write_atomically(run.folder / FILES, json.dumps({"files": name}).encode())
+        write_atomically(run.folder / FILES, json.dumps({"files": name}).encode(), follow=False)
     except OSError as error:
         raise RunFailed(f"{path} cannot be written: {error.strerror or error}; choose another --save_path") from error
     checkpoints.clear()

@@ -137,7 +137,7 @@ class FileCheckpoints:
 
     def write(self, content: bytes) -> None:
         """Replace what is in the file."""
-        write_atomically(self.path, content)
+        write_atomically(self.path, content, follow=False)
 
 
 def pack(state: State) -> bytes:

@@ -246,7 +246,7 @@ class Run:
         if trace:
             failure["traceback"] = trace
         with contextlib.suppress(OSError):  # a full disk, of which the user hears anyway
-            write_atomically(self.folder / FAILURE, (json.dumps(failure, indent=1) + "\n").encode())
+            write_atomically(self.folder / FAILURE, (json.dumps(failure, indent=1) + "\n").encode(), follow=False)
 
     def tidy(self) -> None:
         """Remove what a process that was killed at the very end has left beside a record that is whole."""
@@ -289,7 +289,7 @@ class Run:
             "process": {"pid": os.getpid(), "host": platform.node()},
             "began": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        write_atomically(self.folder / CONFIGURATION, (json.dumps(started, indent=1) + "\n").encode())
+        write_atomically(self.folder / CONFIGURATION, (json.dumps(started, indent=1) + "\n").encode(), follow=False)
 
     def recorded_key(self) -> str | None:
         """The key of the run that the folder's files are of; None if they do not say."""

@@ -97,9 +97,9 @@ class Record(History):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             before = set(folder.glob("record-*.npz"))
-            write_atomically(folder / file, arrays.getvalue())
+            write_atomically(folder / file, arrays.getvalue(), follow=False)
             try:
-                write_atomically(folder / RECORD, signed)
+                write_atomically(folder / RECORD, signed, follow=False)
             except BaseException:
                 if folder / file not in before:
                     (folder / file).unlink(missing_ok=True)
