@@ -75,6 +75,12 @@ def test_two_files_have_each_their_own_helper_of_one_name(tmp_path: Path) -> Non
     assert "factor" not in sys.modules
 
 
+def test_a_helper_may_import_the_file_that_imports_it(tmp_path: Path) -> None:
+    file = write(tmp_path, {"mine.py": "import helper\nX = 4.0\ndef rate(): return helper.x()\n"})
+    write(tmp_path, {"helper.py": "def x():\n    import mine\n    return mine.X\n"})
+    assert load(file) == 4.0
+
+
 def test_a_file_named_as_a_module_of_the_standard_library_or_an_installed_package_harms_nobody(tmp_path: Path) -> None:
     file = write(tmp_path, {"mine.py": "import random, numpy\ndef rate(): return random.Random(0).random()\n"})
     write(tmp_path, {"random.py": "raise ValueError\n", "numpy/notes.txt": ""})

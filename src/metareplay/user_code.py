@@ -110,7 +110,9 @@ def module(path: Path) -> ModuleType:
     loaded = ModuleType(name)
     loaded.__file__ = str(path)
     loaded.__path__ = [str(path.resolve().parent)]  # so that the modules beside it are its own: NAME.helpers
-    vars(loaded)["__builtins__"] = _builtins(name)
+    tops = {file.split("/")[0].removesuffix(".py") for file in read}
+    beside = frozenset(top for top in tops if _beside(top, loaded.__path__[0]))
+    vars(loaded)["__builtins__"] = _builtins(name, beside)
     sys.modules[name] = loaded  # where dataclasses and type hints look for it
     _LOADED[name] = read
     try:
@@ -200,6 +202,7 @@ def _plain(values: Mapping[str, Any]) -> str:
 
 def _closure(path: Path, content: bytes) -> dict[str, bytes]:
     """A user's file and all modules of the user's that it imports, wherever in it, and that those import."""
+    importlib.invalidate_caches()  # a module may have been written this very second
     folder = path.resolve().parent
     read, left = {path.name: content}, [(content, "")]
     while left:
@@ -266,7 +269,6 @@ def _beside(top: str, folder: str) -> ModuleSpec | None:
     """The module or package of that name in the user's folder; one without ``__init__.py`` only if all else fails."""
     if top in sys.stdlib_module_names or top == "metareplay":
         return None
-    importlib.invalidate_caches()
     spec = PathFinder.find_spec(top, [folder])
     if spec is not None and spec.origin is None and PathFinder.find_spec(top) is not None:
         return None
@@ -298,18 +300,17 @@ class _Loader(SourceFileLoader):
         return read[file]
 
     def exec_module(self, module: ModuleType) -> None:
-        vars(module)["__builtins__"] = _builtins(self.name.partition(".")[0])
+        vars(module)["__builtins__"] = vars(sys.modules[self.name.partition(".")[0]])["__builtins__"]
         super().exec_module(module)
 
 
-@functools.cache
-def _builtins(root: str) -> dict[str, Any]:
+def _builtins(root: str, beside: frozenset[str]) -> dict[str, Any]:
     """Python's own, but for an ``import`` that finds the modules beside the user's file."""
     standard: Callable[..., Any] = builtins.__import__
 
     def find(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         top = name.partition(".")[0]
-        if level or (f"{root}.{top}" not in sys.modules and _beside(top, sys.modules[root].__path__[0]) is None):
+        if level or top not in beside:
             return standard(name, globals, locals, fromlist, level)
         found = standard(f"{root}.{name}", globals, locals, fromlist, 0)
         return found if fromlist else getattr(found, top)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+import struct
 import zipfile
 import zlib
 from collections import defaultdict
@@ -76,7 +77,7 @@ def _read(archive: NDArray[np.uint8]) -> Alphabets:
                         raise Unusable(f"{name!r} in it is no drawing of a character of an alphabet")
                     drawings = found[place["alphabet"]][place["character"]]
                     drawings[int(place["drawing"])] = _drawing(name, packed.read(name))
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError, OSError) as error:
         raise Unusable("it is damaged, truncated, or no .zip archive") from error
     if not found:
         raise Unusable("there is no drawing in it")
