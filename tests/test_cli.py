@@ -377,6 +377,56 @@ def test_a_reader_that_has_gone_is_no_trouble(arguments: tuple[str, ...]) -> Non
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize(
+    ("redirected", "status", "told"),
+    [
+        (">&-", 1, "metareplay: standard output is closed: nothing could be shown\n"),
+        ("2>&-", 0, ""),
+        (">&- 2>&- <&-", 1, ""),
+        ("2>/dev/full", 0, ""),
+    ],
+)
+def test_output_that_is_closed_or_full_costs_no_record(redirected: str, status: int, told: str) -> None:
+    """A closed standard output has no number that a file of ours could get."""
+    command = " ".join([*METAREPLAY, *RUN, redirected])
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.returncode == status
+    assert done.stderr == told or "2>" not in redirected
+    (folder,) = Path("runs").iterdir()
+    assert Record.load(folder).steps == 60
+
+
+def test_output_that_is_not_utf_8_shows_what_it_can() -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([*METAREPLAY, "methods"], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "meralg1" in done.stdout
+
+
+def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["suite", "a\x1b[31m\x9b\u202e.toml"]) == 2
+    assert "suite a\\x1b[31m\\x9b\\u202e.toml cannot be read" in one_line(capsys.readouterr().err)
+    assert main([*RUN, "--out", "[/foo]\x1b[2J"]) == 0
+    shown = capsys.readouterr()
+    assert "the record is in [/foo]\\x1b[2J/" in shown.out
+    assert "\x1b" not in shown.out + shown.err
+
+
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+    code = """
+import importlib, os, signal
+load = importlib.import_module
+def interrupted(name):
+    os.kill(os.getpid(), signal.SIGINT)
+    return load(name)
+importlib.import_module = interrupted
+from metareplay.cli import main
+main(["methods"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "metareplay: stopped\n")
+
+
 @pytest.mark.parametrize("arguments", [("methods",), ("data", "get", "digits"), (*RUN, "--json", "-", "--quiet")])
 def test_results_that_cannot_be_written(arguments: tuple[str, ...]) -> None:
     with open("/dev/full", "w") as full:

@@ -80,7 +80,7 @@ def test_real_mnist_can_be_split(shared_mnist: Path, data_folder: Path) -> None:
             "rotations -o a.pt --data digit",
             "there is no data set 'digit'; did you mean digits? there are digits,",
         ),
-        ("rotations -o a.pt --data digits --tasks 0", "--tasks is 0, but must lie in [1, inf)"),
+        ("rotations -o a.pt --data digits --tasks 0", "--tasks is 0, but must lie in [1, 10000]"),
         ("rotations -o a.pt --data digits --tasks few", "--tasks is 'few', but must be a whole number"),
         ("rotations -o a.pt --data digits --seed -1", "--seed is -1"),
         (

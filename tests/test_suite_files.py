@@ -327,125 +327,13 @@ def test_a_request_of_a_suite_is_plain_values(tmp_path: Path) -> None:
 HEAD = 'benchmarks = ["digits-rotations"]\n'
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "it has no runs"),
-        ("sedes = 3\n" + HEAD + 'methods = "online"', "line 1: sedes is not known here; did you mean seeds?"),
-        ("name = 3\n" + HEAD + 'methods = "online"', "line 1: name is 3, but must be text"),
-        ("seeds = 0\n" + HEAD + 'methods = "online"', "line 1: seeds is 0, but must say how many seeds"),
-        ("seeds = []\n" + HEAD + 'methods = "online"', "line 1: seeds is [], but"),
-        ("seeds = [0, -1]\n" + HEAD + 'methods = "online"', "line 1: seeds is [0, -1], but"),
-        ("seeds = true\n" + HEAD + 'methods = "online"', "line 1: seeds is True, but"),
-        (
-            'benchmarks = ["digits-rotation"]\nmethods = "online"',
-            "line 1: benchmarks[0] cannot be used: there is no benchmark 'digits-rotation'; did you mean",
-        ),
-        ("benchmarks = [3]\nmethods = 'online'", "line 1: benchmarks[0] is 3, but must be a table"),
-        ("benchmarks = [{ tasks = 3 }]\nmethods = 'online'", "line 1: benchmarks[0] says no name"),
-        (
-            "benchmarks = [{ name = 'digits-rotations', tasks = 0 }]\nmethods = 'online'",
-            "line 1: benchmarks[0].tasks is 0, but must lie in [1, inf)",
-        ),
-        (
-            "benchmarks = [\n 'digits-rotations',\n { name = 'digits-permutations', max_angle = 3 }]\nmethods = 'ewc'",
-            "line 3: benchmarks[1].max_angle is not known here; it belongs to digits-rotations",
-        ),
-        (
-            "benchmarks = [{ name = 'digits-rotations', min_angle = 9, max_angle = 3 }]\nmethods = 'online'",
-            "line 1: benchmarks[0].min_angle is 9.0 and max_angle 3.0",
-        ),
-        (
-            "benchmarks = [{ name = 'digits-rotations', samples_per_task = 1298 }]\nmethods = 'online'",
-            "line 1: benchmarks[0].samples_per_task is 1298, but digits has only 1297",
-        ),
-        (
-            HEAD + "methods = 'onlin'",
-            "line 2: methods cannot be used: there is no method 'onlin'; did you mean online?",
-        ),
-        (HEAD + "methods = ['online', 3]", "line 2: methods[1] is 3, but must be a name"),
-        (HEAD + "[methods]\nonline = 3", "line 3: methods.online is 3, but must be a table"),
-        (HEAD + "[methods.meralg1]\nbta = 0.3", "line 3: methods.meralg1.bta is not known here; did you mean beta?"),
-        (
-            HEAD + "[methods.meralg1]\nbeta = 3.0",
-            "line 3: methods.meralg1.beta is 3.0, but must lie in (0, 1]: it is the share of each",
-        ),
-        (
-            HEAD + "[methods.meralg1]\nmemories = [\n200,\n'many']",
-            "line 5: methods.meralg1.memories[1] is 'many', but must be a whole number",
-        ),
-        (HEAD + "[methods.meralg1]\nmemories = []", "line 3: methods.meralg1.memories is an empty list"),
-        (HEAD + "[methods.meralg1]\nlr = nan", "line 3: methods.meralg1.lr is nan, but must lie in (0, inf)"),
-        (
-            HEAD + "[methods.online]\nmemories = 3",
-            "line 3: methods.online.memories is not known here; it belongs to gem, eralg4",
-        ),
-        (HEAD + "[methods.online]\nseed = 3", "line 3: methods.online.seed is not known here; write seeds = 5"),
-        (
-            HEAD + "[methods.online]\ntasks = 3",
-            "line 3: methods.online.tasks is not known here; it belongs to digits-rotations",
-        ),
-        (
-            HEAD + "[methods.meralg1]\nmemories = 'published'",
-            "line 3: methods.meralg1.memories is 'published', but nothing was published for meralg1",
-        ),
-        (HEAD + "methods = 'published'", "line 1: benchmarks[0] has no published settings"),
-        (
-            HEAD + "[methods.'none.py:Mine']",
-            'line 2: methods."none.py:Mine" cannot be used: there is no such Python file',
-        ),
-        (HEAD + "[methods.'none.py']", "none.py:CLASS"),
-        (
-            HEAD + "[methods.independent]\nhiddens = 3",
-            "line 2: methods.independent does not go with digits-rotations: independent shares 3 hidden",
-        ),
-        (
-            HEAD + "methods = 'online'\n[run]\nbatch_sise = 3",
-            "line 4: run.batch_sise is not known here; did you mean batch_size?",
-        ),
-        (
-            HEAD + "methods = 'online'\n[run]\nbatch_size = 2.5",
-            "line 4: run.batch_size is 2.5, but must be a whole number",
-        ),
-        (
-            HEAD + "methods = 'online'\n[run]\norder = 'mixed'",
-            "line 4: run.order is 'mixed', but must be one of tasks, shuffled, iid",
-        ),
-        (HEAD + "methods = 'online'\n[run]\nnetwork = 'resnet'", "line 4: run.network is 'resnet' (did you mean"),
-        (
-            HEAD + "methods = 'online'\n[run]\nengine = 'jax'",
-            "line 4: run.engine is 'jax', but must be one of fused, torch",
-        ),
-        (HEAD + "methods = 'online'\n[run]\nlr = 0.1", "line 4: run.lr is not known here; it belongs to online"),
-        ("run = 3\n" + HEAD + "methods = 'online'", "line 1: run is 3, but must be a table"),
-        (HEAD + "methods = 'online'\n[[exclude]]\nmethod = 'ewc'", "line 3: exclude[0] excludes nothing"),
-        (
-            HEAD + "methods = 'online'\n[[exclude]]\nmethd = 'ewc'",
-            "line 4: exclude[0].methd is not known here; did you mean method?",
-        ),
-        (HEAD + "methods = 'online'\n[[exclude]]\nmethod = 'online'", "it asks for no runs: all are excluded"),
-        (HEAD, "it asks for no runs: it names no methods"),
-        ("benchmarks = []\nmethods = []", "it asks for no runs: it names no benchmarks and no methods"),
-        (HEAD + "methods = 'online'\n[[exclude]]", "line 3: exclude[0] says nothing, which would exclude every run"),
-        (
-            HEAD + "methods = 'online'\n[exclude]\nmethod = 'ewc'",
-            "line 3: exclude must be written in two pairs of brackets, as [[exclude]]",
-        ),
-        (
-            HEAD + "methods = 'online'\n[[include]]\nmethod = 'ewc'",
-            "line 3: include[0] must say at least a benchmark and a method",
-        ),
-        (
-            HEAD + "methods = 'online'\n[[include]]\nbenchmark = 'digits-rotations'\nmethod = 'ewc'\nmemories = 3",
-            "line 6: include[0].memories is not known here; it belongs to gem",
-        ),
-        (
-            HEAD + "methods = 'online'\n[[include]]\nbenchmark = 'digits-rotations'\nmethod = 'ewc'\nseeds = 'a'",
-            "line 6: include[0].seeds is 'a', but must say how many",
-        ),
-        ("seeds = \n", "study.toml is not valid TOML: Invalid value (at line 1"),
-    ],
-)
+MISTAKES = [
+    tuple(block.rsplit("=> ", 1))
+    for block in (Path(__file__).with_name("suite_mistakes.txt").read_text(encoding="utf-8").strip().split("\n\n")[1:])
+]
+
+
+@pytest.mark.parametrize(("text", "told"), MISTAKES)
 def test_a_mistake_is_told_with_its_line_and_place(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput) as error:
         read(tmp_path, text)
@@ -488,8 +376,71 @@ def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"none\.toml cannot be read: No such file"):
         Suite.read(tmp_path / "none.toml")
     (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'")
-    with pytest.raises(BadInput, match=r"is not text in UTF-8 \(byte 8\)"):
+    with pytest.raises(BadInput, match=r"is not text in UTF-8 \(byte 8\): save it as UTF-8"):
         Suite.read(tmp_path / "bytes.toml")
+
+
+BENCHMARK_AND_METHOD = HEAD + 'methods = ["online"]\n'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + BENCHMARK_AND_METHOD.encode(),
+        BENCHMARK_AND_METHOD.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + BENCHMARK_AND_METHOD.replace("\n", "\r\n").encode(),
+    ],
+    ids=["byte order mark", "CRLF", "both"],
+)
+def test_a_suite_written_by_an_editor_of_windows_is_read(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_bytes(content)
+    assert len(Suite.read(tmp_path / "study.toml").requests) == 1
+
+
+def grid(values: int) -> str:
+    wholes, shares = list(range(1, values + 1)), [(i + 1) / 100 for i in range(values)]
+    names = {
+        "memories": wholes,
+        "replay_batch_size": wholes,
+        "batches_per_example": wholes,
+        "lr": shares,
+        "beta": shares,
+    }
+    return HEAD + "[methods.meralg1]\n" + "\n".join(f"{name} = {each}" for name, each in names.items())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seeds = 99999999999999999999\n" + BENCHMARK_AND_METHOD, "line 1: seeds is a number of 67 bits, but TOML's"),
+        (f"seeds = {'9' * 5000}\n" + BENCHMARK_AND_METHOD, "a number in it has thousands of digits"),
+        (f"seeds = 0x{'f' * 5000}\n" + BENCHMARK_AND_METHOD, "line 1: seeds is a number of 20000 bits, but TOML's"),
+        (
+            f"benchmarks = [{{ name = 'digits-rotations', tasks = {10**20} }}]\nmethods = 'online'",
+            "tasks is a number of 67",
+        ),
+        (
+            f"benchmarks = [{{ name = 'digits-rotations', tasks = {10**9} }}]\nmethods = 'online'",
+            "tasks is 1000000000, but",
+        ),
+        (BENCHMARK_AND_METHOD + f"x = {'[' * 10000}{']' * 10000}", "its brackets are nested too deep"),
+        (f"benchmarks = '{'x' * 5000}'\nmethods = 'online'", "line 1: benchmarks cannot be used"),
+        (
+            "seeds = 3_000_000\n" + BENCHMARK_AND_METHOD,
+            "line 3: methods[0] asks for 3000000 runs, 1 for each of 3000000",
+        ),
+        (
+            grid(40),
+            "line 2: methods.meralg1 asks for 102400000 runs, 102400000 for each of 1 seeds; a suite may have 100000",
+        ),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_absurd_numbers_are_refused_at_once(text: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as error:
+        read(tmp_path, text)
+    assert told in str(error.value)
+    assert len(str(error.value)) < 6000
 
 
 @pytest.mark.parametrize(

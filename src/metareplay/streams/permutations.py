@@ -14,7 +14,7 @@ from metareplay.streams.stream import Images, Task
 @kind("permutations", "their pixels are in another random order in each task", resized=True)
 def permutations(
     images: ImageSet,
-    tasks: int = setting(20, "[1, inf)", help="how many tasks the stream has, each with its own order of pixels"),
+    tasks: int = setting(20, "[1, 10000]", help="how many tasks the stream has, each with its own order of pixels"),
     stream_seed: int = setting(0, "[0, inf)", help="the seed that decides the orders, the same for all runs"),
 ) -> list[Task]:
     """Task t shows ``images`` with their pixels in the t-th of ``orders``; the first task too.

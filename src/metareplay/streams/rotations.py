@@ -18,7 +18,7 @@ from metareplay.streams.stream import Images, Task
 @kind("rotations", "the images are turned by another angle in each task", resized=True)
 def rotations(
     images: ImageSet,
-    tasks: int = setting(20, "[1, inf)", help="how many tasks the stream has, each with its own angle"),
+    tasks: int = setting(20, "[1, 10000]", help="how many tasks the stream has, each with its own angle"),
     min_angle: float = setting(0.0, "(-inf, inf)", help="the least angle, in degrees counter-clockwise"),
     max_angle: float = setting(180.0, "(-inf, inf)", help="the angle, in degrees, that all angles stay below"),
     stream_seed: int = setting(0, "[0, inf)", help="the seed that decides the angles, the same for all runs"),

@@ -109,14 +109,14 @@ class Pace:
 
     def __init__(self, summaries: Iterable[Mapping[str, Any]] = ()) -> None:
         same: dict[str, list[float]] = defaultdict(list)
-        like: dict[str, list[float]] = defaultdict(list)
+        like: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for summary in summaries:
             seconds = summary["train_seconds"] + summary["eval_seconds"]
             same[_but_the_seed(summary["configuration"])].append(seconds)
-            if summary["steps"]:
-                like[_machinery(summary["configuration"])].append(seconds / summary["steps"])
+            like[_machinery(summary["configuration"])].append((summary["train_seconds"], summary["steps"]))
         self.same = {key: sum(seconds) / len(seconds) for key, seconds in same.items()}
-        self.like = {key: sum(seconds) / len(seconds) for key, seconds in like.items()}
+        sums = {key: [sum(each) for each in zip(*took, strict=True)] for key, took in like.items()}
+        self.like = {key: seconds / count for key, (seconds, count) in sums.items() if count}
 
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
@@ -125,7 +125,8 @@ class Pace:
             return known
         if count is None:
             return None
-        if (step := self.like.get(_machinery(configuration))) is not None:
+        step: float | None = self.like.get(_machinery(configuration))
+        if step is not None:
             return step * count
         if experiment.engine != "fused":
             return None

@@ -91,8 +91,10 @@ class Suite:
             reader.refuse_absurd((), content)
         except RecursionError:
             raise BadInput(f"{file} cannot be read: its brackets are nested too deep") from None
-        except ValueError as error:  # also of a number with thousands of digits
+        except tomllib.TOMLDecodeError as error:
             raise BadInput(f"{file} is not valid TOML: {error}") from None
+        except ValueError:
+            raise BadInput(f"{file} is not valid TOML: a number in it has thousands of digits") from None
         requests = () if reader.problems else reader.requests()
         if reader.problems:
             raise BadInput(_listed(file, sorted(reader.problems)))
@@ -317,8 +319,8 @@ class _Reader:
         self.count += each * len(block.seeds)
         if self.count > MOST:
             if before <= MOST:
-                text = f"makes it {self.count} runs ({each} combinations × {len(block.seeds)} seeds)"
-                self.problem(block.method[0], f"{text}, but a suite may have {MOST} at most: give fewer values")
+                text = f"asks for {self.count - before} runs, {each} for each of {len(block.seeds)} seeds"
+                self.problem(block.method[0], f"{text}; a suite may have {MOST} at most: give fewer values")
             return []
         found = []
         for values in itertools.product(*grid.values()):
