@@ -209,7 +209,7 @@ def test_errors_are_one_line_with_the_line_of_the_user_s_file(out: Path, mine: s
             assert Run(out / outcome.key).status().state == outcome.state
 
 
-@pytest.mark.parametrize("changed", ["changing.py"])
+@pytest.mark.parametrize("changed", ["changing.py", "helper.py"])
 def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not_mixed_up(
     out: Path, tmp_path: Path, changed: str
 ) -> None:
@@ -462,7 +462,7 @@ def big_file(tmp_path: Path) -> DataFile:
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how memory is shared")
 def test_processes_share_one_copy_of_the_base_data(big_file: DataFile, tmp_path: Path) -> None:
-    content = fetch.mapped(tmp_path, big_file)
+    content = fetch.content(tmp_path, big_file)
     assert int(content.sum()) > 0
     own, shared = private_and_shared(content)
     assert own == 0
@@ -476,10 +476,10 @@ def test_what_is_mapped_is_verified(big_file: DataFile, tmp_path: Path) -> None:
         file.seek(5_000_000)
         file.write(b"changed")
     with pytest.raises(fetch.Unusable, match="SHA-256"):
-        fetch.mapped(tmp_path, big_file)
+        fetch.content(tmp_path, big_file)
     (tmp_path / "images").write_bytes(b"")
     with pytest.raises(fetch.Unusable, match="truncated"):
-        fetch.mapped(tmp_path, big_file)
+        fetch.content(tmp_path, big_file)
     (tmp_path / "images").unlink()
     with pytest.raises(fetch.Absent):
-        fetch.mapped(tmp_path, big_file)
+        fetch.content(tmp_path, big_file)

@@ -22,7 +22,7 @@ from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput
 from metareplay.methods import METHODS
 from metareplay.runs import recipes
-from metareplay.runs.experiment import ORDERS, Experiment
+from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
 from metareplay.streams import catalogue as benchmarks
@@ -376,8 +376,6 @@ class _Reader:
         for where, each in _each(place, value):
             try:
                 each = option.check(each)
-                if option.name == "order" and each not in ORDERS:
-                    raise BadInput(f"is {brief(each)}, but must be one of {', '.join(ORDERS)}")
                 found.append(self.own_file(each) if option.name == "network" else each)
             except BadInput as error:
                 self.problem(where, str(error).removeprefix(f"{option.flag} "))
