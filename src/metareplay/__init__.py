@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from metareplay.methods.replay import ER, ERWithTasks
     from metareplay.methods.task_networks import Independent, TaskInput
     from metareplay.runs.experiment import Experiment
+    from metareplay.runs.model import Model, load
     from metareplay.runs.record import Record
     from metareplay.runs.trainer import Evaluation, Progress, Trainer, run
     from metareplay.settings import setting
@@ -31,6 +32,7 @@ _HOME = {
     "methods.base": ("Method",),
     "methods.memory": ("Reservoir", "RingPerTask"),
     "runs.experiment": ("Experiment",),
+    "runs.model": ("Model", "load"),
     "runs.record": ("Record",),
     "runs.trainer": ("Evaluation", "Progress", "Trainer", "run"),
     "settings": ("setting",),
@@ -57,6 +59,7 @@ __all__ = [
     "MERCurrentExampleLearningRate",
     "MEROneBigBatch",
     "Method",
+    "Model",
     "Online",
     "Progress",
     "Record",
@@ -68,6 +71,7 @@ __all__ = [
     "TaskInput",
     "Trainer",
     "benchmark",
+    "load",
     "run",
     "setting",
 ]

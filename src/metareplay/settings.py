@@ -67,7 +67,7 @@ class Hyperparameter:
     @property
     def flag(self) -> str:
         """Its flag on the command line."""
-        return "--" + self.name.replace("_", "-")
+        return "--" + self.name.removesuffix("_").replace("_", "-")  # ``from_``: Python keeps ``from`` for itself
 
     @property
     def range(self) -> str:

@@ -110,6 +110,7 @@ def _parser(request: Request) -> Parser:
     group.add_argument("--out", metavar="DIR", default="runs", help="where records are kept (default: runs)")
     group.add_argument("--json", metavar="FILE", help="write the result there as JSON; - is standard output")
     group.add_argument("--tracker", metavar="FILE.py:NAME", help="a function of yours to call after every evaluation")
+    group.add_argument("--no-weights", action="store_true", help="save the record without what was learned")
     group.add_argument("--again", action="store_true", help="run it even if its record is there already")
     group.add_argument("--quiet", action="store_true", help="show no progress and no notes")
     return parser
@@ -138,7 +139,9 @@ def _live(run: Run, experiment: Experiment, tracker: Tracker | None, given: Name
             report(now)
 
         try:
-            return run.carry_out(experiment, follow, tracker, again=given.again, note=display.note)
+            return run.carry_out(
+                experiment, follow, tracker, again=given.again, weights=not given.no_weights, note=display.note
+            )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_stopped(last)) from None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.func import functional_call
-from torch.nn import Linear
+from torch.nn import Linear, Module
 from torch.nn.parameter import UninitializedParameter
 
 from metareplay.errors import BadInput, RunFailed
@@ -155,6 +156,13 @@ class Modules:
         buffers = list(self.moving[0])
         buffers[target] = {name: value.clone() for name, value in buffers[source].items()}
         self.moving = (buffers, self.moving[1])
+
+    def module(self, pieces: list[Tensor], at: int) -> Module:
+        """A module of its own with these parameters and the buffers of now, in evaluation mode."""
+        made = deepcopy(self.copies[at])
+        values = {name: piece for (copy, name), piece in zip(self._trained, pieces, strict=True) if copy == at}
+        made.load_state_dict(values | self.moving[0][at], strict=False)
+        return made.eval()
 
     # Checks
 

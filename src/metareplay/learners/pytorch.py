@@ -332,6 +332,12 @@ class PyTorchLearner(Learner):
         pieces = self._pieces(self._theta if vector is None else self._like_theta(vector).as_subclass(Tensor))
         return [(_vector(weights), _vector(biases)) for weights, biases in zip(pieces[::2], pieces[1::2], strict=True)]
 
+    def module(self, task: int = 0) -> torch.nn.Module:
+        """A copy of the module that is trained, with its parameters and buffers; a task's where each has its own."""
+        assert self._modules is not None
+        at = task if self._modules.network.private else 0
+        return self._modules.module([piece.detach() for piece in self._pieces(self._theta)], at)
+
     def copy_task(self, source: int, target: int) -> None:
         """Start task ``target``'s private parts, their buffers too, from task ``source``'s."""
         if self._modules:

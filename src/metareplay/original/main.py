@@ -10,6 +10,7 @@ import tempfile
 import uuid
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -101,7 +102,7 @@ def _learn(options: Namespace, life: Trainer, run: Run) -> None:
     print(f"{path}: {results.line}", flush=True)  # a full disk does not take away what an hour has shown
     try:
         write(results, path)
-        run.save(record)
+        run.save(replace(record, weights=None))  # they are in the other file
         write_atomically(run.folder / FILES, json.dumps({"files": name}).encode(), follow=False)
     except OSError as error:
         raise RunFailed(f"{path} cannot be written: {error.strerror or error}; choose another --save_path") from error

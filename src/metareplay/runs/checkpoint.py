@@ -265,3 +265,18 @@ def peek(path: Path) -> State | None:
             if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
                 raise
             raise Unusable(str(error) or type(error).__name__) from error
+
+
+def check_array(array: Any, kind: type, shape: tuple[int, ...], low: int, high: int) -> None:
+    """Raise ValueError unless an array from a file has a type, a shape, and values in a range."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(kind) or array.shape != shape:
+        raise ValueError(f"an array of {np.dtype(kind)} with shape {shape} is expected")
+    if array.size and (array.min() < low or array.max() > high):
+        raise ValueError(f"an array has values from {array.min()} to {array.max()}, outside {low} to {high}")
+
+
+def check_seconds(value: Any) -> float:
+    """A time from a file; ValueError if it is none."""
+    if not isinstance(value, float) or not 0 <= value < np.inf:
+        raise ValueError(f"{value!r} is no time")
+    return value

@@ -17,6 +17,8 @@ from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.networks import Network, describe
+from metareplay.runs import model
+from metareplay.runs.checkpoint import State
 from metareplay.settings import hyperparameters, setting
 from metareplay.streams.stream import Stream
 
@@ -76,6 +78,8 @@ class Experiment:
     network
         ``mlp``, the perceptron with those hidden layers; or another of ``networks.NETWORKS``; or ``FILE.py:FACTORY``, a
         function in a file of yours that takes (shape, classes) and returns a ``torch.nn.Module``.
+    from_
+        The folder of a run whose network this one goes on with, instead of initial weights.
 
     Raises
     ------
@@ -120,10 +124,17 @@ class Experiment:
         "devices take by themselves",
     )
     device: str = setting("cpu", help="where the engine torch computes: cpu, cuda, cuda:NUMBER or mps")
+    from_: str | None = setting(
+        None, help="a run to go on from, by its folder: this one begins with what that one learned"
+    )
+    initial: State | None = field(init=False, repr=False, compare=False, default=None)
+    """What the run ``from_`` learned, as it was when this was made."""
     sources: dict[str, str | None] = field(init=False, repr=False, compare=False)
     """SHA-256 of a user's own method and network, with all modules that they bring, as they were when loaded."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.from_, Path):
+            self._set("from_", str(self.from_))
         for option in hyperparameters(type(self)):
             self._set(option.name, option.check(getattr(self, option.name)))
         self._set("hidden", _whole_numbers(self.hidden, "hidden", 1))
@@ -149,6 +160,10 @@ class Experiment:
         self._check_examples()
         own_network = self.network if user_code.split(self.network) else None
         self._set("sources", {"method_sha256": _sha256(type(self.method)), "network_sha256": _sha256(own_network)})
+        if self.from_ is not None:
+            initial, sha256 = model.read(self.from_)
+            self._set("initial", initial)
+            self.sources["from_sha256"] = sha256
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
@@ -215,7 +230,7 @@ class Experiment:
             "engine": self.engine,
             "device": self.device,
             "network": _network_name(self.network),
-            "network_sha256": self.sources["network_sha256"],
+            **self.sources,
         }
 
     @property

@@ -10,7 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from metareplay.files import Held, holder, locked, read_regular, unfinished, wri
 from metareplay.methods import METHODS
 from metareplay.runs.checkpoint import Checkpoints, FileCheckpoints, Unusable, peek
 from metareplay.runs.experiment import Experiment, key_of
-from metareplay.runs.record import RECORD, Record, read_summary
+from metareplay.runs.record import PREFIXES, RECORD, Record, arrays_in, read_summary
 from metareplay.runs.trainer import Report, Tracker, Trainer
 
 CONFIGURATION = "configuration.json"
@@ -173,6 +173,7 @@ class Run:
         tracker: Tracker | None = None,
         *,
         again: bool = False,
+        weights: bool = True,
         checkpoints: Checkpoints | None = None,
         note: Note = lambda text: None,
     ) -> Record:
@@ -184,6 +185,8 @@ class Run:
             The run; its key is the folder's name.
         again
             Run it even if its record is there.
+        weights
+            Save what was learned with the record, for ``metareplay.load``.
         checkpoints
             Where its state is kept; by default in the folder.
         note
@@ -207,7 +210,7 @@ class Run:
             if again:
                 checkpoints.clear()
             record = trainer.train(progress, tracker, checkpoints, note)
-            self.save(record)
+            self.save(record if weights else replace(record, weights=None))
             with contextlib.suppress(OSError):  # it is done, and whoever asks for it next tidies up
                 checkpoints.clear()
         return record
@@ -258,10 +261,11 @@ class Run:
 
     def _left_over(self) -> list[Path]:
         try:
-            arrays = read_summary(self.folder)["arrays"]["file"]
+            summary = read_summary(self.folder)
         except (BadInput, RunFailed):
             return []
-        others = [path for path in self.folder.glob("record-*.npz") if path.name != arrays]
+        named = [summary[what]["file"] for what in PREFIXES if what in summary]
+        others = [path for path in arrays_in(self.folder) if path.name not in named]
         left = [path for name in (CHECKPOINT, FAILURE) if (path := self.folder / name).exists()]
         return [*left, *others, *unfinished(self.folder)]
 

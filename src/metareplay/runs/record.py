@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import numpy as np
 
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import read_regular, shown, write_atomically
+from metareplay.runs.checkpoint import State, pack
 from metareplay.runs.metrics import METRICS, History, Undefined
 
 RECORD = "record.json"
 SMALL = 64 * 2**20
 """Arrays may unpack to this many bytes and 64 times their file's size; all of a real run's are far below."""
+PREFIXES = {"arrays": "record-", "weights": "weights-"}
 UNSIGNED = "0" * 64
 """Stands in ``record.json`` where its SHA-256 will, while that is computed."""
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
@@ -42,6 +44,8 @@ class Record(History):
         Time spent learning, predicting, and compiling.
     parameter_bytes, table_bytes
         What the network and the table of examples take.
+    weights
+        What was learned, for ``metareplay.load``; None in a record that was read back.
     """
 
     environment: dict[str, str]
@@ -52,6 +56,7 @@ class Record(History):
     compile_seconds: float
     parameter_bytes: int
     table_bytes: int
+    weights: State | None = field(default=None, repr=False)
 
     @cached_property
     def metrics(self) -> dict[str, float | Undefined]:
@@ -78,7 +83,7 @@ class Record(History):
         }
 
     def save(self, folder: Path | str) -> None:
-        """Write the record into a folder: its arrays, and then ``record.json``, which names them.
+        """Write the record into a folder: its arrays, any weights, and then ``record.json``, which names them.
 
         A reader sees this record whole, or the one before it, whatever happens.
 
@@ -89,22 +94,26 @@ class Record(History):
         """
         folder, arrays = Path(folder), io.BytesIO()
         np.savez_compressed(arrays, **{name: getattr(self, name) for name in ARRAYS})
-        sha256 = hashlib.sha256(arrays.getvalue()).hexdigest()
-        file = f"record-{sha256[:8]}.npz"
-        summary = {"sha256": UNSIGNED, **self.summary(), "arrays": {"file": file, "sha256": sha256}}
+        contents = {"arrays": arrays.getvalue()} | ({"weights": pack(self.weights)} if self.weights else {})
+        named = {}
+        for what, content in contents.items():
+            sha256 = hashlib.sha256(content).hexdigest()
+            named[what] = {"file": f"{PREFIXES[what]}{sha256[:8]}.npz", "sha256": sha256}
+        summary = {"sha256": UNSIGNED, **self.summary(), **named}
         unsigned = (json.dumps(summary, indent=1) + "\n").encode()
         signed = unsigned.replace(UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            before = set(folder.glob("record-*.npz"))
-            write_atomically(folder / file, arrays.getvalue(), follow=False)
+            before, after = set(arrays_in(folder)), {folder / name["file"] for name in named.values()}
             try:
+                for what, content in contents.items():
+                    write_atomically(folder / named[what]["file"], content, follow=False)
                 write_atomically(folder / RECORD, signed, follow=False)
             except BaseException:
-                if folder / file not in before:
-                    (folder / file).unlink(missing_ok=True)
+                for new in after - before:
+                    new.unlink(missing_ok=True)
                 raise
-            for old in before - {folder / file}:
+            for old in before - after:
                 old.unlink(missing_ok=True)
         except OSError as error:
             raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
@@ -140,6 +149,11 @@ class Record(History):
         except Exception as error:  # foreign files raise nearly anything
             raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
         return record
+
+
+def arrays_in(folder: Path) -> list[Path]:
+    """The files of arrays and weights in a folder, whether or not its record names them."""
+    return [path for prefix in PREFIXES.values() for path in folder.glob(f"{prefix}*.npz")]
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.learners.base import Diverged, Learner
 from metareplay.methods.base import Method
-from metareplay.runs.checkpoint import Checkpoints, State, Unusable
+from metareplay.runs import model
+from metareplay.runs.checkpoint import Checkpoints, State, Unusable, check_array, check_seconds
 from metareplay.runs.cost import Clock, environment
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.record import Record
@@ -111,12 +113,19 @@ class Trainer:
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         tasks = len(self.stream.tasks)
         self.method = replace(experiment.method)
-        network = self.method.network(experiment.described_network, tasks)
+        self.network = self.method.network(experiment.described_network, tasks)
+        self.allowed: NDArray[np.bool_] | None = None
         slots = experiment.batch_size + self.method.capacity(tasks, experiment.batch_size)
         self.learner: Learner = engines.learner(
-            network, slots, experiment.batch_size, randomness(experiment.seed, "weights"), experiment.engine,
+            self.network, slots, experiment.batch_size, randomness(experiment.seed, "weights"), experiment.engine,
             experiment.device,
         )  # fmt: skip
+        if experiment.initial is not None:
+            if (theirs := model.network_of(experiment.initial)) != self.network:
+                raise BadInput(
+                    f"--from is {experiment.from_}, which trained {theirs}, but this run trains {self.network}"
+                )
+            model.restore(self.learner, experiment.initial)
         self.method.start(self.learner, randomness(experiment.seed, "method"), tasks)
         self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint
 
@@ -237,6 +246,7 @@ class Trainer:
             **self.clock.state(),
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
+            weights=model.weights(self.network, self.learner, self.allowed),
         )
 
     def _evaluated(self) -> dict[str, Any]:
@@ -265,7 +275,8 @@ class Trainer:
         spans = self.spans if self.experiment.order == "iid" else self.spans[: self.span + self.begun]
         met = {span.task for span in spans}
         assert self.experiment.scenario is not None
-        self.learner.restrict(allowed_classes(self.stream, self.experiment.scenario, met))
+        self.allowed = allowed_classes(self.stream, self.experiment.scenario, met)
+        self.learner.restrict(self.allowed)
 
     def learn(self, span: Span) -> None:
         """What is left of a span, batch by batch."""
@@ -392,34 +403,20 @@ class Trainer:
         if self.span > len(self.spans) or self.place > here or self.seen != examples or self.batches > examples:
             raise ValueError(f"it is at example {self.seen}, batch {self.batches}, in span {self.span}")
         tasks, batches, visits = len(self.stream.tasks), state["evaluated_at"], state["evaluated_visit"]
-        _check(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
-        _check(batches, int, (len(batches),), 0, self.batches)
-        _check(visits, int, (len(batches),), -1, len(self.experiment.visits) - 1)
-        _check(state["correct"], int, (len(batches), tasks), 0, max(len(task.test) for task in self.stream.tasks))
+        check_array(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
+        check_array(batches, int, (len(batches),), 0, self.batches)
+        check_array(visits, int, (len(batches),), -1, len(self.experiment.visits) - 1)
+        check_array(state["correct"], int, (len(batches), tasks), 0, max(len(task.test) for task in self.stream.tasks))
         if self.experiment.evaluate == "borders" and not len(batches):
             raise ValueError("it has no evaluation")
         self.predicted_right[:] = state["predicted_right"]
         self.evaluations = list(zip(batches.tolist(), visits.tolist(), state["correct"], strict=True))
         for name in self.clock.seconds:
-            self.clock.seconds[name] = _seconds(state[name])
+            self.clock.seconds[name] = check_seconds(state[name])
 
 
 PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, "batches": int}
 """The attributes of a trainer that say where it is, with their types."""
-
-
-def _check(array: Any, kind: type, shape: tuple[int, ...], low: int, high: int) -> None:
-    """Raise ValueError unless an array from a file has a type, a shape, and values in a range."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.dtype(kind) or array.shape != shape:
-        raise ValueError(f"an array of {np.dtype(kind)} with shape {shape} is expected")
-    if array.size and (array.min() < low or array.max() > high):
-        raise ValueError(f"an array has values from {array.min()} to {array.max()}, outside {low} to {high}")
-
-
-def _seconds(value: Any) -> float:
-    if not isinstance(value, float) or not 0 <= value < np.inf:
-        raise ValueError(f"{value!r} is no time")
-    return value
 
 
 def run(stream: Stream, method: Method, **options: Any) -> Record:

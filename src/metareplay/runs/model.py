@@ -1,0 +1,163 @@
+"""The network that a run ends with: saved with its record, loaded to predict, to look into, or to learn on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from metareplay.data.images import BaseImages
+from metareplay.errors import BadInput
+from metareplay.files import read_regular
+from metareplay.learners import engines
+from metareplay.learners.base import Learner
+from metareplay.networks import Network
+from metareplay.networks.module import ModuleNetwork
+from metareplay.networks.perceptron import Perceptron
+from metareplay.runs.checkpoint import State, unpack
+from metareplay.runs.record import Record, read_summary
+from metareplay.streams.stream import Images
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+NETWORKS = {"Perceptron": Perceptron, "ModuleNetwork": ModuleNetwork}
+TABLE = {"examples", "index", "value", "table", "labels", "tasks"}
+"""What of a learner's state are the examples that it remembers."""
+
+
+def weights(network: Network, learner: Learner, allowed: NDArray[np.bool_] | None) -> State:
+    """All that is needed to make the learner again, without the examples in its table."""
+    return {
+        "network": {"kind": type(network).__name__, **asdict(network)},
+        "allowed": allowed,
+        "learner": {name: value for name, value in learner.state().items() if name not in TABLE},
+    }
+
+
+def read(run: Path | str) -> tuple[State, str]:
+    """The ``weights`` that were saved in a run's folder, and their SHA-256.
+
+    Raises
+    ------
+    BadInput
+        If it has none, or they are damaged.
+    """
+    folder = Path(run)
+    saved = read_summary(folder).get("weights")
+    if not isinstance(saved, dict):
+        raise BadInput(f"the run in {folder} was saved without its weights; run it again: metareplay run … --again")
+    path = folder / Path(str(saved.get("file"))).name
+    try:
+        content = read_regular(path)
+    except OSError as error:
+        raise BadInput(f"the weights in {path} cannot be read: {error.strerror or error}") from error
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != saved.get("sha256"):
+        raise BadInput(f"the weights in {path} are damaged: run it again with --again")
+    return unpack(content), sha256
+
+
+def network_of(state: State) -> Network:
+    """The network that some ``weights`` are of."""
+    kind, described = NETWORKS[state["network"]["kind"]], dict(state["network"])
+    del described["kind"]
+    made: Network = kind(**{name: tuple(part) if isinstance(part, list) else part for name, part in described.items()})
+    return made
+
+
+def restore(learner: Learner, state: State) -> None:
+    """Give a learner some ``weights``; its table and steps stay."""
+    before = learner.state()
+    learner.load_state(before | state["learner"] | {"steps": before["steps"]})
+
+
+class Model:
+    """What a run has learned; ``metareplay.load`` makes one.
+
+    Attributes
+    ----------
+    record
+        The run's record.
+    network
+        What was trained.
+    learner
+        It, as it was at the end, with an empty table.
+    """
+
+    def __init__(self, record: Record, state: State, device: str = "cpu") -> None:
+        self.record, self.network = record, network_of(state)
+        engine = record.configuration["engine"]
+        self.learner = engines.learner(self.network, 1, 1, np.random.default_rng(0), engine, device)
+        restore(self.learner, state)
+        self.learner.restrict(state["allowed"])
+
+    def scores(self, x: Images | ArrayLike, task: int = 0) -> NDArray[np.float32]:
+        """Scores (logits) ``(n, classes)``; about −1e30 for classes that the scenario excludes for the task.
+
+        Parameters
+        ----------
+        x
+            ``(n, …)`` uint8 images or float inputs; or ``Images``, such as ``stream.tasks[0].test``.
+        task
+            Which task they are of, where the network has private layers or the scenario tells the tasks apart.
+        """
+        if not isinstance(x, Images):
+            given = np.asarray(x)
+            pixels = given.reshape(len(given), -1) if given.ndim else given
+            if pixels.ndim != 2 or pixels.shape[1] != self.network.inputs:
+                raise BadInput(f"inputs of shape {given.shape} were given, but must be (n, {self.network.inputs})")
+            pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
+            x = Images(BaseImages(pixels), np.zeros(len(pixels), np.int64))
+        return self.learner.scores(x, task)
+
+    def predict(self, x: Images | ArrayLike, task: int = 0) -> NDArray[np.int64]:
+        """The class with the highest score for each example; ``(n,)``."""
+        return np.asarray(self.scores(x, task).argmax(1))
+
+    def layers(self) -> list[tuple[Any, Any]]:
+        """Views of each layer's weights ``(in, out)`` and biases ``(out,)``; of a perceptron."""
+        return self.learner.layers()
+
+    def to_torch(self, task: int = 0) -> Module:
+        """A ``torch.nn.Module`` with these weights, of its own, in evaluation mode; one task's where it has several."""
+        import torch
+
+        if isinstance(self.network, ModuleNetwork):
+            module: Module = self.learner.module(task)  # type: ignore[attr-defined]  # only PyTorch computes these
+            return module
+        parts: list[Module] = []
+        for both in self.layers():
+            matrix, biases = (np.asarray(part)[task] if both[1].ndim == 2 else np.asarray(part) for part in both)
+            linear = torch.nn.Linear(*matrix.shape)
+            linear.weight.data, linear.bias.data = torch.tensor(matrix.T.copy()), torch.tensor(biases.copy())
+            parts += [linear, torch.nn.ReLU()]
+        return torch.nn.Sequential(*parts[:-1]).eval()
+
+
+def load(run: Path | str, device: str = "cpu") -> Model:
+    """What a run has learned, from its folder.
+
+    Raises
+    ------
+    BadInput
+        If there is no record, it was saved with ``--no-weights``, or something is damaged.
+
+    Examples
+    --------
+    >>> model = metareplay.load("runs/0123456789abcdef")
+    >>> model.predict(stream.tasks[0].test, task=0)
+    >>> model.to_torch()
+    """
+    state, _ = read(run)
+    record = Record.load(run)
+    try:
+        return Model(record, state, device)
+    except (LookupError, TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"the weights in {run} do not fit this version of metareplay ({error})") from error

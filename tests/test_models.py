@@ -1,0 +1,143 @@
+"""What a run has learned can be had afterwards, and learned on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import metareplay
+from killed_runs import little, little_stream
+from metareplay import BadInput, Experiment, Trainer
+from metareplay.cli import main
+from metareplay.runs.folder import Run
+
+
+@pytest.fixture
+def experiment() -> Experiment:
+    return little("meralg1")
+
+
+@pytest.fixture
+def run(experiment: Experiment, tmp_path: Path) -> Run:
+    return Run(tmp_path / experiment.key)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("meralg1", {}),
+        ("independent", {}),
+        ("taskinput", {}),
+        ("online", {"engine": "torch"}),
+        ("online", {"network": "cnn-small"}),
+        ("independent", {"network": "cnn-small"}),
+    ],
+)
+def test_a_loaded_model_is_the_learner_as_it_was_at_the_end(
+    tmp_path: Path, method: str, options: dict[str, str]
+) -> None:
+    if options:
+        pytest.importorskip("torch")
+    stream = metareplay.benchmark("digits-rotations", tasks=3) if "network" in options else little_stream()
+    experiment = little(method, stream, samples_per_task=9, **options)
+    trainer = Trainer(experiment)
+    trainer.train().save(tmp_path)
+    model = metareplay.load(tmp_path)
+    for number, task in enumerate(stream.tasks):
+        scores = trainer.learner.scores(task.test, number)
+        np.testing.assert_array_equal(model.scores(task.test, number), scores)
+        inputs = task.test.inputs(np.arange(len(task.test)))
+        np.testing.assert_allclose(model.scores(inputs, number), scores, atol=1e-5)
+        assert (model.predict(task.test, number) == scores.argmax(1)).all()
+        torch = pytest.importorskip("torch")
+        shape = model.network.shape if "network" in options else (-1,)  # type: ignore[union-attr]
+        with torch.no_grad():
+            theirs = model.to_torch(number)(torch.from_numpy(inputs).reshape(len(inputs), *shape))
+        np.testing.assert_allclose(theirs.numpy(), scores, atol=1e-4)
+    if "network" not in options:
+        assert [part.shape for part in model.layers()[-1]] == [part.shape for part in trainer.learner.layers()[-1]]
+
+
+def test_a_model_scores_only_the_classes_that_its_scenario_allows(tmp_path: Path) -> None:
+    stream = metareplay.benchmark("digits-split")
+    metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50, scenario="task-incremental").save(tmp_path)
+    model = metareplay.load(tmp_path)
+    assert set(model.predict(stream.tasks[2].test, 2)) <= set(stream.tasks[2].classes or ())
+
+
+def test_inputs_of_another_shape_are_refused(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    with pytest.raises(BadInput, match=r"inputs of shape \(3, 5\) were given, but must be \(n, 16\)"):
+        metareplay.load(run.folder).predict(np.zeros((3, 5)))
+
+
+def test_a_run_without_weights_says_so_and_is_whole_otherwise(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment, weights=False)
+    assert run.status().state == "done"
+    with pytest.raises(BadInput, match="was saved without its weights"):
+        metareplay.load(run.folder)
+
+
+def test_damaged_weights_are_refused(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    (path,) = run.folder.glob("weights-*.npz")
+    content = path.read_bytes()
+    for damaged in (content[:-9], content[:300] + b"x" + content[301:]):
+        path.write_bytes(damaged)
+        with pytest.raises(BadInput, match="are damaged"):
+            metareplay.load(run.folder)
+    path.unlink()
+    with pytest.raises(BadInput, match="cannot be read: No such file"):
+        metareplay.load(run.folder)
+
+
+# Learning on
+
+
+def test_a_run_goes_on_from_what_another_has_learned(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    end = metareplay.load(run.folder)
+    stream = replace(little_stream(), name="another")
+    onward = little("meralg1", stream, from_=str(run.folder))
+    trainer = Trainer(onward)
+    np.testing.assert_array_equal(trainer.learner.parameters(), end.learner.parameters())
+    record = trainer.train()
+    first = [(end.predict(task.test, number) == task.test.labels).sum() for number, task in enumerate(stream.tasks)]
+    assert record.correct[0].tolist() == first
+    assert record.steps == end.record.steps
+
+
+def test_what_a_run_goes_on_from_is_part_of_its_key(run: Run, experiment: Experiment, tmp_path: Path) -> None:
+    run.carry_out(experiment)
+    other = little("meralg1", seed=4)
+    Run(tmp_path / other.key).carry_out(other)
+    keys = {little("ewc", from_=start).key for start in (None, run.folder, tmp_path / other.key)}
+    assert len(keys) == 3
+    run.folder.rename(tmp_path / "elsewhere")
+    assert little("ewc", from_=tmp_path / "elsewhere").key in keys
+
+
+def test_a_run_cannot_go_on_with_another_network(run: Run, experiment: Experiment) -> None:
+    run.carry_out(experiment)
+    with pytest.raises(BadInput, match=r"--from is .*, which trained Perceptron\(.*but this run trains Perceptron"):
+        Trainer(little("meralg1", hidden=(7,), from_=str(run.folder)))
+
+
+def test_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    little_one = ["digits-rotations", "online", "--tasks", "2", "--samples-per-task", "20", "--quiet"]
+    assert main(["run", *little_one]) == 0
+    (first,) = Path("runs").iterdir()
+    assert main(["run", *little_one, "--min-angle", "90", "--from", str(first)]) == 0
+    (second,) = set(Path("runs").iterdir()) - {first}
+    assert metareplay.load(second).record.configuration["from_sha256"]
+    assert main(["run", *little_one, "--again", "--no-weights"]) == 0
+    assert main(["run", *little_one, "--from", str(first)]) == 2
+    assert "was saved without its weights" in capsys.readouterr().err
+    assert main(["run", *little_one, "--from", "nowhere"]) == 2
+    assert "there is no record of a run in nowhere" in capsys.readouterr().err
