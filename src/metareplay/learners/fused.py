@@ -112,6 +112,18 @@ class FusedPerceptron(Learner):
         self._rate = np.empty(1, np.float32)
         self._touched = np.empty(first_rows, np.int64)
         self._stamps = np.zeros(first_rows, np.uint8)
+        stride = int(self._layers[0, kernels.STRIDE])
+        self._in_blocks = not network.private[0] and stride >= kernels.NARROWEST
+        inputs = network.widths[0] if self._in_blocks else 0
+        self._dual = (
+            _aligned(inputs * kernels.BLOCK),
+            np.zeros(inputs, np.uint16),
+            _aligned(kernels.BLOCK * stride),
+            _aligned(kernels.BLOCK * stride),
+            _aligned(kernels.BLOCK * kernels.BLOCK),
+            *(np.zeros(kernels.BLOCK, np.int64) for _ in range(3)),
+            np.arange(kernels.BLOCK, dtype=np.uint16),
+        )
 
     def _lay_out(self) -> None:
         rows, begin, outputs = [], 0, 0
@@ -330,17 +342,22 @@ class FusedPerceptron(Learner):
             super().sgd_each(rows, lr, loss)
             return
         rows = self._slots(rows)
-        done = kernels.sgd_each(*self._table, rows, self._rates(lr, rows), *self._workspace)
-        self._count_steps(rows, done)
+        if self._in_blocks and len(rows) >= kernels.FEWEST_WITHOUT_REPTILE:
+            self._step_in_batches(rows[np.newaxis], lr, 1)
+        else:
+            self._count_steps(rows, kernels.sgd_each(*self._table, rows, self._rates(lr, rows), *self._workspace))
 
     def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
         if loss is not None:
             super().reptile(rows, lr, rate, loss)
             return
-        rows = self._slots(rows, 2)
-        done = kernels.reptile(
+        self._step_in_batches(self._slots(rows, 2), lr, rate)
+
+    def _step_in_batches(self, rows: Rows, lr: ArrayLike, rate: float) -> None:
+        blocks = self._in_blocks and rows.shape[1] >= kernels.FEWEST
+        done = kernels.steps(
             *self._table, rows, self._rates(lr, rows), np.float32(rate), *self._workspace,
-            self._undo, self._touched, self._stamps,
+            self._undo, self._touched, self._stamps, blocks, self._dual,
         )  # fmt: skip
         self._count_steps(rows, done)
 
