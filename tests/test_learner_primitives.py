@@ -330,6 +330,39 @@ def test_reptile_keeps_a_share_of_each_batchs_change(engine: Engine, problem: Pr
     assert_same_parameters(learner, oracle, problem)
 
 
+@pytest.mark.parametrize("widths", [(100, 70, 17, 5), (300, 150, 9), (230, 64)])
+@pytest.mark.parametrize("size", [1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 40, 64, 81])
+def test_batches_of_any_size_are_steps_one_after_another(engine: Engine, widths: tuple[int, ...], size: int) -> None:
+    case = problem(Perceptron(widths), MIXED * 3, np.random.default_rng(size))
+    learner, oracle, lr = case.learner(engine), Oracle(case), case.lr / 4
+    batches, rates = case.rows(2, size), lr * case.rng.random((2, size))
+    learner.reptile(batches, rates, 0.3)
+    learner.sgd_each(batches[0], lr)
+    for batch, batch_rates in zip(batches, rates, strict=True):
+        start = oracle.theta
+        oracle.sgd_each(batch, batch_rates)
+        oracle.theta = start + 0.3 * (oracle.theta - start)
+    oracle.sgd_each(batches[0], lr)
+    if oracle.nearest_kink > 3e-6:
+        start, moved = flat(case.layers), np.asarray(oracle.theta)
+        assert_close(flat(learner.layers()) - start, moved - start, rounding=float(np.linalg.norm(start)))
+    padding = learner.parameters()
+    assert float(padding @ padding) == pytest.approx(float(np.sum(flat(learner.layers()) ** 2)), rel=1e-5)
+
+
+def test_steps_in_a_batch_are_restricted_to_the_classes_of_their_tasks(engine: Engine) -> None:
+    case = problem(Perceptron((100, 70, 6), (False, False), 2), MIXED * 3, np.random.default_rng(0))
+    case.labels[:] = 3 * case.tasks + case.labels % 3
+    together, alone = case.learner(engine), case.learner(engine)
+    for learner in (together, alone):
+        learner.restrict(np.array([[True] * 3 + [False] * 3, [False] * 3 + [True] * 3]))
+    rows, lr = case.rows(70), case.lr
+    together.sgd_each(rows, lr)
+    for row in rows:
+        alone.sgd(np.array([row]), lr)
+    assert_close(flat(together.layers()), flat(alone.layers()))
+
+
 def test_steps_are_counted(engine: Engine) -> None:
     problem = ordinary_problem()
     learner = problem.learner(engine)
@@ -567,6 +600,29 @@ def test_the_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engine) ->
     assert learner.steps == 2
     other.sgd_each(np.array([2, 0]), 0.01)
     assert np.array_equal(flat(learner.layers()), flat(other.layers()))
+
+
+@pytest.mark.parametrize("bad", [4, 16, 17, 30, 33, 69])
+@pytest.mark.parametrize("of_many", ["reptile", "sgd_each"])
+def test_the_many_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engine, bad: int, of_many: str) -> None:
+    def stepped(rows: Rows) -> Any:
+        learner = case.learner(engine)
+        try:
+            learner.sgd_each(rows, 0.01) if of_many == "sgd_each" else learner.reptile(rows[None], 0.01, 1.0)
+        except Diverged as diverged:
+            assert (diverged.step, diverged.row) == (bad, 3)
+            learner.sgd_each(good[:70], 0.01)  # what was begun leaves no trace
+        return learner
+
+    case = problem(Perceptron((100, 70, 17, 5)), MIXED, np.random.default_rng(0))
+    case.x[3, 50] = np.nan
+    good = case.rng.choice([0, 1, 2, 4, 5], 140)
+    learner = stepped(np.concatenate([good[:bad], [3], good[bad:]]))
+    assert learner.steps == bad + 70
+    other = case.learner(engine)
+    for row in [*good[:bad], *good[:70]]:
+        other.sgd_each(np.array([row]), 0.01)
+    assert_close(flat(learner.layers()), flat(other.layers()))
 
 
 def test_reptile_says_where_it_diverged(engine: Engine) -> None:
