@@ -605,21 +605,16 @@ def test_the_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engine) ->
 @pytest.mark.parametrize("bad", [4, 16, 17, 30, 33, 69])
 @pytest.mark.parametrize("of_many", ["reptile", "sgd_each"])
 def test_the_many_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engine, bad: int, of_many: str) -> None:
-    def stepped(rows: Rows) -> Any:
-        learner = case.learner(engine)
-        try:
-            learner.sgd_each(rows, 0.01) if of_many == "sgd_each" else learner.reptile(rows[None], 0.01, 1.0)
-        except Diverged as diverged:
-            assert (diverged.step, diverged.row) == (bad, 3)
-            learner.sgd_each(good[:70], 0.01)  # what was begun leaves no trace
-        return learner
-
     case = problem(Perceptron((100, 70, 17, 5)), MIXED, np.random.default_rng(0))
     case.x[3, 50] = np.nan
+    learner, other = case.learner(engine), case.learner(engine)
     good = case.rng.choice([0, 1, 2, 4, 5], 140)
-    learner = stepped(np.concatenate([good[:bad], [3], good[bad:]]))
+    rows = np.concatenate([good[:bad], [3], good[bad:]])
+    with pytest.raises(Diverged) as caught:
+        learner.sgd_each(rows, 0.01) if of_many == "sgd_each" else learner.reptile(rows[None], 0.01, 1.0)
+    assert (caught.value.step, caught.value.row) == (bad, 3)
+    learner.sgd_each(good[:70], 0.01)  # what was begun leaves no trace
     assert learner.steps == bad + 70
-    other = case.learner(engine)
     for row in [*good[:bad], *good[:70]]:
         other.sgd_each(np.array([row]), 0.01)
     assert_close(flat(learner.layers()), flat(other.layers()))

@@ -362,8 +362,10 @@ def _block_loops(vectors):
         store(now, offset, multiply_add(rate, multiply_add(np.float32(-1), start, load(now, offset)), start))
 
     @_inlined
-    def forward_strip(weights, offset, stride, end, index, value, rows, n, counts, places, transposed, present, gram, z):
-        """Go forward with a block's inputs up to ``end``, from where ``places`` says; enter them into the transposed."""
+    def forward_strip(
+        weights, offset, stride, end, index, value, rows, n, counts, places, transposed, present, gram, z
+    ):
+        """Go forward with a block's inputs from ``places`` up to ``end``; write them into ``transposed``."""
         for i in range(n):
             row, j, count = np.uint64(rows[i]), np.uint64(places[i]), np.uint64(counts[i])
             if j < count and index[row, j] < end:
@@ -412,7 +414,8 @@ def _block_loops(vectors):
         store(biases, at, multiply_add(np.float32(1), scaled, load(biases, at)))
 
     return (
-        sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, copy_row, interpolate_row, forward_strip, update_strip, settle
+        sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, copy_row, interpolate_row, forward_strip, update_strip,
+        settle,
     )  # fmt: skip
 
 
@@ -443,11 +446,16 @@ def _by_vectors(loops):
 
 
 (
-    _sum_block, _add_block, _dot_block, _dot_and_add_block, _copy_block, _interpolate_block, _forward_strip,
-    _update_strip, _settle_block,
-) = (  # fmt: skip
-    _by_vectors(loops) for loops in zip(*(_block_loops(vectors) for vectors in range(1, WIDEST + 1)), strict=True)
-)
+    _sum_block,
+    _add_block,
+    _dot_block,
+    _dot_and_add_block,
+    _copy_block,
+    _interpolate_block,
+    _forward_strip,
+    _update_strip,
+    _settle_block,
+) = (_by_vectors(loops) for loops in zip(*(_block_loops(vectors) for vectors in range(1, WIDEST + 1)), strict=True))
 
 
 @_inlined
@@ -597,7 +605,7 @@ def _add_gradient(target, layers, index, value, count, task, active, activation,
 
 @_inlined
 def _step_behind_first(parameters, layers, label, task, active, activation, counts, delta, masks, lr):
-    """One SGD step in all layers but the first, whose outputs are given: in their place its delta, the step still to do.
+    """One SGD step in all layers but the first, whose outputs are given. Its delta takes their place.
 
     False, with nothing changed, if the loss is not finite. Each layer's backward pass and update share one visit to its
     rows.
@@ -718,7 +726,7 @@ def _visit_strips(parameters, layers, examples, index, value, rows, n, taken, du
     Of the next block, ``rows[:n]``, come the first layer's outputs before the block, the transposed inputs, and what
     a step on one example does to the outputs for a later one: their Gram matrix, with 1 added for the biases.
     """
-    transposed, present, z, change, gram, counts, places, starts, order = dual
+    transposed, present, z, change, gram, counts, places, starts, _ = dual
     offset, stride, fan_in = layers[0, WEIGHTS], layers[0, STRIDE], layers[0, FAN_IN]
     first = min(WIDEST, stride // LANES)
     for i in range(n):
@@ -762,11 +770,12 @@ def steps(
 ):  # fmt: skip
     """For each batch of ``rows (b, n)``: single-example steps, then θ ← θ₀ + rate·(θ − θ₀); a rate of 1 moves nothing.
 
-    The i-th step of all is taken at ``lr[i]``, or all at its only element. With ``blocks``, the first layer is updated once for 16 steps;
-    it must be shared by all tasks.
+    The i-th step of all is taken at ``lr[i]``, or all at its only element. With ``blocks`` the first layer, which all
+    tasks must share, is in its dual form: a step on xᵢ changes it by −lr·xᵢδᵢᵀ, and so its outputs for a later xⱼ by
+    −lr·(⟨xᵢ, xⱼ⟩ + 1)·δᵢ. Its weights are thus read once, and written once, for 16 steps.
     Of a batch only what changed is remembered and moved: of the first layer the rows of inputs that were not zero,
     and all that is behind it. ``stamps``, one for each row of the first layer, are zero, and are so again on return.
-    Returns how many steps were done before a bad loss; they stay done.
+    Returns how many steps were done before a bad loss; they stay done. −1 − i: see `_first_wrong`.
     """
     wrong = _first_wrong(rows.reshape(-1), examples, layers, active, delta, True)
     if wrong >= 0:
@@ -852,9 +861,7 @@ def steps(
                 for k in range(n * stride):
                     change[k] *= rate
     if blocks:
-        _visit_strips(
-            parameters, layers, examples, index, value, rows[0], 0, taken, dual, undo, remembered, good, rate
-        )
+        _visit_strips(parameters, layers, examples, index, value, rows[0], 0, taken, dual, undo, remembered, good, rate)
     if not good and blocks:
         transposed[:] = np.float32(0)
         present[:] = 0
