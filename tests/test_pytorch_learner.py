@@ -20,8 +20,8 @@ from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.checkpoint import pack, unpack
-from metareplay.runs.conformance import same
 from metareplay.runs.trainer import Trainer
+from metareplay.runs.watching import same
 from metareplay.streams.stream import Images
 
 torch = pytest.importorskip("torch")

@@ -1,7 +1,5 @@
 """The default learner: a perceptron whose steps are compiled and take one example at a time."""
 
-# mypy: disable-error-code="override"
-
 from __future__ import annotations
 
 import operator

@@ -5,7 +5,8 @@
 >>> print(result)
 holds: A task may come back later, and may follow on itself.
 
-A check runs the method over a stream that takes milliseconds, on a learner that watches which slots are named.
+A check runs the method over a stream that takes milliseconds, on a learner that watches which slots are named
+(``watching.py``).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
@@ -21,25 +22,31 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from metareplay.errors import BadInput
-from metareplay.learners.base import Diverged, Learner, Loss, Rows
+from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.networks.perceptron import Perceptron
-from metareplay.runs.checkpoint import State, pack, unpack
-from metareplay.runs.experiment import Experiment
-from metareplay.runs.trainer import Trainer
+from metareplay.runs.checkpoint import pack, unpack
+from metareplay.runs.watching import (
+    CLASSES,
+    EXAMPLES,
+    INPUTS,
+    Fault,
+    Interrupted,
+    Saved,
+    ended,
+    little_stream,
+    same,
+    trained,
+    trainer,
+)  # fmt: skip
 from metareplay.settings import Hyperparameter, Interval, hyperparameters
 from metareplay.streams.stream import Stream
 
 Factory = Callable[..., Method]
 """A method class, or anything else that makes a method from hyper-parameters given by name."""
-
-
-class Fault(AssertionError):
-    """A method does not do what a check says; the message is for its author."""
 
 
 class DoesNotApply(Exception):
@@ -48,19 +55,7 @@ class DoesNotApply(Exception):
 
 @dataclass(frozen=True)
 class Result:
-    """What one check found.
-
-    Parameters
-    ----------
-    check
-        Its name.
-    fact
-        What must be true, in words.
-    outcome
-        Whether it is.
-    message
-        What is wrong and what to look at, or why the check does not apply or is waived; else empty.
-    """
+    """What one check found; the message says what is wrong and what to look at, or why there is nothing to check."""
 
     check: str
     fact: str
@@ -108,178 +103,6 @@ def _in_words(error: Exception) -> str:
     theirs = [f for f in frames if not f.filename.startswith(ours) and "site-packages" not in f.filename]
     where = f", at {Path(theirs[-1].filename).name}:{theirs[-1].lineno} in {theirs[-1].name}" if theirs else ""
     return f"{type(error).__name__}: {first_line}{where}"
-
-
-# A stream of milliseconds, and a run on it
-
-INPUTS, CLASSES, EXAMPLES = 64, 3, 13
-
-
-def little_stream(tasks: int = 3, examples: int = EXAMPLES, labels: Sequence[int] = (0, 1, 2)) -> Stream:
-    """Noisy 8×8 pictures of a few classes, which each task shows with its pixels in another order."""
-    rng = np.random.default_rng(0)
-    pictures = rng.random((CLASSES, INPUTS)) * (rng.random((CLASSES, INPUTS)) < 0.3)
-    parts = []
-    for task in range(tasks):
-        y = rng.choice(labels, examples)
-        x = np.where(pictures[y] > 0, np.clip(pictures[y] + rng.normal(0, 0.1, (examples, INPUTS)), 0, 1), 0)
-        x = x[:, np.random.default_rng(task).permutation(INPUTS)].astype(np.float32)
-        parts.append((x, y, x[:2], y[:2]))
-    return Stream.from_arrays("little", parts, classes=CLASSES)
-
-
-class Watching(Learner):
-    """Has a learner say so if a slot is named that is not there or holds no example."""
-
-    holding: NDArray[np.bool_]
-    given: Rows | None
-
-    def look_at(self, rows: ArrayLike, what: str) -> None:
-        """Raise a Fault if not all of these slots hold an example."""
-        rows = np.asarray(rows)
-        if rows.dtype.kind not in "iu" and rows.size:
-            raise Fault(f"{what} was given slots of type {rows.dtype}; slots are whole numbers")
-        for row in rows.ravel():
-            if not 0 <= row < self.slots:
-                raise Fault(
-                    f"{what} was given slot {row}, but the table has slots 0 … {self.slots - 1}: the batch's "
-                    f"{self.batch_size}, then as many as the method's capacity() asks for"
-                )
-            if not self.holding[row]:
-                raise Fault(f"{what} was given slot {row}, which holds no example: nothing was copied there yet")
-
-    def look_around(self) -> None:
-        """Raise a Fault if the last batch was not left alone, or the parameters are not finite."""
-        if self.given is not None and not np.array_equal(self.given, np.arange(len(self.given))):
-            raise Fault("observe changed the array of rows that it was given; make a copy and change that")
-        if not np.isfinite(np.asarray(self.parameters())).all():
-            raise Fault(f"after {self.steps} SGD steps some parameters are not finite numbers")
-
-    def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
-        self.look_around()
-        self.given = rows
-        self.holding[: self.batch_size] = False  # what an earlier batch left behind is not to be used
-        self.holding[rows] = True
-        super().put(rows, x, y, task)  # type: ignore[safe-super]
-
-    def copy(self, source: int, target: int) -> None:
-        self.look_at(source, "copy")
-        if not self.batch_size <= target < self.slots:
-            raise Fault(
-                f"an example was copied to slot {target}, but a method's own slots are {self.batch_size} … "
-                f"{self.slots - 1}: behind the batch's, as many as its capacity() asks for"
-            )
-        self.holding[target] = True
-        super().copy(source, target)  # type: ignore[safe-super]
-
-    def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
-        self.look_at(rows, "sgd")
-        super().sgd(rows, lr, weights, loss)  # type: ignore[safe-super]
-
-    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
-        for group in (rows, *groups):
-            self.look_at(group, "dots")
-        return super().dots(rows, groups, loss)
-
-    def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
-        for group in groups:
-            self.look_at(group, "gradients")
-        return super().gradients(groups, loss)
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        return super().state() | {"holding": self.holding.copy()}  # type: ignore[safe-super]
-
-    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        super().load_state(state)  # type: ignore[safe-super]
-        self.holding[:] = state["holding"]
-
-
-def _watched(name: str) -> Callable[..., Any]:
-    def primitive(self: Watching, rows: Rows, *arguments: Any, **named: Any) -> Any:
-        self.look_at(rows, name)
-        return getattr(super(Watching, self), name)(rows, *arguments, **named)
-
-    return primitive
-
-
-for _name in ("forward", "activations", "inputs", "allowed", "sgd_each", "reptile", "gradient"):
-    setattr(Watching, _name, _watched(_name))
-
-
-def trainer(method: Method, stream: Stream | None = None, hidden: Sequence[int] = (12, 9), **options: Any) -> Trainer:
-    """A method's run over a stream, the little one by default, on a watched learner."""
-    stream = stream or little_stream()
-    network = method.network(Perceptron((INPUTS, *hidden, CLASSES)), len(stream.tasks))
-    if not isinstance(network, Perceptron):
-        raise Fault(f"network() made a {type(network).__name__} of a Perceptron; it must return a Perceptron")
-    capacity = method.capacity(len(stream.tasks), options.get("batch_size", 1))
-    if not hasattr(capacity, "__index__") or capacity < 0:
-        raise Fault(f"capacity() gave {capacity!r}, but must give a whole number of slots, at least 0")
-    options = {"engine": "fused", "samples_per_task": 0, "hidden": tuple(hidden), **options}
-    made = Trainer(Experiment(stream=stream, method=method, **options))
-    learner: Any = made.learner
-    learner.__class__ = type("Watched", (Watching, type(learner)), {})
-    learner.holding, learner.given = np.zeros(learner.slots, bool), None
-    return made
-
-
-def trained(method: Method, stream: Stream | None = None, checkpoints: Any = None, **options: Any) -> Trainer:
-    """The same at its end."""
-    made = trainer(method, stream, **options)
-    made.train(checkpoints=checkpoints)
-    made.learner.look_around()  # type: ignore[attr-defined]
-    return made
-
-
-def ended(made: Trainer) -> State:
-    """What a learner and a method have become."""
-    return {"learner": made.learner.state(), "method": made.method.state()}
-
-
-class Interrupted(Exception):
-    """The run is stopped on purpose."""
-
-
-class Saved:
-    """A place for checkpoints that holds the ``at``-th one, and may stop the run there."""
-
-    def __init__(self, at: int, stop: bool) -> None:
-        self.at, self.stop = at, stop
-        self.state: State = {}
-        self.content = b""
-
-    def load(self) -> None:
-        """There is none to begin with."""
-
-    def due(self, border: bool) -> bool:
-        return True
-
-    def save(self, state: State) -> None:
-        self.at -= 1
-        if self.at == 0:
-            self.state, self.content = state, pack(state)
-            if self.stop:
-                raise Interrupted
-
-    def clear(self) -> None:
-        """Nothing is on a disk."""
-
-    def unchanged(self) -> bool:
-        """Whether the learner's and the method's state are still what they were when they were saved."""
-        before = unpack(self.content)
-        return all(same(self.state[part], before[part]) for part in ("learner", "method"))
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two states are the same, bit for bit."""
-    if isinstance(one, Mapping):
-        return isinstance(other, Mapping) and set(one) == set(other) and all(same(one[k], other[k]) for k in one)
-    if isinstance(one, list | tuple):
-        return isinstance(other, list | tuple) and len(one) == len(other) and all(map(same, one, other))
-    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
-        one, other = np.asarray(one), np.asarray(other)
-        return (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
-    return bool(one == other)
 
 
 def _parameters(method: Factory) -> tuple[Hyperparameter, ...]:
