@@ -123,7 +123,7 @@ class Learner(ABC):
 
     def allowed(self, rows: Rows) -> NDArray[np.bool_]:
         """Which classes count for each of ``rows (n,)``: ``(n, classes)``."""
-        rows = as_rows(rows)
+        rows = as_slots(rows, self.slots)
         if self._restriction is None:
             return np.ones((len(rows), self.classes), bool)
         return self._restriction[self._tasks_of(rows)]
@@ -184,7 +184,7 @@ class Learner(ABC):
 
     def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
         """One SGD step on each row alone, in order; ``lr`` is one number or ``(n,)``, ``loss`` sees one at a time."""
-        rows = as_rows(rows)
+        rows = as_slots(rows, self.slots)
         for place, rate in enumerate(as_rates(lr, rows.shape)):
             self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
@@ -194,7 +194,7 @@ class Learner(ABC):
         ``lr`` is one number, or ``(b, n)``: one for each step.
         The inner loop of Reptile (Nichol, Achiam and Schulman 2018) and of MER (Algorithm 1, lines 8–13).
         """
-        rows = as_rows(rows, 2)
+        rows = as_slots(rows, self.slots, 2)
         for batch, rates in zip(rows, as_rates(lr, rows.shape), strict=True):
             start = self.parameters()
             self.sgd_each(batch, rates, loss)
@@ -341,6 +341,14 @@ def as_rows(rows: ArrayLike, dimensions: int = 1) -> Rows:
         shape = ("n",) if dimensions == 1 else ("b", "n")
         raise BadInput(f"rows have the shape {given.shape}, but must have ({', '.join(shape)})")
     return np.ascontiguousarray(given, np.int64)
+
+
+def as_slots(rows: ArrayLike, slots: int, dimensions: int = 1) -> Rows:
+    """The same, all of which the table has."""
+    rows = as_rows(rows, dimensions)
+    if rows.size and not 0 <= rows.min() <= rows.max() < slots:
+        raise IndexError("a row names a slot that the learner's table does not have")
+    return rows
 
 
 def as_weights(weights: ArrayLike, rows: Rows, loss: Loss | None) -> NDArray[np.float32]:

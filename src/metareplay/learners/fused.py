@@ -20,6 +20,7 @@ from metareplay.learners.base import (
     Rule,
     as_rates,
     as_rows,
+    as_slots,
     as_weights,
     check_examples,
     check_labels,
@@ -170,6 +171,10 @@ class FusedPerceptron(Learner):
 
     def layers(self, vector: Vector | None = None) -> list[Layer]:
         flat = self._parameters if vector is None else vector
+        if flat.shape != self._parameters.shape:
+            raise BadInput(f"a vector has the shape {flat.shape}, but θ has {self._parameters.shape}")
+        if vector is None:
+            self.load(flat)  # a step that diverged may have left NaN in the padding, for good if a method then mends θ
         layers = []
         for number, (fan_in, fan_out, stride, begin, *_) in enumerate(self._layers):
             copies = self.network.copies(number)
@@ -201,15 +206,12 @@ class FusedPerceptron(Learner):
         kernels.copy(self._examples, self._index, self._value, operator.index(source), operator.index(target))
 
     def inputs(self, rows: Rows) -> NDArray[np.float32]:
-        rows = self._there(rows)
+        rows = as_slots(rows, self.slots)
         x = np.zeros((len(rows), self._inputs), np.float32)
         for row, out in zip(rows, x, strict=True):
             count = self._examples[row, kernels.COUNT]
             out[self._index[row, :count]] = self._value[row, :count]
         return x
-
-    def allowed(self, rows: Rows) -> NDArray[np.bool_]:
-        return super().allowed(self._there(rows))
 
     def _slots(self, rows: ArrayLike, dimensions: int = 1) -> Rows:
         """Rows as the kernels take them, which look at the numbers themselves."""

@@ -129,10 +129,7 @@ class PyTorchLearner(Learner):
         return on_host(self._x(self._rows(rows)))
 
     def _rows(self, rows: ArrayLike, dimensions: int = 1) -> Rows:
-        rows = base.as_rows(rows, dimensions)
-        if rows.size and not 0 <= rows.min() <= rows.max() < self.slots:
-            raise IndexError("a row names a slot that the learner's table does not have")
-        return rows
+        return base.as_slots(rows, self.slots, dimensions)
 
     def _x(self, rows: Rows) -> Tensor:
         return self._table.index_select(0, self._tensor(rows))
@@ -297,8 +294,11 @@ class PyTorchLearner(Learner):
                 raise BadInput("an update's state must be vectors of the learner's: make them as 0 * parameters()")
         # Clones, since a rule may write to its arguments, which compiled code has of its own.
         given = [_vector(self._like_theta(part).clone()) for part in (self._theta, gradient, *state)]
-        with torch.no_grad():
-            result = rule(*given, **numbers)
+        try:
+            with torch.no_grad():
+                result = rule(*given, **numbers)
+        except TypeError as error:
+            raise BadInput(f"the rule {getattr(rule, '__qualname__', rule)} cannot be called: {error}") from error
         values = [
             torch.full_like(self._theta, value) if isinstance(value, int | float) else value
             for value in (result if isinstance(result, tuple) else (result,))
