@@ -42,7 +42,8 @@ def test_every_task_when_it_was_learned_and_at_the_end() -> None:
     table = shown(demo.every_task(stream, ACCURACIES))
     assert cells(table, f"1 {stream.tasks[0].description}") == ["92.0", "32.0", "-60.0", "95.0", "95.0", "+0.0"]
     assert cells(table, "mean") == ["81.7", "54.7", "-27.0", "95.0", "95.0", "+0.0"]
-    assert cells(table, "± sd")[1::2] == ["2.4", "1.9", "0.5", "0.0", "0.0", "0.0"]
+    # Of two seeds the half width is t(0.975; 1) = 12.706 times half their difference: 3.33, 2.67 and 0.67 points.
+    assert cells(table, "± 95 %")[1::2] == ["21.2", "16.9", "4.2", "0.0", "0.0", "0.0"]
     assert cells(table, "is called") == ["LA", "RA", "BTI"] * 2
 
 

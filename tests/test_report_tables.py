@@ -18,6 +18,7 @@ import scipy.stats
 from rich.console import Console
 
 from made_records import first_problem, record, results, study
+from metareplay.cli import main
 from metareplay.methods import METHODS
 from metareplay.results import tables
 from metareplay.results.charts import styles
@@ -190,7 +191,7 @@ def test_costs_are_means_over_seeds() -> None:
     assert cells == ("meralg1, 50 memories", 3, "200", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
 
 
-def test_a_rows_command_asks_for_the_very_configuration() -> None:
+def test_a_rows_command_asks_for_the_very_configuration(tmp_path: Path) -> None:
     asked = Request(
         "digits-rotations",
         "independent",
@@ -199,11 +200,8 @@ def test_a_rows_command_asks_for_the_very_configuration() -> None:
         {"seed": 4, "layers": 3, "hiddens": 30, "batch_size": 2, "order": "shuffled", "eval_every": 5},
     ).experiment()
     words = shlex.split(command(asked.configuration(), [4]))
-    from metareplay.cli import run
-
-    peeked = Request(words[2], words[3])
-    request = run._request(peeked, run._parser(peeked).parse(words[4:]))
-    assert request.experiment().configuration() == asked.configuration()
+    assert main([*words[1:], "--quiet", "--out", str(tmp_path)]) == 0
+    assert next(tmp_path.glob("*/record.json")).parent.name == asked.key
 
 
 def test_a_command_is_safe_in_a_shell_and_runs_every_seed() -> None:

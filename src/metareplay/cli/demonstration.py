@@ -22,6 +22,7 @@ from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.results import require_drawing
 from metareplay.results.groups import Contents, groups
+from metareplay.results.statistics import estimate
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run, find
@@ -95,7 +96,7 @@ def report(records: Iterable[Record], out: Path) -> str:
 
 
 def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
-    """Each task right after it was learned, at the end, and the change; then the means, and how seeds spread."""
+    """Each task right after it was learned, at the end, and the change; then the means with their 95 % intervals over seeds."""
     seeds = len(next(iter(accuracies.values())))
     table = _table(
         f"Accuracy on each task's test images: right after it was learned, and after all tasks (%, {seeds} seeds)"
@@ -112,13 +113,14 @@ def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
         for learned, ended in means.values():
             cells += [f"{learned[number]:.1f}", f"{ended[number]:.1f}", _change(ended[number] - learned[number])]
         table.add_row(*cells, end_section=number == len(stream.tasks) - 1)
-    mean, sd = ["", "mean"], ["", "± sd"]
+    mean, interval = ["", "mean"], ["", "± 95 %"]
     for runs in accuracies.values():
         learned, ended = _learned(runs).mean(1), _ended(runs).mean(1)
         mean += [f"{learned.mean():.1f}", f"{ended.mean():.1f}", f"{(ended - learned).mean():+.1f}"]
-        sd += [f"± {of_seeds.std(ddof=1):.1f}" for of_seeds in (learned, ended, ended - learned)]
+        estimates = map(estimate, (learned, ended, ended - learned))
+        interval += [f"± {one.half_width:.1f}" if one.half_width is not None else "" for one in estimates]
     table.add_row(*mean, style="bold")
-    table.add_row(*sd, style="dim")
+    table.add_row(*interval, style="dim")
     table.add_row("", "is called", *("LA", "RA", "BTI") * len(accuracies), style="dim")
     return table
 
