@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from metareplay.cli import demonstration as demo
-from metareplay.cli import main
+from metareplay.cli import demo, main
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.runs.folder import find

@@ -1,10 +1,43 @@
-"""``metareplay demo``: see a network forget, and see replay help."""
+"""``metareplay demo``: what forgetting is, and what replay does about it, on real handwritten digits."""
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
 from metareplay.cli.arguments import Parser
+from metareplay.errors import BadInput, RunFailed
+from metareplay.files import write_atomically
+from metareplay.methods.base import Method
+from metareplay.methods.mer import MER
+from metareplay.methods.online import Online
+from metareplay.results import require_drawing
+from metareplay.results.groups import Contents, groups
+from metareplay.results.statistics import estimate
+from metareplay.runs import recipes
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.folder import Run, find
+from metareplay.runs.record import Record
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.stream import Stream
+from metareplay.suites.progress import Display
+
+BENCHMARK = "digits-rotations"
+SEEDS = 3
+MEMORIES = 200
+
+Accuracies = NDArray[np.float64]
+"""In percent, ``(seeds, tasks, tasks)``: when task i ended, on task j."""
 
 
 def main(argv: list[str]) -> None:
@@ -15,7 +48,164 @@ def main(argv: list[str]) -> None:
         "There is nothing to download, and it takes less than a minute.",
     )
     parser.add_argument("--out", metavar="DIR", default="runs/demo", help="where it is kept (default: runs/demo)")
-    given = parser.parse(argv)
-    from metareplay.cli.demonstration import demo
+    demo(Path(parser.parse(argv).out))
 
-    demo(Path(given.out))
+
+def demo(out: Path) -> None:
+    """Let one learner forget and another replay, explain what they show, and keep it all in a folder."""
+    stream = benchmarks.find(BENCHMARK).stream()
+    online = Online(**recipes.settings(BENCHMARK, "online")[0])
+    mer = MER(**recipes.settings(BENCHMARK, "meralg1", MEMORIES)[0])
+    console = Console(highlight=False)
+    console.print(introduction(len(stream.tasks), mer.memories))
+    records = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS), out)
+    accuracies = {name: 100 * np.array([record.accuracy for record in runs]) for name, runs in records.items()}
+    console.print(every_task(stream, accuracies))
+    console.print(first_task(accuracies))
+    console.print(conclusion(accuracies))
+    console.print(report([record for runs in records.values() for record in runs], out), soft_wrap=True)
+    console.print(what_next(out), soft_wrap=True)
+
+
+def introduction(tasks: int, memories: int) -> str:
+    """What is about to happen."""
+    return f"""\
+{tasks} tasks, one after another: to read handwritten digits that are turned, in each task by another angle. \
+Two learners with the same network see every example once:
+
+  [bold]online[/]   takes one step on each example as it comes
+  [bold]meralg1[/]  is Meta-Experience Replay (MER): it keeps {memories} examples
+           and replays some of them with each new one
+"""
+
+
+def learn(stream: Stream, methods: Mapping[str, Method], seeds: Iterable[int], out: Path) -> dict[str, list[Record]]:
+    """Run every method with every seed, with a bar for each run, even if that was done before: it is what is shown."""
+    records: dict[str, list[Record]] = {name: [] for name in methods}
+    with Display() as display:
+        for name, method in methods.items():
+            for seed in seeds:
+                experiment = Experiment(stream=stream, method=method, seed=seed)
+                run = Run(out / experiment.key)
+                records[name].append(run.carry_out(experiment, display.run(f"{name}, seed {seed}"), again=True))
+    return records
+
+
+def report(records: Iterable[Record], out: Path) -> str:
+    """Write a page about the runs, and say how to open it; without what draws it, say how to get that."""
+    try:
+        require_drawing()
+    except BadInput as missing:
+        return f"[bold]As a page[/]: {escape(str(missing))}, then `{_invocation()} report {out}`\n"
+    from metareplay.results.page import page
+
+    file = out / "report.html"
+    try:
+        write_atomically(file, page(Contents(groups(records), source=str(out))).encode())
+    except OSError as error:
+        raise RunFailed(f"{file} cannot be written: {error.strerror}") from error
+    return f"[bold]As a page[/]: open {file} in a browser: {file.absolute().as_uri()}\n"
+
+
+def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
+    """Each task right after it was learned, at the end, and the change; then means with 95 % intervals over seeds."""
+    seeds = len(next(iter(accuracies.values())))
+    table = _table(
+        f"Accuracy on each task's test images: right after it was learned, and after all tasks (%, {seeds} seeds)"
+    )
+    table.add_column("task", justify="right")
+    table.add_column("turned by", justify="right")
+    for name in accuracies:
+        table.add_column(f"{name}:\nlearned", justify="right")
+        table.add_column("\nat the end", justify="right")
+        table.add_column("\nchange", justify="right")
+    means = {name: (_learned(runs).mean(0), _ended(runs).mean(0)) for name, runs in accuracies.items()}
+    for number, task in enumerate(stream.tasks):
+        cells: list[str | Text] = [str(number + 1), task.description]
+        for learned, ended in means.values():
+            cells += [f"{learned[number]:.1f}", f"{ended[number]:.1f}", _change(ended[number] - learned[number])]
+        table.add_row(*cells, end_section=number == len(stream.tasks) - 1)
+    mean, interval = ["", "mean"], ["", "± 95 %"]
+    for runs in accuracies.values():
+        learned, ended = _learned(runs).mean(1), _ended(runs).mean(1)
+        mean += [f"{learned.mean():.1f}", f"{ended.mean():.1f}", f"{(ended - learned).mean():+.1f}"]
+        estimates = map(estimate, (learned, ended, ended - learned))
+        interval += [f"± {one.half_width:.1f}" if one.half_width is not None else "" for one in estimates]
+    table.add_row(*mean, style="bold")
+    table.add_row(*interval, style="dim")
+    table.add_row("", "is called", *("LA", "RA", "BTI") * len(accuracies), style="dim")
+    return table
+
+
+def first_task(accuracies: Mapping[str, Accuracies]) -> Table:
+    """The first task, after every task."""
+    table = _table("Accuracy on task 1 alone, after each task (%)")
+    table.add_column("after task")
+    for number in range(next(iter(accuracies.values())).shape[1]):
+        table.add_column(str(number + 1), justify="right")
+    for name, runs in accuracies.items():
+        table.add_row(name, *(f"{accuracy:.0f}" for accuracy in runs[:, :, 0].mean(0)))
+    return table
+
+
+def conclusion(accuracies: Mapping[str, Accuracies]) -> str:
+    """The two tables in words."""
+    (_, online), (_, mer) = accuracies.items()
+    just_learned, at_the_end = _learned(online)[:, 0].mean(), _ended(online)[:, 0].mean()
+    return f"""\
+[bold]Forgetting[/]: online read {just_learned:.0f} % of task 1's digits when it had just learned them, and \
+{at_the_end:.0f} % at the end: each new task overwrote the ones before. \
+Over all tasks it learned {_learned(online).mean():.0f} % and retained {_ended(online).mean():.0f} %.
+
+[bold]Replay[/]: meralg1 saw the same examples once, learned {_learned(mer).mean():.0f} % and retained \
+{_ended(mer).mean():.0f} %. Its steps keep those directions in which new and replayed examples agree, so that \
+learning one does not undo the other.
+
+LA is learning accuracy, RA retained accuracy, and BTI, backward transfer and interference, is RA − LA.
+"""
+
+
+def what_next(out: Path) -> str:
+    """Commands to go on with."""
+    commands = {
+        f"show --out {out} {_a_run(out)}": "One run in the terminal: on which task, after which task, how well",
+        f"run {BENCHMARK} meralg1 --memories 20": "How few memories are enough?",
+        "run digits-permutations meralg1": "Another kind of stream: pixels in another order in each task",
+        "run digits-permutations meralg1 --help": "Everything that can be changed, and what it means",
+        "run mnist-rotations meralg1 --memories 5120": "The paper's experiment: 20 million steps, in about a minute",
+        "methods": "The other methods",
+    }
+    metareplay = _invocation()
+    lines = [f"  {metareplay} {command}\n      [dim]{why}[/]" for command, why in commands.items()]
+    return "\n".join(["[bold]Try next[/]", *lines])
+
+
+def _a_run(out: Path) -> str:
+    return min((run.key for run in find(out)), default="RUN")
+
+
+def _learned(runs: Accuracies) -> Accuracies:
+    """Of each seed, on each task, right after it: ``(seeds, tasks)``."""
+    return runs.diagonal(axis1=1, axis2=2)
+
+
+def _ended(runs: Accuracies) -> Accuracies:
+    """Of each seed, on each task, at the end: ``(seeds, tasks)``."""
+    return runs[:, -1]
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
+
+
+def _change(points: float) -> Text:
+    return Text(f"{points:+.1f}", "red" if points < -10 else "green" if points > -2 else "")
+
+
+def _invocation() -> str:
+    """How to call metareplay from here: it may lie in an environment that is not active."""
+    if sys.argv[0].endswith("__main__.py"):
+        return "python -m metareplay"
+    return "metareplay" if shutil.which("metareplay") else sys.argv[0]
