@@ -66,8 +66,8 @@ class WatchedPerceptron(PyTorchLearner):
         self.nearest = np.inf
         self.descents = 0
 
-    def _through(self, theta: Any, x: Any, tasks: Any, learning: bool, hidden: Any = None) -> Any:
-        pieces, z = self._pieces(theta.detach()), x
+    def _through(self, x: Any, tasks: Any, learning: bool, hidden: Any = None) -> Any:
+        pieces, z = [leaf.detach() for leaf in self._leaves], x
         for weights, biases in zip(pieces[:-2:2], pieces[1:-2:2], strict=True):
             own = (weights, biases) if weights.ndim == 2 else (weights[tasks[0]], biases[tasks[0]])
             if weights.ndim == 2 or (tasks == tasks[0]).all():
@@ -77,7 +77,7 @@ class WatchedPerceptron(PyTorchLearner):
             sizes = z.abs()
             self.nearest = min(self.nearest, float((sizes[sizes > 0] / sizes.max()).min()) if sizes.any() else np.inf)
             z = z.relu()
-        return super()._through(theta, x, tasks, learning, hidden)
+        return super()._through(x, tasks, learning, hidden)
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Any = None) -> NDArray[Any]:
         dots = super().dots(rows, groups)

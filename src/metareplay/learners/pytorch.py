@@ -22,7 +22,7 @@ except ImportError as error:
     raise BadInput('the PyTorch learner needs PyTorch; install it with: pip install "metareplay[torch]"') from error
 
 from torch import Tensor
-from torch.nn.functional import hardshrink, nll_loss, one_hot, relu
+from torch.nn.functional import hardshrink, nll_loss, relu
 
 from metareplay.learners.modules import Modules
 from metareplay.learners.vector import DeviceVector, on_host
@@ -98,6 +98,8 @@ class PyTorchLearner(Learner):
             self._shapes = self._modules.shapes
             self._theta = self._modules.theta
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
+        # Views of θ that are differentiated by: they follow it, as it is only ever written in place.
+        self._leaves = [piece.detach().requires_grad_() for piece in self._pieces(self._theta)]
         self._table = torch.zeros(slots, network.inputs, device=self._device, dtype=dtype)
 
     # Scenarios
@@ -151,7 +153,7 @@ class PyTorchLearner(Learner):
     def _read(self, x: Tensor, tasks: NDArray[np.int64], hidden: list[Tensor] | None = None) -> Floats:
         before = self._moving
         with torch.no_grad():
-            scores = self._through(self._theta, x, tasks, learning=False, hidden=hidden)
+            scores = self._through(x, tasks, learning=False, hidden=hidden)
         self._moving = before
         excluded = self._excluded(tasks)
         return on_host(scores if excluded is None else scores.masked_fill(excluded, EXCLUDED))
@@ -163,18 +165,12 @@ class PyTorchLearner(Learner):
         return [on_host(part) for part in hidden]
 
     def _through(
-        self,
-        theta: Tensor,
-        x: Tensor,
-        tasks: NDArray[np.int64],
-        learning: bool,
-        hidden: list[Tensor] | None = None,
+        self, x: Tensor, tasks: NDArray[np.int64], learning: bool, hidden: list[Tensor] | None = None
     ) -> Tensor:
         """Raw scores ``(n, classes)``; what hidden layers give is added to ``hidden``."""
         if self._modules:
-            return self._modules.scores(self._pieces(theta), x, tasks, learning, hidden)
-        pieces = self._pieces(theta)
-        for number, (weights, biases) in enumerate(zip(pieces[::2], pieces[1::2], strict=True)):
+            return self._modules.scores(self._leaves, x, tasks, learning, hidden)
+        for number, (weights, biases) in enumerate(zip(self._leaves[::2], self._leaves[1::2], strict=True)):
             if number:
                 x = relu(x)
                 if hidden is not None:
@@ -224,14 +220,15 @@ class PyTorchLearner(Learner):
         if not len(rows):
             return 0
         x, labels, tasks, excluded = self._batch(rows)
-        losses = []
+        losses, pieces = [], self._pieces(self._theta)
         for place in range(len(rows)):
             one = slice(place, place + 1)
-            scores, theta = self._scores(x[one], tasks[one])
+            scores = self._through(x[one], tasks[one], learning=True)
             loss, delta = _cross_entropy(scores.detach(), labels[one], None if excluded is None else excluded[one])
             losses.append(loss)
-            (gradient,) = torch.autograd.grad(scores, theta, delta)
-            self._theta.sub_(gradient, alpha=rates[place])
+            for piece, slope in zip(pieces, self._slopes(scores, delta), strict=True):
+                if slope is not None:
+                    piece.sub_(slope, alpha=rates[place])
         finite = np.isfinite(on_host(torch.cat(losses)))
         return len(rows) if finite.all() else int(finite.argmin())
 
@@ -240,10 +237,9 @@ class PyTorchLearner(Learner):
         base.check_labels(labels, rows, self.classes)
         return self._x(rows), self._tensor(labels), tasks, self._excluded(tasks)
 
-    def _scores(self, x: Tensor, tasks: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """Raw scores of a batch that is learned, and the leaf θ to differentiate them by."""
-        theta = self._theta.detach().requires_grad_()
-        return self._through(theta, x, tasks, learning=True), theta
+    def _slopes(self, scores: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient by each parameter, given that by the scores; None where they do not depend on it."""
+        return torch.autograd.grad(scores, self._leaves, delta, allow_unused=True)
 
     def _gradient(self, rows: Rows, weights: ArrayLike | None = None, loss: Loss | None = None) -> Tensor:
         """The gradient of a batch's loss. Where it is not finite, buffers and draws stay as they were."""
@@ -256,7 +252,7 @@ class PyTorchLearner(Learner):
         )
         before = self._moving
         try:
-            scores, theta = self._scores(x, tasks)
+            scores = self._through(x, tasks, learning=True)
             if labels is None:
                 assert loss is not None
                 delta = self._floats(base.loss_gradient(loss, on_host(scores), rows, self.steps))
@@ -269,8 +265,8 @@ class PyTorchLearner(Learner):
         except BaseException:
             self._moving = before
             raise
-        (gradient,) = torch.autograd.grad(scores, theta, delta)
-        return gradient
+        slopes = zip(self._leaves, self._slopes(scores, delta), strict=True)
+        return torch.cat([(torch.zeros_like(leaf) if slope is None else slope).reshape(-1) for leaf, slope in slopes])
 
     # Gradients as vectors
 
@@ -419,7 +415,7 @@ def _cross_entropy(scores: Tensor, labels: Tensor, excluded: Tensor | None) -> t
         scores = scores.masked_fill(excluded, EXCLUDED)
     logs = torch.log_softmax(scores, 1)
     losses = nll_loss(logs, labels, reduction="none")
-    return losses, logs.exp_().sub_(one_hot(labels, scores.shape[1]))
+    return losses, logs.exp_().scatter_add_(1, labels[:, None], logs.new_full((len(labels), 1), -1.0))
 
 
 def _vector(tensor: Tensor) -> DeviceVector:
