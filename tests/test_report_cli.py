@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import csv
 import importlib.util
 import json
 import os
@@ -277,3 +278,19 @@ def test_a_curve_that_never_changes_is_flat() -> None:
     assert show.spark([0.5] * 4, 80) == show.BARS[0] * 4
     assert show.spark([0, 7, 3.5], 80) == "▁█▅"
     assert len(show.spark(list(range(1000)), 80)) <= 80
+
+
+@pytest.mark.parametrize("evaluate", ["end", "never"])
+def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_show(
+    runs: Path, evaluate: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    little = ["digits-rotations", "online", "--tasks", "2", "--samples-per-task", "20", "--quiet"]
+    assert main(["run", *little, "--evaluate", evaluate]) == 0
+    assert main(["report", "runs", "--csv", "report.csv", "--latex", "report.tex"]) == 0
+    assert main(["results"]) == 0
+    capsys.readouterr()
+    with Path("report.csv").open(newline="") as lines:
+        (row,) = (row for row in csv.DictReader(lines) if row["benchmark"] == "digits-rotations")
+    assert bool(row["retained_accuracy"]) == (evaluate == "end")
+    assert row["learning_accuracy"] == ""
+    assert float(row["online_accuracy"]) >= 0

@@ -65,7 +65,8 @@ class Finished:
         undefined = {name: Undefined(because) for name, because in summary["undefined"].items()}
         numbers = {name: undefined.get(name, summary[name]) for name in (*METRICS, *NUMBERS)}
         told = summary["configuration"], summary["environment"], summary["started"]
-        return cls(*told, numbers, len(summary["baseline"]), lambda: Record.load(run.folder), run.key)
+        tasks = len(summary["baseline"]) or len(set(summary["configuration"]["task_order"]))
+        return cls(*told, numbers, tasks, lambda: Record.load(run.folder), run.key)
 
     @cached_property
     def record(self) -> Record:
@@ -184,8 +185,13 @@ class Group:
         return self.label.replace(f", {self.memories} memories", "", 1)
 
     @property
+    def was_tested(self) -> bool:
+        """Whether there is a retained accuracy: not with ``evaluate = never``."""
+        return not isinstance(self.values("retained_accuracy"), Undefined)
+
+    @property
     def retained(self) -> NDArray[np.float64]:
-        """The retained accuracy of each seed, which always has a meaning; ``(seeds,)``."""
+        """The retained accuracy of each seed, of what ``was_tested``; ``(seeds,)``."""
         values = self.values("retained_accuracy")
         assert not isinstance(values, Undefined)
         return values
@@ -271,7 +277,8 @@ class Contents(NamedTuple):
         """The configurations that can be compared with each other, by the problem's name."""
         found: dict[str, list[Group]] = {}
         for group in self.groups:
-            found.setdefault(group.problem, []).append(group)
+            if group.was_tested:
+                found.setdefault(group.problem, []).append(group)
         return found
 
     @property

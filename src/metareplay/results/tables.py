@@ -181,9 +181,12 @@ def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined
     mixed = {
         _apart_from_order(run.configuration): value
         for other in contents.groups
+        if other.was_tested
         if other.method == group.method and other.configuration.get("order") == "iid" and other is not group
         for run, value in zip(other.runs, other.retained.tolist(), strict=True)
     }
+    if not group.was_tested:
+        return Undefined("it was never tested")
     keys = [_apart_from_order(run.configuration) for run in group.runs]
     found = [mixed[key] - value for key, value in zip(keys, group.retained.tolist(), strict=True) if key in mixed]
     return found or Undefined("there is no run with --order iid that is the same in all else")

@@ -96,6 +96,17 @@ class Model:
         restore(self.learner, state)
         self.learner.restrict(state["allowed"])
 
+    @classmethod
+    def of(cls, record: Record, state: State, device: str = "cpu") -> Model:
+        """A model of weights from a file; BadInput if they make none."""
+        try:
+            return cls(record, state, device)
+        except (BadInput, MemoryError):
+            raise
+        except Exception as error:  # what comes from a file may be anything
+            text = " ".join(str(error).split())
+            raise BadInput(f"the weights of the run do not fit this version of metareplay ({text})") from error
+
     def scores(self, x: Images | ArrayLike, task: int = 0) -> NDArray[np.float32]:
         """Scores (logits) ``(n, classes)``; about −1e30 for classes that the scenario excludes for the task.
 
@@ -154,10 +165,4 @@ def load(run: Path | str, device: str = "cpu") -> Model:
     >>> model.to_torch()
     """
     state, _ = read(run)
-    record = Record.load(run)
-    try:
-        return Model(record, state, device)
-    except (LookupError, TypeError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"the weights in {run} do not fit this version of metareplay ({error})") from error
+    return Model.of(Record.load(run), state, device)
