@@ -17,9 +17,9 @@ one_thread_on_one_core()  # before these import PyTorch and JAX
 
 import torch  # noqa: E402
 
-from benchmarks import data, evaluation, first_use, models, steps, torch_engine, whole_run  # noqa: E402
+from benchmarks import data, evaluation, first_use, models, primitives, steps, torch_engine, whole_run  # noqa: E402
 
-PARTS = ("steps", "torch", "evaluation", "models", "run", "first-use")
+PARTS = ("steps", "primitives", "torch", "evaluation", "models", "run", "first-use")
 
 
 def main() -> None:
@@ -35,6 +35,9 @@ def main() -> None:
         if part == "steps":
             results[part] = steps.measure(stream, 2 * seconds, rounds)
             report = steps.lines(results[part])
+        elif part == "primitives":
+            results[part] = primitives.measure(stream, seconds, rounds)
+            report = primitives.lines(results[part])
         elif part == "torch":
             results[part] = torch_engine.measure(stream, seconds, rounds)
             report = torch_engine.lines(results[part])

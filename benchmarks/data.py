@@ -31,7 +31,7 @@ def images(folder: Path | None) -> ImageSet:
 
 def rotations(base: ImageSet, tasks: int = 20) -> Stream:
     """The stream mnist-rotations of ``base``."""
-    return benchmarks.find("mnist-rotations").stream(tasks, images=base)
+    return benchmarks.find("mnist-rotations").stream(tasks=tasks, images=base)
 
 
 def description(base: ImageSet) -> str:

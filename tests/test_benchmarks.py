@@ -75,7 +75,7 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, m
 
 
 def test_the_benchmarks_run(tmp_path: Path) -> None:
-    parts = ["steps", "torch", "evaluation", "models", "run"]
+    parts = ["steps", "primitives", "torch", "evaluation", "models", "run"]
     command = [sys.executable, "-m", "benchmarks", "--effort", "0.01", "--json", str(tmp_path / "all.json")]
     done = subprocess.run([*command, "--only", *parts], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -411,7 +411,7 @@ def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine: Any) -
     rows, learner = np.array([0, 1, 1, 4]), problem.learner(engine)
     expected = learner.forward(rows)
     learner.sgd_each(rows, 0.0), learner.sgd(rows, 0.0), learner.reptile(rows[None], 0.0, 0.5), learner.gradient(rows)
-    count = len(kernels.forward.signatures), len(kernels.backward.signatures), len(kernels.reptile.signatures)
+    count = len(kernels.forward.signatures), len(kernels.backward.signatures), len(kernels.steps.signatures)
     frozen = rows.copy()
     frozen.flags.writeable = False
     for given in (
@@ -428,7 +428,7 @@ def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine: Any) -
         learner.reptile(np.asarray(given)[None], np.zeros((1, 4)), 0.5)
         learner.gradient(given)
     assert count == (
-        len(kernels.forward.signatures), len(kernels.backward.signatures), len(kernels.reptile.signatures)
+        len(kernels.forward.signatures), len(kernels.backward.signatures), len(kernels.steps.signatures)
     )  # fmt: skip
 
 
@@ -560,3 +560,15 @@ for step in range(300):
 assert np.isfinite(learner.forward(np.arange(20))).all()
 """
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_gradient_that_is_held_is_not_written_to_by_the_next(engine: Any) -> None:
+    problem = ordinary_problem()
+    learner = problem.learner(engine)
+    first = learner.gradient([0, 1])
+    part = learner.layers(learner.gradient([1, 2]))[0][0]
+    before = np.array(first), np.array(part)
+    for rows in ([3], [4, 5]):
+        learner.gradient(rows)
+    assert np.array_equal(first, before[0])
+    assert np.array_equal(part, before[1])

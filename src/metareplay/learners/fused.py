@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -106,6 +107,7 @@ class FusedPerceptron(Learner):
         self._opened = self._workspace
         self._outputs_of_group = np.empty((GROUP, self._layers[0, kernels.STRIDE]), np.float32)
         self._dense = np.zeros(sum(network.widths[:-1]), np.float32)
+        self._gradient = np.empty((1, len(self._parameters)), np.float32)
         self._undo = np.empty(len(self._parameters), np.float32)
         first_rows = (network.widths[0] + 1) * network.copies(0)
         self._rate = np.empty(1, np.float32)
@@ -376,11 +378,17 @@ class FusedPerceptron(Learner):
     # Gradients as vectors
 
     def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
-        gradient: Vector = self.gradients([rows], loss)[0]
+        # Fresh pages from the system cost several times the arithmetic, so memory that nobody else holds is used again.
+        if sys.getrefcount(self._gradient) > 2:
+            self._gradient = np.empty((1, len(self._parameters)), np.float32)
+        gradient: Vector = self._gradients([rows], loss, self._gradient)[0]
         return gradient
 
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
-        gradients = np.zeros((len(groups), len(self._parameters)), np.float32)
+        return self._gradients(groups, loss, np.empty((len(groups), len(self._parameters)), np.float32))
+
+    def _gradients(self, groups: Sequence[Rows], loss: Loss | None, gradients: Vector) -> Vector:
+        gradients[:] = 0
         for group, gradient in zip(groups, gradients, strict=True):
             rows = self._slots(group)
             if loss is not None:
