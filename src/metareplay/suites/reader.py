@@ -1,0 +1,406 @@
+"""Read what a suite file says, and collect all that is wrong with it.
+
+All of a file becomes blocks of the kind that ``[[include]]`` writes out: a benchmark, a method, options of both and of
+their runs, each with a list of values. Every combination is a ``Request``, which checks itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from metareplay import methods, networks
+from metareplay.data import catalogue as sources
+from metareplay.errors import BadInput
+from metareplay.methods import METHODS
+from metareplay.runs import recipes
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.request import Request
+from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams.catalogue import BENCHMARKS, Benchmark
+from metareplay.streams.stream import Stream
+from metareplay.suites.lines import Place
+from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
+
+KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include")
+PUBLISHED = "published"
+MOST = 100_000
+"""Runs that a suite may have; a grid gets to more by mistake."""
+KINDS = {
+    "run": ("run",),
+    "benchmarks": ("stream", "run"),
+    "methods": ("settings", "run"),
+    "include": ("settings", "stream", "run"),
+}
+"""What kinds of options may be written in each part of a file."""
+
+Options = dict[str, tuple[Place, Any]]
+"""By name where it is written, and its value or list of values."""
+
+
+class Block(NamedTuple):
+    """One benchmark with one method, each with its place, and all options of their runs."""
+
+    benchmark: tuple[Place, str]
+    method: tuple[Place, str]
+    options: Options
+    seeds: Sequence[int]
+
+
+class Asked(NamedTuple):
+    """A run that is asked for, and its ``flat``."""
+
+    request: Request
+    flat: dict[str, Any]
+
+
+@dataclass
+class Reader:
+    """A suite file being read: its content, the line of each place, its folder, and how many seeds to run instead."""
+
+    content: Mapping[str, Any]
+    lines: Mapping[Place, int]
+    folder: Path
+    seeds: int | None
+    problems: list[tuple[int, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    streams: dict[str, Stream | None] = field(default_factory=dict)
+    count: int = 0
+
+    def requests(self) -> tuple[Request, ...]:
+        """All runs of the suite, seed by seed; what cannot be read is left out, and among the problems."""
+        content = self.content
+        self.refuse_others((), content, KEYS)
+        if not isinstance(content.get("name", ""), str):
+            self.problem(("name",), f"is {brief(content['name'])}, but must be text")
+        if not {"benchmarks", "methods"} & content.keys() and "include" not in content:
+            self.problem((), 'has no runs: begin with benchmarks = ["digits-rotations"] and methods = ["online"]')
+        seeds = self.seeds_of(("seeds",), content.get("seeds", 1))
+        product, included = list(self.product(seeds)), list(self.included(seeds))
+        asked = self.without_excluded([run for block in product for run in self.runs(block)])
+        asked += [run for block in included for run in self.runs(block)]
+        unique: dict[str, Request] = {}
+        for run in asked:
+            unique.setdefault(json.dumps(run.flat, sort_keys=True), run.request)
+        if len(unique) < len(asked):
+            self.notes.append(
+                f"Of {len(asked)} runs that are asked for, only {len(unique)} differ: each of these runs once."
+            )
+        if not unique and not self.problems:
+            lacking = [name for name in ("benchmarks", "methods") if not content.get(name)]
+            why = f"it names no {' and no '.join(lacking)}" if lacking else "all are excluded"
+            self.problem((), f"asks for no runs: {why}")
+        return tuple(sorted(unique.values(), key=lambda request: request.run["seed"]))
+
+    # What is wrong
+
+    def problem(self, place: Place, text: str) -> None:
+        """Note what is wrong with the value at a place, as a sentence whose subject is the place."""
+        there = place
+        while there and there not in self.lines:
+            there = there[:-1]
+        in_file = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), text)
+        self.problems.append((self.lines.get(there, 0), f"{_written(place)}{in_file}"))
+
+    def refuse_others(self, place: Place, given: Iterable[str], known: Iterable[str]) -> None:
+        """Note each name that is not known."""
+        known = list(known)
+        for name in given:
+            if name not in known:
+                hint = _owners(name) or meant(name, known) or f"; there are {', '.join(known)}"
+                self.problem((*place, name), f"is not known here{hint}")
+
+    def refuse_absurd(self, place: Place, value: Any) -> None:
+        """Note each whole number beyond 64 bits, TOML's own limit: not every one of these can be shown."""
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        for key, each in inside:
+            self.refuse_absurd((*place, key), each)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            self.problem(place, f"is a number of {value.bit_length()} bits, but TOML's whole numbers have at most 64")
+
+    def table(self, place: Place, value: Any) -> Mapping[str, Any]:
+        """The value, if it is a table."""
+        if not isinstance(value, dict):
+            self.problem(place, f"is {brief(value)}, but must be a table")
+        return value if isinstance(value, dict) else {}
+
+    def tables(self, name: str) -> Iterator[tuple[Place, Mapping[str, Any]]]:
+        """The tables of ``[[name]]``."""
+        value = self.content.get(name, [])
+        if not isinstance(value, list):
+            self.problem((name,), f"must be written in two pairs of brackets, as [[{name}]]")
+            return
+        for i, each in enumerate(value):
+            yield (name, i), self.table((name, i), each)
+
+    def seeds_of(self, place: Place, value: Any) -> Sequence[int]:
+        """How many seeds, from 0, or which."""
+        given = value if isinstance(value, list) else [value]
+        whole = bool(given) and all(type(seed) is int and seed >= 0 for seed in given)
+        if not whole or value == 0:
+            self.problem(place, f"is {brief(value)}, but must say how many seeds, as in 5, or which, as in [0, 1, 7]")
+            return ()
+        return range(self.seeds) if self.seeds is not None else given if isinstance(value, list) else range(value)
+
+    # Blocks
+
+    def product(self, seeds: Sequence[int]) -> Iterator[Block]:
+        """Each benchmark with each method, as ``benchmarks``, ``methods`` and ``[run]`` have them."""
+        run = _options(("run",), self.table(("run",), self.content.get("run", {})))
+        methods = None if self.content.get("methods") == PUBLISHED else list(self.methods())
+        for place, name, own in self.benchmarks():
+            for method_place, method, settings in self.published(place, name) if methods is None else methods:
+                yield Block((place, name), (method_place, method), {**run, **own, **settings}, seeds)
+
+    def benchmarks(self) -> Iterator[tuple[Place, str, Options]]:
+        """The benchmarks of the suite: names, or tables with a name and options."""
+        for place, each in _each(("benchmarks",), self.content.get("benchmarks", [])):
+            table = {"name": each} if isinstance(each, str) else self.table(place, each)
+            if "name" in table:
+                rest = {key: value for key, value in table.items() if key != "name"}
+                yield from (
+                    (place, name, _options(place, rest)) for _, name in self.names((*place, "name"), table["name"])
+                )
+            elif isinstance(each, dict):
+                self.problem(place, 'says no name, as in { name = "digits-rotations", tasks = 5 }')
+
+    def methods(self) -> Iterator[tuple[Place, str, Options]]:
+        """The methods of the suite: names, or tables of settings."""
+        value = self.content.get("methods", [])
+        if not isinstance(value, dict):
+            yield from ((place, name, {}) for place, name in self.names(("methods",), value))
+            return
+        for name, tables in value.items():
+            for place, each in _each(("methods", name), tables):
+                yield place, name, _options(place, self.table(place, each))
+
+    def published(self, place: Place, benchmark: str) -> list[tuple[Place, str, Options]]:
+        """Every method that was published for a benchmark."""
+        found: list[tuple[Place, str, Options]] = [
+            (("methods",), name, {"memories": (("methods",), PUBLISHED)} if "memories" in entries[0] else {})
+            for name in METHODS
+            if (entries := _published(benchmark, name))
+        ]
+        if not found:
+            self.problem(place, f'has no published settings: say which methods, not methods = "{PUBLISHED}"')
+        return found
+
+    def included(self, default_seeds: Sequence[int]) -> Iterator[Block]:
+        """Each benchmark with each method of every ``[[include]]``."""
+        for place, table in self.tables("include"):
+            if not {"benchmark", "method"} <= table.keys():
+                self.problem(place, 'must say at least a benchmark and a method: benchmark = "…", method = "…"')
+                continue
+            seeds = self.seeds_of((*place, "seeds"), table["seeds"]) if "seeds" in table else default_seeds
+            rest = {key: value for key, value in table.items() if key not in ("benchmark", "method", "seeds")}
+            named = (self.names((*place, what), table[what]) for what in ("benchmark", "method"))
+            for benchmark, method in itertools.product(*named):
+                yield Block(benchmark, method, _options(place, rest), seeds)
+
+    def names(self, place: Place, value: Any) -> list[tuple[Place, str]]:
+        """A name or a list of names."""
+        found = []
+        for where, each in _each(place, value):
+            if isinstance(each, str):
+                found.append((where, each))
+            else:
+                self.problem(where, f"is {brief(each)}, but must be a name, as text")
+        return found
+
+    def own_file(self, text: str) -> str:
+        """Where a user's own file, or FILE.py:NAME, is if seen from the suite's folder; other names as they are."""
+        if text in {*BENCHMARKS, *METHODS, *networks.NETWORKS}:
+            return text
+        file, colon, name = text.rpartition(":") if ".py:" in text else (text, "", "")
+        there = (self.folder / Path(file).expanduser()).absolute()
+        return f"{there}{colon}{name}" if colon or file.endswith(".py") or there.exists() else text
+
+    # Runs
+
+    def runs(self, block: Block) -> list[Asked]:
+        """All runs of a block: every combination of its values, each with every seed."""
+        grid = self.grid(block)
+        if grid is None or not all(grid.values()):  # what is wrong is among the problems
+            return []
+        each, before = math.prod(map(len, grid.values())), self.count
+        self.count += each * len(block.seeds)
+        if self.count > MOST:
+            if before <= MOST:
+                text = f"asks for {self.count - before} runs, {each} for each of {len(block.seeds)} seeds"
+                self.problem(block.method[0], f"{text}; a suite may have {MOST} at most: give fewer values")
+            return []
+        found = []
+        for values in itertools.product(*grid.values()):
+            chosen: dict[str, dict[str, Any]] = {"settings": {}, "stream": {}, "run": {}}
+            for (kind, name), value in zip(grid, values, strict=True):
+                chosen[kind][name] = value
+            request = Request(self.own_file(block.benchmark[1]), self.own_file(block.method[1]), **chosen)
+            if self.fits_together(request, block):
+                everything = flat(request)
+                for seed in block.seeds:
+                    seeded = replace(request, run={**request.run, "seed": seed})
+                    found.append(Asked(seeded, everything | {"seed": seed}))
+        return found
+
+    def grid(self, block: Block) -> dict[tuple[str, str], list[Any]] | None:
+        """By kind and name of each option its values; None where there is no such benchmark or method."""
+        benchmark = self.usable(*block.benchmark, benchmarks.find)
+        method = self.usable(*block.method, methods.find)
+        known: dict[str, dict[str, Hyperparameter] | None] = {
+            "settings": method and {each.name: each for each in hyperparameters(method)},
+            "stream": benchmark and {each.name: each for each in benchmark.options},
+            "run": RUN_OPTIONS,
+        }
+        grid: dict[tuple[str, str], list[Any]] = {}
+        for name, (place, value) in block.options.items():
+            kinds = {kind: known[kind] for kind in KINDS[str(place[0])]}
+            kind = next((kind for kind, options in kinds.items() if options and name in options), None)
+            if kind == "settings" and name == "memories" and value == PUBLISHED:
+                entries = _published(block.benchmark[1], block.method[1])
+                grid[kind, name] = [entry["memories"] for entry in entries]
+                if not entries:
+                    text = f"nothing was published for {short(block.method[1])} on {short(block.benchmark[1])}"
+                    self.problem(place, f"is {PUBLISHED!r}, but {text}: give numbers")
+            elif kind:
+                grid[kind, name] = self.values(place, value, (kinds[kind] or {})[name])
+            elif None not in kinds.values():  # else it may be an option of what is not known
+                self.refuse_others(place[:-1], [name], itertools.chain(*(options or () for options in kinds.values())))
+        return None if benchmark is None or method is None else grid
+
+    def usable(self, place: Place, name: str, find: Callable[[str], Any]) -> Any:
+        """The benchmark or method of that name; None where there is none."""
+        try:
+            return find(self.own_file(name))
+        except (ValueError, OSError, RuntimeError) as error:  # also of names that no file can have
+            self.problem(place, f"cannot be used: {error}")
+            return None
+
+    def values(self, place: Place, value: Any, option: Hyperparameter) -> list[Any]:
+        """A value or a list of values, each of the right type and within its range."""
+        if value == []:
+            self.problem(place, "is an empty list, but must have a value at least")
+        found = []
+        for where, each in _each(place, value):
+            try:
+                each = option.check(each)
+                found.append(self.own_file(each) if option.name == "network" else each)
+            except BadInput as error:
+                self.problem(where, str(error).removeprefix(f"{option.flag} "))
+        return found
+
+    def fits_together(self, request: Request, block: Block) -> bool:
+        """Whether the settings go with each other and, where they are on this machine, with the data."""
+        before = len(self.problems)
+        try:
+            benchmark, method, run = request.resolved()
+            stream = self.stream(request, benchmark, block)
+            if stream is not None:
+                Experiment(stream=stream, method=method, **run)
+        except BadInput as error:
+            self.blame(error, request, block, block.method[0], f"does not go with {short(request.benchmark)}: ")
+            return False
+        _, note = request.defaults()
+        if note and {parameter.name for parameter in hyperparameters(type(method))} - request.settings.keys():
+            self.notes.append(note)
+        return len(self.problems) == before
+
+    def stream(self, request: Request, benchmark: Benchmark, block: Block) -> Stream | None:
+        """The stream; where its data are not here one like it, or None where there is none."""
+        key = json.dumps([request.benchmark, request.stream], sort_keys=True)
+        if key not in self.streams:
+            self.streams[key] = None
+            try:
+                if at_hand(benchmark):
+                    self.streams[key] = benchmark.stream(**request.stream, progress=False)
+                elif benchmark.kind and benchmark.kind.resized and request.run.get("network", "mlp") == "mlp":
+                    options = {**request.stream, "samples_per_task": 1}
+                    self.streams[key] = benchmark.stream(**options, images=sources.get("digits"))
+            except BadInput as error:
+                self.blame(error, request, block, block.benchmark[0], "cannot be made: ")
+        return self.streams[key]
+
+    def blame(self, error: BadInput, request: Request, block: Block, place: Place, text: str) -> None:
+        """Note an error at the option that it is about, where it begins with one's flag; else at a place."""
+        about = re.match(r"--([a-z-]+) (.*)", str(error), re.DOTALL)
+        name = about[1].replace("-", "_") if about else ""
+        if about is None or name not in block.options:
+            self.problem(place, f"{text}{error}")
+            return
+        where, value = block.options[name]
+        taken = {**request.settings, **request.stream, **request.run}[name]
+        number = value.index(taken) if isinstance(value, list) and taken in value else None
+        self.problem(where if number is None else (*where, number), about[2])
+
+    def without_excluded(self, asked: list[Asked]) -> list[Asked]:
+        """The runs that no ``[[exclude]]`` describes."""
+        known = {name for run in asked for name in run.flat}
+        for place, table in self.tables("exclude"):
+            if not table:
+                self.problem(place, "says nothing, which would exclude every run")
+                continue
+            if asked:  # else all would be unknown
+                self.refuse_others(place, table, known)
+            wanted = {name: given if isinstance(given, list) else [given] for name, given in table.items()}
+            for name in {"benchmark", "method"} & wanted.keys():
+                wanted[name] = [self.own_file(str(given)) for given in wanted[name]]
+            rest = [run for run in asked if not _described(run.flat, wanted)]
+            if len(rest) == len(asked) and not self.problems:
+                self.problem(place, "excludes nothing: no run has all that it says")
+            asked = rest
+        return asked
+
+
+def _each(place: Place, value: Any) -> list[tuple[Place, Any]]:
+    """The elements of a list, each with its place; else the value alone."""
+    return [((*place, i), each) for i, each in enumerate(value)] if isinstance(value, list) else [(place, value)]
+
+
+def _options(place: Place, table: Mapping[str, Any]) -> Options:
+    return {name: ((*place, name), value) for name, value in table.items()}
+
+
+def _published(benchmark: str, method: str) -> list[dict[str, Any]]:
+    return [entry for entry in recipes.entries(benchmark, method) if entry.get("published", True)]
+
+
+def _described(run: Mapping[str, Any], wanted: Mapping[str, list[Any]]) -> bool:
+    return all(name in run and any(_same(run[name], value) for value in of) for name, of in wanted.items())
+
+
+def _same(value: Any, wanted: Any) -> bool:
+    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+
+
+def meant(word: str, names: Sequence[str]) -> str:
+    """Ask whether the name that is most like the word was meant; empty if none is like it."""
+    found = nearest(word, names)
+    return f"; did you mean {found}?" if found else ""
+
+
+def _written(place: Place) -> str:
+    """A place as one would write it: ``methods.meralg1.memories[0]``, and a space behind it."""
+    text = ""
+    for step in place:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step}" if re.fullmatch(r"[\w-]+", step) else f".{json.dumps(step, ensure_ascii=False)}"
+    return f"{text.removeprefix('.')} " if place else "it "
+
+
+def _owners(name: str) -> str:
+    """Say whose a name is that stands in the wrong place; empty if it is nobody's."""
+    if name in ("seed", "seeds"):
+        return "; write seeds = 5 or seeds = [0, 1, 7] above all tables"
+    if name in RUN_OPTIONS:
+        return "; it is an option of runs: write it below [run]"
+    owners = [of for of, method in METHODS.items() if name in {p.name for p in hyperparameters(method)}]
+    owners += [of for of, benchmark in BENCHMARKS.items() if name in {option.name for option in benchmark.options}]
+    return f"; it belongs to {', '.join(owners)}" if owners else ""
