@@ -13,7 +13,7 @@ CASES = Path(__file__).parents[2] / "shared" / "cases"
 RIGHT = {
     "01-stale-helper.py": r"^right$",
     "05-numpy-options.py": r"task_order=np.array\(\[1, 0\]\): [\d.]+\nhidden=100: [0-9a-f]{16}\n",
-    "06-bom.py": r"CRLF: status 0: .*\nUTF-8 with BOM: status 0: .*\nUTF-16: status 2: metareplay: the suite .* not text",
+    "06-bom.py": r"CRLF: status 0: .*\nUTF-8 with BOM: status 0: .*\nUTF-16: status 2: metareplay: the suite",
     "08-gap-labels.py": r"labels \[100000, 100001, 100002\]: 3 outputs",
     "09-output-encoding.py": r"run status 0 right\nresults status 0 right\nmethods status 0 right",
     "12-strided-pt.py": r"^right$",
