@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metareplay import EWC, GEM, MER, METHODS, Independent
-from metareplay.estimators.core import Core
+from metareplay.estimators.core import Build, Core
 from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.networks.perceptron import Perceptron
@@ -18,7 +18,7 @@ PLACES = np.arange(INPUTS)
 
 
 def life(method: Any, scaled: bool = False) -> Core:
-    return Core(method, (7, 6), INPUTS, CLASSES, 2, scaled, 1, seed=0)
+    return Core(method, Build((7, 6)), INPUTS, CLASSES, 2, scaled, 1, seed=0)
 
 
 def examples(n: int, classes: int = CLASSES) -> tuple[Any, Any]:

@@ -15,7 +15,7 @@ pytest.importorskip("river")
 from river import checks, compose, datasets, evaluate, metrics, preprocessing, stream
 
 from metareplay import METHODS, BadInput, Diverged
-from metareplay.estimators import ContinualRiverClassifier
+from metareplay.estimators import ContinualRiverClassifier, ContinualRiverRegressor
 from metareplay.estimators import river as river_module
 
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 
 def bits(model: ContinualRiverClassifier) -> bytes:
     learner = model._life.learner
-    return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner._unscaled))
+    return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
 
 def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverClassifier:
@@ -38,8 +38,9 @@ def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverCla
 
 
 @pytest.mark.parametrize("method", WITHOUT_TASKS)
-def test_rivers_own_checks_pass(method: str) -> None:
-    model = ContinualRiverClassifier(method)
+@pytest.mark.parametrize("kind", [ContinualRiverClassifier, ContinualRiverRegressor])
+def test_rivers_own_checks_pass(kind: Any, method: str) -> None:
+    model = kind(method)
     assert model._unit_test_skips() == set()
     for check in checks.yield_checks(model):
         check(model.clone())
@@ -167,6 +168,36 @@ def test_memory_does_not_grow_with_the_stream() -> None:
     size = model._raw_memory_usage
     learned(model, examples)
     assert abs(model._raw_memory_usage - size) < 500
+
+
+def test_weights_count_and_nothing_weighs_nothing() -> None:
+    examples = list(datasets.Phishing().take(60))
+    one, other = learned(ContinualRiverClassifier(**SMALL), examples), ContinualRiverClassifier(**SMALL)
+    for x, y in examples:
+        other.learn_one(x, y)
+        other.learn_one(x, "never", w=0)
+    assert bits(one) == bits(other)
+    other.learn_one(*examples[0], w=3.0)
+    one.learn_one(*examples[0])
+    assert bits(one) != bits(other)
+    with pytest.raises(BadInput, match="w is -1, but must be a weight from 0 up"):
+        one.learn_one(*examples[0], w=-1)
+
+
+def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path: Any) -> None:
+    examples = list(datasets.TrumpApproval().take(200))
+    model = ContinualRiverRegressor(loss="absolute", seed=0)
+    assert model.predict_one(examples[0][0]) == 0
+    for x, y in examples[:100]:
+        model.learn_one(x, y)
+    model.learn_one(examples[0][0], None)
+    model.save(tmp_path / "model.npz")
+    kept = ContinualRiverRegressor.load(tmp_path / "model.npz")
+    assert (kept.missing_labels_, kept.loss) == (1, "absolute")  # type: ignore[attr-defined]
+    for each in (model, kept):
+        for x, y in examples[100:]:
+            each.learn_one(x, y)
+    assert [kept.predict_one(x) for x, _ in examples] == [model.predict_one(x) for x, _ in examples]
 
 
 # Tasks

@@ -4,10 +4,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from metareplay.estimators.river import ContinualRiverClassifier
-    from metareplay.estimators.sklearn import ContinualClassifier
+    from metareplay.estimators.river import ContinualRiverClassifier, ContinualRiverRegressor
+    from metareplay.estimators.sklearn import ContinualClassifier, ContinualRegressor
 
-__all__ = ["ContinualClassifier", "ContinualRiverClassifier"]
+__all__ = ["ContinualClassifier", "ContinualRegressor", "ContinualRiverClassifier", "ContinualRiverRegressor"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,44 +1,59 @@
-"""The compiled perceptron, able to take on more inputs and more classes while it learns."""
+"""Learners that can take on more inputs and more classes, and whose tables hold what estimators need of an example."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from metareplay.learners import kernels
-from metareplay.learners.base import Rows
-from metareplay.learners.fused import FusedPerceptron, Vector
+from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights
+from metareplay.learners.fused import FusedPerceptron
+from metareplay.methods.losses import onehot, softmax
 from metareplay.networks.perceptron import Perceptron
 
 GROUP = 256
 """Examples outside the table that are scored together."""
+FEW = 65
+"""Non-zero inputs, and one, that the table has room for at first; where an example has more, it gets twice as many."""
 
 
-class GrowingPerceptron(FusedPerceptron):
-    """A fused perceptron that can grow: its parameters, and the examples in its table, stay as they are.
+class GrowingLearner(Learner):
+    """A learner that can grow, and that weighs examples; its table holds for each example what follows.
 
-    Beside the table it can hold examples unscaled, so that they can be scaled again.
-
-    Parameters
+    Attributes
     ----------
-    network, slots, batch_size, rng
-        As for a fused perceptron.
+    weight, target
+        ``(slots,)``: what its loss counts, and a regression's target as it was given.
     unscaled
-        Whether it holds those.
+        ``(slots, inputs)`` float64: its inputs before scaling, NaN where it has none; no rows where nothing is scaled.
+    used
+        How many slots have been used, from the first one on.
+    objective
+        ``(scores, rows) -> (n, outputs)``: the gradient of each row's own loss by its scores; None for cross-entropy.
+        It is meant wherever a method names no loss.
+    class_weight
+        ``(classes,)``, by which losses are multiplied besides; None for none.
+    even
+        Whether every weight so far was 1.
     """
 
-    def __init__(
-        self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator, unscaled: bool = False
-    ) -> None:
-        super().__init__(network, slots, batch_size, rng)
-        self._unscaled = np.full((slots if unscaled else 0, network.widths[0]), np.nan)
-        self._used = batch_size
+    def hold(self, inputs: int, unscaled: bool) -> None:
+        """Begin with nothing held."""
+        self.weight = np.ones(self.slots, np.float32)
+        self.target = np.zeros(self.slots)
+        self.unscaled = np.zeros((self.slots if unscaled else 0, inputs))
+        self.used = self.batch_size
+        self.objective: Loss | None = None
+        self.class_weight: NDArray[np.float32] | None = None
+        self.even = True
 
-    def grow(self, network: Perceptron, rng: np.random.Generator) -> Callable[[Vector], Vector]:
-        """Become a network with more inputs or more classes, whose hidden layers are as before.
+    @abstractmethod
+    def grow(self, network: Any, rng: np.random.Generator) -> Callable[[Vector], Vector]:
+        """Become a network with more inputs or more classes, whose other layers are as before.
 
         Parameters
         ----------
@@ -52,52 +67,190 @@ class GrowingPerceptron(FusedPerceptron):
         translate
             Takes a vector in the parameters' old layout to the new one; it is zero where the network is new.
         """
-        widths, blocks, old = self.network.widths[1:], self._blocks, vars(self).copy()
-        layers = [[tuple(block.shape) for block in copies] for copies in blocks(self._parameters)]
-        GrowingPerceptron.__init__(self, network, self.slots, self.batch_size, rng, len(self._unscaled) > 0)
-        self.steps, self._used = old["steps"], old["_used"]
-        self._examples[:] = old["_examples"]
-        for name in ("_unscaled", "_index", "_value"):
-            getattr(self, name)[:, : old[name].shape[1]] = old[name]
 
-        def write(vector: Vector, target: Vector) -> Vector:
-            begin = 0
-            for width, shapes, copies in zip(widths, layers, self._blocks(target), strict=True):
-                for (rows, stride), grown in zip(shapes, copies, strict=True):
-                    block = vector[begin : begin + rows * stride].reshape(rows, stride)
-                    grown[: rows - 1, :width] = block[:-1, :width]
-                    grown[-1, :width] = block[-1, :width]
-                    begin += rows * stride
-            return target
-
-        write(old["_parameters"], self._parameters)
-        return lambda vector: write(vector, np.zeros_like(self._parameters))
-
-    def copy(self, source: int, target: int) -> None:
-        super().copy(source, target)
-        if len(self._unscaled):
-            self._unscaled[target] = self._unscaled[source]
-            self._used = max(self._used, target + 1)
-
-    def hold_unscaled(self, rows: Rows, x: NDArray[np.float64], places: NDArray[np.int64]) -> None:
-        """Keep what was scaled into consecutive slots ``rows``: ``x (n, k)``, of the features in ``places (k,)``."""
-        held = self._unscaled[rows[0] : rows[-1] + 1]
-        held.fill(np.nan)
-        held[:, places] = x
-
-    def scale_again(self, scale: Callable[[NDArray[np.float64]], NDArray[np.float32]]) -> None:
-        """Scale every example in the table from what it was before; NaN where it has no such feature."""
-        rows = np.arange(self._used)
-        tasks = self.tasks[rows]
-        self.put(rows, scale(self._unscaled[: self._used]), self.labels[rows], 0)
-        self.tasks[rows] = tasks
-
+    @abstractmethod
     def scores_of(self, x: NDArray[np.float32], task: int) -> NDArray[np.float32]:
         """Scores ``(n, classes)`` of examples ``x (n, inputs)`` outside the table.
 
         Nothing of the learner is written to, so that any number of threads may ask at once; each example's scores are
         the same whatever others it is asked with.
         """
+
+    def widen(self, inputs: int) -> None:
+        """Hold examples of more inputs unscaled."""
+        if len(self.unscaled) and inputs > self.unscaled.shape[1]:
+            before = self.unscaled
+            self.unscaled = np.zeros((self.slots, inputs))
+            self.unscaled[: self.used] = np.nan
+            self.unscaled[: self.used, : before.shape[1]] = before[: self.used]
+
+    def copy(self, source: int, target: int) -> None:
+        super().copy(source, target)  # type: ignore[safe-super]  # an engine's comes next
+        self.weight[target], self.target[target] = self.weight[source], self.target[source]
+        if len(self.unscaled):
+            self.unscaled[target] = self.unscaled[source]
+        self.used = max(self.used, target + 1)
+
+    def hold_unscaled(self, rows: Rows, x: NDArray[np.float64], places: NDArray[np.int64]) -> None:
+        """Hold what was scaled into consecutive slots ``rows``: ``x (n, k)``, of the features in ``places (k,)``."""
+        held = self.unscaled[rows[0] : rows[-1] + 1]
+        held.fill(np.nan)
+        held[:, places] = x
+
+    def scale_again(self, scale: Callable[[NDArray[np.float64]], NDArray[np.float32]]) -> None:
+        """Scale every example in the table from what it was before."""
+        rows = np.arange(self.used)
+        tasks = self.tasks[rows]
+        self.put(rows, scale(self.unscaled[: self.used]), self.labels[rows], 0)
+        self.tasks[rows] = tasks
+
+    # What is learned
+
+    def _each(self, scores: NDArray[np.float32], rows: Rows) -> NDArray[np.float32]:
+        """The gradient of each row's own loss, as it weighs."""
+        weights = self.weight[rows]
+        if self.class_weight is not None:
+            weights = weights * self.class_weight[self.labels[rows]]
+        if self.objective is None:
+            gradient: Any = softmax(scores) - onehot(self.labels[rows], scores.shape[1])
+        else:
+            gradient = self.objective(scores, rows)
+        return np.asarray(gradient * weights[:, None])
+
+    def _meant(self, loss: Loss | None) -> Loss | None:
+        if loss is not None or (self.objective is None and self.class_weight is None and self.even):
+            return loss
+        return lambda scores, rows: self._each(scores, rows) / np.float32(len(rows))
+
+    def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
+        meant = self._meant(loss)
+        if weights is not None and loss is None and meant is not None:
+            shares: Any = as_weights(weights, as_rows(rows), None)[:, None]
+            super().sgd(rows, lr, None, lambda scores, rows: self._each(scores, rows) * shares)  # type: ignore[safe-super]
+        else:
+            super().sgd(rows, lr, weights, meant)  # type: ignore[safe-super]
+
+    def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
+        super().sgd_each(rows, lr, self._meant(loss))
+
+    def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
+        super().reptile(rows, lr, rate, self._meant(loss))
+
+    def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
+        return super().gradient(rows, self._meant(loss))  # type: ignore[safe-super]
+
+    def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
+        return super().gradients(groups, self._meant(loss))
+
+    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
+        return super().dots(rows, groups, self._meant(loss))
+
+    # Saving
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        held = {name: getattr(self, name)[: self.used].copy() for name in ("weight", "target", "unscaled")}
+        return super().state() | held | {"used": np.array(self.used), "even": np.array(self.even)}  # type: ignore[safe-super]
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a ``state()``; raises ValueError if it is not of such a learner."""
+        used = int(state["used"])
+        if not self.batch_size <= used <= self.slots:
+            raise ValueError(f"its table cannot use {used} of {self.slots} slots")
+        for name in ("weight", "target", "unscaled"):
+            held: NDArray[Any] = getattr(self, name)
+            given: NDArray[Any] = state[name]
+            if given.shape != held[:used].shape or given.dtype != held.dtype:
+                raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
+            held[:used] = given
+        if not (np.isfinite(self.weight).all() and np.isfinite(self.target).all()):
+            raise ValueError("its weights or targets are not finite")
+        self.used, self.even = used, bool(state["even"])
+        super().load_state(state)  # type: ignore[safe-super]
+
+
+class GrowingPerceptron(GrowingLearner, FusedPerceptron):
+    """A fused perceptron that can grow.
+
+    A new class within the padding of the last layer costs that layer's column; else the parameters are laid out anew.
+    The table has room for as many non-zero inputs as an example has had, so that wide sparse ones take little.
+
+    Parameters
+    ----------
+    network, slots, batch_size, rng
+        As for a fused perceptron.
+    unscaled
+        Whether the table holds inputs before scaling.
+    """
+
+    def __init__(
+        self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator, unscaled: bool = False
+    ) -> None:
+        super().__init__(network, slots, batch_size, rng, room=min(FEW, network.inputs))
+        self.hold(network.inputs, unscaled)
+
+    def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
+        room = self._index.shape[1]
+        if room < self._inputs:
+            needed = int(np.count_nonzero(x, axis=1).max(initial=0)) + 1  # one more is written, and not counted
+            if needed > room:
+                while room < needed:
+                    room *= 2
+                self._make_room(min(room, self._inputs))
+        super().put(rows, x, y, task)
+
+    def _make_room(self, room: int) -> None:
+        """Have room for so many non-zero inputs, in the type that their numbers need."""
+        index, value = self._lists(room)
+        if (index.shape, index.dtype) != (self._index.shape, self._index.dtype):
+            width = min(room, self._index.shape[1])
+            index[: self.used, :width] = self._index[: self.used, :width]
+            value[: self.used, :width] = self._value[: self.used, :width]
+            self._index, self._value = index, value
+        self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
+
+    def grow(self, network: Perceptron, rng: np.random.Generator) -> Callable[[Vector], Vector]:
+        before, old, parameters = self.network, self._layers.copy(), self._parameters
+        strides = -(-np.array(network.widths[1:]) // kernels.LANES) * kernels.LANES
+        self.network, self._known = network, None
+        self._inputs, self._classes = network.inputs, network.classes
+        if network.inputs == before.inputs and np.array_equal(strides, old[:, kernels.STRIDE]):
+            stride = int(strides[-1])
+            real = np.packbits(np.arange(stride) < network.classes, bitorder="little").view("<u2")
+            self._real[int(old[-1, kernels.WEIGHTS]) // kernels.LANES :].reshape(-1, len(real))[:] = real
+            self._layers[-1, kernels.FAN_OUT] = network.classes
+            translate: Callable[[Vector], Vector] = np.copy
+        else:
+            self._lay_out()
+            self._make_room(self._index.shape[1])
+            self._make_workspaces()
+            self.widen(network.inputs)
+
+            def translate(vector: Vector) -> Vector:
+                grown = np.zeros_like(self._parameters)
+                for number, blocks in enumerate(self._blocks(grown)):
+                    fan_in, fan_out, stride, begin = old[number, :4]
+                    copies = vector[begin : begin + len(blocks) * (fan_in + 1) * stride].reshape(
+                        len(blocks), -1, stride
+                    )
+                    for block, copy in zip(blocks, copies, strict=True):
+                        block[:fan_in, :fan_out], block[-1, :fan_out] = copy[:-1, :fan_out], copy[-1, :fan_out]
+                return grown
+
+            self._parameters[:] = translate(parameters)
+        for number, blocks in enumerate(self._blocks(self._parameters)):
+            fan_in, fan_out, width = (
+                old[number, kernels.FAN_IN],
+                old[number, kernels.FAN_OUT],
+                network.widths[number + 1],
+            )
+            bound = np.sqrt(6 / (network.widths[number] + width))
+            for block in blocks:
+                new_inputs, new_units = block[fan_in:-1, :width], block[:fan_in, fan_out:width]
+                new_inputs[:] = rng.uniform(-bound, bound, new_inputs.shape)
+                new_units[:] = rng.uniform(-bound, bound, new_units.shape)
+        return translate
+
+    def scores_of(self, x: NDArray[np.float32], task: int) -> NDArray[np.float32]:
         out = np.empty((len(x), self.network.widths[-1]), np.float32)
         rows = np.arange(min(GROUP, len(x)))
         labels = np.zeros(len(rows), np.int64)
@@ -107,15 +260,12 @@ class GrowingPerceptron(FusedPerceptron):
         workspace = self._make_workspace(1)
         for begin in range(0, len(x), GROUP):
             part = x[begin : begin + GROUP]
-            kernels.put(examples, index, value, rows[: len(part)], part, labels[: len(part)], task)
+            kernels.put(examples, index, value, rows[: len(part)], part, labels[: len(part)], task, x.shape[1])
             kernels.forward(
                 self._parameters, self._layers, examples, index, value, rows[: len(part)], *workspace,
                 out[begin : begin + GROUP],
             )  # fmt: skip
         return out
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        return super().state() | {"unscaled": self._unscaled.copy(), "used": np.array(self._used)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a ``state()``, once it is sure that no compiled code would be led astray by it.
@@ -125,17 +275,17 @@ class GrowingPerceptron(FusedPerceptron):
         ValueError
             If it is not of this network and table.
         """
-        for name, held in self.state().items():
+        self._make_room(min(self._inputs, max(1, state["index"].shape[-1])))
+        for name, held in FusedPerceptron.state(self).items():
             if state[name].shape != held.shape or state[name].dtype != held.dtype:
                 raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
         counts, labels, tasks = state["examples"].T
         listed = np.arange(state["index"].shape[1]) < counts[:, None]
         for name, numbers, end in (
-            ("examples", counts, self.network.widths[0] + 1),
-            ("labels", labels, self.network.widths[-1]),
+            ("examples", counts, state["index"].shape[1] + 1),
+            ("labels", labels, self.network.classes),
             ("tasks", tasks, self.network.tasks if any(self.network.private) else np.inf),
-            ("inputs", state["index"][listed], self.network.widths[0]),
-            ("used slots", state["used"], self.slots + 1),
+            ("inputs", state["index"][listed], self._inputs),
         ):
             if np.any(numbers < 0) or np.any(numbers >= end):
                 raise ValueError(f"its {name} are out of range")
@@ -145,5 +295,3 @@ class GrowingPerceptron(FusedPerceptron):
         if not np.isfinite(state["parameters"]).all() or not np.isfinite(state["value"][listed]).all():
             raise ValueError("its parameters or examples are not finite")
         super().load_state(state)
-        self._unscaled[:] = state["unscaled"]
-        self._used = int(state["used"])

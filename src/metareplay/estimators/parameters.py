@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from numbers import Integral
 from pathlib import Path
@@ -11,9 +12,11 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from metareplay import networks
 from metareplay.errors import BadInput
-from metareplay.estimators.core import Core, Guard
+from metareplay.estimators.core import Build, Core, Guard, Numbers
 from metareplay.files import write_atomically
+from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs.checkpoint import pack, unpack
@@ -25,7 +28,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "independent": {"lr": 0.03},
     "ewc": {"lr": 0.01, "n_memories": 10, "memory_strength": 10.0},
     "gem": {"lr": 0.03, "memory_strength": 0.5},
-    "eralg4": {"lr": 0.1, "replay_batch_size": 10},
+    "eralg4": {"lr": 0.02, "replay_batch_size": 10},
     "eralg5": {"lr": 0.03, "replay_batch_size": 10},
     "meralg1": {"lr": 0.03, "beta": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
     "meralg6": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
@@ -37,7 +40,17 @@ Of the methods that need no task these are the best of what ``python -m benchmar
 streams that the documentation does not show.
 """
 
-NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
+NAMES = (
+    "lr",
+    "beta",
+    "gamma",
+    "s",
+    "batches_per_example",
+    "replay_batch_size",
+    "memory_strength",
+    "n_memories",
+    "recency",
+)
 """The methods' settings that are parameters of an estimator, besides the size of the memory."""
 
 FORMAT = 2
@@ -102,11 +115,32 @@ def whole(name: str, value: Any) -> int:
     return int(value)
 
 
-def hidden(sizes: Any) -> tuple[int, ...]:
-    """The units of each hidden layer, or BadInput."""
+def one_of(name: str, value: Any, known: Sequence[str]) -> str:
+    """One of these texts, or BadInput."""
+    if value not in known:
+        raise BadInput(f"{name} is {value!r}, but must be one of {', '.join(known)}")
+    return str(value)
+
+
+def check_temperature(value: Any) -> None:
+    """BadInput unless that is a temperature."""
+    if value != "memory" and (not isinstance(value, int | float | np.number) or not value > 0):
+        raise BadInput(f"temperature is {value!r}, but must be a positive number or 'memory'")
+
+
+def make_build(estimator: Any) -> Build:
+    """How an estimator's parameters have its learner built, or BadInput."""
+    sizes, network, device = estimator.hidden_layer_sizes, estimator.network, estimator.device
     if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray):
         raise BadInput(f"hidden_layer_sizes is {sizes!r}, but must be the units of each hidden layer, as (100, 100)")
-    return tuple(whole("a number of units in hidden_layer_sizes", units) for units in sizes)
+    hidden = tuple(whole("a number of units in hidden_layer_sizes", units) for units in sizes)
+    if network is not None and not callable(network):
+        networks.check(network)
+    try:
+        engine = engines.chosen(estimator.engine, device, "mlp" if network is None else "own")
+    except BadInput as error:
+        raise BadInput(str(error).replace("--", "")) from None
+    return Build(hidden, network, engine, device)
 
 
 def name_of(method: str | type[Method]) -> str:
@@ -115,6 +149,13 @@ def name_of(method: str | type[Method]) -> str:
         return method
     names = [name for name, known in METHODS.items() if known is method]
     return names[0] if names else f"{method.__module__}.{method.__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """A class_weight or network as a file can hold it: a dictionary's pairs, a function's name."""
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, weight] for key, weight in value.items()]}
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) else value
 
 
 class Saving:
@@ -128,6 +169,7 @@ class Saving:
 
     KIND: ClassVar[str]
     _life: Core
+    _labels: Numbers
 
     @property
     def clipped_(self) -> int:
@@ -137,6 +179,19 @@ class Saving:
     def _guard(self) -> Guard:
         guard: Guard = self.__dict__.setdefault("_lock", Guard())  # one step, whichever thread comes first
         return guard
+
+    def _set(self, given: dict[str, Any]) -> None:
+        """Have the parameters that ``__init__`` was given: its ``locals()``."""
+        vars(self).update({name: value for name, value in given.items() if name not in ("self", "__class__")})
+
+    def _weights_by_number(self) -> str | list[float] | None:
+        """The parameter ``class_weight`` as the core takes it."""
+        given: Any = vars(self)["class_weight"]
+        if given is None or given == "balanced":
+            return given  # type: ignore[no-any-return]
+        if not isinstance(given, Mapping) or not all(np.isreal(weight) and weight > 0 for weight in given.values()):
+            raise BadInput(f"class_weight is {given!r}, but must be None, 'balanced', or a positive number by class")
+        return [float(given.get(label, 1.0)) for label in self._labels]
 
     def _parameters(self) -> dict[str, Any]:
         """The parameters as they were given."""
@@ -164,6 +219,8 @@ class Saving:
             parameters["random_state"] = random_state.get_state(legacy=False)
         chosen, settings = parameters["method"], parameters["settings"]
         parameters |= {"method": name_of(chosen), "settings": None if settings is None else dict(settings)}
+        for name in ("network", "class_weight"):
+            parameters[name] = _plain(parameters.get(name))
         state: dict[str, Any] = {
             "saved": self.KIND,
             "format": FORMAT,
@@ -173,7 +230,9 @@ class Saving:
         with self._guard.reading():
             if hasattr(self, "_life"):
                 chosen = type(self._life.method)
-                state["learned"] = {"life": self._life.state(), **self._learned()}
+                life = self._life.state()
+                life["network"]["network"] = _plain(life["network"]["network"])
+                state["learned"] = {"life": life, **self._learned()}
             content = pack(state | {"method": name_of(chosen), "parameters": parameters})
         try:
             write_atomically(Path(path), content)
@@ -181,13 +240,20 @@ class Saving:
             raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], method: type[Method] | None = None) -> Self:
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        method: type[Method] | None = None,
+        network: Callable[..., Any] | None = None,
+    ) -> Self:
         """The estimator that was saved; it goes on to the same bits. No code comes from the file.
 
         Parameters
         ----------
         method
             The method's class, where it is none of the ten.
+        network
+            The function that makes its network, where it has one.
 
         Raises
         ------
@@ -211,6 +277,13 @@ class Saving:
             )
         if method is None and state.get("method") not in METHODS:
             raise BadInput(f"{path} was learned by {state.get('method')}: give that class, load(path, method=…)")
+        own = state["parameters"].get("network")
+        if own is not None:
+            if network is None:
+                raise BadInput(f"{path} has the network {own}: give what makes it, load(path, network=…)")
+            state["parameters"]["network"] = network
+            if state["learned"]:
+                state["learned"]["life"]["network"]["network"] = network
         try:
             return cls._of_state(state, method or method_class(state["method"]))
         except Exception as error:  # what a changed file may say has no end
@@ -220,6 +293,11 @@ class Saving:
     def _of_state(cls, state: Mapping[str, Any], method: type[Method]) -> Self:
         parameters, learned = dict(state["parameters"]), state["learned"]
         parameters["hidden_layer_sizes"] = tuple(parameters["hidden_layer_sizes"])
+        for name in ("network", "class_weight"):
+            if name not in inspect.signature(cls).parameters:
+                del parameters[name]
+        if isinstance(parameters.get("class_weight"), dict):
+            parameters["class_weight"] = dict(parameters["class_weight"]["pairs"])
         if parameters["method"] not in METHODS:
             parameters["method"] = method
         if isinstance(parameters.get("random_state"), dict):

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from metareplay.errors import BadInput
-from metareplay.estimators.core import Core, Numbers, probabilities
-from metareplay.estimators.parameters import Saving, hidden, make_method, name_of, whole
+from metareplay.estimators.core import Core, Numbers, log_probabilities
+from metareplay.estimators.parameters import Saving, check_temperature, make_build, make_method, name_of, one_of, whole
 from metareplay.methods.base import Method
 from metareplay.runs.experiment import randomness
 
@@ -26,11 +26,212 @@ NUMBERS_AT_A_TIME = 2**20
 KINDS = {"b": "truth values", "U": "text", "S": "bytes"}
 
 
-class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+class _Estimator(Saving, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """What classifier and regressor share."""
+
+    _LOSS: str | None = None
+
+    # Learning
+
+    def _fit(self, X: Any, y: Any, task: ArrayLike | None, sample_weight: ArrayLike | None) -> Self:
+        with self._guard.writing():
+            method = self._chosen_method()
+            X, y, names, weights = self._given(X, y, task, sample_weight, bool(self.scale), reset=True)
+            self._check_enough(y)
+            tasks = Numbers()
+            numbers_of_tasks = self._numbered_tasks(names, len(y), tasks, method, self.tasks)
+            self._labels = Numbers()
+            self._known(np.unique(y))
+            self._begin(method, X.shape[1], tasks)
+            self._announce(y)
+            answers = self._known(y)
+            for part in self._parts(np.arange(len(y))):
+                self._life.take_in(_dense(X, part), self._places)
+            self._life.take_in_answers(answers)
+            for visit, number in enumerate(dict.fromkeys(numbers_of_tasks.tolist())):
+                rows = np.flatnonzero(numbers_of_tasks == number)
+                order = randomness(self._life.seed, "order", visit)
+                for _ in range(self.epochs):
+                    self._learn(X, answers, number, order.permutation(rows), weights, known=True)
+        return self
+
+    def _partial_fit(
+        self, X: Any, y: Any, classes: ArrayLike | None, task: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> Self:
+        with self._guard.writing():
+            first = not hasattr(self, "_life")
+            method = self._chosen_method() if first else self._life.method
+            scale = bool(self.scale) if first else self._life.scale is not None
+            X, y, names, weights = self._given(X, y, task, sample_weight, scale, reset=first)
+            announced = self._announced(y, classes, first)
+            tasks = Numbers() if first else self._tasks
+            most = self.tasks if first else self._life.tasks
+            numbers_of_tasks = self._numbered_tasks(names, len(y), tasks, method, most)
+            if first:
+                self._labels = Numbers()
+            self._known(announced)
+            if first:
+                self._begin(method, X.shape[1], tasks)
+            self._life.grow(classes=len(self._labels))
+            answers = self._known(y)
+            borders = np.flatnonzero(np.diff(numbers_of_tasks)) + 1
+            try:
+                for rows in np.split(np.arange(len(y)), borders):
+                    if len(rows):
+                        self._learn(X, answers, int(numbers_of_tasks[rows[0]]), rows, weights)
+            finally:
+                self._life.grow(classes=len(self._labels))
+                self._announce(np.concatenate([announced, y]))
+        return self
+
+    def _begin(self, method: Method, features: int, tasks: Numbers) -> None:
+        self.__dict__.pop("classes_", None)
+        self._life = Core(
+            method, make_build(self), features, max(1, len(self._labels)), int(self.tasks), bool(self.scale),
+            int(self.batch_size), self._seed(), self._LOSS,
+        )  # fmt: skip
+        self._places = np.arange(features)
+        self._tasks = tasks
+
+    def _learn(
+        self,
+        X: Any,
+        answers: NDArray[Any],
+        task: int,
+        rows: NDArray[np.int64],
+        weights: NDArray[np.float32] | None,
+        known: bool = False,
+    ) -> None:
+        for part in self._parts(rows):
+            given = None if weights is None else weights[part]
+            self._life.learn(_dense(X, part), answers[part], task, self._places, known, given)
+
+    def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Rows in pieces of whole batches that are not too large."""
+        size = self._life.learner.batch_size
+        step = max(1, NUMBERS_AT_A_TIME // self._life.inputs // size) * size
+        return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
+
+    # What a regressor does otherwise
+
+    def _check_enough(self, y: NDArray[Any]) -> None:
+        """Raise BadInput if that is too little to fit."""
+        if len(y) == 0:
+            raise BadInput("every sample_weight is 0: there is nothing to learn")
+
+    def _known(self, y: NDArray[Any]) -> NDArray[Any]:
+        """Answers as the core takes them; classes that are new are taken in."""
+        return y
+
+    def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
+        """Classes that are announced, ascending."""
+        return y[:0]
+
+    def _announce(self, labels: NDArray[Any]) -> None:
+        """Have these among ``classes_``."""
+
+    # Answering
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        with self._guard.reading():
+            check_is_fitted(self, "_life")
+            yield
+
+    def _scores(self, X: Any, task: ArrayLike | None) -> NDArray[np.float32]:
+        """Logits ``(n, classes)``, by the numbers of the classes."""
+        dtype = np.float32 if self._life.scale is None else np.float64
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=dtype, order="C")
+        tasks = np.zeros(X.shape[0], np.int64)
+        if self._life.method.needs_task_in_testing:
+            names = _one_each(task, X.shape[0])
+            tasks = self._tasks.of_known_tasks(names, name_of(type(self._life.method)), "predict(X, task=…)")
+        scores = np.empty((X.shape[0], self._life.classes), np.float32)
+        for number in np.unique(tasks):
+            for part in self._parts(np.flatnonzero(tasks == number)):
+                scores[part] = self._life.scores(_dense(X, part), int(number), self._places)
+        return scores
+
+    # What was given
+
+    def _chosen_method(self) -> Method:
+        """The method, after a look at every parameter."""
+        for name in ("epochs", "batch_size", "tasks"):
+            whole(name, getattr(self, name))
+        make_build(self)
+        check_random_state(self.random_state)
+        return make_method(self)
+
+    def _seed(self) -> int:
+        if self.random_state is None:
+            return int(np.random.SeedSequence().generate_state(1)[0])
+        if isinstance(self.random_state, Integral):
+            return int(self.random_state)
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _given(
+        self, X: Any, y: Any, task: ArrayLike | None, sample_weight: ArrayLike | None, scale: bool, reset: bool
+    ) -> tuple[Any, NDArray[Any], list[Any] | None, NDArray[np.float32] | None]:
+        """Examples, their tasks' names and their weights, without those that weigh nothing."""
+        dtype = np.float64 if scale else np.float32
+        numeric = self._LOSS is not None
+        X, y = validate_data(self, X, y, reset=reset, accept_sparse="csr", dtype=dtype, order="C", y_numeric=numeric)
+        if numeric:
+            y = y.astype(np.float64)
+        else:
+            check_classification_targets(y)
+        names = _one_each(task, len(y))
+        if sample_weight is None:
+            return X, y, names, None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        there = np.flatnonzero(weights)
+        if len(there) < len(y):
+            X, y, weights = X[there], y[there], weights[there]
+            names = None if names is None else [names[row] for row in there]
+        return X, y, names, weights.astype(np.float32)
+
+    def _numbered_tasks(
+        self, names: list[Any] | None, n: int, known: Numbers, method: Method, most: int
+    ) -> NDArray[np.int64]:
+        if not method.needs_task_in_training:
+            return np.zeros(n, np.int64)
+        return known.of_tasks(names, most, name_of(type(method)), "partial_fit(X, y, task=…)")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # Saving
+
+    def _parameters(self) -> dict[str, Any]:
+        parameters: dict[str, Any] = self.get_params(deep=False)
+        return parameters
+
+    def _learned(self) -> dict[str, Any]:
+        return {
+            "labels": list(self._labels),
+            "dtype": getattr(self, "classes_", np.empty(0)).dtype.str,
+            "tasks": list(self._tasks),
+            "names": getattr(self, "feature_names_in_", np.empty(0)).tolist() or None,
+        }
+
+    def _restore(self, learned: dict[str, Any]) -> None:
+        self._labels, self._tasks = Numbers(), Numbers()
+        self._labels.of(learned["labels"])
+        self._tasks.of(learned["tasks"])
+        self._announce(np.array(learned["labels"], np.dtype(learned["dtype"])))
+        self._places = np.arange(self._life.inputs)
+        self.n_features_in_ = self._life.inputs
+        if learned["names"]:
+            self.feature_names_in_ = np.array(learned["names"], object)
+
+
+class ContinualClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
-    A perceptron trained by one of the ten methods of this package; by default meta-experience replay (Riemer et al.,
-    ICLR 2019, Algorithm 1), which learns each example together with others from a small memory. Classes may appear at
+    A perceptron trained by one of the ten methods of this package; by default experience replay, which
+    learns each example together with others drawn from a memory. Classes may appear at
     any time. Time for each example and memory for all are constant. Threads may share one: learning excludes all else,
     and any number may predict at once, before or after a call of ``partial_fit`` but never in between.
 
@@ -90,9 +291,9 @@ class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: igno
 
     def __init__(
         self,
-        method: str | type[Method] = "meralg1",
+        method: str | type[Method] = "eralg4",
         *,
-        memories: int = 500,
+        memories: int = 5000,
         lr: float | None = None,
         beta: float | None = None,
         gamma: float | None = None,
@@ -101,35 +302,25 @@ class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: igno
         replay_batch_size: int | None = None,
         memory_strength: float | None = None,
         n_memories: int | None = None,
+        recency: int | None = None,
         settings: Mapping[str, Any] | None = None,
         hidden_layer_sizes: Sequence[int] = (100, 100),
+        network: str | Callable[..., Any] | None = None,
+        engine: str | None = None,
+        device: str = "cpu",
         scale: bool = True,
-        epochs: int = 1,
+        epochs: int = 10,
         batch_size: int = 1,
         tasks: int = 10,
+        class_weight: str | Mapping[Any, float] | None = None,
+        temperature: float | str = 1.0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
-        self.method = method
-        self.memories = memories
-        self.lr = lr
-        self.beta = beta
-        self.gamma = gamma
-        self.s = s
-        self.batches_per_example = batches_per_example
-        self.replay_batch_size = replay_batch_size
-        self.memory_strength = memory_strength
-        self.n_memories = n_memories
-        self.settings = settings
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.scale = scale
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.tasks = tasks
-        self.random_state = random_state
+        self._set(locals())
 
     # Learning
 
-    def fit(self, X: Any, y: Any, task: ArrayLike | None = None) -> Self:
+    def fit(self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn a data set from the beginning: ``epochs`` times, each time in another order.
 
         Parameters
@@ -141,6 +332,9 @@ class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: igno
         task
             The task of all or ``(n,)`` of each, for methods that need it. Tasks come one after another, in the order
             in which they are first named.
+        sample_weight
+            ``(n,)``, what each one's loss counts, whenever it is learned or replayed; None: 1. An example that weighs
+            0 is as if it were not there, to the bit.
 
         Raises
         ------
@@ -149,34 +343,16 @@ class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: igno
         Diverged
             If a loss is not finite.
         """
-        with self._guard.writing():
-            method = self._chosen_method()
-            X, y = self._validated(X, y, bool(self.scale), reset=True)
-            tasks = Numbers()
-            numbers_of_tasks = self._numbered_tasks(task, len(y), tasks, method, self.tasks)
-            classes = np.unique(y)
-            if len(classes) < 2:
-                raise BadInput(
-                    f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
-                    f"only one class: {classes.tolist()[0]!r}; partial_fit can begin with one"
-                )
-            labels = Numbers()
-            labels.of(classes.tolist())
-            self._begin(method, X.shape[1], labels, tasks)
-            self._announce(classes)
-            if self._life.scale is not None:
-                for part in self._parts(np.arange(len(y))):
-                    self._life.scale.learn(_dense(X, part), self._places, len(part))
-                self._life.scale.settle()
-            numbers = labels.of(y.tolist())
-            for visit, number in enumerate(dict.fromkeys(numbers_of_tasks.tolist())):
-                rows = np.flatnonzero(numbers_of_tasks == number)
-                order = randomness(self._life.seed, "order", visit)
-                for _ in range(self.epochs):
-                    self._learn(X, numbers, number, order.permutation(rows), known=True)
-        return self
+        return self._fit(X, y, task, sample_weight)
 
-    def partial_fit(self, X: Any, y: Any, classes: ArrayLike | None = None, task: ArrayLike | None = None) -> Self:
+    def partial_fit(
+        self,
+        X: Any,
+        y: Any,
+        classes: ArrayLike | None = None,
+        task: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> Self:
         """Go on learning: examples one after another, in the order in which they are given.
 
         In one call or in several, they come to the same bits (where ``batch_size`` is more than 1 and each call but the
@@ -184,10 +360,8 @@ class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: igno
 
         Parameters
         ----------
-        X
-            ``(n, features)``: an array, a SciPy sparse matrix or array, or a data frame.
-        y
-            ``(n,)`` classes, also such as never came before.
+        X, y, sample_weight
+            As for ``fit``; also classes that never came before.
         classes
             Classes that will come, where some are known: they are among the answers from now on.
         task
@@ -200,161 +374,157 @@ class ContinualClassifier(Saving, ClassifierMixin, BaseEstimator):  # type: igno
         Diverged
             If a loss is not finite; what came before that example is learned.
         """
-        with self._guard.writing():
-            first = not hasattr(self, "_life")
-            method = self._chosen_method() if first else self._life.method
-            X, y = self._validated(X, y, bool(self.scale) if first else self._life.scale is not None, reset=first)
-            announced = np.empty(0, y.dtype) if classes is None else np.unique(column_or_1d(classes))
-            _check_same_kind(y, y if first else self.classes_)
-            if len(announced):
-                _check_same_kind(y, announced)
-            labels, tasks = (Numbers(), Numbers()) if first else (self._labels, self._tasks)
-            most = self.tasks if first else self._life.tasks
-            numbers_of_tasks = self._numbered_tasks(task, len(y), tasks, method, most)
-            labels.of(announced.tolist())
-            if first:
-                self._begin(method, X.shape[1], labels, tasks)
-            self._life.grow(classes=len(labels))
-            numbers = labels.of(y.tolist())
-            borders = np.flatnonzero(np.diff(numbers_of_tasks)) + 1
-            try:
-                for rows in np.split(np.arange(len(y)), borders):
-                    self._learn(X, numbers, int(numbers_of_tasks[rows[0]]), rows)
-            finally:
-                self._life.grow(classes=len(labels))
-                self._announce(np.concatenate([announced, y]))
-        return self
+        return self._partial_fit(X, y, classes, task, sample_weight)
 
-    def _begin(self, method: Method, features: int, labels: Numbers, tasks: Numbers) -> None:
-        self.__dict__.pop("classes_", None)
-        self._life = Core(
-            method, hidden(self.hidden_layer_sizes), features, max(1, len(labels)), int(self.tasks),
-            bool(self.scale), int(self.batch_size), self._seed(),
-        )  # fmt: skip
-        self._places = np.arange(features)
-        self._labels = labels
-        self._tasks = tasks
+    def _begin(self, method: Method, features: int, tasks: Numbers) -> None:
+        super()._begin(method, features, tasks)
+        self._life.class_weight = self._weights_by_number()
+
+    def _chosen_method(self) -> Method:
+        check_temperature(self.temperature)
+        return super()._chosen_method()
+
+    def _learn(self, X: Any, answers: Any, task: int, rows: Any, weights: Any, known: bool = False) -> None:
+        if isinstance(self._life.class_weight, list):
+            self._life.class_weight = self._weights_by_number()  # classes may be new
+        super()._learn(X, answers, task, rows, weights, known)
+
+    def _check_enough(self, y: NDArray[Any]) -> None:
+        super()._check_enough(y)
+        if (y == y[0]).all():
+            raise BadInput(
+                f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
+                f"only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one"
+            )
+
+    def _known(self, y: NDArray[Any]) -> NDArray[np.int64]:
+        return self._labels.of(y.tolist())
+
+    def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
+        announced = y[:0] if classes is None else np.unique(column_or_1d(classes))
+        if not first:
+            _check_same_kind(y, self.classes_)
+        if len(announced):
+            _check_same_kind(y, announced)
+        return announced
 
     def _announce(self, labels: NDArray[Any]) -> None:
-        """Have these among ``classes_``."""
         known = getattr(self, "classes_", labels[:0])
         if len(known) < len(self._labels):
             self.classes_ = np.unique(np.concatenate([known, labels]))
             self._order = self._labels.of(self.classes_.tolist())
-
-    def _learn(
-        self, X: Any, numbers: NDArray[np.int64], task: int, rows: NDArray[np.int64], known: bool = False
-    ) -> None:
-        for part in self._parts(rows):
-            self._life.learn(_dense(X, part), numbers[part], task, self._places, known)
-
-    def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """Rows in pieces of whole batches that are not too large."""
-        size = self._life.learner.batch_size
-        step = max(1, NUMBERS_AT_A_TIME // self._life.inputs // size) * size
-        return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
 
     # Answering
 
     def predict(self, X: Any, task: ArrayLike | None = None) -> NDArray[Any]:
         """The likeliest class of each of ``X (n, features)``: ``(n,)``; ``task`` for methods that need it here too."""
         with self._answering():
-            predicted: NDArray[Any] = self.classes_[self._scores(X, task).argmax(1)]
+            predicted: NDArray[Any] = self.classes_[self._logits(X, task).argmax(1)]
         return predicted
+
+    def predict_log_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
+        """The logarithm of the probability of each class: ``(n, classes)``, in the order of ``classes_``."""
+        with self._answering():
+            return log_probabilities(self._logits(X, task), self._life.temperature(self.temperature))
 
     def predict_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The probability of each class: ``(n, classes)``, in the order of ``classes_``."""
-        with self._answering():
-            return probabilities(self._scores(X, task))
+        return np.exp(self.predict_log_proba(X, task))
 
     def decision_function(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The score (logit) of each class, ``(n, classes)``; with two, that of the second less the first, ``(n,)``."""
         with self._answering():
-            scores = self._scores(X, task).astype(np.float64)
+            scores = self._logits(X, task).astype(np.float64)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, task: ArrayLike | None = None) -> float:
         """The share of right answers."""
         return float(accuracy_score(y, self.predict(X, task), sample_weight=sample_weight))
 
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        with self._guard.reading():
-            check_is_fitted(self, "classes_")
-            yield
-
-    def _scores(self, X: Any, task: ArrayLike | None) -> NDArray[np.float32]:
-        """Logits ``(n, classes)``, in the order of ``classes_``."""
-        dtype = np.float32 if self._life.scale is None else np.float64
-        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=dtype, order="C")
-        tasks = np.zeros(X.shape[0], np.int64)
-        if self._life.method.needs_task_in_testing:
-            names = _one_each(task, X.shape[0])
-            tasks = self._tasks.of_known_tasks(names, name_of(type(self._life.method)), "predict(X, task=…)")
-        scores = np.empty((X.shape[0], self._life.classes), np.float32)
-        for number in np.unique(tasks):
-            for part in self._parts(np.flatnonzero(tasks == number)):
-                scores[part] = self._life.scores(_dense(X, part), int(number), self._places)
+    def _logits(self, X: Any, task: ArrayLike | None) -> NDArray[np.float32]:
+        """``(n, classes)``, in the order of ``classes_``."""
+        scores = self._scores(X, task)
         return scores[:, self._order]
 
-    # What was given
 
-    def _chosen_method(self) -> Method:
-        """The method, after a look at every parameter."""
-        for name in ("epochs", "batch_size", "tasks"):
-            whole(name, getattr(self, name))
-        hidden(self.hidden_layer_sizes)
-        check_random_state(self.random_state)
-        return make_method(self)
+class ContinualRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
+    """A regressor that goes on learning, example by example, and keeps what it learned before.
 
-    def _seed(self) -> int:
-        if self.random_state is None:
-            return int(np.random.SeedSequence().generate_state(1)[0])
-        if isinstance(self.random_state, Integral):
-            return int(self.random_state)
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
+    As :class:`ContinualClassifier`, with one output. Targets are scaled by their mean and deviation so far; when these
+    move, the last layer is changed such that it predicts as before (Pop-Art, van Hasselt et al. 2016). A target counts
+    as lying ten deviations from the mean at most.
 
-    def _validated(self, X: Any, y: Any, scale: bool, reset: bool) -> tuple[Any, NDArray[Any]]:
-        dtype = np.float64 if scale else np.float32
-        X, y = validate_data(self, X, y, reset=reset, accept_sparse="csr", dtype=dtype, order="C")
-        check_classification_targets(y)
-        return X, y
+    Parameters
+    ----------
+    loss
+        ``squared``: half the squared error, for means; ``absolute``: the absolute error, for medians.
+    others
+        As for :class:`ContinualClassifier`.
 
-    def _numbered_tasks(
-        self, task: ArrayLike | None, n: int, known: Numbers, method: Method, most: int
-    ) -> NDArray[np.int64]:
-        if not method.needs_task_in_training:
-            return np.zeros(n, np.int64)
-        return known.of_tasks(_one_each(task, n), most, name_of(type(method)), "partial_fit(X, y, task=…)")
+    Examples
+    --------
+    >>> from sklearn.datasets import load_diabetes
+    >>> from metareplay.estimators import ContinualRegressor
+    >>> X, y = load_diabetes(return_X_y=True)
+    >>> model = ContinualRegressor(random_state=0)
+    >>> for begin in range(0, 340, 20):
+    ...     model = model.partial_fit(X[begin : begin + 20], y[begin : begin + 20])
+    >>> model.score(X[340:], y[340:]) > 0.3
+    True
+    """
 
-    def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        return tags
+    KIND: ClassVar[str] = "ContinualRegressor"
 
-    # Saving
+    def __init__(
+        self,
+        method: str | type[Method] = "eralg4",
+        *,
+        memories: int = 5000,
+        lr: float | None = None,
+        beta: float | None = None,
+        gamma: float | None = None,
+        s: float | None = None,
+        batches_per_example: int | None = None,
+        replay_batch_size: int | None = None,
+        memory_strength: float | None = None,
+        n_memories: int | None = None,
+        recency: int | None = None,
+        settings: Mapping[str, Any] | None = None,
+        hidden_layer_sizes: Sequence[int] = (100, 100),
+        network: str | Callable[..., Any] | None = None,
+        engine: str | None = None,
+        device: str = "cpu",
+        scale: bool = True,
+        epochs: int = 10,
+        batch_size: int = 1,
+        tasks: int = 10,
+        loss: str = "squared",
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self._set(locals())
 
-    def _parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = self.get_params(deep=False)
-        return parameters
+    @property
+    def _LOSS(self) -> str:  # type: ignore[override]
+        return one_of("loss", self.loss, ("squared", "absolute"))
 
-    def _learned(self) -> dict[str, Any]:
-        return {
-            "labels": list(self._labels),
-            "dtype": self.classes_.dtype.str,
-            "tasks": list(self._tasks),
-            "names": getattr(self, "feature_names_in_", np.empty(0)).tolist() or None,
-        }
+    def fit(self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn a data set from the beginning: as :meth:`ContinualClassifier.fit`, with targets ``y (n,)``."""
+        return self._fit(X, y, task, sample_weight)
 
-    def _restore(self, learned: dict[str, Any]) -> None:
-        self._labels, self._tasks = Numbers(), Numbers()
-        self._labels.of(learned["labels"])
-        self._tasks.of(learned["tasks"])
-        self._announce(np.array(learned["labels"], np.dtype(learned["dtype"])))
-        self._places = np.arange(self._life.inputs)
-        self.n_features_in_ = self._life.inputs
-        if learned["names"]:
-            self.feature_names_in_ = np.array(learned["names"], object)
+    def partial_fit(
+        self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Go on learning: as :meth:`ContinualClassifier.partial_fit`, with targets ``y (n,)``."""
+        return self._partial_fit(X, y, None, task, sample_weight)
+
+    def predict(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
+        """The target of each of ``X (n, features)``: ``(n,)``; ``task`` for methods that need it here too."""
+        with self._answering():
+            return self._life.targets(self._scores(X, task))
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, task: ArrayLike | None = None) -> float:
+        """The coefficient of determination R²."""
+        return float(r2_score(y, self.predict(X, task), sample_weight=sample_weight))
 
 
 def _dense(X: Any, rows: NDArray[np.int64]) -> NDArray[Any]:

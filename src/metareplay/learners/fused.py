@@ -75,11 +75,15 @@ class FusedPerceptron(Learner):
         The largest batch that will come.
     rng
         Decides the initial weights.
+    room
+        How many non-zero inputs of an example the table holds, and one; None for all inputs.
     """
 
     network: Perceptron
 
-    def __init__(self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator) -> None:
+    def __init__(
+        self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator, room: int | None = None
+    ) -> None:
         self.network = network
         self._inputs, self._classes = network.inputs, network.classes
         self.slots = slots
@@ -90,18 +94,23 @@ class FusedPerceptron(Learner):
         for ours, initial in zip(self.layers(), network.initial_layers(rng), strict=True):
             for view, values in zip(ours, initial, strict=True):
                 view[...] = values
-
-        index_type = np.uint16 if max(network.widths) <= 65536 else np.int32
-        try:
-            self._index = np.zeros((slots, network.widths[0]), index_type)
-            self._value = np.zeros((slots, network.widths[0]), np.float32)
-            self._examples = np.zeros((slots, 3), np.int64)
-        except ValueError as error:  # what no array can hold
-            raise MemoryError(f"a table of {slots} examples with {network.widths[0]} inputs") from error
+        self._examples = np.zeros((slots, 3), np.int64)
         self.labels = self._examples[:, kernels.LABEL]
         self.tasks = self._examples[:, kernels.TASK]
-        self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
+        self._index, self._value = self._lists(network.inputs if room is None else room)
+        self._make_workspaces()
 
+    def _lists(self, room: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """An empty table of so many non-zero inputs for each example: their numbers and their values."""
+        index_type = np.uint16 if max(self.network.widths) <= 65536 else np.int32
+        try:
+            return np.zeros((self.slots, room), index_type), np.zeros((self.slots, room), np.float32)
+        except ValueError as error:  # what no array can hold
+            raise MemoryError(f"a table of {self.slots} examples with {room} inputs") from error
+
+    def _make_workspaces(self) -> None:
+        network = self.network
+        self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
         self._workspace = self._make_workspace(2)
         self._many = self._workspace
         self._opened = self._workspace
@@ -201,7 +210,8 @@ class FusedPerceptron(Learner):
             rows = self._slots(rows)
         if type(x) is not np.ndarray or x.dtype is not _FLOAT32 or type(y) is not np.ndarray or y.dtype is not _INT64:
             x, y = _compact(x, _FLOAT32), _compact(y, _INT64)
-        if x.ndim != 2 or y.ndim != 1 or not kernels.put(self._examples, self._index, self._value, rows, x, y, task):
+        table = (self._examples, self._index, self._value)
+        if x.ndim != 2 or y.ndim != 1 or not kernels.put(*table, rows, x, y, task, self._inputs):
             check_examples(rows, x, y, self._inputs)
 
     def copy(self, source: int, target: int) -> None:

@@ -1099,13 +1099,17 @@ def scores(
 
 
 @compiled
-def put(examples, index, value, rows, x, y, task):
+def put(examples, index, value, rows, x, y, task, inputs):
     """Write dense examples ``x (n, inputs)`` into slots ``rows (n,)`` as lists of their non-zero inputs.
 
-    False, with nothing written, if a shape is another.
+    False, with nothing written, if a shape is another, or the lists have no room for them and one more.
     """
-    if len(x) != len(rows) or len(y) != len(rows) or x.shape[1] != index.shape[1]:
+    if len(x) != len(rows) or len(y) != len(rows) or x.shape[1] != inputs:
         return False
+    if index.shape[1] < inputs:
+        for i in range(len(rows)):
+            if np.count_nonzero(x[i]) >= index.shape[1]:
+                return False
     _require_slots(rows, len(examples))
     for i in range(len(rows)):
         row = rows[i]

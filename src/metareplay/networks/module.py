@@ -22,7 +22,7 @@ class ModuleNetwork:
     Parameters
     ----------
     name
-        ``cnn-small``, ``resnet18-reduced`` or ``FILE.py:FACTORY``.
+        ``cnn-small``, ``resnet18-reduced``, ``FILE.py:FACTORY``, or a factory itself.
     shape
         Of an example: ``(channels, height, width)``, or ``(inputs,)`` where it forms no image.
     classes
@@ -35,7 +35,7 @@ class ModuleNetwork:
         Each copy is this many times narrower than the network itself.
     """
 
-    name: str
+    name: str | Callable[..., Module]
     shape: tuple[int, ...]
     classes: int
     private: bool = False
@@ -84,7 +84,7 @@ class ModuleNetwork:
     def _users(self) -> Module:
         from torch.nn import Module
 
-        factory = user_code.load(self.name, "--network")
+        factory: Any = user_code.load(self.name, "--network") if isinstance(self.name, str) else self.name
         narrower: dict[str, Any] = {}
         try:
             if self.share > 1 and "width" in inspect.signature(factory).parameters:

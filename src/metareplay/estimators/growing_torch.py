@@ -1,0 +1,74 @@
+"""The learner on PyTorch, able to take on more inputs and more classes while it learns. Needs the extra ``torch``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metareplay.estimators.growing import GrowingLearner
+from metareplay.learners.pytorch import PyTorchLearner
+from metareplay.networks import Network
+
+
+class GrowingTorch(GrowingLearner, PyTorchLearner):
+    """A PyTorch learner that can grow: parameter by parameter, what there was is the first part of what there is.
+
+    So a module is made anew for more inputs or classes, and takes over the old one's parameters and buffers.
+    """
+
+    def __init__(
+        self, network: Network, slots: int, batch_size: int, rng: np.random.Generator, unscaled: bool, device: str
+    ) -> None:
+        super().__init__(network, slots, batch_size, rng, device)
+        self.hold(network.inputs, unscaled)
+
+    def grow(self, network: Network, rng: np.random.Generator) -> Callable[[Any], Any]:
+        grown = PyTorchLearner(network, self.slots, self.batch_size, rng, self._device)
+        before, sizes, shapes = self._theta, self._sizes, self._shapes
+
+        def write(vector: Any, target: Tensor) -> Tensor:
+            old = [part.view(shape) for part, shape in zip(torch.split(vector, sizes), shapes, strict=True)]
+            for part, new in zip(old, grown._pieces(target), strict=True):
+                _overlay(part, new)
+            return target
+
+        write(before, grown._theta)
+        grown._table[:, : self._table.shape[1]] = self._table
+        if self._modules and grown._modules:
+            for name, value in self._modules._fixed.items():
+                _overlay(value, grown._modules._fixed[name])
+            for own, new in zip(self._modules.moving[0], grown._modules.moving[0], strict=True):
+                for name, value in own.items():
+                    _overlay(value, new[name])
+            grown._modules.moving = (grown._modules.moving[0], self._modules.moving[1])
+        self.network, self._modules, self._table, self._theta = network, grown._modules, grown._table, grown._theta
+        self._shapes, self._sizes = grown._shapes, grown._sizes
+        self.widen(network.inputs)
+        return lambda vector: write(vector, torch.zeros_like(grown._theta)).as_subclass(type(vector))
+
+    def scores_of(self, x: NDArray[np.float32], task: int) -> NDArray[np.float32]:
+        out: NDArray[np.float32] = self._read(self._floats(x), np.full(len(x), task))
+        return out
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a ``state()``; raises ValueError if it is not of this network and table, or not finite."""
+        for name, held in PyTorchLearner.state(self).items():
+            given = state[name]
+            if given.shape != held.shape or given.dtype != held.dtype:
+                raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
+            if given.dtype.kind == "f" and not np.isfinite(given).all():
+                raise ValueError(f"its {name} are not finite")
+        for name, numbers, end in (("labels", state["labels"], self.classes), ("tasks", state["tasks"], np.inf)):
+            if np.any(numbers < 0) or np.any(numbers >= end):
+                raise ValueError(f"its {name} are out of range")
+        super().load_state(state)
+
+
+def _overlay(part: Tensor, whole: Tensor) -> None:
+    """Write a tensor into the first part of one that is as large or larger."""
+    whole[tuple(slice(length) for length in part.shape)] = part
