@@ -2,7 +2,7 @@
 
 Every model is asked about each example and then learns it. At the end it is asked about held-out examples of every
 part of the stream. Prints the tables of ``docs/estimators.md``; with ``--draw FOLDER`` its figures are written there.
-``--choose`` compares settings of the estimators instead, on other streams: what their defaults were chosen from.
+``--panel`` compares estimators on other streams instead: what their defaults are chosen by (``panel.py``).
 Needs the extras ``river`` and, for figures, ``report``.
 """
 
@@ -26,6 +26,7 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.preprocessing import StandardScaler
 
 import metareplay
+from benchmarks import panel
 from metareplay.estimators import ContinualRiverClassifier
 from metareplay.streams.stream import Stream
 
@@ -124,8 +125,8 @@ class SGD:
 
 
 MODELS: dict[str, Callable[[int, list[Any]], Any]] = {
-    "MER": lambda seed, classes: ContinualRiverClassifier("meralg1", seed=seed),
-    "ER": lambda seed, classes: ContinualRiverClassifier("eralg4", seed=seed),
+    "MER": lambda seed, classes: ContinualRiverClassifier("meralg1", memories=500, recency=None, seed=seed),
+    "ER": lambda seed, classes: ContinualRiverClassifier(seed=seed),
     "online": lambda seed, classes: ContinualRiverClassifier("online", seed=seed),
     "SGDClassifier": SGD,
     "softmax regression": lambda seed, classes: preprocessing.StandardScaler() | linear_model.SoftmaxRegression(),
@@ -280,67 +281,22 @@ def draw(outcomes: list[Outcome], folder: Path) -> None:
         (folder / f"estimators-{name}.svg").write_text(svg, encoding="utf-8")
 
 
-# Choosing
-
-GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "online": {"lr": (0.003, 0.01, 0.03, 0.1)},
-    "eralg4": {"lr": (0.03, 0.1, 0.3)},
-    "meralg1": {"lr": (0.03, 0.1), "beta": (0.03, 0.1, 0.3, 1.0), "batches_per_example": (1, 5)},
-    "meralg6": {"lr": (0.03, 0.1), "gamma": (0.1, 0.3, 1.0), "batches_per_example": (1, 5)},
-    "meralg7": {"lr": (0.03, 0.1), "gamma": (0.1, 0.3, 1.0), "s": (1.0, 2.0)},
-}
-TO_CHOOSE: dict[str, Callable[[], list[Part]]] = {
-    "permuted digits": lambda: of_images(metareplay.benchmark("digits-permutations", tasks=4), 700, 250),
-    "other clusters": lambda: [
-        cut(synth.RandomRBF(seed_model=i, seed_sample=1, n_classes=4, n_features=6, n_centroids=12).take(2_900), 1)[0]
-        for i in range(3)
-    ],
-    "waveform": lambda: cut(synth.Waveform(seed=1).take(2_900), 1),
-    "mixed": lambda: [cut(synth.Mixed(rule, seed=1).take(2_900), 1)[0] for rule in (0, 1)],
-}
-
-
-def tried(method: str, settings: dict[str, Any]) -> list[float]:
-    """Means of prequential accuracy and of accuracy on all parts at the end, for each stream to choose by."""
-    values = []
-    for parts in (make() for make in TO_CHOOSE.values()):
-        model = ContinualRiverClassifier(method, seed=0, **settings)
-        right = 0
-        learned = [example for train, _ in parts for example in train]
-        try:
-            for x, y in learned:
-                right += model.predict_one(x) == y
-                model.learn_one(x, y)
-            at_end = np.mean([np.mean([model.predict_one(x) == y for x, y in test]) for _, test in parts])
-        except (metareplay.Diverged, metareplay.BadInput):  # its weights have grown beyond all measure
-            values.append(0.0)
-        else:
-            values.append((right / len(learned) + float(at_end)) / 2)
-    return values
-
-
-def choose(processes: int) -> None:
-    print("method and settings:", *TO_CHOOSE, "mean", sep="  ")
-    with ProcessPoolExecutor(processes) as pool:
-        for method, grid in GRIDS.items():
-            candidates = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-            found = list(pool.map(tried, [method] * len(candidates), candidates))
-            for place in np.argsort([-np.mean(values) for values in found]):
-                shares = "  ".join(f"{100 * value:.1f}" for value in (*found[place], np.mean(found[place])))
-                print(method, candidates[place], shares, flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimators", description=__doc__)
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write the figures there")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write all results there; read them if they are there"
     )
-    parser.add_argument("--choose", action="store_true", help="compare settings instead")
+    parser.add_argument("--panel", action="store_true", help="the panel instead")
+    parser.add_argument("--candidates", action="store_true", help="with --panel: settings that could be the defaults")
+    parser.add_argument("--quick", action="store_true", help="with --panel: places of at most 5 000 examples")
+    parser.add_argument("--seeds", type=int, default=1, help="with --panel: how many")
     parser.add_argument("--processes", type=int, default=2, help="how many models learn at once")
     options = parser.parse_args()
-    if options.choose:
-        choose(options.processes)
+    if options.panel:
+        models = list(panel.CANDIDATES if options.candidates else panel.MODELS)
+        for line in panel.panel(models, panel.QUICK if options.quick else panel.FULL, options.seeds, options.processes):
+            print(line, flush=True)
         return
     if options.json and options.json.exists():
         outcomes = [Outcome(**entry) for entry in json.loads(options.json.read_text(encoding="utf-8"))]

@@ -36,8 +36,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """An estimator's settings where none are given, for features of about the same size.
 
-Of the methods that need no task these are the best of what ``python -m benchmarks.estimators --choose`` compares, on
-streams that the documentation does not show.
+That of ``eralg4``, and the size and horizon of the memory, are chosen by ``python -m benchmarks.estimators --panel``.
 """
 
 NAMES = (
@@ -49,9 +48,8 @@ NAMES = (
     "replay_batch_size",
     "memory_strength",
     "n_memories",
-    "recency",
 )
-"""The methods' settings that are parameters of an estimator, besides the size of the memory."""
+"""The methods' settings that are parameters of an estimator, besides those of the memory."""
 
 FORMAT = 2
 """Of saved files; raised when older ones can no longer be read."""
@@ -80,7 +78,7 @@ def method_class(method: Any) -> type[Method]:
 def make_method(estimator: Any) -> Method:
     """The method that an estimator's parameters ask for, with its settings.
 
-    ``memories`` is not looked at where the method has no memory; another setting that it does not have is an error.
+    ``memories`` and ``recency`` are not looked at where the method has no such memory; another setting that it does not have is an error.
 
     Raises
     ------
@@ -96,8 +94,9 @@ def make_method(estimator: Any) -> Method:
         if name not in known:
             has = ", ".join(known)
             raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {has}")
-    if "memories" in known:
-        settings = {"memories": estimator.memories} | settings
+    for name, value in (("memories", estimator.memories), ("recency", estimator.recency or 0)):
+        if name in known:
+            settings.setdefault(name, value)
     if isinstance(method, str):
         settings = SETTINGS[method] | settings
     for name, value in settings.items():

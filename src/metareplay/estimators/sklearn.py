@@ -243,6 +243,9 @@ class ContinualClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         (``partial_fit(X, y, task=…)``); or a subclass of :class:`metareplay.Method`.
     memories
         How many examples are kept to be replayed, for methods that keep any.
+    recency
+        The horizon of the memory: about how many of the newest examples it samples; None: all that ever came, for
+        streams whose early classes do not come back for many thousands of examples.
     lr, beta, gamma, s, batches_per_example, replay_batch_size, memory_strength, n_memories
         The method's settings, as ``metareplay run BENCHMARK METHOD --help`` explains them. None: what does well on
         features of about the same size, as ``scale=True`` makes them (``metareplay.estimators.parameters.SETTINGS``).
@@ -250,6 +253,12 @@ class ContinualClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         Settings that have no parameter here, by name: ``{"mean_of_squares": True}``.
     hidden_layer_sizes
         Units in each hidden layer; ``()`` for a linear model.
+    network
+        A network of your own: a function of ``(shape, classes)``, or ``FILE.py:FUNCTION``, that gives a
+        ``torch.nn.Module``; ``shape`` is ``(features,)``. It is asked again when classes or features are new, and what
+        was learned is written into the first part of each parameter.
+    engine, device
+        ``fused``, compiled code for the CPU, or ``torch``, for any network on any device; None: what fits.
     scale
         Whether features are brought to mean 0 and standard deviation 1, by what has been seen of them so far. Give
         False for inputs that are scaled already, and for sparse matrices with many columns, which scaling fills.
@@ -259,6 +268,12 @@ class ContinualClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         The examples that are learned at once. What a call of ``partial_fit`` has left over is a smaller batch.
     tasks
         The most tasks that will come, for methods that need the task.
+    class_weight
+        ``balanced``: classes weigh the inverse of how often they came so far; or a positive number for each class, 1
+        where none is given. Either way scaled such that the examples so far weigh 1 on average.
+    temperature
+        Scores are divided by it before they become probabilities; ``memory``: by the number under which the labels of
+        what is in the memory are likeliest.
     random_state
         Decides the initial weights, the memory, the replay, and the order in ``fit``. An int, a
         ``numpy.random.RandomState``, or None for another each time.
@@ -302,7 +317,7 @@ class ContinualClassifier(ClassifierMixin, _Estimator):  # type: ignore[misc]
         replay_batch_size: int | None = None,
         memory_strength: float | None = None,
         n_memories: int | None = None,
-        recency: int | None = None,
+        recency: int | None = 5000,
         settings: Mapping[str, Any] | None = None,
         hidden_layer_sizes: Sequence[int] = (100, 100),
         network: str | Callable[..., Any] | None = None,
@@ -488,7 +503,7 @@ class ContinualRegressor(RegressorMixin, _Estimator):  # type: ignore[misc]
         replay_batch_size: int | None = None,
         memory_strength: float | None = None,
         n_memories: int | None = None,
-        recency: int | None = None,
+        recency: int | None = 5000,
         settings: Mapping[str, Any] | None = None,
         hidden_layer_sizes: Sequence[int] = (100, 100),
         network: str | Callable[..., Any] | None = None,
