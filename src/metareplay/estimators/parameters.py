@@ -78,7 +78,8 @@ def method_class(method: Any) -> type[Method]:
 def make_method(estimator: Any) -> Method:
     """The method that an estimator's parameters ask for, with its settings.
 
-    ``memories`` and ``recency`` are not looked at where the method has no such memory; another setting that it does not have is an error.
+    ``memories`` and ``recency`` are not looked at where the method has no such memory; another setting that it does
+    not have is an error.
 
     Raises
     ------
