@@ -159,10 +159,11 @@ class Core:
             return
         if self.scale is not None and inputs > self.inputs:
             self.scale.grow(inputs)
-        before = self.learner.parameters()
+        vectors = {name: value for name, value in vars(self.method).items() if hasattr(value, "__array_ufunc__")}
+        before = self.learner.parameters() if vectors else None  # which may be large
         translate = self.learner.grow(self._network(inputs, classes), self.weights)
-        for name, value in vars(self.method).items():
-            if type(value) is type(before) and value.shape == before.shape:
+        for name, value in vectors.items():
+            if before is not None and value.shape == before.shape:
                 setattr(self.method, name, translate(value))
 
     def learn(
