@@ -17,9 +17,9 @@ one_thread_on_one_core()  # before these import PyTorch and JAX
 
 import torch  # noqa: E402
 
-from benchmarks import data, evaluation, first_use, models, primitives, steps, torch_engine, whole_run  # noqa: E402
+from benchmarks import data, evaluation, first_use, in_c, models, primitives, steps, torch_engine, whole_run  # noqa: E402
 
-PARTS = ("steps", "primitives", "torch", "evaluation", "models", "run", "first-use")
+PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "run", "first-use")
 
 
 def main() -> None:
@@ -38,6 +38,9 @@ def main() -> None:
         elif part == "primitives":
             results[part] = primitives.measure(stream, seconds, rounds)
             report = primitives.lines(results[part])
+        elif part == "c":
+            results[part] = in_c.measure(stream, seconds, rounds)
+            report = in_c.lines(results[part])
         elif part == "torch":
             results[part] = torch_engine.measure(stream, seconds, rounds)
             report = torch_engine.lines(results[part])

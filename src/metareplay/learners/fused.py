@@ -400,15 +400,7 @@ class FusedPerceptron(Learner):
     def _gradients(self, groups: Sequence[Rows], loss: Loss | None, gradients: Vector) -> Vector:
         gradients[:] = 0
         for group, gradient in zip(groups, gradients, strict=True):
-            rows = self._slots(group)
-            if loss is not None:
-                self._add_gradient(gradient, rows, 1, None, loss)
-                continue
-            if len(rows) == 0:
-                raise BadInput("a gradient needs at least one row")
-            done = kernels.gradient(gradient, *self._table, rows, np.float32(1 / len(rows)), *self._workspace)
-            if done < len(rows):
-                self._refuse(rows, done)
+            self._add_gradient(gradient, self._slots(group), 1, None, loss)
         return gradients
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:

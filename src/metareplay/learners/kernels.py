@@ -407,6 +407,45 @@ def _block_loops(vectors):
                         transposed[k * BLOCK + i] = np.float32(0)
 
     @_inlined
+    def sum_strip(weights, layers, column, end, examples, index, value, rows, counts, delta):
+        """Add a strip's part to the first layer's outputs; the last of ``counts`` is how far each row has come."""
+        place, width, of = counts.shape[1] - 1, delta.shape[1], layers[0, OUTPUTS] + column
+        for i in range(len(rows)):
+            row, j = np.uint64(rows[i]), np.uint64(counts[i, place])
+            count = np.uint64(examples[row, COUNT])
+            if j < count and index[row, j] < end:
+                offset = layers[0, WEIGHTS] + examples[row, TASK] * layers[0, TASK_STRIDE] + column
+                total = load(delta, i * width + of)
+                while j < count:
+                    k = np.uint64(index[row, j])
+                    if k >= np.uint64(end):
+                        break
+                    at = np.uint64(offset) + k * np.uint64(layers[0, STRIDE])
+                    total = multiply_add(value[row, j], load(weights, at), total)
+                    j += np.uint64(1)
+                store(delta, i * width + of, total)
+                counts[i, place] = j
+
+    @_inlined
+    def add_strip(target, layers, column, end, examples, index, value, rows, scales, counts, delta):
+        """Add a strip's part of many rows' scaled gradients."""
+        place, width, of = counts.shape[1] - 1, delta.shape[1], layers[0, OUTPUTS] + column
+        for i in range(len(rows)):
+            row, j = np.uint64(rows[i]), np.uint64(counts[i, place])
+            count = np.uint64(examples[row, COUNT])
+            if j < count and index[row, j] < end:
+                offset = layers[0, WEIGHTS] + examples[row, TASK] * layers[0, TASK_STRIDE] + column
+                change = multiply_add(scales[i], load(delta, i * width + of), nothing())
+                while j < count:
+                    k = np.uint64(index[row, j])
+                    if k >= np.uint64(end):
+                        break
+                    at = np.uint64(offset) + k * np.uint64(layers[0, STRIDE])
+                    store(target, at, multiply_add(value[row, j], change, load(target, at)))
+                    j += np.uint64(1)
+                counts[i, place] = j
+
+    @_inlined
     def settle(delta, of, scale, change, to, biases, at):
         """change = scale · delta, added to the biases."""
         scaled = multiply_add(scale, load(delta, of), nothing())
@@ -415,7 +454,7 @@ def _block_loops(vectors):
 
     return (
         sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, copy_row, interpolate_row, forward_strip, update_strip,
-        settle,
+        sum_strip, add_strip, settle,
     )  # fmt: skip
 
 
@@ -454,6 +493,8 @@ def _by_vectors(loops):
     _interpolate_block,
     _forward_strip,
     _update_strip,
+    _sum_strip,
+    _add_strip,
     _settle_block,
 ) = (_by_vectors(loops) for loops in zip(*(_block_loops(vectors) for vectors in range(1, WIDEST + 1)), strict=True))
 
@@ -529,6 +570,12 @@ def _forward(parameters, layers, index, value, count, task, active, activation, 
         index, value, count, delta[layers[0, OUTPUTS] :],
     )  # fmt: skip
     _forward_from_second(parameters, layers, task, active, activation, counts, delta)
+    _mask(layers, task, delta, masks)
+
+
+@_inlined
+def _mask(layers, task, delta, masks):
+    """Exclude the classes that are not a task's from its scores, the last segment of ``delta``."""
     begin, rows = masks
     if begin > 0:
         for c in range(layers[len(layers) - 1, OUTPUTS], len(delta)):
@@ -588,22 +635,6 @@ def _backward(parameters, layers, task, active, counts, delta):
 
 
 @_inlined
-def _add_gradient(target, layers, index, value, count, task, active, activation, counts, delta, scale):
-    """target += scale · gradient, from its two factors in each layer."""
-    for layer in range(len(layers)):
-        own = task * layers[layer, TASK_STRIDE]
-        weights, biases, stride = layers[layer, WEIGHTS] + own, layers[layer, BIASES] + own, layers[layer, STRIDE]
-        change = delta[layers[layer, OUTPUTS] :]
-        if layer == 0:
-            _add_to_rows(target, weights, stride, biases, index, value, count, scale, change)
-        else:
-            before = layers[layer - 1, OUTPUTS]
-            _add_to_rows(
-                target, weights, stride, biases, active[before:], activation[before:], counts[layer - 1], scale, change
-            )
-
-
-@_inlined
 def _step_behind_first(parameters, layers, label, task, active, activation, counts, delta, masks, lr):
     """One SGD step in all layers but the first, whose outputs are given. Its delta takes their place.
 
@@ -613,10 +644,7 @@ def _step_behind_first(parameters, layers, label, task, active, activation, coun
     last = len(layers) - 1
     _forward_from_second(parameters, layers, task, active, activation, counts, delta)
     scores = layers[last, OUTPUTS]
-    begin, rows = masks
-    if begin > 0:
-        for c in range(scores, len(delta)):
-            delta[c] += rows[begin + task, c]
+    _mask(layers, task, delta, masks)
     if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], label):
         return False
     for layer in range(last, 0, -1):
@@ -939,52 +967,61 @@ def carry_back(parameters, layers, examples, rows, active, counts, delta):
 
 @compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
-    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
+    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss.
+
+    The first layer's outputs of all rows grow strip by strip, so that a strip's weights stay in the nearest cache.
+    """
     wrong = _first_wrong(rows, examples, layers, active, delta, True)
     if wrong >= 0:
         return -1 - wrong
-    masks = _masks(active, delta)
+    masks, last, stride = _masks(active, delta), len(layers) - 1, layers[0, STRIDE]
+    scores = layers[last, OUTPUTS]
     for i in range(len(rows)):
-        if i + 1 < len(rows):
-            _prefetch_example(examples, index, value, rows[i + 1])
-        if not _loss_and_backward(
-            parameters, layers, examples, index, value, rows[i], active[i], activation[i], counts[i], delta[i], masks
-        ):
+        _prefetch_example(examples, index, value, rows[i])
+        biases = layers[0, BIASES] + examples[rows[i], TASK] * layers[0, TASK_STRIDE]
+        _copy_row(parameters, biases, delta[i], layers[0, OUTPUTS], stride)
+    for column in range(0, stride, WIDEST * LANES):
+        counts[: len(rows), last] = 0
+        for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+            _sum_strip(
+                min(WIDEST, (stride - column) // LANES), parameters, layers, column, end,
+                examples, index, value, rows, counts, delta,
+            )  # fmt: skip
+    for i in range(len(rows)):
+        task = examples[rows[i], TASK]
+        _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
+        _mask(layers, task, delta[i], masks)
+        of_scores = delta[i, scores : scores + layers[last, STRIDE]]
+        if not _loss_gradient(of_scores, layers[last, FAN_OUT], examples[rows[i], LABEL]):
             return i
+        _backward(parameters, layers, task, active[i], counts[i], delta[i])
     return len(rows)
 
 
 @compiled
 def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
     """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
+    last, stride = len(layers) - 1, layers[0, STRIDE]
+    for column in range(0, stride, WIDEST * LANES):
+        counts[: len(rows), last] = 0
+        for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+            _add_strip(
+                min(WIDEST, (stride - column) // LANES), target, layers, column, end,
+                examples, index, value, rows, weights, counts, delta,
+            )  # fmt: skip
     for i in range(len(rows)):
-        row = rows[i]
-        _add_gradient(
-            target, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
-            active[i], activation[i], counts[i], delta[i], weights[i],
+        task = examples[rows[i], TASK]
+        _add_to_rows(
+            target, 0, stride, layers[0, BIASES] + task * layers[0, TASK_STRIDE], index[0], value[0], 0, weights[i],
+            delta[i, layers[0, OUTPUTS] :],
         )  # fmt: skip
-
-
-@compiled
-def gradient(target, parameters, layers, examples, index, value, rows, scale, active, activation, counts, delta):
-    """target += scale · Σ gradient of the loss of ``rows[i]``. Returns how many were done before a bad loss."""
-    wrong = _first_wrong(rows, examples, layers, active, delta, True)
-    if wrong >= 0:
-        return -1 - wrong
-    masks = _masks(active, delta)
-    for i in range(len(rows)):
-        row = rows[i]
-        if i + 1 < len(rows):
-            _prefetch_example(examples, index, value, rows[i + 1])
-        if not _loss_and_backward(
-            parameters, layers, examples, index, value, row, active[0], activation[0], counts[0], delta[0], masks
-        ):
-            return i
-        _add_gradient(
-            target, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
-            active[0], activation[0], counts[0], delta[0], scale,
-        )  # fmt: skip
-    return len(rows)
+        for layer in range(1, len(layers)):
+            own, before = task * layers[layer, TASK_STRIDE], layers[layer - 1, OUTPUTS]
+            _add_to_rows(
+                target, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
+                active[i, before:], activation[i, before:], counts[i, layer - 1], weights[i],
+                delta[i, layers[layer, OUTPUTS] :],
+            )  # fmt: skip
 
 
 @_inlined
