@@ -822,19 +822,22 @@ def steps(
     flat, lookahead = rows.reshape(-1), BLOCK if blocks else 1
     done = n = taken = changed = 0
     good = True
-    for batch in range(batches):
-        if moved:
+    for batch in range(batches + 1):  # once more, without steps, for the last block's update
+        ending = batch == batches or not good
+        if moved and not ending:
             _copy_row(rest, 0, rest_before, 0, len(rest))
         for at in range(0, size, at_once):
-            n = min(at_once, size - at)
+            n = 0 if ending else min(at_once, size - at)
             if blocks:
                 _visit_strips(
-                    parameters, layers, examples, index, value, rows[batch, at:], n, taken, dual,
-                    undo, remembered, at == 0 and len(remembered) > 0, rate,
+                    parameters, layers, examples, index, value, flat[batch * size + at :], n, taken, dual,
+                    undo, remembered, good and at == 0, rate,
                 )  # fmt: skip
                 taken = 0
+            if ending:
+                break
             for q in range(n):
-                row = rows[batch, at + q]
+                row = flat[batch * size + at + q]
                 ahead = done + lookahead
                 if ahead < len(flat):
                     _prefetch_example(examples, index, value, flat[ahead])
@@ -881,15 +884,13 @@ def steps(
                 place = offset + touched[k] * stride
                 _interpolate_row(parameters, place, undo, place, rate, stride)
         changed = 0
-        if not good:
+        if ending:
             break
-        if moved:
+        if moved and good:
             _interpolate_row(rest, 0, rest_before, 0, rate, len(rest))
             if blocks and len(remembered) == 0:  # a batch in one block: all of its change is still to be made
                 for k in range(n * stride):
                     change[k] *= rate
-    if blocks:
-        _visit_strips(parameters, layers, examples, index, value, rows[0], 0, taken, dual, undo, remembered, good, rate)
     if not good and blocks:
         transposed[:] = np.float32(0)
         present[:] = 0
