@@ -21,10 +21,8 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from metareplay.data import catalogue as sources
-from metareplay.methods import METHODS
 from metareplay.original import main as command
-from metareplay.original.arguments import FLAGS, read
-from metareplay.original.experiments import experiment
+from metareplay.original.arguments import FLAGS, MODELS, experiment, read
 from metareplay.original.main import main
 from metareplay.original.results import Results
 from metareplay.original.results import read as read_results
@@ -34,7 +32,6 @@ from metareplay.runs.trainer import Progress
 ROOT = Path(__file__).parents[1]
 TASKS, TRAIN, TEST, INPUTS, CLASSES = 3, 40, 25, 12, 4
 OWN = ("--data_file", "own.pt", "--n_hiddens", "12")
-MODELS = tuple(METHODS)
 SETTINGS = {  # with which a model learns something in 40 examples
     "ewc": ("--n_memories", "5", "--memory_strength", "10"),
     "gem": ("--n_memories", "6", "--memory_strength", "0.5"),
@@ -240,7 +237,7 @@ def test_the_run_is_kept_as_a_record_too(learn: Learn) -> None:
     assert record is not None
     assert run.key == experiment(read([*OWN, "--model", "eralg4"])).key
     assert record.metrics["learning_accuracy"] == pytest.approx(read_results(f"{path}.pt").metrics["learning_accuracy"])
-    assert command.written(run.folder) == str(path)
+    assert command.written("results/", run.key) == str(path)
 
 
 # Flags
@@ -265,6 +262,12 @@ def test_every_model_runs_with_all_defaults(learn: Learn, model: str) -> None:
 )
 def test_every_model_runs_at_the_edges(learn: Learn, model: str, flags: tuple[str, ...]) -> None:
     learn("--model", model, "--samples_per_task", "6", *flags)
+
+
+def test_the_models_are_the_published_ten_however_many_methods_there_are() -> None:
+    assert list(MODELS) == (
+        ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
+    )
 
 
 def test_every_flag_of_the_original_arrives() -> None:
@@ -312,16 +315,16 @@ def test_abbreviations_are_taken_where_they_are_unambiguous() -> None:
         ),
         (("--model", "meralg1", "--beta", "3"), "--beta is 3.0, but must lie in (0, 1]"),
         (("--model", "gem", "--memory_strength", "-1"), "--memory_strength is -1.0, but must lie in"),
-        (("--model", "gem", "--n_memories", "-1"), "--n_memories is -1, but must be at least 0"),
+        (("--model", "gem", "--n_memories", "-1"), "--n_memories is -1, but must lie in [0, inf)"),
         (
             ("--model", "meralg1", "--batches_per_example", "0.5"),
             "--batches_per_example is 0, but must lie in [1, inf)",
         ),
         (("--model", "eralg4", "--replay_batch_size", "nan"), "--replay_batch_size is nan, but must be a whole number"),
-        (("--model", "online", "--lr", "x"), "--lr: invalid float value: 'x'"),
+        (("--model", "online", "--lr", "x"), "--lr is 'x', but must be a number"),
         (("--model", "online", "--n_layers", "-1"), "--n_layers is -1"),
-        (("--model", "online", "--log_every", "0"), "--log_every is 0, but must be at least 1"),
-        (("--model", "online", "--shuffle_tasks", "maybe"), "invalid choice: 'maybe' (choose from"),
+        (("--model", "online", "--log_every", "0"), "--log_every is 0, but must lie in [1, inf)"),
+        (("--model", "online", "--shuffle_tasks", "maybe"), "--shuffle_tasks is 'maybe', but must be one of yes, no"),
         (("--model", "online", "--n", "3"), "--n could match --n_hiddens, --n_layers, --n_epochs, --n_memories"),
         (("--model", "online", "--batch-size", "3"), "there is no flag --batch-size; did you mean --batch_size?"),
         (("--model", "online", "more"), "'more' is one argument too many"),
@@ -375,10 +378,10 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_folder_that_cannot_be_written_is_found_before_the_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "experiment", lambda options: pytest.fail("it began"))
+    monkeypatch.setattr(command.Trainer, "train", lambda *arguments, **options: pytest.fail("it began"))
     Path("taken").write_text("")
     assert main([*OWN, "--model", "online", "--save_path", "taken/results"]) == 1
-    assert "--save_path taken/results cannot keep results" in one_line(capsys)
+    assert "cannot be written: Not a directory; name another folder with --save_path" in one_line(capsys)
 
 
 def test_a_save_path_is_made(learn: Learn) -> None:
@@ -446,7 +449,7 @@ def test_cuda_without_a_device_says_so(capsys: pytest.CaptureFixture[str]) -> No
 def test_cuda_without_pytorch_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([*OWN, "--model", "online", "--cuda", "yes"]) == 2
-    assert "PyTorch is not installed" in capsys.readouterr().err
+    assert "--cuda is yes, which needs PyTorch; install it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["meralg1", "taskinput", "independent"])
@@ -479,15 +482,14 @@ def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(
 ) -> None:
     flags = ("--model", "meralg1", "--lr", "0.1", "--replay_batch_size", "5", "--save_path")
 
-    def stop_halfway(follow: command.Follow, now: Progress) -> None:
-        follow.last = now
+    def stop_halfway(now: Progress) -> None:
         if 2 * now.examples >= now.all_examples:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0)
         patched.setattr(command.FileCheckpoints, "due", lambda checkpoints, border: True)
-        patched.setattr(command.Follow, "__call__", stop_halfway)
+        patched.setattr(command.progress.Display, "run", lambda display: stop_halfway)
         assert main([*OWN, *flags, "stopped"]) == 130
     said = one_line(capsys)
     assert "stopped at example 60 of 120, in task 2 of 3; the same command goes on" in said

@@ -25,8 +25,7 @@ from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods import METHODS
 from metareplay.networks.perceptron import Perceptron
 from metareplay.original import results
-from metareplay.original.results import Results, read
-from metareplay.original.weights import state
+from metareplay.original.results import Results, read, state
 
 # Three tasks of ten test examples; the second evaluation lies within the first task.
 LABELS = [0, 0, 0, 1, 2]

@@ -15,16 +15,13 @@ from metareplay.cli import result
 from metareplay.cli.arguments import Parser, add_flag, values
 from metareplay.errors import BadInput, plain
 from metareplay.methods import METHODS
-from metareplay.runs.checkpoint import SECONDS
-from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run, Unsaved
 from metareplay.runs.record import Record
 from metareplay.runs.request import NETWORK, RUN, Request
-from metareplay.runs.trainer import Progress, Tracker
 from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.suites.progress import Display, note
+from metareplay.suites.progress import Display, note, stoppable
 
 
 def main(argv: list[str]) -> None:
@@ -53,7 +50,10 @@ def main(argv: list[str]) -> None:
         if inexact := request.defaults()[1]:
             note(inexact, given.quiet)
         try:
-            record = _live(run, experiment, tracker, given)
+            with Display(given.quiet) as display, stoppable(display.run()) as report:
+                record = run.carry_out(
+                    experiment, report, tracker, again=given.again, weights=not given.no_weights, note=display.note
+                )
         except Unsaved as unsaved:  # a full disk does not take away what an hour has shown
             _show(unsaved.record, given, None)
             raise
@@ -125,32 +125,6 @@ def _owners() -> dict[str, list[str]]:
         for parameter in parameters:
             owners.setdefault(parameter.flag, []).append(name)
     return owners
-
-
-def _live(run: Run, experiment: Experiment, tracker: Tracker | None, given: Namespace) -> Record:
-    """Run it, showing how far it is; Ctrl-C says how far it came."""
-    last: Progress | None = None
-    with Display(given.quiet) as display:
-        report = display.run()
-
-        def follow(now: Progress) -> None:
-            nonlocal last
-            last = now
-            report(now)
-
-        try:
-            return run.carry_out(
-                experiment, follow, tracker, again=given.again, weights=not given.no_weights, note=display.note
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(_stopped(last)) from None
-
-
-def _stopped(last: Progress | None) -> str:
-    if last is None or not last.examples:
-        return "stopped before the first example"
-    where = f"at example {last.examples} of {last.all_examples}, in task {last.visit + 1} of {last.visits}"
-    return f"stopped {where}; the same command goes on from where it was at most {SECONDS:.0f} s before"
 
 
 def _show(record: Record, given: Namespace, folder: Path | None) -> None:

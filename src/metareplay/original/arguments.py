@@ -1,68 +1,108 @@
-"""The flags of the original's ``main.py``: their spelling, defaults and yes/no values."""
+"""The flags of the original's ``main.py``, in its spelling and with its defaults, and the run that they ask for."""
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
+import contextlib
+import math
+import re
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from metareplay.cli.arguments import Parser
+from metareplay.cli.arguments import Parser, add_flag, values
 from metareplay.cli.methods import summary
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, RunFailed
+from metareplay.learners import engines
 from metareplay.methods import METHODS
+from metareplay.runs.experiment import Experiment
+from metareplay.settings import Hyperparameter, hyperparameters
+from metareplay.streams import catalogue as benchmarks
+from metareplay.streams import task_list
+from metareplay.streams.stream import DOMAIN, Stream
 
+PUBLISHED = ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
+MODELS = {name: METHODS[name] for name in PUBLISHED}
+"""What the original has, in its order; this package has more."""
 YES_OR_NO = ("yes", "no")
 
 
-@dataclass(frozen=True)
-class Flag:
-    """One flag: its type, its default, and what it means; ``least`` for a whole number that is checked here."""
+class Flag(Hyperparameter):
+    """A flag, spelled as in the original."""
 
-    name: str
-    type: Callable[[str], Any]
-    default: Any
-    help: str
-    least: int | None = None
+    @property
+    def flag(self) -> str:
+        return f"--{self.name}"
 
 
 # In the original's order, which is that of the options in its console line.
 FLAGS = (
-    Flag("model", str, "single", "how to learn: one of the models below"),
-    Flag("n_hiddens", int, 100, "how many units each hidden layer has", 1),
-    Flag("n_layers", int, 2, "how many hidden layers the network has", 0),
-    Flag("finetune", str, "yes", "independent: yes if a task's network starts as a copy of the previous task's"),
-    Flag("n_epochs", int, 1, "how often a task's examples are seen before the next task comes", 1),
-    Flag("batch_size", int, 1, "how many examples come at once", 1),
-    Flag("lr", float, 1e-3, "the learning rate of every SGD step"),
-    Flag("n_memories", int, 0, "ewc, gem: how many examples are kept of each task", 0),
-    Flag("memory_strength", float, 0, "ewc: how strongly past tasks hold their parameters; gem: the margin"),
-    Flag("memories", int, 5120, "eralg*, meralg*: how many examples are kept, over all tasks"),
-    Flag("gamma", float, 1.0, "meralg1: the share of an example's change that is kept; meralg6, 7: of a batch's"),
-    Flag("batches_per_example", float, 1, "meralg1, 6: in how many batches each new example is learned"),
-    Flag("s", float, 1, "meralg7: what the current example's learning rate is multiplied by"),
-    Flag("replay_batch_size", float, 20, "eralg*, meralg*: how many memories are replayed in each batch"),
-    Flag("beta", float, 1.0, "meralg1: the share of each batch's change that is kept"),
-    Flag("cuda", str, "no", "yes to learn on a CUDA device, with PyTorch; for one example at a time no is far faster"),
-    Flag("seed", int, 0, "decides which examples are seen, their order, initial weights and replay", 0),
-    Flag("log_every", int, 100, "how many batches lie between evaluations; there is one after every task, too", 1),
-    Flag("save_path", str, "results/", "the folder that results go to"),
-    Flag("data_path", str, "data/", "the folder that data_file is in"),
-    Flag("data_file", str, "mnist_permutations.pt", "what is learned: a file of tasks, or one of the names below"),
-    Flag("samples_per_task", int, -1, "how many training examples of each task are seen; 0 or less: all"),
-    Flag("shuffle_tasks", str, "no", "yes to have the tasks in a random order, decided by the seed"),
-)
+    Flag("model", str, "single", "", "how to learn: one of the models below"),
+    Flag("n_hiddens", int, 100, "[1, inf)", "how many units each hidden layer has"),
+    Flag("n_layers", int, 2, "[0, inf)", "how many hidden layers the network has"),
+    Flag("finetune", str, "yes", "", "independent: yes if a task's network starts as a copy of the previous task's",
+         YES_OR_NO),
+    Flag("n_epochs", int, 1, "[1, inf)", "how often a task's examples are seen before the next task comes"),
+    Flag("batch_size", int, 1, "[1, inf)", "how many examples come at once"),
+    Flag("lr", float, 1e-3, "", "the learning rate of every SGD step"),
+    Flag("n_memories", int, 0, "[0, inf)", "ewc, gem: how many examples are kept of each task"),
+    Flag("memory_strength", float, 0, "", "ewc: how strongly past tasks hold their parameters; gem: the margin"),
+    Flag("memories", int, 5120, "", "eralg*, meralg*: how many examples are kept, over all tasks"),
+    Flag("gamma", float, 1.0, "", "meralg1: the share of an example's change that is kept; meralg6, 7: of a batch's"),
+    Flag("batches_per_example", float, 1, "", "meralg1, 6: in how many batches each new example is learned"),
+    Flag("s", float, 1, "", "meralg7: what the current example's learning rate is multiplied by"),
+    Flag("replay_batch_size", float, 20, "", "eralg*, meralg*: how many memories are replayed in each batch"),
+    Flag("beta", float, 1.0, "", "meralg1: the share of each batch's change that is kept"),
+    Flag("cuda", str, "no", "",
+         "yes to learn on a CUDA device, with PyTorch; for one example at a time no is far faster", YES_OR_NO),
+    Flag("seed", int, 0, "[0, inf)", "decides which examples are seen, their order, initial weights and replay"),
+    Flag("log_every", int, 100, "[1, inf)",
+         "how many batches lie between evaluations; there is one after every task, too"),
+    Flag("save_path", str, "results/", "", "the folder that results go to"),
+    Flag("data_path", str, "data/", "", "the folder that data_file is in"),
+    Flag("data_file", str, "mnist_permutations.pt", "", "what is learned: a file of tasks, or one of the names below"),
+    Flag("samples_per_task", int, -1, "", "how many training examples of each task are seen; 0 or less: all"),
+    Flag("shuffle_tasks", str, "no", "", "yes to have the tasks in a random order, decided by the seed", YES_OR_NO),
+)  # fmt: skip
 DATA_FILES = {
     "mnist_rotations.pt": "mnist-rotations",
     "mnist_permutations.pt": "mnist-permutations",
     "mnist_manypermutations.pt": "mnist-many-permutations",
 }
 """The original's own files, and the benchmark that each is here while there is no such file."""
+THEIR_WORDS = {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS} | {
+    "--epochs": "--n_epochs",
+    "--eval-every": "--log_every",
+    "--hiddens": "--n_hiddens",
+    "--layers": "--n_layers",
+    "--out": "--save_path",
+    "--device is cuda": "--cuda is yes",
+    "--device cpu": "--cuda no",
+    "--engine is torch": "--cuda is yes",
+}
+"""Our flags, as messages name them, in the original's words."""
 
 
-def parser() -> Parser:
-    """All flags, with abbreviations, as the original took them."""
-    made = Parser(
+def read(argv: list[str]) -> Namespace:
+    """The options, as the original's parser gives them: numbers as their types, ``yes`` and ``no`` as they stand.
+
+    Raises
+    ------
+    BadInput
+        If a flag is not known or its value cannot be used.
+    """
+    given = values(FLAGS, _parser().parse(argv))
+    checked = {flag.name: flag.check(given[flag.name]) for flag in FLAGS if flag.name in given}
+    options = Namespace(**({flag.name: flag.default for flag in FLAGS} | checked))
+    if options.model not in MODELS:
+        never = ", the default, which never existed" if options.model == "single" else ""
+        raise BadInput(f"--model is {options.model!r}{never}; there are {', '.join(MODELS)}")
+    return options
+
+
+def _parser() -> Parser:
+    parser = Parser(
         prog="main.py",
         usage="python main.py --model MODEL [flags]",
         description="Learn a stream of tasks with one of ten models, print a line with the result, and write it to\n"
@@ -73,40 +113,85 @@ def parser() -> Parser:
         "A flag that the model has no use for is read and left alone. What differs from the original, and why:\n"
         "docs/migration.md. The same with more choices: metareplay run --help",
     )
-    made.allow_abbrev = True
-    flags = made.add_argument_group("flags")
+    parser.allow_abbrev = True
+    group = parser.add_argument_group("flags")
     for flag in FLAGS:
-        yes_or_no = flag.default in YES_OR_NO
-        flags.add_argument(
-            f"--{flag.name}",
-            type=flag.type,
-            default=flag.default,
-            choices=YES_OR_NO if yes_or_no else None,
-            metavar="yes|no" if yes_or_no else {int: "N", float: "X"}.get(flag.type, "TEXT"),  # type: ignore[call-overload]
-            help=f"{flag.help} (default: {flag.default})",
-        )
-    made.add_list("models", {name: summary(method) for name, method in METHODS.items()})
-    made.add_list(
+        add_flag(group, flag, flag.default)
+    parser.add_list("models", {name: summary(model) for name, model in MODELS.items()})
+    parser.add_list(
         "data files that need not exist, since their tasks are made from MNIST as they are needed",
         {file: f"the benchmark {name}" for file, name in DATA_FILES.items()},
     )
-    return made
+    return parser
 
 
-def read(argv: list[str]) -> argparse.Namespace:
-    """The options, as the original's parser gives them: numbers as their types, ``yes`` and ``no`` as they stand.
+def experiment(options: Namespace) -> Experiment:
+    """The run that is asked for, with all that can be checked checked before data are fetched.
 
     Raises
     ------
     BadInput
-        If a flag is not known or its value cannot be used.
+        If an option is out of its range, or there are no such data.
     """
-    options = parser().parse(argv)
-    if options.model not in METHODS:
-        never = ", the default, which never existed" if options.model == "single" else ""
-        raise BadInput(f"--model is {options.model!r}{never}; there are {', '.join(METHODS)}")
-    for flag in FLAGS:
-        given = getattr(options, flag.name)
-        if flag.least is not None and given < flag.least:
-            raise BadInput(f"--{flag.name} is {given}, but must be at least {flag.least} ({flag.help})")
-    return options
+    model, given = MODELS[options.model], vars(options) | {"finetune": options.finetune == "yes"}
+    if options.model == "gem":
+        given["memories"] = options.n_memories
+    own = [parameter for parameter in hyperparameters(model) if parameter.name in given]
+    settings = {parameter.name: _cut(given[parameter.name], parameter.type) for parameter in own}
+    model(**settings)
+    device = "cuda" if options.cuda == "yes" else "cpu"
+    engine = engines.chosen(None, device, "mlp")
+    stream = _stream(options)
+    if options.model == "gem":  # its flag is for each task
+        settings["memories"] *= len(stream.tasks)
+    samples = options.samples_per_task
+    return Experiment(
+        stream=stream,
+        method=model(**settings),
+        seed=options.seed,
+        hidden=(options.n_hiddens,) * options.n_layers,
+        samples_per_task=samples if any(len(task.train) > samples > 0 for task in stream.tasks) else 0,
+        epochs=options.n_epochs,
+        batch_size=options.batch_size,
+        eval_every=options.log_every,
+        order="shuffled" if options.shuffle_tasks == "yes" else "tasks",
+        engine=engine,
+        device=device,
+    )
+
+
+def _cut(value: Any, kind: type) -> Any:
+    """Numbers of batches and of examples are read as fractions, and then cut."""
+    return int(value) if kind is int and math.isfinite(value) else value
+
+
+def _stream(options: Namespace) -> Stream:
+    path = Path(options.data_path) / options.data_file
+    if path.exists():  # the original's perceptron masked no class, whichever a task shows
+        return replace(task_list.read(path), scenarios=(DOMAIN,))
+    if options.data_file in DATA_FILES:
+        return benchmarks.benchmark(DATA_FILES[options.data_file])
+    raise BadInput(
+        f"there is no {path}: --data_file is a task list in --data_path, or one of {', '.join(DATA_FILES)}, which need "
+        "no file; `metareplay data make --help` tells how to make one, and `python get_data.py --help` which can be had"
+    )
+
+
+def printed(options: Namespace) -> dict[str, Any]:
+    """The options as the original showed them: the model has changed some of them by then."""
+    return vars(options) | {
+        "cuda": options.cuda == "yes",
+        "finetune": options.finetune == "yes",
+        "n_layers": options.n_layers - (options.model == "taskinput"),
+    }
+
+
+@contextlib.contextmanager
+def their_words() -> Iterator[None]:
+    """Let messages name the original's flags."""
+    try:
+        yield
+    except (BadInput, RunFailed) as error:
+        kind = BadInput if isinstance(error, BadInput) else RunFailed
+        found = r"--device is cuda|--device cpu|--engine is torch|--[a-z][a-z-]*"
+        raise kind(re.sub(found, lambda words: THEIR_WORDS.get(words[0], words[0]), str(error))) from error

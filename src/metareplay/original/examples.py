@@ -5,20 +5,19 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import partial
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.errors import BadInput, RunFailed
-from metareplay.methods import METHODS
-from metareplay.original import arguments
-from metareplay.original.arguments import DATA_FILES
-from metareplay.original.experiments import experiment
-from metareplay.original.main import learn, run_folder, written
+from metareplay.original.arguments import DATA_FILES, MODELS, experiment, read
+from metareplay.original.main import learn, written
 from metareplay.runs import recipes
 from metareplay.streams.catalogue import BENCHMARKS
+from metareplay.suites import progress
 
 NAME = "mer_examples.sh"
+note = partial(progress.note, program=NAME)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,16 +40,16 @@ def _examples(argv: list[str]) -> None:
     given = parser.parse(argv)
     if not given.seed.isdecimal():
         raise BadInput(f"SEED is {given.seed!r}, but must be a whole number of at least 0: ./mer_examples.sh 0")
+    wanted = list(runs(int(given.seed)))
     if given.dry_run:
-        for flags in runs(int(given.seed)):
-            print(command_line(flags))
+        print("\n".join(map(command_line, wanted)))
     else:
-        carry_out(list(runs(int(given.seed))))
+        carry_out(wanted)
 
 
 def runs(seed: int) -> Iterator[list[str]]:
     """The flags of ``main.py`` for each run: model by model, most memories first, stream by stream."""
-    for model in METHODS:
+    for model in MODELS:
         entries = [
             (entry, file)
             for file, benchmark in DATA_FILES.items()
@@ -58,30 +57,23 @@ def runs(seed: int) -> Iterator[list[str]]:
             if entry.get("published", True)
         ]
         for entry, file in sorted(entries, key=lambda entry: -entry[0].get("memories", 0)):
-            yield [
-                word for name, value in _options(model, entry, file, seed).items() for word in (f"--{name}", str(value))
-            ]
-
-
-def _options(model: str, entry: recipes.Entry, file: str, seed: int) -> dict[str, Any]:
-    benchmark = BENCHMARKS[DATA_FILES[file]]
-    settings = dict(entry)
-    if model == "gem":  # its flag is for each task
-        settings["n_memories"] = settings.pop("memories") // benchmark.tasks
-    return {
-        "n_layers": 2,
-        "n_hiddens": 100,
-        "data_path": "data/",
-        "save_path": "results/",
-        "batch_size": 1,
-        "log_every": 100,
-        "samples_per_task": benchmark.samples_per_task,
-        "data_file": file,
-        "cuda": "no",
-        "seed": seed,
-        "model": model,
-        **settings,
-    }
+            benchmark, settings = BENCHMARKS[DATA_FILES[file]], dict(entry)
+            if model == "gem":  # its flag is for each task
+                settings["n_memories"] = settings.pop("memories") // benchmark.tasks
+            given = {
+                "n_layers": 2,
+                "n_hiddens": 100,
+                "data_path": "data/",
+                "save_path": "results/",
+                "batch_size": 1,
+                "log_every": 100,
+                "samples_per_task": benchmark.samples_per_task,
+                "data_file": file,
+                "cuda": "no",
+                "seed": seed,
+                "model": model,
+            } | settings
+            yield [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
 def command_line(flags: list[str]) -> str:
@@ -99,20 +91,15 @@ def carry_out(wanted: Sequence[list[str]]) -> None:
     """
     for number, flags in enumerate(wanted, 1):
         which = f"run {number} of {len(wanted)}"
-        _note(f"{which}: {command_line(flags)}")
+        note(f"{which}: {command_line(flags)}")
         try:
-            options = arguments.read(flags)
-            there = written(run_folder(options, experiment(options)))
-            if there:
-                _note(f"{which} is there already: {there}")
+            options = read(flags)
+            if there := written(options.save_path, experiment(options).key):
+                note(f"{which} is there already: {there}")
             else:
                 learn(options)
         except (BadInput, RunFailed) as error:
             raise RunFailed(f"{which} failed, so this stops; started again, it skips what is done: {error}") from error
-
-
-def _note(text: str) -> None:
-    print(f"{NAME}: {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import ast
 import contextlib
 import io
 import itertools
-import math
 import re
 import sys
 import zipfile
@@ -25,14 +24,43 @@ from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import read_regular
-from metareplay.original.weights import State
+from metareplay.networks.perceptron import Layer
 from metareplay.runs import metrics
 from metareplay.runs.record import Record
 from metareplay.streams import task_list
+from metareplay.streams.task_list import Refused
 
 PRINTED = ("retained_accuracy", "backward_transfer", "forward_transfer")
 """The three statistics of the console line and of the files; the original worked out no learning accuracy."""
 IN_TEXT = ("Final Accuracy", "Backward", "Forward")
+State = dict[str, NDArray[np.float32]]
+"""Weights ``(out, in)`` and biases ``(out,)``, as PyTorch's ``Linear`` has them, by name."""
+
+
+def state(model: str, layers: Sequence[Layer]) -> State:
+    """The state of the original's model, under its modules' names, from what a learner's ``layers()`` gives.
+
+    ``taskinput`` and ``independent`` have private layers, and names of their own for them.
+    """
+    named: dict[str, Layer] = {}
+    if model == "taskinput":
+        first, *shared = layers
+        named |= {f"i_layer.{task}": layer for task, layer in enumerate(zip(*first, strict=True))}
+        named |= {f"h_layer.0.{number}": layer for number, layer in enumerate(shared[:-1])}
+        if shared:
+            named["o_layer.0"] = shared[-1]
+    else:
+        for number, layer in enumerate(layers):
+            place = f"net.{2 * number}"  # every second number is a ReLU, which has no weights
+            if model == "independent":
+                named |= {f"nets.{task}.{place}": own for task, own in enumerate(zip(*layer, strict=True))}
+            else:
+                named[f"net.{place}"] = layer
+    return {
+        f"{name}.{part}": np.ascontiguousarray(np.asarray(values, np.float32).T)
+        for name, layer in named.items()
+        for part, values in zip(("weight", "bias"), layer, strict=True)
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +91,9 @@ class Results:
     @classmethod
     def of(cls, record: Record, options: Mapping[str, Any], state: State) -> Results:
         """What is written of a run, from its record and the weights at its end."""
-        return cls(
-            record.visits[np.maximum(record.evaluated_visit, 0)],
-            record.correct / record.test_sizes,
-            options,
-            record.train_seconds + record.eval_seconds,
-            state,
-        )
+        labels = record.visits[np.maximum(record.evaluated_visit, 0)]
+        seconds = record.train_seconds + record.eval_seconds
+        return cls(labels, record.correct / record.test_sizes, options, seconds, state)
 
     @cached_property
     def visits(self) -> NDArray[np.int64]:
@@ -79,8 +103,7 @@ class Results:
     @cached_property
     def accuracy(self) -> NDArray[np.float64]:
         """R: row i is when the i-th task of ``visits`` ended, column j is the j-th task of ``visits``; ``(v, v)``."""
-        trained = self.labels[1:]
-        last = np.flatnonzero(np.append(trained[1:] != trained[:-1], True))
+        last = np.flatnonzero(np.diff(self.labels[1:], append=-1))
         return np.asarray(self.accuracies[1 + last][:, self.visits])
 
     @cached_property
@@ -106,37 +129,26 @@ class Results:
 
     def text(self) -> str:
         """The text file. Rows and columns are the tasks in the order in which they came, so that R's diagonal is LA."""
-        rows = [" ".join(f"{accuracy:.4f}" for accuracy in row) for row in (self.baseline, *self.accuracy)]
-        retained, backward, forward = (self.metrics[name] for name in PRINTED)
-        return "\n".join(
-            [
-                rows[0],
-                "|",
-                *rows[1:],
-                "",
-                f"Final Accuracy: {retained:.4f}",
-                f"Backward: {backward:.4f}",
-                f"Forward:  {forward:.4f}",
-                "",
-            ]
+        before, *rows = (" ".join(f"{part:.4f}" for part in row) for row in (self.baseline, *self.accuracy))
+        statistics = (
+            f"{f'{label}: ':<10}{self.metrics[name]:.4f}" for label, name in zip(IN_TEXT, PRINTED, strict=True)
         )
+        return "\n".join([before, "|", *rows, "", *statistics, ""])
 
     def pt(self) -> bytes:
         """The ``.pt`` file, which needs PyTorch. Its columns are the tasks by number."""
         import torch
 
-        file = io.BytesIO()
-        torch.save(
-            (
-                torch.tensor(self.labels, dtype=torch.float32),
-                torch.tensor(self.accuracies, dtype=torch.float32),
-                OrderedDict((name, torch.from_numpy(values)) for name, values in self.state.items()),
-                [torch.tensor(self.metrics[name]) for name in PRINTED],
-                self.line,
-                argparse.Namespace(**self.options),
-            ),
-            file,
+        content = (
+            torch.tensor(self.labels, dtype=torch.float32),
+            torch.tensor(self.accuracies, dtype=torch.float32),
+            OrderedDict((name, torch.from_numpy(values)) for name, values in self.state.items()),
+            [torch.tensor(self.metrics[name]) for name in PRINTED],
+            self.line,
+            argparse.Namespace(**self.options),
         )
+        file = io.BytesIO()
+        torch.save(content, file)
         return file.getvalue()
 
 
@@ -155,16 +167,15 @@ def read(path: Path | str) -> Results:
     """
     path = Path(path)
     try:
-        results = _read_text(read_regular(path).decode()) if path.suffix == ".txt" else _read_pt(path)
+        return _read_text(read_regular(path).decode()) if path.suffix == ".txt" else _read_pt(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except task_list.Refused as reason:
+    except Refused as reason:
         raise BadInput(f"{path} is no result file of main.py, .txt or .pt: {reason}") from None
     except (BadInput, RunFailed):
         raise
     except Exception as error:  # foreign files raise nearly anything
         raise BadInput(f"{path} is no result file of main.py, .txt or .pt, or it is damaged") from error
-    return results
 
 
 def _read_text(text: str) -> Results:
@@ -174,15 +185,15 @@ def _read_text(text: str) -> Results:
     accuracies = np.array(rows, float)
     tasks = accuracies.shape[1]
     if len(accuracies) != 1 + tasks:
-        raise task_list.Refused(
+        raise Refused(
             f"R has {len(accuracies) - 1} rows for {tasks} tasks (the original's, where tasks were shuffled; the .pt "
             "file beside it tells which row is whose)"
         )
     results = Results(np.append(0, np.arange(tasks)), accuracies)
     found = [re.search(rf"^{name}: +(-?\d\.\d{{4}}|nan)$", end, re.MULTILINE) for name in IN_TEXT]
-    _require_sound(results, [float(one[1]) if one else math.nan for one in found], 2e-4)
+    _require_sound(results, [float(one[1]) if one else np.nan for one in found], 2e-4)
     if not all(re.fullmatch(r"[01]\.\d{4}", word) for row in rows for word in row):
-        raise task_list.Refused("its accuracies do not have four decimals")
+        raise Refused("its accuracies do not have four decimals")
     return results
 
 
@@ -193,7 +204,7 @@ def _read_pt(path: Path) -> Results:
     except BadInput:
         raise BadInput(f"{path} can only be read with PyTorch: pip install 'metareplay[torch]'") from None
     if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
-        raise task_list.Refused(f"the checksum of {damaged} in it is another one: it is damaged")
+        raise Refused(f"the checksum of {damaged} in it is another one: it is damaged")
     arrays = task_list.Arrays(path.stat().st_size)
     numbers = arrays.of(labels, "its list of tasks")
     words, *shown, seconds = (part.strip() for part in line.rsplit("#", 2))
@@ -205,16 +216,16 @@ def _read_pt(path: Path) -> Results:
         {name: arrays.of(tensor, name) for name, tensor in weights.items()},
     )
     if (results.labels != numbers).any() or results.labels.min() < 0 or len(results.labels) != len(results.accuracies):
-        raise task_list.Refused("its evaluations do not say after which task each was")
+        raise Refused("its evaluations do not say after which task each was")
     stated = [float(statistic) for statistic in statistics]
     # The original worked out its statistics as if tasks had come in order.
     in_order = (np.diff(results.visits) > 0).all()
     _require_sound(results, stated if in_order else stated[:1], 1e-4)
     if not np.allclose([float(number) for number in shown[0].split()], stated, atol=6e-4, rtol=0):
-        raise task_list.Refused("its line and its statistics are of different runs: it is damaged")
+        raise Refused("its line and its statistics are of different runs: it is damaged")
     with contextlib.suppress(ValueError, SyntaxError):  # of Python 2, or with values that are no literals
         if ast.literal_eval(words) != results.options:
-            raise task_list.Refused("its line and its options are of different runs: it is damaged")
+            raise Refused("its line and its options are of different runs: it is damaged")
     return results
 
 
@@ -222,19 +233,11 @@ def _require_sound(results: Results, stated: Sequence[float], tolerance: float) 
     """Refuse a file whose statistics do not follow from its accuracies."""
     # The metrics too, which cannot be worked out where rows or columns are missing.
     if not np.isfinite([*results.metrics.values(), *results.accuracies.flat]).all():
-        raise task_list.Refused("its accuracies are not all numbers")
+        raise Refused("its accuracies are not all numbers")
     if results.accuracies.min() < 0 or results.accuracies.max() > 1:
-        raise task_list.Refused("its accuracies do not lie between 0 and 1")
+        raise Refused("its accuracies do not lie between 0 and 1")
     if not all(abs(results.metrics[name] - value) <= tolerance for name, value in zip(PRINTED, stated, strict=False)):
-        raise task_list.Refused("its statistics do not follow from its accuracies: it is damaged")
-
-
-MEASURES = {
-    "RA": "retained_accuracy",
-    "LA": "learning_accuracy",
-    "BTI": "backward_transfer",
-    "FT": "forward_transfer",
-}
+        raise Refused("its statistics do not follow from its accuracies: it is damaged")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -250,10 +253,9 @@ def _show(argv: list[str]) -> None:
     )
     parser.add_argument("files", nargs="+", metavar="FILE", help="a .txt or .pt file")
     files = parser.parse(argv).files
-    print("".join(f"{name:>7}" for name in MEASURES))
+    print("".join(f"{name:>7}" for name in ("RA", "LA", "BTI", "FT")))
     for file in files:
-        measured = read(file).metrics
-        print("".join(f"{100 * measured[name]:z7.1f}" for name in MEASURES.values()), f" {file}", flush=True)
+        print("".join(f"{100 * value:z7.1f}" for value in read(file).metrics.values()), f" {file}", flush=True)
 
 
 if __name__ == "__main__":

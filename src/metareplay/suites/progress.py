@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,6 +15,7 @@ from rich.table import Column
 from rich.text import Text
 
 from metareplay.errors import plain
+from metareplay.runs.checkpoint import SECONDS
 from metareplay.runs.trainer import Progress, Report
 from metareplay.suites.driver import SuiteProgress
 from metareplay.suites.plan import Planned, in_words, name
@@ -22,11 +23,32 @@ from metareplay.suites.plan import Planned, in_words, name
 SECONDS_BETWEEN_LINES = 30.0
 
 
-def note(text: str, quiet: bool = False) -> None:
+def note(text: str, quiet: bool = False, program: str = "metareplay") -> None:
     """Show a line that the user may want to see on standard error, if that takes it."""
     if not quiet:
         with contextlib.suppress(OSError):
-            print(f"metareplay: {plain(text)}", file=sys.stderr, flush=True)
+            print(f"{program}: {plain(text)}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def stoppable(report: Report) -> Iterator[Report]:
+    """Report where a run is through what this gives: a Ctrl-C then says how far it came."""
+    last: Progress | None = None
+
+    def follow(now: Progress) -> None:
+        nonlocal last
+        last = now
+        report(now)
+
+    try:
+        yield follow
+    except KeyboardInterrupt:
+        if last is None or not last.examples:
+            raise KeyboardInterrupt("stopped before the first example") from None
+        where = f"at example {last.examples} of {last.all_examples}, in task {last.visit + 1} of {last.visits}"
+        raise KeyboardInterrupt(
+            f"stopped {where}; the same command goes on from where it was at most {SECONDS:.0f} s before"
+        ) from None
 
 
 class Display:
