@@ -14,7 +14,8 @@ import numpy as np
 
 from metareplay import networks
 from metareplay.errors import BadInput
-from metareplay.estimators.core import Build, Core, Guard, Numbers
+from metareplay.estimators.core import Build, Core
+from metareplay.estimators.shared import Guard, Numbers
 from metareplay.files import write_atomically
 from metareplay.learners import engines
 from metareplay.methods import METHODS

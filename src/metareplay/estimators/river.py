@@ -12,8 +12,9 @@ from river import base
 from river.utils import dataframe
 
 from metareplay.errors import BadInput
-from metareplay.estimators.core import Core, Numbers, log_probabilities
+from metareplay.estimators.core import Core, log_probabilities
 from metareplay.estimators.parameters import Saving, check_temperature, make_build, make_method, name_of, one_of, whole
+from metareplay.estimators.shared import Numbers
 from metareplay.methods.base import Method
 
 if TYPE_CHECKING:
@@ -199,43 +200,15 @@ class ContinualRiverClassifier(_Estimator, base.MiniBatchClassifier):
 
     Parameters
     ----------
-    method
-        One of ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7``, which need nothing but examples; one of
-        ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which need the task of each
-        (``learn_one(x, y, task=…)``); or a subclass of :class:`metareplay.Method`.
-    memories
-        How many examples are kept to be replayed, for methods that keep any.
-    recency
-        The horizon of the memory: about how many of the newest examples it samples; None: all that ever came, for
-        streams whose early classes do not come back for many thousands of examples.
-    lr, beta, gamma, s, batches_per_example, replay_batch_size, memory_strength, n_memories
-        The method's settings, as ``metareplay run BENCHMARK METHOD --help`` explains them. None: what does well on
-        features of about the same size (``metareplay.estimators.parameters.SETTINGS``).
-    settings
-        Settings that have no parameter here, by name: ``{"mean_of_squares": True}``.
-    hidden_layer_sizes
-        Units in each hidden layer; ``()`` for a linear model.
-    network
-        A network of your own: a function of ``(shape, classes)``, or ``FILE.py:FUNCTION``, that gives a
-        ``torch.nn.Module``; ``shape`` is ``(features,)``. It is asked again when classes or features are new, and what
-        was learned is written into the first part of each parameter.
-    engine, device
-        ``fused``, compiled code for the CPU, or ``torch``, for any network on any device; None: what fits.
+    method, memories, recency, lr, beta, gamma, s, batches_per_example, replay_batch_size, memory_strength, n_memories,
+    settings, hidden_layer_sizes, network, engine, device, tasks, class_weight, temperature
+        As for :class:`metareplay.estimators.ContinualClassifier`.
     scale
-        Whether features are brought to mean 0 and standard deviation 1, by what has been seen of them so far; one that
-        is missing counts as at its mean. Give False for inputs that are scaled already and for counts of words, where
-        missing is zero.
+        The same; a feature that is missing counts as at its mean. Give False for inputs that are scaled already and for
+        counts of words, where missing is zero.
     max_features
         The most features that are taken in; when more have come, those that are new are left out, and a warning says
         so.
-    tasks
-        The most tasks that will come, for methods that need the task.
-    class_weight
-        ``balanced``: classes weigh the inverse of how often they came so far; or a positive number for each class, 1
-        where none is given. Either way scaled such that the examples so far weigh 1 on average.
-    temperature
-        Scores are divided by it before they become probabilities; ``memory``: by the number under which the labels of
-        what is in the memory are likeliest.
     seed
         Decides the initial weights, the memory and the replay; None for another each time.
 
