@@ -46,8 +46,8 @@ class GrowingTorch(GrowingLearner, PyTorchLearner):
                 for name, value in own.items():
                     _overlay(value, new[name])
             grown._modules.moving = (grown._modules.moving[0], self._modules.moving[1])
-        self.network, self._modules, self._table, self._theta = network, grown._modules, grown._table, grown._theta
-        self._shapes, self._sizes = grown._shapes, grown._sizes
+        kept = {name: getattr(self, name) for name in ("labels", "tasks", "steps")}
+        vars(self).update(vars(grown) | kept)
         self.widen(network.inputs)
         return lambda vector: write(vector, torch.zeros_like(grown._theta)).as_subclass(type(vector))
 
