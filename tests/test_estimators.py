@@ -797,7 +797,7 @@ def test_continuous_targets_are_refused() -> None:
     ("parameters", "message"),
     [
         ({"method": "mer"}, "method is 'mer'.*online, taskinput, .*eralg4, eralg5, meralg1, meralg6, meralg7"),
-        ({"method": 3}, "method is 3, but must be one of"),
+        ({"method": 3}, "method is 3; it must be one of"),
         ({"lr": -1.0}, r"^lr is -1.0, but must lie in \(0, inf\)"),
         ({"lr": "fast"}, "^lr is 'fast', but must be a number"),
         (

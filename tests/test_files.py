@@ -113,7 +113,7 @@ def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path: Path, flock: int | 
 
 
 def test_what_a_killed_process_held_is_taken_over_and_a_waiter_is_told_who_holds_it(
-    tmp_path: Path, flock: int | None, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, flock: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lock = tmp_path / ".lock"
     lock.touch()  # as every lock of ordinary file systems leaves it
@@ -127,13 +127,13 @@ def test_what_a_killed_process_held_is_taken_over_and_a_waiter_is_told_who_holds
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
-        told: list[str] = []
         clock = iter(range(0, 1000))
         monkeypatch.setattr(files.time, "monotonic", lambda: float(next(clock)))
         monkeypatch.setattr(files.time, "sleep", lambda seconds: None)
-        with pytest.raises(files.Held), files.locked(lock, 10, "the data", told.append):
+        with pytest.raises(files.Held), files.locked(lock, 10, "the data"):
             pass
-        assert told == [f"waiting for the data, which is held by process {other.pid} on {os.uname().nodename}"]
+        waiting = f"metareplay: waiting for the data, which is held by process {other.pid} on {os.uname().nodename}\n"
+        assert capsys.readouterr().err == waiting
         other.kill()
         other.wait()
     with files.locked(lock, patience=0):

@@ -72,4 +72,6 @@ def test_what_does_not_fit_is_said_in_a_short_line(name: str, given: object, mes
     ],
 )
 def test_the_name_that_was_probably_meant(word: str, meant: str | None) -> None:
-    assert nearest(word, ["meralg1", "online", "mnist-rotations", "mnist-permutations"]) == meant
+    assert nearest(word, ["meralg1", "online", "mnist-rotations", "mnist-permutations"]) == (
+        f"; did you mean {meant}?" if meant else ""
+    )

@@ -43,38 +43,11 @@ _HOME = {
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
-    "ER",
-    "EWC",
-    "GEM",
-    "MER",
-    "METHODS",
-    "BadInput",
-    "BaseImages",
-    "Diverged",
-    "ERWithTasks",
-    "Evaluation",
-    "Experiment",
-    "Images",
-    "Independent",
-    "MERCurrentExampleLearningRate",
-    "MEROneBigBatch",
-    "Method",
-    "Model",
-    "Online",
-    "Progress",
-    "Record",
-    "Reservoir",
-    "RingPerTask",
-    "RunFailed",
-    "Stream",
-    "Task",
-    "TaskInput",
-    "Trainer",
-    "benchmark",
-    "load",
-    "run",
-    "setting",
-]
+    "ER", "EWC", "GEM", "MER", "METHODS", "BadInput", "BaseImages", "Diverged", "ERWithTasks", "Evaluation",
+    "Experiment", "Images", "Independent", "MERCurrentExampleLearningRate", "MEROneBigBatch", "Method", "Model",
+    "Online", "Progress", "Record", "Reservoir", "RingPerTask", "RunFailed", "Stream", "Task", "TaskInput", "Trainer",
+    "benchmark", "load", "run", "setting",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

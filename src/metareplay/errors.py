@@ -12,8 +12,10 @@ class RunFailed(RuntimeError):
     """A run that was properly asked for could not be carried out (exit status 1)."""
 
 
+class Refused(Exception):
+    """Why a file cannot be used; whoever catches it knows which file, and tells the user."""
+
+
 def plain(text: str) -> str:
     """Text of which every character can be shown: others, which a terminal might obey, are written as in Python."""
-    if text.isprintable():
-        return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

@@ -45,12 +45,8 @@ def write_atomically(path: Path, content: bytes, follow: bool = True) -> None:
     """Write under another name, flush to the disk, rename; what was there before stays until then.
 
     A new file's mode is what the umask leaves, an existing one keeps its own. A link goes on pointing to what it did
-    (``follow=False`` replaces the link itself), and a device or a pipe is written to.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written; nothing is left behind.
+    (``follow=False`` replaces the link itself), and a device or a pipe is written to. On an OSError nothing is left
+    behind.
     """
     path = path.resolve() if follow else path
     if follow and path.exists() and not path.is_file():
@@ -102,14 +98,6 @@ def unfinished(folder: Path) -> list[Path]:
     return [path for path in folder.glob(f"{TEMPORARY}*") if path.is_symlink() or not path.is_dir()]
 
 
-# Large files
-
-
-def printable(text: str) -> str:
-    """A name for people: what would steer a terminal, or is no text at all, shows as a replacement character."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-
-
 def shown(size: int) -> str:
     """A size in bytes, for people."""
     for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")):
@@ -130,19 +118,9 @@ def require_room(folder: Path, size: int, what: str) -> None:
 
 @contextmanager
 def placed(path: Path, size: int) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new large file to write to, and its temporary path; it becomes ``path`` when all went well.
+    """A new file of about ``size`` bytes to write to, and its temporary path; it is at ``path`` when all went well.
 
-    Parameters
-    ----------
-    size
-        How many bytes it will have, about.
-
-    Raises
-    ------
-    BadInput
-        If there is no such folder, or ``path`` is something else than a file.
-    RunFailed
-        If there is not room enough, or it cannot be written.
+    BadInput if there is no such folder, or ``path`` is no file; RunFailed if there is no room or it cannot be written.
     """
     if not path.parent.is_dir():
         raise BadInput(f"{path} cannot be written: there is no folder {path.parent}")
@@ -162,59 +140,33 @@ def placed(path: Path, size: int) -> Iterator[tuple[BinaryIO, Path]]:
         raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-# Locks
-
-
 class Held(RunFailed):
-    """Another process holds a lock; ``holder`` says which."""
+    """Another process holds a lock: ``Held(what is locked, the holder)``."""
 
-    def __init__(self, message: str, holder: str) -> None:
-        super().__init__(message, holder)
-        self.message, self.holder = message, holder
+    @property
+    def holder(self) -> str:
+        return str(self.args[1])
 
     def __str__(self) -> str:
-        return self.message
-
-
-def _to_stderr(text: str) -> None:
-    print(f"metareplay: {text}", file=sys.stderr, flush=True)
+        return f"{self.args[0]} is held by {self.holder}: wait for it, or stop it"
 
 
 @contextmanager
-def locked(
-    path: Path, patience: float | None = None, what: str = "", note: Callable[[str], None] = _to_stderr
-) -> Iterator[None]:
+def locked(path: Path, patience: float = float("inf"), what: str = "") -> Iterator[None]:
     """Hold a lock, which ends with its process, however that ends.
 
-    Where the file system has no ``flock``, numbered links ``<path>.1``, ``.2`` … say who holds it; one whose process is
-    dead on this machine counts for nothing.
-
-    Parameters
-    ----------
-    path
-        The lock's file; it is made, and stays.
-    patience
-        Seconds to wait for another holder; None for as long as it takes.
-    what
-        What is waited for, in messages; None for the path.
-    note
-        Called once with who holds it when the wait takes over two seconds.
-
-    Raises
-    ------
-    Held
-        If another process still holds it after ``patience`` seconds.
-    OSError
-        If the lock cannot be made there.
+    Waits ``patience`` seconds for another holder, and says so on standard error after two; ``what`` is the lock's name
+    in messages. Where the file system has no ``flock``, numbered links ``<path>.1``, ``.2`` … say who holds it; one
+    whose process is dead on this machine counts for nothing. The lock's file stays. Raises Held if another process
+    still holds it, OSError if it cannot be made.
     """
-    begin, noted, release = time.monotonic(), False, None
-    what = what or str(path)
+    begin, noted, what = time.monotonic(), False, what or str(path)
     while (release := _take(path)) is None:
         waited, who = time.monotonic() - begin, holder(path) or "another process"
-        if patience is not None and waited >= patience:
-            raise Held(f"{what} is held by {who}: wait for it, or stop it", who)
+        if waited >= patience:
+            raise Held(what, who)
         if waited > 2 and not noted:
-            note(f"waiting for {what}, which is held by {who}")
+            print(f"metareplay: waiting for {what}, which is held by {who}", file=sys.stderr, flush=True)
             noted = True
         time.sleep(0.05)
     try:
@@ -285,11 +237,11 @@ def _take_link(path: Path) -> Callable[[], None] | None:
 
 def _last(path: Path) -> tuple[int, str]:
     """The number of the last link, and what it says; 0 if there is none."""
-    numbers = [int(end) for other in path.parent.glob(f"{path.name}.*") if (end := other.suffix[1:]).isdecimal()]
-    number = max(numbers, default=0)
+    links = {int(end): link for link in path.parent.glob(f"{path.name}.*") if (end := link.suffix[1:]).isdecimal()}
+    number = max(links, default=0)
     try:
-        return number, os.readlink(path.with_name(f"{path.name}.{number}")) if number else "free"
-    except OSError:
+        return number, os.readlink(links[number])
+    except (KeyError, OSError):
         return number, "free"
 
 
@@ -306,21 +258,16 @@ def _alive(target: str) -> str | None:
     """Who holds a lock with this link; None if its process is known to be dead."""
     pid, _, rest = target.partition("@")
     host, _, started = rest.partition("@")
-    if not pid.isdecimal() or (host == socket.gethostname() and _started(int(pid)) != started):
-        return None
-    return _named(target)
+    dead = not pid.isdecimal() or (host == socket.gethostname() and _started(int(pid)) != started)
+    return None if dead else _named(target)
 
 
 def _started(pid: int) -> str:
     """When a process began, which tells it from a later one with its number; empty if there is none."""
-    try:
+    with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        pass
     try:  # not Linux
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except OSError:
-        pass
+    except OSError as error:
+        return "" if error.errno == errno.ESRCH else "alive"
     return "alive"

@@ -6,29 +6,23 @@ import dataclasses
 import functools
 import inspect
 import math
-import types
-import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
 from metareplay.errors import BadInput
 
 
-@dataclass(frozen=True)
-class Interval:
-    """A range of numbers in the usual notation, such as ``(0, 1]`` or ``[0, inf)``."""
-
-    text: str
-
-    def __contains__(self, value: Any) -> bool:
-        low, high = (float(end) for end in self.text[1:-1].split(","))
-        above = value >= low if self.text[0] == "[" else value > low
-        below = value <= high if self.text[-1] == "]" else value < high
-        return above and below and (isinstance(value, int) or math.isfinite(value))
+def within(value: Any, interval: str) -> bool:
+    """Whether a number lies in an interval in the usual notation, such as ``(0, 1]`` or ``[0, inf)``, and is finite."""
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value >= low if interval[0] == "[" else value > low
+    below = value <= high if interval[-1] == "]" else value < high
+    return bool(above and below and (isinstance(value, int) or math.isfinite(value)))
 
 
 def setting(default: Any, valid: str | tuple[str, ...] = "", *, help: str) -> Any:
@@ -66,7 +60,6 @@ class Hyperparameter:
 
     @property
     def flag(self) -> str:
-        """Its flag on the command line."""
         return "--" + self.name.removesuffix("_").replace("_", "-")  # ``from_``: Python keeps ``from`` for itself
 
     @property
@@ -76,13 +69,7 @@ class Hyperparameter:
         return f"{text} or none" if text and self.optional else text
 
     def check(self, value: Any) -> Any:
-        """Return the value as its type.
-
-        Raises
-        ------
-        BadInput
-            If it has another type or lies outside the valid range.
-        """
+        """The value as its type; BadInput if it has another type or lies outside the valid range."""
         if self.optional and (value is None or value == "none"):
             return None
         if isinstance(value, np.generic):
@@ -93,10 +80,9 @@ class Hyperparameter:
             kind = {float: "a number", int: "a whole number", bool: "true or false"}.get(self.type, self.type.__name__)
             raise BadInput(f"{self.flag} is {brief(value)}, but must be {kind}: it is {self.help}")
         if self.words and value not in self.words:
-            near = nearest(str(value), self.words)
-            question = f"; did you mean {near}?" if near else f": it is {self.help}"
-            raise BadInput(f"{self.flag} is {brief(value)}, but must be one of {', '.join(self.words)}{question}")
-        if self.valid and value not in Interval(self.valid):
+            hint = nearest(str(value), self.words) or f": it is {self.help}"
+            raise BadInput(f"{self.flag} is {brief(value)}, but must be one of {', '.join(self.words)}{hint}")
+        if self.valid and not within(value, self.valid):
             raise BadInput(f"{self.flag} is {brief(value)}, but must lie in {self.valid}: it is {self.help}")
         return value
 
@@ -108,14 +94,14 @@ def _declared(owner: Callable[..., Any]) -> tuple[Hyperparameter, ...]:
         fields = {field.name: field for field in dataclasses.fields(owner)}
     else:
         fields = {name: parameter.default for name, parameter in inspect.signature(owner).parameters.items()}
-    declared = {name: field for name, field in fields.items() if "help" in getattr(field, "metadata", {})}
     made = []
-    for name, field in declared.items():
-        kinds = [kind for kind in typing.get_args(hints[name]) if kind is not types.NoneType] or [hints[name]]
-        optional = len(typing.get_args(hints[name])) > len(kinds)
-        valid, help = field.metadata["valid"], field.metadata["help"]
-        interval, words = (valid, ()) if isinstance(valid, str) else ("", tuple(valid))
-        made.append(Hyperparameter(name, kinds[0], field.default, interval, help, words, optional))
+    for name, field in fields.items():
+        if "help" in getattr(field, "metadata", {}):
+            kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType] or [hints[name]]
+            valid, help = field.metadata["valid"], field.metadata["help"]
+            interval, words = (valid, ()) if isinstance(valid, str) else ("", tuple(valid))
+            optional = len(get_args(hints[name])) > len(kinds)
+            made.append(Hyperparameter(name, kinds[0], field.default, interval, help, words, optional))
     return tuple(made)
 
 
@@ -132,8 +118,8 @@ def brief(value: Any) -> str:
     return text if len(text) <= 100 else f"{text[:60]} … {text[-20:]}"
 
 
-def nearest(word: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant; None if none is like the word.
+def nearest(word: str, names: Iterable[str]) -> str:
+    """``; did you mean NAME?`` for the name that was probably meant; empty if none is like the word.
 
     Case makes no difference, and a part or the beginning of a name is enough: ``mnst`` is like ``mnist-rotations``.
     """
@@ -145,5 +131,5 @@ def nearest(word: str, names: Iterable[str]) -> str | None:
         return max([whole, *(0.95 * SequenceMatcher(None, wanted, part).ratio() for part in parts)]) + 0.01 * whole
 
     wanted = word.lower()[:100]
-    best = max(names, key=likeness, default=None)
-    return best if wanted and best is not None and likeness(best) >= 0.6 else None
+    best = max(names, key=likeness, default="")
+    return f"; did you mean {best}?" if wanted and best and likeness(best) >= 0.6 else ""

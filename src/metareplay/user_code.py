@@ -45,35 +45,26 @@ def split(text: str) -> tuple[Path, str] | None:
 
 
 def sources(what: Any) -> dict[str, str]:
-    """SHA-256 of every source of the user's that decides what a class or a function does.
+    """SHA-256 of every source of the user's that decides what a class, a function, or a ``FILE.py:NAME`` does.
 
-    Of an object that ``load`` gave they are those of its loading, whatever happened to the files since. Of any other
-    they are taken at the first call. What was typed in, as in a notebook, counts with its own text.
-
-    Parameters
-    ----------
-    what
-        A class, a function, or ``FILE.py:NAME``.
-
-    Returns
-    -------
-    sources
-        By file, relative to the folder of the user's file: ``{"mine.py": "ab12…", "helpers/steps.py": …}``; empty for
-        what belongs to metareplay or an installed package.
+    By file, relative to the folder of the user's file: ``{"mine.py": "ab12…", "helpers/steps.py": …}``; empty for what
+    belongs to metareplay or an installed package. Of an object that ``load`` gave they are those of its loading,
+    whatever happened to the files since. Of any other they are taken at the first call. What was typed in, as in a
+    notebook, counts with its own text.
     """
-    parts = split(what) if isinstance(what, str) else None
-    if parts:
+    if isinstance(what, str) and (parts := split(what)):
         return _hashes(contents(parts[0]))
     if what.__module__ in _LOADED:
         return _hashes(_LOADED[what.__module__])
     if what not in _SEEN:
         file = getattr(sys.modules.get(what.__module__), "__file__", None)
         if file is None or file.startswith("<"):  # such as <stdin>
-            _SEEN[what] = _hashes({what.__qualname__: _typed_in(what)})
+            read = {what.__qualname__: _typed_in(what)}
         elif what.__module__.partition(".")[0] == "metareplay" or not _is_users(file):
-            _SEEN[what] = {}
+            read = {}
         else:
-            _SEEN[what] = _hashes(_closure(Path(file), read_regular(Path(file))))
+            read = _closure(Path(file), read_regular(Path(file)))
+        _SEEN[what] = _hashes(read)
     return _SEEN[what]
 
 
@@ -85,10 +76,7 @@ def contents(path: Path) -> dict[str, bytes]:
 def module(path: Path) -> ModuleType:
     """Run a user's file as a module of its own, once for each content of it and of what it imports.
 
-    Raises
-    ------
-    BadInput
-        If there is no such file, or it cannot be run; with the line.
+    BadInput, with the line, if there is no such file or it cannot be run.
     """
     if path.suffix != ".py" or not path.is_file():
         raise BadInput(f"there is no such Python file as {path}; give FILE.py:NAME")
@@ -111,8 +99,7 @@ def module(path: Path) -> ModuleType:
     loaded.__file__ = str(path)
     loaded.__path__ = [str(path.resolve().parent)]  # so that the modules beside it are its own: NAME.helpers
     tops = {file.split("/")[0].removesuffix(".py") for file in read}
-    beside = frozenset(top for top in tops if _beside(top, loaded.__path__[0]))
-    vars(loaded)["__builtins__"] = _builtins(name, beside)
+    vars(loaded)["__builtins__"] = _builtins(name, {top for top in tops if _beside(top, loaded.__path__[0])})
     sys.modules[name] = loaded  # where dataclasses and type hints look for it
     _LOADED[name] = read
     try:
@@ -122,42 +109,24 @@ def module(path: Path) -> ModuleType:
             del sys.modules[own]
         del _LOADED[name]
         text = " ".join(f"{type(error).__name__}: {error}".replace(f"{name}.", "").split())
-        raise BadInput(f"{path} cannot be loaded: {_where(error, path)}{text}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"line {lines[-1]}: " if lines else ""
+        raise BadInput(f"{path} cannot be loaded: {where}{text}") from error
     return loaded
 
 
 def load(text: str, what: str) -> Any:
-    """The object that ``FILE.py:NAME`` names.
-
-    Parameters
-    ----------
-    what
-        What it is for, for messages: "a tracker".
-
-    Raises
-    ------
-    BadInput
-        If there is none.
-    """
+    """The object that ``FILE.py:NAME`` names; BadInput if there is none, about ``what`` it is for: "a tracker"."""
     parts = split(text)
     if parts is None:
         raise BadInput(f"{what} is {text!r}, but must be FILE.py:NAME")
     path, name = parts
     found = vars(module(path))
     if name not in found:
-        own = [
-            key
-            for key, value in found.items()
-            if callable(value) and getattr(value, "__module__", "") == found["__name__"]
-        ]
-        raise BadInput(f"there is no {name!r} in {path}; it has {', '.join(own) or 'nothing that could be called'}")
+        own = (key for key, value in found.items() if getattr(value, "__module__", "") == found["__name__"])
+        has = ", ".join(key for key in own if callable(found[key])) or "nothing that could be called"
+        raise BadInput(f"there is no {name!r} in {path}; it has {has}")
     return found[name]
-
-
-def _where(error: BaseException, path: Path) -> str:
-    """The last line of a user's file that an error came through."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return f"line {lines[-1]}: " if lines else ""
 
 
 def _hashes(read: Mapping[str, bytes]) -> dict[str, str]:
@@ -178,9 +147,8 @@ def _typed_in(what: Any) -> bytes:
             functions = [getattr(value, "__func__", value) for value in vars(item).values()]
             texts[id(item)] += _plain(vars(item))
         for function in filter(inspect.isfunction, functions):
-            texts[id(item)] += _text(function)
             used = {name: function.__globals__.get(name) for name in function.__code__.co_names}
-            texts[id(item)] += _plain(used)
+            texts[id(item)] += _text(function) + _plain(used)
             left += [value for value in used.values() if getattr(value, "__module__", None) == what.__module__]
     return "\n".join(sorted(texts.values())).encode()
 
@@ -197,22 +165,18 @@ def _plain(values: Mapping[str, Any]) -> str:
     return repr(sorted((name, v) for name, v in values.items() if isinstance(v, int | float | str | tuple)))
 
 
-# What a file imports
-
-
 def _closure(path: Path, content: bytes) -> dict[str, bytes]:
     """A user's file and all modules of the user's that it imports, wherever in it, and that those import."""
     importlib.invalidate_caches()  # a module may have been written this very second
     folder = path.resolve().parent
     read, left = {path.name: content}, [(content, "")]
     while left:
-        text, package = left.pop()
-        for name in _imported(text, package):
+        for name in _imported(*left.pop()):
             spec = _spec(name, folder)
             if spec is None or spec.origin is None or not _is_users(spec.origin):
                 continue
             is_package = spec.submodule_search_locations is not None
-            file = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+            file = _file_of(name, is_package)
             if file not in read:
                 try:
                     read[file] = read_regular(Path(spec.origin))
@@ -222,12 +186,16 @@ def _closure(path: Path, content: bytes) -> dict[str, bytes]:
     return read
 
 
-def _imported(content: bytes, package: str) -> list[str]:
+def _file_of(name: str, is_package: bool) -> str:
+    return name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+
+
+def _imported(content: bytes, package: str) -> set[str]:
     """Every module that a source may import, and the packages that they are in."""
     try:
         nodes = list(ast.walk(ast.parse(content)))
     except (SyntaxError, ValueError, RecursionError):  # said where it is run, if it ever is
-        return []
+        return set()
     names: set[str] = set()
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -236,20 +204,18 @@ def _imported(content: bytes, package: str) -> list[str]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level and package else []
             base = ".".join([*above, *([node.module] if node.module else [])])
             names |= {base} | {f"{base}.{alias.name}" if base else alias.name for alias in node.names}
-    whole = {name.rsplit(".", cut)[0] for name in names if name for cut in range(name.count(".") + 1)}
-    return sorted(whole)
+    return {name.rsplit(".", cut)[0] for name in names if name for cut in range(name.count(".") + 1)}
 
 
 def _spec(name: str, folder: Path) -> ModuleSpec | None:
     """Where a module would be imported from: beside the user's file first, as Python has it for a script."""
-    top, *rest = name.split(".")
-    spec = _beside(top, str(folder))
-    if spec is None and top != "metareplay":
+    whole, *rest = name.split(".")
+    spec = _beside(whole, str(folder))
+    if spec is None and whole != "metareplay":
         try:
-            spec = importlib.util.find_spec(top)
+            spec = importlib.util.find_spec(whole)
         except (ImportError, ValueError):
             return None
-    whole = top
     for part in rest:
         if spec is None or spec.submodule_search_locations is None:
             return None
@@ -270,9 +236,7 @@ def _beside(top: str, folder: str) -> ModuleSpec | None:
     if top in sys.stdlib_module_names or top == "metareplay":
         return None
     spec = PathFinder.find_spec(top, [folder])
-    if spec is not None and spec.origin is None and PathFinder.find_spec(top) is not None:
-        return None
-    return spec
+    return None if spec and spec.origin is None and PathFinder.find_spec(top) else spec
 
 
 class _Finder:
@@ -293,8 +257,7 @@ class _Loader(SourceFileLoader):
 
     def get_data(self, path: str) -> bytes:
         root, _, name = self.name.partition(".")
-        file = name.replace(".", "/") + ("/__init__.py" if Path(path).name == "__init__.py" else ".py")
-        read = _LOADED[root]
+        file, read = _file_of(name, Path(path).name == "__init__.py"), _LOADED[root]
         if file not in read:  # imported by a name that its source does not show
             read[file] = read_regular(Path(path))
         return read[file]
@@ -304,7 +267,7 @@ class _Loader(SourceFileLoader):
         super().exec_module(module)
 
 
-def _builtins(root: str, beside: frozenset[str]) -> dict[str, Any]:
+def _builtins(root: str, beside: set[str]) -> dict[str, Any]:
     """Python's own, but for an ``import`` that finds the modules beside the user's file."""
     standard: Callable[..., Any] = builtins.__import__
 

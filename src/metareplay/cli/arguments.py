@@ -85,8 +85,7 @@ def nearest(word: str, names: Iterable[str]) -> str:
     """Ask whether the name that is most like the word was meant, to be put behind what is wrong; empty if none is."""
     from metareplay import settings  # which imports NumPy
 
-    found = settings.nearest(word, list(names))
-    return f"; did you mean {found}?" if found else ""
+    return settings.nearest(word, names)
 
 
 Group = argparse._ArgumentGroup

@@ -205,9 +205,7 @@ def get(name: str, source: str | Path | None = None, progress: bool = True) -> I
         If it cannot be downloaded, or cannot be stored.
     """
     if name not in SOURCES:
-        near = nearest(name, SOURCES)
-        question = f"; did you mean {near}?" if near else ";"
-        raise BadInput(f"there is no data set {name!r}{question} there are {', '.join(SOURCES)}")
+        raise BadInput(f"there is no data set {name!r}{nearest(name, SOURCES) or ';'} there are {', '.join(SOURCES)}")
     return SOURCES[name].get(data_folder() / name, source, progress)
 
 

@@ -67,10 +67,8 @@ def method_class(method: Any) -> type[Method]:
     if isinstance(method, type) and issubclass(method, Method):
         return method
     if not isinstance(method, str) or method not in METHODS:
-        near = nearest(str(method), METHODS)
-        question = f" (did you mean {near}?)" if near else ""
         raise BadInput(
-            f"method is {method!r}{question}, but must be one of {', '.join(METHODS)}, "
+            f"method is {method!r}{nearest(str(method), METHODS) or ';'} it must be one of {', '.join(METHODS)}, "
             "or a subclass of metareplay.Method"
         )
     return METHODS[method]

@@ -34,9 +34,8 @@ def find(text: str) -> type[Method]:
         raise BadInput(f"METHOD is {text!r}, but must say which class of that file too: {text}:CLASS")
     parts = user_code.split(text)
     if parts is None:
-        near = nearest(text, METHODS)
-        question = f"; did you mean {near}?" if near else ";"
-        raise BadInput(f"there is no method {text!r}{question} `metareplay methods` lists all of them")
+        hint = nearest(text, METHODS) or ";"
+        raise BadInput(f"there is no method {text!r}{hint} `metareplay methods` lists all of them")
     path, name = parts
     module = user_code.module(path)
     there: dict[str, Any] = {

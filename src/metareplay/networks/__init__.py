@@ -32,11 +32,9 @@ def check(name: str) -> None:
     if name in NETWORKS:
         return
     if user_code.split(name) is None:
-        near = nearest(name, NETWORKS)
-        question = f" (did you mean {near}?)" if near else ""
         raise BadInput(
-            f"--network is {name!r}{question}, but must be one of {', '.join(NETWORKS)}, or FILE.py:FACTORY: "
-            "a function of yours that takes (shape, classes) and returns a torch.nn.Module"
+            f"--network is {name!r}{nearest(name, NETWORKS) or ';'} it must be one of {', '.join(NETWORKS)}, or "
+            "FILE.py:FACTORY: a function of yours that takes (shape, classes) and returns a torch.nn.Module"
         )
     if not callable(user_code.load(name, "--network")):
         raise BadInput(f"--network is {name}, which cannot be called; it must be a function of (shape, classes)")

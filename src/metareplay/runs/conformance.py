@@ -42,7 +42,7 @@ from metareplay.runs.watching import (
     trained,
     trainer,
 )  # fmt: skip
-from metareplay.settings import Hyperparameter, Interval, hyperparameters
+from metareplay.settings import Hyperparameter, hyperparameters, within
 from metareplay.streams.stream import Stream
 
 Factory = Callable[..., Method]
@@ -167,7 +167,7 @@ def _wrong_values(parameter: Hyperparameter) -> Iterator[Any]:
     yield from {int: [1.5], float: [float("nan"), float("inf"), float("-inf")]}.get(parameter.type, [])
     low, high = (float(end) for end in parameter.valid[1:-1].split(","))
     for candidate in (low - 1, low, high, high + 1):
-        if np.isfinite(candidate) and candidate not in Interval(parameter.valid):
+        if np.isfinite(candidate) and not within(candidate, parameter.valid):
             yield parameter.type(candidate)
 
 

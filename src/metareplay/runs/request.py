@@ -131,9 +131,8 @@ class Request:
         known = {parameter.name: parameter for parameter in parameters}
         for name in given:
             if name not in known:
-                near = nearest(name, known)
-                question = f"; did you mean {near}?" if near else f"; there are {', '.join(known) or 'none'}"
-                raise BadInput(f"{name} is no option {whose}{question}")
+                hint = nearest(name, known) or f"; there are {', '.join(known) or 'none'}"
+                raise BadInput(f"{name} is no option {whose}{hint}")
         return {name: self.check(known[name], value) for name, value in given.items()}
 
     def check(self, parameter: Hyperparameter, value: Any) -> Any:

@@ -9,8 +9,7 @@ from typing import Any
 
 from metareplay.data import catalogue as sources
 from metareplay.data.images import ImageSet
-from metareplay.errors import BadInput
-from metareplay.files import printable
+from metareplay.errors import BadInput, plain
 from metareplay.settings import Hyperparameter, nearest
 from metareplay.streams import npz_folder, task_list
 from metareplay.streams.groups import alphabets, splits
@@ -144,7 +143,7 @@ def find(name: str) -> Benchmark:
     path = Path(name).expanduser()
     folder = path.is_dir()
     if name and (folder or (path.is_file() and path.suffix == ".pt")):
-        own = printable(path.resolve().name)
+        own = plain(path.resolve().name)
         if own in BENCHMARKS:
             raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
         return Benchmark(own, f"your own data: the {'folder' if folder else 'task list'} {path}", str(path), None, 0, 0)
@@ -154,9 +153,9 @@ def find(name: str) -> Benchmark:
         raise BadInput(f"{name} is a pipe, a device or the like, and no file of data")
     if name.endswith((".pt", ".npz", "/")):
         raise BadInput(f"there is no {name}; a user's own data is a .pt task list or a folder of .npz files")
-    near = nearest(name, BENCHMARKS)
-    question = f"; did you mean {near}?" if near else ";"
-    raise BadInput(f"there is no benchmark {name!r}{question} `metareplay benchmarks` lists all of them")
+    raise BadInput(
+        f"there is no benchmark {name!r}{nearest(name, BENCHMARKS) or ';'} `metareplay benchmarks` lists all of them"
+    )
 
 
 def benchmark(name: str, **options: Any) -> Stream:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.errors import BadInput
-from metareplay.files import open_regular, printable, shown
+from metareplay.errors import BadInput, plain
+from metareplay.files import open_regular, shown
 from metareplay.streams.stream import PARTS, Stream, of_arrays
 
 
@@ -67,7 +67,7 @@ def _task(file: Path) -> dict[str, NDArray[Any]]:
             archive = np.load(opened, allow_pickle=False)
             missing = [name for name in PARTS if name not in archive.files]
             if missing:
-                has = ", ".join(map(printable, archive.files)) or "nothing"
+                has = ", ".join(map(plain, archive.files)) or "nothing"
                 raise BadInput(f"{file} has no {' and no '.join(missing)}; it has {has[:200]}")
             return {name: archive[name] for name in PARTS}
     except BadInput:  # which is a ValueError too

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.data.images import BaseImages
-from metareplay.errors import BadInput
-from metareplay.files import printable
+from metareplay.errors import BadInput, plain
 from metareplay.settings import brief, nearest
 
 DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
@@ -97,7 +96,7 @@ class Task:
     classes: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "description", printable(self.description))
+        object.__setattr__(self, "description", plain(self.description))
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +130,7 @@ class Stream:
     scenarios: tuple[str, ...] = (DOMAIN,)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", printable(self.name))
+        object.__setattr__(self, "name", plain(self.name))
         if not self.tasks:
             raise BadInput(f"stream {self.name!r} has no tasks; it needs at least one")
         widths = {images.width for task in self.tasks for images in (task.train, task.test)}
@@ -139,11 +138,10 @@ class Stream:
             raise BadInput(f"the tasks of stream {self.name!r} have different numbers of inputs: {sorted(widths)}")
         unknown = [scenario for scenario in self.scenarios if scenario not in SCENARIOS]
         if unknown or not self.scenarios:
-            near = nearest(str(unknown[0]), SCENARIOS) if unknown else None
+            given = ", ".join(map(repr, self.scenarios)) or "none"
             raise BadInput(
-                f"stream {self.name!r} has the scenarios {', '.join(map(repr, self.scenarios)) or 'none'}"
-                f"{f' (did you mean {near}?)' if near else ''}, but there are {', '.join(SCENARIOS)}, and it needs at "
-                "least one"
+                f"stream {self.name!r} has the scenarios {given}, but there are {', '.join(SCENARIOS)}, and it needs "
+                f"at least one{nearest(''.join(map(str, unknown[:1])), SCENARIOS)}"
             )
         if not 0 < self.classes <= MOST_CLASSES:
             raise BadInput(

@@ -114,7 +114,7 @@ class Reader:
         known = list(known)
         for name in given:
             if name not in known:
-                hint = _owners(name) or meant(name, known) or f"; there are {', '.join(known)}"
+                hint = _owners(name) or nearest(name, known) or f"; there are {', '.join(known)}"
                 self.problem((*place, name), f"is not known here{hint}")
 
     def refuse_absurd(self, place: Place, value: Any) -> None:
@@ -376,12 +376,6 @@ def _described(run: Mapping[str, Any], wanted: Mapping[str, list[Any]]) -> bool:
 
 def _same(value: Any, wanted: Any) -> bool:
     return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
-
-
-def meant(word: str, names: Sequence[str]) -> str:
-    """Ask whether the name that is most like the word was meant; empty if none is like it."""
-    found = nearest(word, names)
-    return f"; did you mean {found}?" if found else ""
 
 
 def _written(place: Place) -> str:

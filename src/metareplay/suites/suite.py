@@ -10,8 +10,9 @@ from typing import Self
 
 from metareplay.errors import BadInput
 from metareplay.runs.request import Request
+from metareplay.settings import nearest
 from metareplay.suites.lines import lines
-from metareplay.suites.reader import Reader, meant
+from metareplay.suites.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _text(suite: str) -> tuple[Path, str]:
     if path.suffix != ".toml" and not path.is_file():
         if suite in Suite.shipped():
             return Path(f"{suite}.toml"), (files("metareplay.suites") / f"{suite}.toml").read_text(encoding="utf-8")
-        question = meant(suite, Suite.shipped()) or ";"
+        question = nearest(suite, Suite.shipped()) or ";"
         raise BadInput(
             f"there is no suite {suite!r}{question} metareplay comes with {', '.join(Suite.shipped())}; "
             "one of your own is a file: FILE.toml"
