@@ -551,7 +551,7 @@ def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path) -
     ("arguments", "told"),
     [
         ("", "required: NAME"),
-        ("rotation", "there is no 'rotation'; there are all, rotations, permutations, manypermutations"),
+        ("rotation", "invalid choice: 'rotation' (choose from 'all', 'rotations', 'permutations', 'manypermutations')"),
         ("all --materialise", "did you mean --materialize?"),
         ("all --materialize --original", "not allowed with"),
     ],

@@ -11,25 +11,23 @@ from typing import BinaryIO, Self, cast
 
 from metareplay.data.download import CHUNK, Report, Unusable, download_bars, reporter_of
 from metareplay.files import placed, shown
+from metareplay.streams.stream import Stream
 
 LONGEST_NAME = 65536  # bytes
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
+DAMAGED = "it is damaged, truncated, or no .tar.gz archive"
 
 
-def unpack(
-    archive: Path, path: Path, limit: int, verify: Callable[[Path], None] = lambda path: None, progress: bool = True
-) -> None:
-    """Put the one file of a ``.tar.gz`` that ends as ``path`` does at ``path``; it appears verified or not at all.
-
-    Names in the archive decide nothing on the disk.
+def unpack(archive: Path, path: Path, limit: int, read: Callable[[Path], Stream]) -> Stream:
+    """Put the one file of a ``.tar.gz`` that ends as ``path`` does at ``path``; names in the archive decide nothing.
 
     Parameters
     ----------
     limit
         Bytes that all in it may have together.
-    verify
-        Raises Unusable if the file at that path, which has not yet taken its name, is not as it should be.
+    read
+        Reads what was unpacked before it takes its name; Unusable if it is not as it should be.
 
     Raises
     ------
@@ -38,34 +36,31 @@ def unpack(
     RunFailed
         If the file cannot be written.
     """
-    with archive.open("rb") as packed, download_bars(progress) as bars:
+    with archive.open("rb") as packed, download_bars(True) as bars:
         content = _Limited(packed, limit, archive.stat().st_size, reporter_of(bars, path.name))
         try:
             with tarfile.open(fileobj=cast(BinaryIO, content), mode="r|", tarinfo=_Header) as tar:
-                # What begins with ._ is what macOS adds to archives.
-                wanted = (
-                    member
-                    for member in tar
-                    if member.isreg()
-                    and not member.issparse()
-                    and member.name.endswith(path.suffix)
-                    and not PurePosixPath(member.name).name.startswith("._")
-                )
+                wanted = (member for member in tar if _is_wanted(member, path.suffix))
                 file = next(wanted, None)
                 if file is None:
                     raise Unusable(f"there is no {path.suffix} file in it")
                 with placed(path, file.size) as (placing, temporary):
-                    taken = tar.extractfile(file)
-                    while taken and (chunk := taken.read(CHUNK)):
+                    taken = cast(BinaryIO, tar.extractfile(file))
+                    while chunk := taken.read(CHUNK):
                         placing.write(chunk)
                     if next(wanted, None) is not None:
                         raise Unusable(f"there are several {path.suffix} files in it")
                     while content.read(CHUNK):  # to the end, where gzip's checksum is
                         pass
                     placing.flush()
-                    verify(temporary)
-        except (tarfile.TarError, ValueError, RecursionError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise Unusable("it is damaged, truncated, or no .tar.gz archive") from error
+                    return read(temporary)
+        except (tarfile.TarError, ValueError, RecursionError, EOFError, zlib.error) as error:
+            raise Unusable(DAMAGED) from error
+
+
+def _is_wanted(member: tarfile.TarInfo, suffix: str) -> bool:
+    own = PurePosixPath(member.name).name.startswith("._")  # macOS adds these to archives
+    return member.isreg() and not member.issparse() and member.name.endswith(suffix) and not own
 
 
 class _Limited:
@@ -79,7 +74,7 @@ class _Limited:
         try:
             chunk = self.stream.read(size)
         except OSError as error:  # which would count as a failure to write
-            raise Unusable("it is damaged, truncated, or no .tar.gz archive") from error
+            raise Unusable(DAMAGED) from error
         self.left -= len(chunk)
         if self.left < 0:
             raise Unusable(f"it unpacks to more than {shown(self.limit)}")

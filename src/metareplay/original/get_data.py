@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from metareplay.cli import status_of
@@ -15,57 +15,27 @@ from metareplay.errors import BadInput, RunFailed
 from metareplay.files import require_room, shown
 from metareplay.original.archive import unpack
 from metareplay.original.arguments import DATA_FILES
-from metareplay.streams import catalogue as benchmarks
-from metareplay.streams import task_list as gem_format
+from metareplay.streams import task_list
+from metareplay.streams.catalogue import BENCHMARKS, benchmark
+from metareplay.streams.stream import Stream
+from metareplay.suites import progress
 
 NAME = "get_data.py"
 ORIGINALS = "https://nlp.stanford.edu/data/mer"
 """The folder of the authors' own archives. No checksums were published for them."""
-
 EXAMPLES = 70_000  # of MNIST, in each task
 EXAMPLE = 784 * 4 + 8  # bytes: x as float32, y as int64
-
-
-@dataclass(frozen=True)
-class TaskFile:
-    """One of the original's files of tasks."""
-
-    name: str  # as get_data.py takes it
-    file: str
-    benchmark: str
-
-    @property
-    def tasks(self) -> int:
-        return benchmarks.BENCHMARKS[self.benchmark].tasks
-
-    @property
-    def size(self) -> int:
-        """Bytes that it has, about."""
-        return self.tasks * EXAMPLES * EXAMPLE
-
-    @property
-    def archive(self) -> str:
-        return self.file.replace(".pt", ".tar.gz")
-
-
-FILES = {
-    name: TaskFile(name, f"mnist_{name}.pt", DATA_FILES[f"mnist_{name}.pt"])
-    for name in ("rotations", "permutations", "manypermutations")
-}
+FILES = {file.removeprefix("mnist_").removesuffix(".pt"): file for file in DATA_FILES}
+"""The original's files of tasks, by the names that its get_data.py takes."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Get the data; ``argv`` is None for the process's own arguments.
-
-    Returns
-    -------
-    status
-        As ``metareplay.cli.main``.
-    """
-    return status_of(lambda: _command(list(sys.argv[1:] if argv is None else argv)), NAME)
+    """Run the command; the status is that of ``metareplay.cli.status_of``."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    return status_of(lambda: _get_data(given), NAME)
 
 
-def _command(argv: list[str]) -> None:
+def _get_data(argv: list[str]) -> None:
     parser = Parser(
         prog="python get_data.py",
         usage="python get_data.py NAME [flags]",
@@ -75,104 +45,99 @@ def _command(argv: list[str]) -> None:
         epilog="Where such a file is there, main.py reads it; else it makes the tasks, by other angles and orders.\n"
         "Files of other data, angles or numbers of tasks: metareplay data make --help",
     )
-    parser.add_argument("name", metavar="NAME", help=f"which: all, {', '.join(FILES)}")
+    names = ("all", *FILES)
+    parser.add_argument("name", metavar="NAME", choices=names, help=f"which: {', '.join(names)}")
     parser.add_argument(
         "--data_path", metavar="DIR", default="data/", help="the folder that files are written to (default: data/)"
     )
     either = parser.add_mutually_exclusive_group()
-    either.add_argument(
-        "--materialize",
-        action="store_true",
-        help="write the tasks that main.py makes into real files, for other programs (needs PyTorch)",
-    )
-    either.add_argument(
-        "--original",
-        action="store_true",
-        help="fetch the authors' own files, which have other angles and orders (needs PyTorch)",
-    )
+    for flag, make, meaning in (
+        ("--materialize", _materialize, "write the tasks that main.py makes into real files, for other programs"),
+        ("--original", _fetch, "fetch the authors' own files, which have other angles and orders"),
+    ):
+        text = f"{meaning} (needs PyTorch)"
+        either.add_argument(flag, dest="make", action="store_const", const=make, help=text)
     parser.add_list(
         "names",
-        {name: f"{file.tasks} tasks; as a file: {file.file}, {shown(file.size)}" for name, file in FILES.items()},
+        {name: f"{_tasks(file)} tasks; as a file: {file}, {shown(_size(file))}" for name, file in FILES.items()},
     )
     given = parser.parse(argv)
-    if given.name not in ("all", *FILES):
-        parser.error(f"there is no {given.name!r}; there are all, {', '.join(FILES)}")
-    files = list(FILES.values()) if given.name == "all" else [FILES[given.name]]
-    folder = Path(given.data_path)
-    if given.materialize or given.original:
-        gem_format.require_torch()
-        missing = _missing(files, folder)
-        for file in missing:
-            (_fetch_original if given.original else _materialize)(file, folder)
+    folder, files = Path(given.data_path), list(FILES.values()) if given.name == "all" else [FILES[given.name]]
+    if given.make:
+        task_list.require_torch()
+        for file in _missing(files, folder):
+            given.make(folder / file)
     else:
-        _get(files, folder)
+        _get_mnist(files, folder)
 
 
-def _get(files: list[TaskFile], folder: Path) -> None:
+def _tasks(file: str) -> int:
+    return BENCHMARKS[DATA_FILES[file]].tasks
+
+
+def _size(file: str) -> int:
+    """Bytes that it has, about."""
+    return _tasks(file) * EXAMPLES * EXAMPLE
+
+
+def _get_mnist(files: list[str], folder: Path) -> None:
     images = sources.get("mnist")
     print(
         f"MNIST is here and verified, in {sources.data_folder() / images.name}: "
         f"{len(images.train)} images for training, {len(images.test)} for testing"
     )
     for file in files:
-        if (folder / file.file).exists():
-            print(f"{file.file}: {folder / file.file} is there, and main.py reads it")
+        if (folder / file).exists():
+            print(f"{file}: {folder / file} is there, and main.py reads it")
         else:
-            print(f"{file.file}: main.py makes its {file.tasks} tasks as it goes, in place of {shown(file.size)}")
+            print(f"{file}: main.py makes its {_tasks(file)} tasks as it goes, in place of {shown(_size(file))}")
     print(
         "There is nothing else to fetch. For real files: --materialize writes them, --original gets the authors' own; "
         "`python get_data.py --help` tells more"
     )
 
 
-def _missing(files: list[TaskFile], folder: Path) -> list[TaskFile]:
+def _missing(files: list[str], folder: Path) -> list[str]:
     """Those that are to be made; says what is there, and how much room the others take."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunFailed(f"{folder} cannot be made: {error.strerror}; name another with --data_path") from error
-    missing = []
-    for file in files:
-        if (folder / file.file).exists():
-            print(f"{folder / file.file} is there already, and stays as it is; remove it to get it anew")
-        else:
-            missing.append(file)
+    for there in (folder / file for file in files if (folder / file).exists()):
+        print(f"{there} is there already, and stays as it is; remove it to get it anew")
+    missing = [file for file in files if not (folder / file).exists()]
     if missing:
-        total = sum(file.size for file in missing)
-        _note(f"{', '.join(file.file for file in missing)}: {shown(total)} in {folder}")
-        require_room(folder, total, ", ".join(file.file for file in missing))
+        total, names = sum(map(_size, missing)), ", ".join(missing)
+        progress.note(f"{names}: {shown(total)} in {folder}", program=NAME)
+        require_room(folder, total, names)
     return missing
 
 
-def _materialize(file: TaskFile, folder: Path) -> None:
-    path = folder / file.file
-    gem_format.write(benchmarks.benchmark(file.benchmark, samples_per_task=0), path)
-    print(f"{path}: {file.tasks} tasks, {shown(path.stat().st_size)}")
+def _materialize(path: Path) -> None:
+    task_list.write(benchmark(DATA_FILES[path.name], samples_per_task=0), path)
+    print(f"{path}: {_tasks(path.name)} tasks, {shown(path.stat().st_size)}")
 
 
-def _fetch_original(file: TaskFile, folder: Path) -> None:
-    url, path, archive = f"{ORIGINALS}/{file.archive}", folder / file.file, folder / file.archive
-    limit = 2 * file.size  # for all that we know of it
-    download(url, archive, limit, room=file.size)
-    said = []
-
-    def verify(unpacked: Path) -> None:
-        try:
-            stream = gem_format.read(unpacked)
-        except BadInput as error:
-            raise Unusable(str(error).replace(str(unpacked), file.file)) from None
-        said.append(f"{len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256}")
-
+def _fetch(path: Path) -> None:
+    archive = path.with_suffix(".tar.gz")
+    url, limit = f"{ORIGINALS}/{archive.name}", 2 * _size(path.name)  # for all that we know of it
+    download(url, archive, limit, room=_size(path.name))
     try:
-        unpack(archive, path, limit, verify)
+        stream = unpack(archive, path, limit, partial(_read, name=path.name))
     except Unusable as reason:
         archive.unlink()
         raise BadInput(
-            f"{url} does not give {file.file}: {reason}; what was fetched is removed, so the same command begins anew"
+            f"{url} does not give {path.name}: {reason}; what was fetched is removed, so the same command begins anew"
         ) from None
     archive.unlink()
-    print(f"{path}: {said[0]} (no checksum was published to hold it against)")
+    print(
+        f"{path}: {len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256} "
+        "(no checksum was published to hold it against)"
+    )
 
 
-def _note(text: str) -> None:
-    print(f"{NAME}: {text}", file=sys.stderr, flush=True)
+def _read(path: Path, name: str) -> Stream:
+    try:
+        return task_list.read(path)
+    except BadInput as error:
+        raise Unusable(str(error).replace(str(path), name)) from None
