@@ -318,7 +318,7 @@ def test_it_is_due_after_some_seconds_and_sooner_where_a_task_ends(
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(checkpoints.time, "monotonic", clock)
-    kept = FileCheckpoints(tmp_path / "checkpoint.npz", seconds=15)
+    kept = FileCheckpoints(tmp_path / "checkpoint.npz")
     due = {}
     for clock.now in (100.0, 100.5, 101.5, 110.0, 115.5):
         due[clock.now] = kept.due(border=False), kept.due(border=True)

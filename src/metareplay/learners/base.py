@@ -393,6 +393,20 @@ def check_tasks(tasks: NDArray[np.int64], rows: Rows | None, there_are: int | No
         raise BadInput(f"the task{where} is {tasks[place]}, but must lie in 0 … {there_are - 1}")
 
 
+def check_state(state: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a ``Learner.state()`` from a file unless its arrays are of the shapes and types of a learner's own."""
+    for name, array in own.items():
+        given = state.get(name)
+        if not isinstance(given, np.ndarray) or (given.shape, given.dtype) != (array.shape, array.dtype):
+            was = "missing" if given is None else f"{np.asarray(given).dtype} of shape {np.shape(given)}"
+            raise BadInput(
+                f"the state's {name} are {was}, but must be {array.dtype} of shape {array.shape}: "
+                "it is another network's or table's"
+            )
+    if state["steps"] < 0:
+        raise BadInput(f"the state has taken {state['steps']} steps: it is damaged")
+
+
 def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> NDArray[Any]:
     """Ask a loss for its gradient by the scores, in their type; ``steps`` were taken before.
 

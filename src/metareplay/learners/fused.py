@@ -26,6 +26,7 @@ from metareplay.learners.base import (
     check_examples,
     check_labels,
     check_restriction,
+    check_state,
     check_tasks,
     loss_gradient,
 )
@@ -94,10 +95,10 @@ class FusedPerceptron(Learner):
         for ours, initial in zip(self.layers(), network.initial_layers(rng), strict=True):
             for view, values in zip(ours, initial, strict=True):
                 view[...] = values
+        self._index, self._value = self._lists(network.inputs if room is None else room)
         self._examples = np.zeros((slots, 3), np.int64)
         self.labels = self._examples[:, kernels.LABEL]
         self.tasks = self._examples[:, kernels.TASK]
-        self._index, self._value = self._lists(network.inputs if room is None else room)
         self._make_workspaces()
 
     def _lists(self, room: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -474,21 +475,12 @@ class FusedPerceptron(Learner):
         BadInput
             If it is not of a learner built in this way.
         """
-        for name, own in FusedPerceptron.state(self).items():
-            given = state.get(name)
-            if not isinstance(given, np.ndarray) or (given.shape, given.dtype) != (own.shape, own.dtype):
-                was = "missing" if given is None else f"{np.asarray(given).dtype} of shape {np.shape(given)}"
-                raise BadInput(
-                    f"the state's {name} are {was}, but must be {own.dtype} of shape {own.shape}: "
-                    "it is another network's or table's"
-                )
+        check_state(state, FusedPerceptron.state(self))
         counts, index = state["examples"][:, kernels.COUNT], state["index"]
         listed = index[np.arange(index.shape[1]) < counts[:, None]]
         for what, numbers, end in (("counts", counts, self._inputs + 1), ("index", listed, self._inputs)):
             if np.any((numbers < 0) | (numbers >= end)):
                 raise BadInput(f"the state's {what} name inputs that there are not: it is damaged")
-        if state["steps"] < 0:
-            raise BadInput(f"the state has taken {state['steps']} steps: it is damaged")
         self.load(state["parameters"])
         self._examples[:] = state["examples"]
         self._index[:] = state["index"]

@@ -374,6 +374,9 @@ class PyTorchLearner(Learner):
         } | (self._modules.state() if self._modules else {})
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a ``state()``; BadInput if it is not of a learner built in this way."""
+        base.check_state(state, self.state())
+        base.check_labels(state["labels"], np.arange(self.slots), self.classes)
         self._theta.copy_(self._floats(state["parameters"]))
         self._table.copy_(self._floats(state["table"]))
         self.labels[:] = state["labels"]

@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +29,10 @@ ARRAY = "$array"
 """``{ARRAY: 3}`` stands for the fourth array. Keys of a state that begin with a dollar sign get one more."""
 
 DAMAGED = ".damaged"
-"""The end of the name that a checkpoint gets which is of no use; later ones get ``.damaged1`` and so on."""
+"""The end of the name that a file gets which is of no use; later ones get ``.damaged1`` and so on."""
 
 SECONDS = 15.0
-"""How long to wait between two."""
+"""How long to wait between two checkpoints."""
 SECONDS_BETWEEN_BORDERS = 1.0
 """A checkpoint at a task's border is not worth it where the last one is younger than this."""
 SHARE = 0.02
@@ -43,50 +43,19 @@ class Unusable(BadInput):
     """A checkpoint that is proved to be damaged or another run's: the run begins again."""
 
 
-class Checkpoints(Protocol):
-    """Where a run keeps its state while it is under way."""
-
-    def load(self) -> State | None:
-        """The newest state; None if there is none. Raises Unusable, or RunFailed if it cannot be read now."""
-
-    def due(self, border: bool) -> bool:
-        """Whether to save now; ``border``: a task has just ended."""
-
-    def save(self, state: State) -> None:
-        """Keep a state, in place of the one before."""
-
-    def clear(self) -> None:
-        """Forget all: the run is over."""
-
-    def set_aside(self) -> None:
-        """Keep what is of no use, but never load it again."""
-
-
 class FileCheckpoints:
     """The newest state in a file, replaced every so many seconds, and where a task ends.
 
-    A state that cannot be written, as on a full disk, does not end the run: the one before stays, and the next may
-    find room.
-
-    Parameters
-    ----------
-    path
-        The file.
-    seconds
-        How long to wait between two.
-    note
-        Told in one line when a state cannot be kept; once, until one can be kept again.
+    A state that cannot be written, as on a full disk, does not end the run: the one before stays, ``note`` is told
+    once in a line, and the next may find room. Whoever keeps states elsewhere has another ``read`` and ``write``.
     """
 
-    def __init__(self, path: Path, seconds: float = SECONDS, note: Callable[[str], None] = lambda text: None) -> None:
-        self.path = path
-        self.seconds = seconds
-        self.note = note
-        self.last = time.monotonic()
-        self.took = 0.0
-        self.refused = False
+    def __init__(self, path: Path, note: Callable[[str], None] = lambda text: None) -> None:
+        self.path, self.note = path, note
+        self.last, self.took, self.refused = time.monotonic(), 0.0, False
 
     def load(self) -> State | None:
+        """The newest state; None if there is none. Raises Unusable, or RunFailed if it cannot be read now."""
         try:
             content = self.read()
             return None if content is None else unpack(content)
@@ -100,10 +69,12 @@ class FileCheckpoints:
             ) from error
 
     def due(self, border: bool) -> bool:
-        wait = min(self.seconds, SECONDS_BETWEEN_BORDERS) if border else self.seconds
+        """Whether to save now; ``border``: a task has just ended."""
+        wait = SECONDS_BETWEEN_BORDERS if border else SECONDS
         return time.monotonic() - self.last >= max(wait, self.took / SHARE)
 
     def save(self, state: State) -> None:
+        """Keep a state, in place of the one before."""
         begin = time.monotonic()
         try:
             self.write(pack(state))
@@ -118,15 +89,14 @@ class FileCheckpoints:
         self.took = self.last - begin
 
     def clear(self) -> None:
+        """Forget all: the run is over."""
         if self.path.exists():
             self.path.unlink()
             flush_names(self.path.parent)
 
     def set_aside(self) -> None:
-        with contextlib.suppress(OSError):
-            names = (self.path.with_name(f"{self.path.name}{DAMAGED}{number or ''}") for number in count())
-            os.rename(self.path, next(name for name in names if not os.path.lexists(name)))
-            flush_names(self.path.parent)
+        """Keep what is of no use, but never load it again."""
+        set_aside(self.path)
 
     def read(self) -> bytes | None:
         """What is in the file; None if there is none."""
@@ -138,6 +108,14 @@ class FileCheckpoints:
     def write(self, content: bytes) -> None:
         """Replace what is in the file."""
         write_atomically(self.path, content, follow=False)
+
+
+def set_aside(path: Path) -> None:
+    """Give a file that is of no use a name of its own, if it is there."""
+    with contextlib.suppress(OSError):
+        names = (path.with_name(f"{path.name}{DAMAGED}{number or ''}") for number in count())
+        os.rename(path, next(name for name in names if not os.path.lexists(name)))
+        flush_names(path.parent)
 
 
 def pack(state: State) -> bytes:
@@ -184,63 +162,8 @@ def _without_arrays(value: Any, place: str, arrays: list[NDArray[Any]]) -> Any:
 
 
 def unpack(content: bytes) -> State:
-    """The state that ``pack`` was given.
-
-    Raises
-    ------
-    Unusable
-        If it is not whole; the archive's checksums are compared.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            arrays = Members(archive, len(content))
-            state: State = _with_arrays(_tree(arrays), arrays)
-    except MemoryError:  # proves nothing: what is read takes no more memory than the file
-        raise
-    except Exception as error:  # damaged archives and foreign files raise nearly anything
-        raise Unusable(str(error) or type(error).__name__) from error
-    return state
-
-
-class Members:
-    """The arrays in an archive, each of them once, together no larger than a bound."""
-
-    def __init__(self, archive: zipfile.ZipFile, bound: int) -> None:
-        self.archive, self.bound, self.left = archive, bound, bound
-
-    def take(self, name: str) -> NDArray[Any]:
-        """The array of that name; ValueError if it is larger than what is left of the bound."""
-        member = self.archive.getinfo(f"{name}.npy")
-        self.left -= member.file_size
-        if self.left < 0:
-            raise ValueError(f"its arrays are larger than {shown(self.bound)}")
-        # All of the member is read, since only then its checksum is compared: np.load trusts a header that says less.
-        file = io.BytesIO(self.archive.read(member))
-        version = np.lib.format.read_magic(file)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(file)
-        if math.prod(shape) * dtype.itemsize > member.file_size:
-            raise ValueError(f"{name} is larger than its file")
-        file.seek(0)
-        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-        return array
-
-
-def _tree(arrays: Members) -> State:
-    tree: State = json.loads(arrays.take(TREE).tobytes())
-    if not isinstance(tree, dict):
-        raise ValueError("it holds no state")
-    return tree
-
-
-def _with_arrays(value: Any, arrays: Members) -> Any:
-    if isinstance(value, dict):
-        if ARRAY in value:
-            return arrays.take(f"array{value[ARRAY]}")
-        return {key[1:] if key.startswith("$") else key: _with_arrays(part, arrays) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_with_arrays(part, arrays) for part in value]
-    return value
+    """The state that ``pack`` was given; Unusable if it is not whole: the archive's checksums are compared."""
+    return _unpacked(io.BytesIO(content), len(content), with_arrays=True)
 
 
 def peek(path: Path) -> State | None:
@@ -258,13 +181,50 @@ def peek(path: Path) -> State | None:
     except FileNotFoundError:
         return None
     with file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                return _tree(Members(archive, os.fstat(file.fileno()).st_size))
-        except Exception as error:  # damaged archives and foreign files raise nearly anything
-            if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
-                raise
-            raise Unusable(str(error) or type(error).__name__) from error
+        return _unpacked(file, os.fstat(file.fileno()).st_size, with_arrays=False)
+
+
+def _unpacked(file: BinaryIO, size: int, with_arrays: bool) -> State:
+    """The state in a file of ``size`` bytes; its arrays may take no more than that, each of them read once."""
+    left = size
+
+    def array(name: str) -> NDArray[Any]:
+        nonlocal left
+        member = archive.getinfo(f"{name}.npy")
+        left -= member.file_size
+        if left < 0:
+            raise ValueError(f"its arrays are larger than {shown(size)}")
+        # All of the member is read, since only then its checksum is compared: np.load trusts a header that says less.
+        content = io.BytesIO(archive.read(member))
+        version = np.lib.format.read_magic(content)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(content)
+        if math.prod(shape) * dtype.itemsize > member.file_size:
+            raise ValueError(f"{name} is larger than its file")
+        content.seek(0)
+        found: NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
+        return found
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, list):
+            return [filled(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        if ARRAY in value:
+            return array(f"array{value[ARRAY]}")
+        return {key[1:] if key.startswith("$") else key: filled(part) for key, part in value.items()}
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            state: State = json.loads(array(TREE).tobytes())
+            if not isinstance(state, dict):
+                raise ValueError("it holds no state")
+            return filled(state) if with_arrays else state
+    except Exception as error:  # damaged archives and foreign files raise nearly anything
+        # What is read takes no more memory than the file, so a lack of it proves nothing; nor does a disk that fails.
+        if isinstance(error, MemoryError) or getattr(error, "errno", errno.EINVAL) != errno.EINVAL:
+            raise
+        raise Unusable(str(error) or type(error).__name__) from error
 
 
 def check_array(array: Any, kind: type, shape: tuple[int, ...], low: int, high: int) -> None:

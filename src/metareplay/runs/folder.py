@@ -18,7 +18,7 @@ from typing import Any, Literal
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import Held, holder, locked, read_regular, unfinished, write_atomically
 from metareplay.methods import METHODS
-from metareplay.runs.checkpoint import Checkpoints, FileCheckpoints, Unusable, peek
+from metareplay.runs.checkpoint import FileCheckpoints, Unusable, peek, set_aside
 from metareplay.runs.experiment import Experiment, key_of
 from metareplay.runs.record import PREFIXES, RECORD, Record, arrays_in, read_summary
 from metareplay.runs.trainer import Report, Tracker, Trainer
@@ -41,79 +41,61 @@ class Unsaved(RunFailed):
     """A run is over, but its record cannot be saved; here it is."""
 
     def __init__(self, message: str, record: Record) -> None:
-        super().__init__(message, record)
-        self.message, self.record = message, record
-
-    def __str__(self) -> str:
-        return self.message
+        super().__init__(message)
+        self.record = record
 
 
 @dataclass(frozen=True)
 class Status:
     """How a run stands.
 
-    Parameters
-    ----------
-    state
-        ``done``: its record is whole. ``running``: a process holds its lock. ``stopped``: it goes on from its last
-        checkpoint when it is started again. ``failed``: it ended with an error. ``broken``: what is there cannot be
-        read, or is another run's.
-    configuration
-        What decides it; None where that cannot be read.
-    summary
-        ``Record.summary()``, if done.
-    message
-        What went wrong, if failed or broken.
-    examples
-        How many examples it has learned, where that is known.
+    ``done``: its record is whole. ``running``: a process holds its lock. ``stopped``: it resumes from its last
+    checkpoint when it is started again. ``failed``: it ended with an error. ``broken``: what is there cannot be read,
+    or is another run's.
     """
 
     state: Literal["done", "running", "stopped", "failed", "broken"]
     configuration: dict[str, Any] | None = None
+    """What decides it; None where that cannot be read."""
     summary: dict[str, Any] | None = None
+    """``Record.summary()``, if done."""
     message: str | None = None
+    """What went wrong, if failed or broken."""
     examples: int | None = None
+    """How many examples it has learned, where that is known."""
 
 
 class Run:
-    """One run's folder.
+    """One run's folder, whose name is the run's ``key``.
 
     It holds ``configuration.json`` from the start, ``checkpoint.npz`` while the run is not over, ``failed.json`` after
     an error, and in the end ``record.json`` with the arrays that it names.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    @property
-    def key(self) -> str:
-        """The hash of its configuration."""
-        return self.folder.name
+        self.folder, self.key = folder, folder.name
 
     def status(self) -> Status:
         """How it stands now."""
         broken = ""
         if (self.folder / RECORD).exists():
             try:
-                summary = self._own(read_summary(self.folder))
+                summary = read_summary(self.folder)
+                self._require_own(summary["configuration"])
+                return Status("done", summary["configuration"], summary)
             except (BadInput, RunFailed) as error:
                 broken = str(error)
-            else:
-                return Status("done", summary["configuration"], summary)
         configuration = self._configuration()
         examples, damaged = self._examples()
         if holder(self.folder / LOCK):
             return Status("running", configuration, examples=examples)
-        if broken:
-            return Status("broken", configuration, message=broken)
-        if (self.folder / FAILURE).exists():
-            failure = _json(self.folder / FAILURE) or {}
-            message = str(failure.get("message", "it is not known why"))
+        if not broken and (failed := self.folder / FAILURE).exists():
+            message = str((_json(failed) or {}).get("message", "it is not known why"))
             return Status("failed", configuration, message=message, examples=examples)
         if configuration is None:
-            return Status("broken", message=f"{self.folder / CONFIGURATION} is missing or damaged; run it again")
-        if damaged:
-            return Status("broken", configuration, message=damaged)
+            broken = broken or f"{self.folder / CONFIGURATION} is missing or damaged; run it again"
+        if broken or damaged:
+            return Status("broken", configuration, message=broken or damaged)
         return Status("stopped", configuration, examples=examples)
 
     def record(self, note: Note = lambda text: None) -> Record | None:
@@ -128,43 +110,38 @@ class Run:
             return None
         try:
             record = Record.load(self.folder)
-            self._own({"configuration": record.configuration})
+            self._require_own(record.configuration)
         except BadInput as error:
             note(f"{error}, which begins now")
             return None
         return record
 
-    def _own(self, summary: dict[str, Any]) -> dict[str, Any]:
-        """A summary, if it is this run's."""
-        key = key_of(summary["configuration"])
-        if key != self.key:
+    def _require_own(self, configuration: dict[str, Any]) -> None:
+        if (key := key_of(configuration)) != self.key:
             raise BadInput(
                 f"the record in {self.folder} is of the run {key}: the folder was copied or renamed; run it again"
             )
-        return summary
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run's lock.
-
-        Raises
-        ------
-        LockedElsewhere
-            If another process holds it.
-        RunFailed
-            If the folder cannot be written.
-        """
+        """Hold the run's lock; LockedElsewhere if another process does, RunFailed if the folder cannot be written."""
         with contextlib.ExitStack() as stack:
-            try:
+            with self._writing():
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # A second, since whoever asks how runs stand takes each lock for a moment.
                 stack.enter_context(locked(self.folder / LOCK, patience=1))
-            except Held as held:
-                message = f"{held.holder} is running {self.folder}: wait for it, or stop it first"
-                raise LockedElsewhere(message) from None
-            except OSError as error:
-                raise self._unwritable(error) from error
             yield
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Held as held:
+            message = f"{held.holder} is running {self.folder}: wait for it, or stop it first"
+            raise LockedElsewhere(message) from None
+        except OSError as error:
+            where, why = error.filename or self.folder, error.strerror or error
+            raise RunFailed(f"{where} cannot be written: {why}; name another folder with --out") from error
 
     def carry_out(
         self,
@@ -174,7 +151,7 @@ class Run:
         *,
         again: bool = False,
         weights: bool = True,
-        checkpoints: Checkpoints | None = None,
+        checkpoints: FileCheckpoints | None = None,
         note: Note = lambda text: None,
     ) -> Record:
         """Give the record if it is there; else run, from the checkpoint if there is one, and keep the record.
@@ -183,14 +160,12 @@ class Run:
         ----------
         experiment
             The run; its key is the folder's name.
+        progress, tracker, checkpoints, note
+            As ``Trainer.train`` takes them; its state is by default kept in the folder.
         again
             Run it even if its record is there.
         weights
             Save what was learned with the record, for ``metareplay.load``.
-        checkpoints
-            Where its state is kept; by default in the folder.
-        note
-            Called with a line that the user may want to know: that it begins again.
 
         Raises
         ------
@@ -227,12 +202,15 @@ class Run:
             If the folder cannot be written, or a user's own code raised an error, which is then one line.
         """
         with self.lock():
-            try:
-                for path in unfinished(self.folder):
-                    path.unlink()
-                self._announce(experiment)
-            except OSError as error:
-                raise self._unwritable(error) from error
+            with self._writing():
+                for path in (*unfinished(self.folder), self.folder / FAILURE):
+                    path.unlink(missing_ok=True)
+                self._write(
+                    CONFIGURATION,
+                    configuration=experiment.configuration(),
+                    process={"pid": os.getpid(), "host": platform.node()},
+                    began=datetime.now(UTC).isoformat(timespec="seconds"),
+                )
             try:
                 yield
             except (Exception, SystemExit) as error:  # a user's method may call exit()
@@ -245,11 +223,12 @@ class Run:
 
     def fail(self, message: str, trace: str | None = None) -> None:
         """Note that it failed, and why; whoever calls this has the lock, or knows that nobody else runs it."""
-        failure = {"message": message, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-        if trace:
-            failure["traceback"] = trace
+        traceback = {"traceback": trace} if trace else {}
         with contextlib.suppress(OSError):  # a full disk, of which the user hears anyway
-            write_atomically(self.folder / FAILURE, (json.dumps(failure, indent=1) + "\n").encode(), follow=False)
+            self._write(FAILURE, message=message, when=datetime.now(UTC).isoformat(timespec="seconds"), **traceback)
+
+    def _write(self, name: str, **content: Any) -> None:
+        write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode(), follow=False)
 
     def tidy(self) -> None:
         """Remove what a process that was killed at the very end has left beside a record that is whole."""
@@ -269,31 +248,21 @@ class Run:
         left = [path for name in (CHECKPOINT, FAILURE) if (path := self.folder / name).exists()]
         return [*left, *others, *unfinished(self.folder)]
 
-    def _unwritable(self, error: OSError) -> RunFailed:
-        where, why = error.filename or self.folder, error.strerror or error
-        return RunFailed(f"{where} cannot be written: {why}; name another folder with --out")
-
     def save(self, record: Record) -> None:
-        """Save the record of the run, which is over.
+        """Save the record of the run, which is over; a damaged or another run's is set aside, not replaced.
 
         Raises
         ------
         Unsaved
             If it cannot be written.
         """
+        if self.status().state != "done" and os.path.lexists(self.folder / RECORD):
+            for path in (*arrays_in(self.folder), self.folder / RECORD):
+                set_aside(path)
         try:
             record.save(self.folder)
         except RunFailed as error:
             raise Unsaved(str(error), record) from error
-
-    def _announce(self, experiment: Experiment) -> None:
-        (self.folder / FAILURE).unlink(missing_ok=True)
-        started = {
-            "configuration": experiment.configuration(),
-            "process": {"pid": os.getpid(), "host": platform.node()},
-            "began": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        write_atomically(self.folder / CONFIGURATION, (json.dumps(started, indent=1) + "\n").encode(), follow=False)
 
     def recorded_key(self) -> str | None:
         """The key of the run that the folder's files are of; None if they do not say."""
@@ -304,10 +273,8 @@ class Run:
         return None
 
     def _configuration(self) -> dict[str, Any] | None:
-        started = _json(self.folder / CONFIGURATION)
-        configuration = started.get("configuration") if started else None
-        whole = isinstance(configuration, dict) and key_of(configuration) == self.key
-        return configuration if whole else None
+        configuration = (_json(self.folder / CONFIGURATION) or {}).get("configuration")
+        return configuration if isinstance(configuration, dict) and key_of(configuration) == self.key else None
 
     def _examples(self) -> tuple[int | None, str]:
         """How many examples its checkpoint has learned, where that is known, and what is wrong with it."""
@@ -324,10 +291,7 @@ class Run:
 def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
     """An error in one line; unless it is a message of ours, with the line of code where it came up.
 
-    Parameters
-    ----------
-    experiment
-        What was run: of the lines that the error came through, the last one in its method's file is told.
+    Of the lines that it came through, the last one in the file of the ``experiment``'s method is told.
     """
     text = " ".join(str(error).split())
     if isinstance(error, RunFailed | BadInput):

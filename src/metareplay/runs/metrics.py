@@ -23,16 +23,13 @@ from metareplay.errors import BadInput
 Matrix = NDArray[np.float64]
 Visits = NDArray[np.int64]
 
-RUNNING = 1000
-"""Examples that a point of the running online accuracy is the mean of."""
-
-POINTS = 200
-"""Points of the running online accuracy, about."""
+RUNNING, POINTS = 1000, 200
+"""Examples that a point of the running online accuracy is the mean of, and about how many points it has."""
 
 
 @dataclass(frozen=True)
 class Undefined:
-    """What stands in the place of a number that would have no meaning."""
+    """Stands in the place of a number that would have no meaning."""
 
     because: str
 
@@ -41,10 +38,7 @@ class Undefined:
 
 
 class Curve(NamedTuple):
-    """Values along the stream.
-
-    ``at`` is ``(p,)``, the batches learned by then (for the online accuracy, the examples); ``values`` is ``(p,)``.
-    """
+    """``values (p,)`` along the stream; ``at (p,)``: the batches learned by then, for online accuracy the examples."""
 
     at: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -88,15 +82,14 @@ class History:
         return str(self.configuration.get("evaluate", "borders"))
 
     @cached_property
-    def tasks(self) -> NDArray[np.int64]:
+    def tasks(self) -> Visits:
         """The distinct tasks, in the order in which they were first met; ``(n,)``."""
         return self.visits[np.sort(np.unique(self.visits, return_index=True)[1])]
 
     @cached_property
-    def first_visits(self) -> NDArray[np.int64]:
+    def first_visits(self) -> Visits:
         """The visit in which each of ``tasks`` was first met; ``(n,)``. Zero for all where they came mixed."""
-        first = np.sort(np.unique(self.visits, return_index=True)[1])
-        return np.zeros_like(first) if self.iid else first
+        return np.array([0 if self.iid else self.visits.tolist().index(task) for task in self.tasks])
 
     @cached_property
     def evaluations(self) -> Matrix:
@@ -143,7 +136,7 @@ def backward_transfer(matrix: Matrix, first_visits: Visits | None = None) -> flo
 def forward_transfer(matrix: Matrix, baseline: NDArray[np.float64], first_visits: Visits | None = None) -> float:
     """FT: mean over all n tasks of R[first(j) − 1, j] − b[j], the first task's taken as zero.
 
-    The same sum as GEM's FWT (equation 4), which divides it by n − 1.
+    GEM's FWT (equation 4) is the same sum over n − 1.
     """
     tasks = np.arange(matrix.shape[1])
     before = (tasks if first_visits is None else first_visits)[1:] - 1
@@ -165,17 +158,14 @@ def forgetting(matrix: Matrix, last: int = -1) -> float:
 def minimum_accuracy(history: History) -> float:
     """min-ACC: mean over n − 1 tasks of the lowest accuracy at any evaluation after the task's first visit ended.
 
-    De Lange et al. 2023 (the stability gap). All tasks count but that of the last visit. Who looks more often
-    (``eval_every``) sees lower ones.
+    De Lange et al. 2023 (the stability gap). All tasks count but that of the last visit. The more evaluations
+    (``eval_every``), the lower.
     """
     return float(_lowest(history)[history.tasks != history.visits[-1]].mean())
 
 
 def worst_dip(history: History) -> float:
-    """Worst dip: the most that any task ever fell below R[first(j), j] after its first visit ended; at least zero.
-
-    Who looks more often sees deeper ones.
-    """
+    """Worst dip: the most that any task ever fell below R[first(j), j] after its first visit ended; at least zero."""
     return max(0.0, float((_learned(history.accuracy, history.first_visits) - _lowest(history)).max()))
 
 
@@ -183,8 +173,8 @@ def stability_gap(history: History) -> float | Undefined:
     """Stability gap: how far tasks fall within a visit to another one, whether or not they recover by its end.
 
     Mean over all visits i ≥ 1, and over the tasks met before and not visited in i, of R[i − 1, j] less the lowest
-    accuracy at the evaluations within visit i, its end not among them. After De Lange et al. 2023, who found that tasks
-    fall right after a switch, and that much of it comes back. Undefined where a visit has no evaluation within.
+    accuracy at the evaluations within visit i, its end not among them (after De Lange et al. 2023). Undefined where a
+    visit has no evaluation within.
     """
     evaluations = history.evaluations
     falls: list[NDArray[np.float64]] = []
@@ -203,9 +193,7 @@ def online_accuracy(history: History) -> float:
 
 
 def distance_to_iid(history: History, iid: History) -> float:
-    """How much less is retained than by the same run with the examples of all tasks mixed (``order="iid"``).
-
-    RA of the mixed run − RA: what learning one task after another has cost.
+    """RA of the same run with all tasks mixed (``order="iid"``) − RA: the cost of learning one after another.
 
     Raises
     ------
@@ -230,15 +218,14 @@ ORDER = ("order", "task_order", "evaluate", "eval_every")
 
 
 def average_accuracy(history: History) -> Curve | Undefined:
-    """Average accuracy: at every evaluation, the mean accuracy on the tasks met by then.
+    """Average accuracy: at every evaluation after the start, the mean accuracy on the tasks met by then.
 
-    Chaudhry et al. 2018 (Riemannian walk), who evaluate at the ends of tasks. Before any training no task is
-    met, so the curve begins after that. Where tasks came mixed, all are met from the start.
+    Chaudhry et al. 2018 (Riemannian walk), who evaluate at the ends of tasks. Where tasks came mixed, all are met.
     """
-    after = np.flatnonzero(history.evaluated_visit >= 0)
-    met = history.first_visits <= history.evaluated_visit[after, None]
     if undefined := _never(history):
         return undefined
+    after = np.flatnonzero(history.evaluated_visit >= 0)
+    met = history.first_visits <= history.evaluated_visit[after, None]
     values = [row[tasks].mean() for row, tasks in zip(history.evaluations[after], met, strict=True)]
     return Curve(history.evaluated_at[after], np.array(values))
 
@@ -288,38 +275,23 @@ def _one_task(history: History) -> Undefined | None:
 
 
 def _new_classes(history: History) -> Undefined | None:
-    if history.configuration.get("scenario") == "class-incremental":
-        return _one_task(history) or Undefined("a task's classes cannot be predicted before it came")
-    return _one_task(history)
+    new = history.configuration.get("scenario") == "class-incremental"
+    return _one_task(history) or (Undefined("a task's classes cannot be predicted before it came") if new else None)
 
 
 def _seen_again(history: History) -> Undefined | None:
-    epochs = history.configuration.get("epochs", 1)
-    if epochs > 1:
+    if (epochs := history.configuration.get("epochs", 1)) > 1:
         return Undefined(f"in {epochs} epochs examples came that had been learned already")
-    if len(history.tasks) < len(history.visits):
-        return Undefined("tasks returned, with examples that had been learned already")
-    return None
+    returned = Undefined("tasks returned, with examples that had been learned already")
+    return returned if len(history.tasks) < len(history.visits) else None
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric, and how it is shown.
 
-    Parameters
-    ----------
-    function
-        Works it out.
-    unless
-        What makes it meaningless.
-    short
-        What tables call it.
-    meaning
-        What it is, in a few words.
-    difference
-        Whether it is a difference of accuracies that can have either sign, which is then shown.
-    higher_is_better
-        Which way is better.
+    ``function`` works it out ``unless`` something makes it meaningless; ``short`` is what tables call it. A
+    ``difference`` of accuracies can have either sign, which is then shown.
     """
 
     function: Callable[[History], float | Undefined]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,20 +35,8 @@ NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "paramet
 class Record(History):
     """What happened in a run: its :class:`History` and what it cost.
 
-    Parameters
-    ----------
-    environment
-        What it ran on.
-    started
-        When, in ISO 8601 (UTC).
-    steps
-        SGD steps taken.
-    train_seconds, eval_seconds, compile_seconds
-        Time spent learning, predicting, and compiling.
-    parameter_bytes, table_bytes
-        What the network and the table of examples take.
-    weights
-        What was learned, for ``metareplay.load``; None in a record that was read back.
+    ``started`` is in ISO 8601 (UTC), ``steps`` are SGD steps, ``counters`` what the method's mechanism did, by name.
+    ``weights`` are what was learned, for ``metareplay.load``; None in a record that was read back.
     """
 
     environment: dict[str, str]
@@ -56,6 +47,7 @@ class Record(History):
     compile_seconds: float
     parameter_bytes: int
     table_bytes: int
+    counters: dict[str, float] = field(default_factory=dict)
     weights: State | None = field(default=None, repr=False)
 
     @cached_property
@@ -77,6 +69,7 @@ class Record(History):
             "accuracy": self.accuracy.tolist(),
             "baseline": self.baseline.tolist(),
             **{name: getattr(self, name) for name in NUMBERS},
+            "counters": self.counters,
             "configuration": configuration,
             "environment": self.environment,
             "started": self.started,
@@ -95,10 +88,8 @@ class Record(History):
         folder, arrays = Path(folder), io.BytesIO()
         np.savez_compressed(arrays, **{name: getattr(self, name) for name in ARRAYS})
         contents = {"arrays": arrays.getvalue()} | ({"weights": pack(self.weights)} if self.weights else {})
-        named = {}
-        for what, content in contents.items():
-            sha256 = hashlib.sha256(content).hexdigest()
-            named[what] = {"file": f"{PREFIXES[what]}{sha256[:8]}.npz", "sha256": sha256}
+        sums = {what: hashlib.sha256(content).hexdigest() for what, content in contents.items()}
+        named = {what: {"file": f"{PREFIXES[what]}{sum[:8]}.npz", "sha256": sum} for what, sum in sums.items()}
         summary = {"sha256": UNSIGNED, **self.summary(), **named}
         unsigned = (json.dumps(summary, indent=1) + "\n").encode()
         signed = unsigned.replace(UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
@@ -130,7 +121,7 @@ class Record(History):
             If it cannot be read now.
         """
         summary, content = _read(Path(folder))
-        try:
+        with _whole(Path(folder)):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 size = sum(member.file_size for member in archive.infolist())
             if size > SMALL + 64 * len(content):
@@ -142,12 +133,9 @@ class Record(History):
                     started=summary["started"],
                     **{name: arrays[name] for name in ARRAYS},
                     **{name: summary[name] for name in NUMBERS},
+                    counters=summary.get("counters", {}),  # older ones have none
                 )
             record.summary()  # does it all fit together?
-        except MemoryError:
-            raise
-        except Exception as error:  # foreign files raise nearly anything
-            raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
         return record
 
 
@@ -157,15 +145,7 @@ def arrays_in(folder: Path) -> list[Path]:
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The ``Record.summary()`` of the record in a folder, from its JSON alone, once all of it is found to be whole.
-
-    Raises
-    ------
-    BadInput
-        If there is none, or it is damaged.
-    RunFailed
-        If it cannot be read now.
-    """
+    """The ``Record.summary()`` of the record in a folder, once all of it is found to be whole; raises as ``load``."""
     return _read(folder)[0]
 
 
@@ -177,31 +157,36 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
         raise BadInput(f"there is no record of a run in {folder}") from None
     except OSError as error:
         raise _unreadable(folder, error) from error
-    try:
-        summary = json.loads(text)
+    with _whole(folder):
+        summary: dict[str, Any] = json.loads(text)
         sha256 = summary.pop("sha256")
         if hashlib.sha256(text.replace(sha256.encode(), UNSIGNED.encode(), 1)).hexdigest() != sha256:
             raise ValueError(f"{RECORD} is another than was written")
-        file, sha256 = summary["arrays"]["file"], summary["arrays"]["sha256"]
-        missing = {"configuration", "environment", "started", *NUMBERS} - set(summary)
-        if missing:
+        if missing := {"configuration", "environment", "started", *NUMBERS} - set(summary):
             raise ValueError(f"{min(missing)} is missing")
         if not isinstance(summary["configuration"], dict):
             raise ValueError("its configuration is none")
+        file, sha256 = summary["arrays"]["file"], summary["arrays"]["sha256"]
         if not file or Path(file).name != file or file == "..":
             raise ValueError(f"{file!r} is no name of a file")
         content = read_regular(folder / file)
         if hashlib.sha256(content).hexdigest() != sha256:
             raise ValueError(f"{file} is another than was written")
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise BadInput(f"the record in {folder} is damaged ({file} is missing): it must be run again") from error
-        raise _unreadable(folder, error) from error
+    return summary, content
+
+
+@contextmanager
+def _whole(folder: Path) -> Iterator[None]:
+    """Say so where what is read from a record proves to be damaged, or cannot be read now."""
+    try:
+        yield
     except MemoryError:
         raise
     except Exception as error:  # damaged and foreign files raise nearly anything
-        raise BadInput(f"the record in {folder} is damaged ({error}): it must be run again") from error
-    return summary, content
+        missing = isinstance(error, FileNotFoundError) and f"{Path(error.filename).name} is missing"
+        if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)) and not missing:
+            raise _unreadable(folder, error) from error
+        raise BadInput(f"the record in {folder} is damaged ({missing or error}): it must be run again") from error
 
 
 def _unreadable(folder: Path, error: OSError) -> RunFailed:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +20,13 @@ from metareplay.learners import engines
 from metareplay.learners.base import Diverged, Learner
 from metareplay.methods.base import Method
 from metareplay.runs import model
-from metareplay.runs.checkpoint import Checkpoints, State, Unusable, check_array, check_seconds
-from metareplay.runs.cost import Clock, environment
+from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array, check_seconds
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.record import Record
 from metareplay.streams.stream import Stream, allowed_classes
+
+if TYPE_CHECKING:
+    from numba.core.event import TimingListener
 
 SECONDS_BETWEEN_REPORTS = 0.1
 CHUNK = 1000
@@ -43,23 +48,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation on all tasks' test examples: what a tracker is told.
-
-    Parameters
-    ----------
-    visit
-        The visit under way or just ended; -1 before any training.
-    batches, examples, steps
-        Batches and examples learned so far, and SGD steps taken.
-    accuracy
-        ``(tasks,)`` share of right answers on each task.
-    """
+    """One evaluation on all tasks' test examples, as a tracker is told of it."""
 
     visit: int
+    """The visit under way or just ended; -1 before any training."""
     batches: int
     examples: int
     steps: int
+    """Batches and examples learned so far, and SGD steps taken."""
     accuracy: NDArray[np.float64]
+    """``(tasks,)`` share of right answers on each task."""
 
 
 Report = Callable[[Progress], None]
@@ -76,18 +74,59 @@ class Span:
     examples: NDArray[np.int64]
 
 
+class Clock:
+    """The seconds that a run takes for learning, for predicting, and while Numba compiles, which is in no other."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("train_seconds", "eval_seconds", "compile_seconds"), 0.0)
+        self._compiling: TimingListener | None = None
+        self._begin = 0.0
+
+    def now(self) -> float:
+        """Seconds since some moment, standing still while Numba compiles."""
+        return time.perf_counter() - self._compiled()
+
+    def start(self) -> None:
+        """Begin something that takes time."""
+        self._begin = self.now()
+
+    def spent(self, purpose: str) -> None:
+        """Count the time since the last call of this or of ``start``."""
+        begin, self._begin = self._begin, self.now()
+        self.seconds[purpose] += self._begin - begin
+
+    def state(self) -> dict[str, Any]:
+        """All seconds so far; loading what was compiled before is quick, and counts as learning."""
+        return self.seconds | {"compile_seconds": self.seconds["compile_seconds"] + self._compiled()}
+
+    def _compiled(self) -> float:
+        return float(self._compiling.duration) if self._compiling and self._compiling.done else 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Heed what is compiled from here to the end of the block."""
+        from numba.core import event
+
+        self._compiling = self._compiling or event.TimingListener()
+        with event.install_listener("numba:compile", self._compiling):
+            yield
+
+
+def environment(engine: str | None) -> dict[str, str]:
+    """Versions of what computes, and the kind of machine."""
+    import llvmlite.binding
+
+    names = ("metareplay", "numpy", "numba", *(["torch"] if engine == "torch" else []))
+    return {name: metadata.version(name) for name in names} | {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": llvmlite.binding.get_host_cpu_name(),
+        "host": platform.node(),
+    }
+
+
 class Trainer:
-    """A run under way.
-
-    Parameters
-    ----------
-    experiment
-        What is run.
-
-    Attributes
-    ----------
-    learner, method
-        As they are at this moment.
+    """A run under way; ``learner`` and ``method`` are as they are at this moment.
 
     Examples
     --------
@@ -104,7 +143,7 @@ class Trainer:
         self.experiment, self.stream = experiment, experiment.stream
         self.report: Report | None = None
         self.tracker: Tracker | None = None
-        self.checkpoints: Checkpoints | None = None
+        self.checkpoints: FileCheckpoints | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -164,7 +203,7 @@ class Trainer:
         self,
         progress: Report | None = None,
         tracker: Tracker | None = None,
-        checkpoints: Checkpoints | None = None,
+        checkpoints: FileCheckpoints | None = None,
         note: Callable[[str], None] = lambda text: None,
     ) -> Record:
         """From where it is, or before any training from its last checkpoint, to the last evaluation.
@@ -175,9 +214,9 @@ class Trainer:
             Called about ten times a second.
         tracker
             Called with the experiment and an ``Evaluation`` after every evaluation, and with the record at the end.
-            A run that goes on from a checkpoint repeats those evaluations that came after it.
+            A run that resumes from a checkpoint repeats those evaluations that came after it.
         checkpoints
-            Where the run saves its state, and goes on from if there is any.
+            Where the run saves its state, and resumes from if there is any.
         note
             Called with a line if the state that was saved is of no use, so that the run begins again.
 
@@ -200,14 +239,8 @@ class Trainer:
             self.tracker(self.experiment, record)
         return record
 
-    def resume(self, checkpoints: Checkpoints, note: Callable[[str], None] = lambda text: None) -> None:
-        """Go on from the last checkpoint; where it is of no use it is set aside, which is noted.
-
-        Raises
-        ------
-        RunFailed
-            If there is one that cannot be read now.
-        """
+    def resume(self, checkpoints: FileCheckpoints, note: Callable[[str], None]) -> None:
+        """Go on from the last checkpoint; where it is of no use it is set aside, which is noted."""
         try:
             if (state := checkpoints.load()) is not None:
                 self.load_state(state)
@@ -234,9 +267,10 @@ class Trainer:
             self._save(border=visit_is_over)
 
     def _record(self) -> Record:
+        counters = getattr(self.method, "counters", {})  # an own __post_init__ may have made none
         return Record(
             configuration=self.experiment.configuration(),
-            environment=environment(*(["torch"] if self.experiment.engine == "torch" else [])),
+            environment=environment(self.experiment.engine),
             started=self.started,
             visits=np.array(self.experiment.visits),
             **self._evaluated(),
@@ -246,6 +280,7 @@ class Trainer:
             **self.clock.state(),
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
+            counters={name: count if isinstance(count, int) else float(count) for name, count in counters.items()},
             weights=model.weights(self.network, self.learner, self.allowed),
         )
 
@@ -280,28 +315,23 @@ class Trainer:
 
     def learn(self, span: Span) -> None:
         """What is left of a span, batch by batch."""
-        for x, y in self._batches(span):
-            self.learn_batch(span, x, y)
-            self.place += len(y)
-            if self.place < len(span.examples):
-                self._save(border=False)
-
-    def _batches(self, span: Span) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         images, size = self.stream.tasks[span.task].train, self.experiment.batch_size
         chunk = max(1, CHUNK // size) * size
         for first in range(self.place, len(span.examples), chunk):
             which = span.examples[first : first + chunk]
             x, y = images.inputs(which), images.labels[which]
             for begin in range(0, len(which), size):
-                yield x[begin : begin + size], y[begin : begin + size]
+                self.learn_batch(span, x[begin : begin + size], y[begin : begin + size])
+                self.place += len(y[begin : begin + size])
+                if self.place < len(span.examples):
+                    self._save(border=False)
 
     def learn_batch(self, span: Span, x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
         """Predict a batch, then learn it."""
         every = self.experiment.eval_every
         if every and self.batches and self.batches % every == 0 and self.batches != self.evaluations[-1][0]:
             self.evaluate(span.visit)
-        rows = np.arange(len(y))
-        clock = self.clock
+        rows, clock = np.arange(len(y)), self.clock
         clock.start()
         self.learner.put(rows, x, y, span.task)
         clock.spent("train_seconds")
@@ -323,30 +353,24 @@ class Trainer:
     def evaluate(self, visit: int) -> None:
         """Count the right answers on every task's test examples."""
         self.clock.start()
-        correct = []
+        tests = [task.test for task in self.stream.tasks]
         with self.method.readied():
-            for number, task in enumerate(self.stream.tasks):
-                predicted = self.learner.scores(task.test, number).argmax(1)
-                correct.append(np.count_nonzero(predicted == task.test.labels))
-        self.evaluations.append((self.batches, visit, np.array(correct)))
+            predicted = [self.learner.scores(test, number).argmax(1) for number, test in enumerate(tests)]
+        correct = np.array([np.count_nonzero(p == test.labels) for p, test in zip(predicted, tests, strict=True)])
+        self.evaluations.append((self.batches, visit, correct))
         self.clock.spent("eval_seconds")
         if self.report:
             self.report(self._progress(max(visit, 0)))
         if self.tracker:
-            sizes = [len(task.test) for task in self.stream.tasks]
-            accuracy = np.array(correct) / sizes
+            accuracy = correct / [len(test) for test in tests]
             self.tracker(self.experiment, Evaluation(visit, self.batches, self.seen, self.learner.steps, accuracy))
 
     def _progress(self, visit: int) -> Progress:
         _, after, correct = self.evaluations[-1] if self.evaluations else (0, -1, ())
-        accuracy = None
-        if after >= 0:
-            met = sorted(set(self.experiment.visits[: after + 1]))
-            accuracy = float(np.mean([correct[task] / len(self.stream.tasks[task].test) for task in met]))
-        visits = len(self.experiment.visits)
-        if self.experiment.order == "iid":
-            visit, visits = 0, 1
-        return Progress(visit, visits, self.seen, len(self.predicted_right), self.learner.steps, accuracy)
+        met = sorted(set(self.experiment.visits[: after + 1]))
+        accuracy = float(np.mean([correct[task] / len(self.stream.tasks[task].test) for task in met])) if met else None
+        place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.experiment.visits))
+        return Progress(*place, self.seen, len(self.predicted_right), self.learner.steps, accuracy)
 
     def _where(self, example: int, task: int | None) -> str:
         if self.learner.steps == 0:
@@ -361,7 +385,7 @@ class Trainer:
             self.checkpoints.save(self.state())
 
     def state(self) -> State:
-        """All that another process needs to go on from here to the same bits."""
+        """All that another process needs to resume from here, to the same bits."""
         return {
             "key": self.experiment.key,
             "version": metadata.version("metareplay"),
@@ -374,13 +398,7 @@ class Trainer:
         }
 
     def load_state(self, state: State) -> None:
-        """Go on from a ``state()`` of a run of the same experiment.
-
-        Raises
-        ------
-        Unusable
-            If it is of another experiment, was made by another version, or does not fit.
-        """
+        """Go on from a ``state()``; Unusable if it is another experiment's or version's, or does not fit."""
         for name, ours in (("key", self.experiment.key), ("version", metadata.version("metareplay"))):
             if state.get(name) != ours:
                 raise Unusable(f"the checkpoint is of a run with the {name} {state.get(name)!r}, not {ours!r}")
@@ -420,12 +438,7 @@ PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, 
 
 
 def run(stream: Stream, method: Method, **options: Any) -> Record:
-    """Run a method on a stream, in memory.
-
-    Parameters
-    ----------
-    options
-        Those of :class:`Experiment`, such as ``seed=0``.
+    """Run a method on a stream, in memory, with ``options`` of :class:`Experiment`, such as ``seed=0``.
 
     Raises
     ------
