@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,13 @@ def record(
         parameter_bytes=358_440,
         table_bytes=1000 * (memories or 1),
     )
+
+
+def untested(*given: Any, **more: Any) -> Record:
+    """The same of a run that was never tested."""
+    nothing = np.zeros(0, int)
+    made = record(*given, **more, evaluate="never")
+    return replace(made, evaluated_at=nothing, evaluated_visit=nothing, correct=np.zeros((0, len(made.visits)), int))
 
 
 def study(seeds: int = 3) -> list[Record]:

@@ -116,7 +116,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
 
 def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     find, load = importlib.util.find_spec, builtins.__import__
-    extra = ("altair", "vl_convert", "jinja2")
+    extra = ("vl_convert", "jinja2")
 
     def missing(name: str, *rest: Any) -> Any:
         return None if name in extra else find(name, *rest)

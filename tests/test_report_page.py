@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from made_records import record, results, study
+from made_records import record, results, study, untested
 
-pytest.importorskip("altair", reason="the extra report is not installed")
 pytest.importorskip("vl_convert", reason="the extra report is not installed")
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
@@ -338,10 +337,11 @@ def test_time_is_told_in_seconds_minutes_and_hours(open_page: Open) -> None:
         [record("a", seed, inside=3) for seed in range(2)],
         [record("a", seed, memories=memories) for seed in range(2) for memories in (0, 10)],
         [record("a", lr=lr, hyperparameters={"lr": lr}) for lr in (0.1, 0.2, 0.3)],
+        [record("a"), untested("a"), untested("b")],
     ],
     ids=[
         "one run", "one method", "one task", "missing seeds", "mixed task counts", "mixed task counts of one benchmark",
-        "evaluated inside tasks", "no memories and some", "a grid of settings",
+        "evaluated inside tasks", "no memories and some", "a grid of settings", "never tested",
     ],
 )  # fmt: skip
 def test_odd_data_make_a_page(open_page: Open, records: list[Record]) -> None:

@@ -11,13 +11,14 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 from rich.console import Console
 
-from made_records import first_problem, record, results, study
+from made_records import first_problem, record, results, study, untested
 from metareplay.cli import main
 from metareplay.methods import METHODS
 from metareplay.results import tables
@@ -107,6 +108,14 @@ def test_methods_without_a_common_seed_are_not_compared() -> None:
     assert ranked.table.rows[1].cells[3:6] == ("no seed in common", None, None)
 
 
+def test_runs_that_were_never_tested_have_no_answer() -> None:
+    made = results([untested("a"), untested("b", memories=10)])
+    (found,) = tables.answers(made)["little"]
+    assert found.text == "Retained accuracy is undefined, because tasks were never tested: evaluate = never."
+    assert [row.cells[2:6] for row in found.table.rows] == [(None, None, None, None)] * 2
+    assert "--evaluate never" in str(tables.commands(made.groups).rows[0].cells[1])
+
+
 def test_methods_without_a_memory_stand_beside_those_of_every_size() -> None:
     problem = first_problem(study())
     assert tables.sizes(problem) == [50, 20]
@@ -191,13 +200,14 @@ def test_costs_are_means_over_seeds() -> None:
     assert cells == ("meralg1, 50 memories", 3, "200", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
 
 
-def test_a_rows_command_asks_for_the_very_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize("evaluate", [{"eval_every": 5}, {"evaluate": "end"}])
+def test_a_rows_command_asks_for_the_very_configuration(tmp_path: Path, evaluate: dict[str, Any]) -> None:
     asked = Request(
         "digits-rotations",
         "independent",
         {"finetune": False, "lr": 0.02},
         {"tasks": 3, "samples_per_task": 20, "max_angle": 90.0},
-        {"seed": 4, "layers": 3, "hiddens": 30, "batch_size": 2, "order": "shuffled", "eval_every": 5},
+        {"seed": 4, "layers": 3, "hiddens": 30, "batch_size": 2, "order": "shuffled", **evaluate},
     ).experiment()
     words = shlex.split(command(asked.configuration(), [4]))
     assert main([*words[1:], "--quiet", "--out", str(tmp_path)]) == 0

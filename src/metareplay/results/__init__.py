@@ -6,7 +6,7 @@ import importlib.util
 
 from metareplay.errors import BadInput
 
-NEEDED = {"altair": "Altair", "vl_convert": "vl-convert", "jinja2": "Jinja2"}
+NEEDED = {"vl_convert": "vl-convert", "jinja2": "Jinja2"}
 """What pages and figures are drawn with; tables need none of it."""
 
 

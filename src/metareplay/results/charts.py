@@ -1,15 +1,13 @@
-"""The charts, in Vega-Lite by Altair, and what each method looks like in them: the same in all figures.
+"""The charts, in Vega-Lite, and what each method looks like in them: the same in all figures.
 
-Each draws rows of its own kind (``figures.py`` makes them), in a page or on paper; the ends of its axes are parameters.
+Each draws rows of its own kind (``figures.py`` makes them), in a page or, with the ends of its axes, on paper.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-import altair as alt
 
 from metareplay.errors import plain
 from metareplay.methods import METHODS
@@ -35,7 +33,10 @@ class Style(NamedTuple):
 
 
 Styles = Mapping[str, Style]
-Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Ends = Mapping[str, Any]
+Spec = dict[str, Any]
+
+MOMENTS = {"task": "on task", "after": "after task"}
 
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
@@ -63,146 +64,143 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
     return {name: found[name] for name in methods}
 
 
-ROWS = alt.NamedData("rows")
-ENDS = {"low": 0.0, "high": 100.0, "first": 1.0, "last": 10.0}
-CHOSEN = alt.selection_point(name="chosen", fields=["method"], bind="legend")
+PAGE = {name: {"expr": name} for name in ("low", "high", "first", "last")}
+"""In a page the ends of axes are parameters, set when it is drawn."""
+
+CHOSEN = {"name": "chosen", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}
 
 
-def curve_chart(styles: Styles, page: bool, *, of: str, x: str) -> Chart:
+def curve_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
     """Means along the stream, with 95 % intervals."""
-    axis = alt.Axis(format="~s", tickCount=5, labelExpr="datum.value ? datum.label : '0'")
-    along = alt.X("at:Q", title=x, axis=axis, scale=alt.Scale(zero=False, nice=False))
-    base = alt.Chart(ROWS).encode(along, detail="name:N", color=_colour(styles, page))
+    axis = {"format": "~s", "tickCount": 5, "labelExpr": "datum.value ? datum.label : '0'"}
+    along = _number("at", x, axis=axis, scale={"zero": False, "nice": False})
+    band = {"y": _accuracy("low", of, ends), "y2": {"field": "high"}} | _faint(0.12, ends)
+    mean = {"y": _accuracy("mean", of, ends)}
+    line = mean | {"strokeDash": _look(styles, "dashes")} | _faint(1, ends)
+    points = mean | {"shape": _look(styles, "shape", _legend(ends))} | _faint(1, ends)
     layers = [
-        base.transform_filter("isValid(datum.low)").mark_area().encode(_y("low", of), y2="high", **_faint(0.12, page)),
-        base.mark_line(strokeWidth=1.8).encode(_y("mean", of), strokeDash=_dashes(styles), **_faint(1, page)),
-        base.transform_filter("datum.marked")
-        .mark_point(filled=True, size=40)
-        .encode(_y("mean", of), shape=_shape(styles, page), **_faint(1, page)),
+        _layer("area", band, transform=[{"filter": "isValid(datum.low)"}]),
+        _layer("line", line, strokeWidth=1.8),
+        _layer("point", points, transform=[{"filter": "datum.marked"}], filled=True, size=40),
     ]
-    return _layers(layers, base.encode(_y("mean", of)), ("at", x, "~s"), page=page)
+    shared = {"x": along, "detail": _category("name"), "color": _look(styles, "colour", _legend(ends))}
+    return _layers(layers, shared, mean, ends, _tip("at", x, "~s"))
 
 
-def ranking_chart(styles: Styles, page: bool, *, of: str) -> Chart:
+def ranking_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
     """Means with 95 % intervals, and each seed, a row each."""
-    name = alt.Y("name:N", title=None, sort=None, axis=alt.Axis(labelLimit=220, domain=False, ticks=False, grid=True))
-    colour = alt.Color("method:N", scale=_scale(styles, "colour"), legend=None)
-    shape = alt.Shape("method:N", scale=_scale(styles, "shape"), legend=None)
-    base = alt.Chart(ROWS).encode(name, color=colour)
-
-    def along(field: str) -> alt.X:
-        return alt.X(f"{field}:Q", title=of, scale=_ends("low", "high"))
-
+    axis = {"labelLimit": 220, "domain": False, "ticks": False, "grid": True}
+    mean = {"x": _accuracy("mean", of, ends)}
+    bar = {"x": _accuracy("low", of, ends), "x2": {"field": "high"}}
+    each = {"x": _accuracy("values", of, ends)}
     layers = [
-        base.transform_flatten(["values"]).mark_tick(thickness=1, size=10, opacity=0.6).encode(along("values")),
-        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(along("low"), x2="high"),
-        base.mark_point(filled=True, size=70, opacity=1).encode(along("mean"), shape=shape),
+        _layer("tick", each, transform=[{"flatten": ["values"]}], thickness=1, size=10, opacity=0.6),
+        _layer("rule", bar, transform=[{"filter": "isValid(datum.low)"}], strokeWidth=2),
+        _layer("point", mean | {"shape": _look(styles, "shape")}, filled=True, size=70, opacity=1),
     ]
-    return _layers(layers, base.encode(along("mean")), page=page, legend=False, height=alt.Step(STEP))
+    shared = {"y": _category("name", title=None, sort=None, axis=axis), "color": _look(styles, "colour")}
+    return _layers(layers, shared, mean, ends) | {"height": {"step": STEP}}
 
 
-def dots_chart(styles: Styles, page: bool, *, of: str, x: str, seconds: bool) -> Chart:
-    """Means with 95 % intervals and a dot for each seed, against time or against the number of memories."""
-    if seconds:
-        words = "datum.value < 60 ? datum.value + ' s' : datum.value < 3600 ? datum.value / 60 + ' min'"
-        marks = [n * 10.0**power for power in (-2, -1, 0) for n in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
-        marks += [n * unit for unit in (10, 60, 600, 3600, 36000) for n in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
-        values = sorted({round(mark, 3) for mark in marks if mark < 60 or mark % 30 == 0})
-        axis = alt.Axis(
-            values=values, labelExpr=f"{words} : datum.value / 3600 + ' h'", labelOverlap="greedy", grid=False
-        )
-        scale = alt.Scale(type="log", nice=False, domainMin=alt.ExprRef("first"), domainMax=alt.ExprRef("last"))
-        along = alt.X("seconds:Q", title=x, scale=scale, axis=axis)
-    else:
-        by_size = alt.EncodingSortField("order", op="min")
-        along = alt.X("size:O", title=x, sort=by_size, axis=alt.Axis(labelAngle=0))
-    base = alt.Chart(ROWS).encode(along, color=_colour(styles, page))
-    line = base.transform_filter("datum.joined").mark_line(strokeWidth=1.8)
-    size = {"size": alt.Size("weight:Q", scale=None)} if seconds else {}
-    layers = [
-        base.transform_flatten(["values"]).mark_circle(size=9).encode(_y("values", of), **_faint(0.6, page)),
-        base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=1.5)
-        .encode(_y("low", of), y2="high", **_faint(1, page)),
-        base.mark_point(filled=True, size=60).encode(
-            _y("mean", of), shape=_shape(styles, page), **size, **_faint(0.9, page)
-        ),
-    ]
-    if not seconds:
-        dashes = _dashes(styles)
-        layers.insert(0, line.encode(_y("mean", of), detail="method:N", strokeDash=dashes, **_faint(1, page)))
-    told = [("seconds", x, ".3~r")] if seconds else []
-    return _layers(layers, base.encode(_y("mean", of)), *told, page=page)
+def memory_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
+    """Means with 95 % intervals and a dot for each seed, against the number of memories."""
+    sort = {"field": "order", "op": "min"}
+    along = {"field": "size", "type": "ordinal", "title": "memories", "sort": sort, "axis": {"labelAngle": 0}}
+    line = {"detail": _category("method"), "strokeDash": _look(styles, "dashes")} | _faint(1, ends)
+    line |= {"y": _accuracy("mean", of, ends)}
+    joined = _layer("line", line, transform=[{"filter": "datum.joined"}], strokeWidth=1.8)
+    return _dots(styles, ends, of, along, [joined], {})
 
 
-def matrix_chart(styles: Styles, page: bool, *, of: str) -> Chart:
+def time_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
+    """The same against time; the larger a mark, the more memories."""
+    words = "datum.value < 60 ? datum.value + ' s' : datum.value < 3600 ? datum.value / 60 + ' min'"
+    marks = [n * 10.0**power for power in (-2, -1, 0) for n in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
+    marks += [n * unit for unit in (10, 60, 600, 3600, 36000) for n in (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8)]
+    values = sorted({round(mark, 3) for mark in marks if mark < 60 or mark % 30 == 0})
+    axis = {"values": values, "labelExpr": f"{words} : datum.value / 3600 + ' h'", "labelOverlap": "greedy"}
+    scale = {"type": "log", "nice": False, "domainMin": ends["first"], "domainMax": ends["last"]}
+    along = _number("seconds", x, axis=axis | {"grid": False}, scale=scale)
+    size = {"size": {"field": "weight", "type": "quantitative", "scale": None}}
+    return _dots(styles, ends, of, along, [], size, _tip("seconds", x, ".3~r"))
+
+
+def matrix_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
     """One accuracy matrix."""
-    axis = alt.Axis(labelOverlap="parity", labelAngle=0, ticks=False, domain=False, grid=False)
-    scale = alt.Scale(scheme="viridis", domain=[0, 100])
-    titles = {"after:O": "after task", "task:O": "on task", "accuracy:Q": of}
-    cells: alt.Chart = (
-        alt.Chart(ROWS)
-        .mark_rect()
-        .encode(
-            alt.X("task:O", title="on task", axis=axis),
-            alt.Y("after:O", title="after task", axis=axis),
-            alt.Color("accuracy:Q", title=of, scale=scale, legend=None if page else alt.Legend()),
-            tooltip=[alt.Tooltip(field, title=title) for field, title in titles.items()],
-        )
-        .properties(width=CELLS, height=170 if page else CELLS)
-    )
-    return cells
+    axis = {"labelOverlap": "parity", "labelAngle": 0, "ticks": False, "domain": False, "grid": False}
+    task, after = ({"field": field, "type": "ordinal", "title": title} for field, title in MOMENTS.items())
+    accuracy = _number("accuracy", of)
+    legend = {"legend": None} if ends is PAGE else {}
+    shades = accuracy | {"scale": {"scheme": "viridis", "domain": [0, 100]}} | legend
+    encoding = {"x": task | {"axis": axis}, "y": after | {"axis": axis}, "color": shades}
+    cells = _layer("rect", encoding | {"tooltip": [after, task, accuracy]})
+    return cells | {"width": CELLS, "height": 170 if ends is PAGE else CELLS}
 
 
-def _layers(
-    layers: list[alt.Chart], base: alt.Chart, *told: tuple[str, str, str], page: bool, legend: bool = True, **size: Any
-) -> Chart:
+def _dots(styles: Styles, ends: Ends, of: str, along: Spec, below: list[Spec], size: Spec, *tips: Spec) -> Spec:
+    mean = {"y": _accuracy("mean", of, ends)}
+    each = {"y": _accuracy("values", of, ends)} | _faint(0.6, ends)
+    bar = {"y": _accuracy("low", of, ends), "y2": {"field": "high"}} | _faint(1, ends)
+    marks = mean | {"shape": _look(styles, "shape", _legend(ends))} | size | _faint(0.9, ends)
+    layers = [
+        *below,
+        _layer("circle", each, transform=[{"flatten": ["values"]}], size=9),
+        _layer("rule", bar, transform=[{"filter": "isValid(datum.low)"}], strokeWidth=1.5),
+        _layer("point", marks, filled=True, size=60),
+    ]
+    return _layers(layers, {"x": along, "color": _look(styles, "colour", _legend(ends))}, mean, ends, *tips)
+
+
+def _layers(layers: list[Spec], shared: Spec, mean: Spec, ends: Ends, *tips: Spec) -> Spec:
     """One panel; in a page with marks that are not seen, large enough to be met by a pointer."""
-    fields = [*told, ("mean", "mean, %", ".1f"), ("low", "interval from", ".1f"), ("high", "to", ".1f")]
-    tooltip = [alt.Tooltip("name:N", title="method")]
-    tooltip += [alt.Tooltip(f"{field}:Q", title=title, format=form) for field, title, form in fields]
-    hover = base.mark_point(filled=True, size=150, opacity=0)
-    layers = [*layers, hover.encode(tooltip=[*tooltip, alt.Tooltip("seeds:Q", title="seeds")])] if page else layers
-    size = {"width": WIDTH, "height": TALL if page else HEIGHT} | size
-    made = alt.layer(*layers, data=ROWS).properties(**size)
-    made = made.add_params(*(alt.param(name=name, value=value) for name, value in ENDS.items()))
-    return made.add_params(CHOSEN) if page and legend else made
+    chart = {"encoding": shared, "width": WIDTH, "height": HEIGHT}
+    if ends is not PAGE:
+        return chart | {"layer": layers}
+    intervals = [_tip("mean", "mean, %", ".1f"), _tip("low", "interval from", ".1f"), _tip("high", "to", ".1f")]
+    tooltip = [_category("name", title="method"), *tips, *intervals, _number("seeds", "seeds")]
+    hover = _layer("point", mean | {"tooltip": tooltip}, filled=True, size=150, opacity=0)
+    if shared["color"]["legend"]:
+        layers[0]["params"] = [CHOSEN]
+    return chart | {"layer": [*layers, hover], "height": TALL, "params": [{"name": name, "value": 1} for name in PAGE]}
 
 
-def _y(field: str, title: str) -> alt.Y:
-    return alt.Y(f"{field}:Q", title=title, scale=_ends("low", "high"))
+def _layer(mark: str, encoding: Spec, transform: Sequence[Spec] = (), **properties: Any) -> Spec:
+    return {"mark": {"type": mark, **properties}, "encoding": encoding, "transform": transform}
 
 
-def _ends(low: str, high: str) -> alt.Scale:
-    return alt.Scale(domainMin=alt.ExprRef(low), domainMax=alt.ExprRef(high), zero=False, nice=True)
+def _number(field: str, title: str, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **more}
 
 
-def _faint(opacity: float, page: bool) -> dict[str, Any]:
+def _category(field: str, **more: Any) -> Spec:
+    return {"field": field, "type": "nominal", **more}
+
+
+def _tip(field: str, title: str, form: str) -> Spec:
+    return _number(field, title, format=form)
+
+
+def _accuracy(field: str, title: str, ends: Ends) -> Spec:
+    return _number(
+        field, title, scale={"domainMin": ends["low"], "domainMax": ends["high"], "zero": False, "nice": True}
+    )
+
+
+def _faint(opacity: float, ends: Ends) -> Spec:
     """In a page, whoever is not chosen in the legend becomes faint."""
-    shown = alt.value(opacity)
-    return {"opacity": alt.condition(CHOSEN, shown, alt.value(opacity / 8)) if page else shown}
+    condition = {"condition": {"param": "chosen", "value": opacity}, "value": opacity / 8}
+    return {"opacity": condition if ends is PAGE else {"value": opacity}}
 
 
-def _legend(page: bool) -> alt.Legend:
-    across: dict[str, Any] = {"orient": "top", "columns": 1, "labelLimit": 300}  # as many as there is room for
-    return alt.Legend(title=None, symbolOpacity=1, **(across if page else {}))
+def _legend(ends: Ends) -> Spec:
+    across = {"orient": "top", "columns": 1, "labelLimit": 300}  # the page makes as many as there is room for
+    return {"title": None, "symbolOpacity": 1} | (across if ends is PAGE else {})
 
 
-def _colour(styles: Styles, page: bool) -> alt.Color:
-    return alt.Color("method:N", title=None, scale=_scale(styles, "colour"), legend=_legend(page))
-
-
-def _shape(styles: Styles, page: bool) -> alt.Shape:
-    return alt.Shape("method:N", title=None, scale=_scale(styles, "shape"), legend=_legend(page))
-
-
-def _dashes(styles: Styles) -> alt.StrokeDash:
-    return alt.StrokeDash("method:N", scale=_scale(styles, "dashes"), legend=None)
-
-
-def _scale(styles: Styles, name: str) -> alt.Scale:
-    values = [getattr(style, name) for style in styles.values()]
-    return alt.Scale(domain=list(map(plain, styles)), range=[list(v) if isinstance(v, tuple) else v for v in values])
+def _look(styles: Styles, what: str, legend: Spec | None = None) -> Spec:
+    """Methods by their colour, shape or dashes."""
+    scale = {"domain": list(map(plain, styles)), "range": [getattr(style, what) for style in styles.values()]}
+    return _category("method", title=None, scale=scale, legend=legend)
 
 
 def theme(foreground: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from metareplay.errors import BadInput
 from metareplay.results import statistics
@@ -18,17 +19,7 @@ Pair = tuple[Group, Group]
 
 @dataclass(frozen=True)
 class Selection:
-    """A method as it was asked for.
-
-    Parameters
-    ----------
-    text
-        As it was written.
-    method
-        Its id.
-    settings
-        The values, as text, that pick one of its configurations; none where it has only one.
-    """
+    """A method as it was asked for: the text, its id, and the settings that pick one of its configurations."""
 
     text: str
     method: str
@@ -59,19 +50,8 @@ class Selection:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Section:
-    """Configurations to be compared: of one problem, with the same number of memories or none.
-
-    Parameters
-    ----------
-    problem
-        The problem's name.
-    memories
-        How many; None where no method here has any.
-    entrants
-        Each method's configuration, by the text that asked for it.
-    """
+class Section(NamedTuple):
+    """Configurations to be compared, by the text that asked for each: of one problem, with as many memories or none."""
 
     problem: str
     memories: int | None
@@ -83,13 +63,9 @@ class Section:
         return self.problem if self.memories is None else f"{self.problem}, {self.memories} memories"
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """All pairs, in the order in which the methods were asked for."""
-        return list(itertools.combinations(self.entrants, 2))
-
-    def pair(self, one: str, other: str) -> Pair:
-        """The two configurations of a pair."""
-        return self.entrants[one], self.entrants[other]
+    def pairs(self) -> list[tuple[tuple[str, str], Pair]]:
+        """All pairs, by their texts, in the order in which the methods were asked for."""
+        return [((one, other), (a, b)) for (one, a), (other, b) in itertools.combinations(self.entrants.items(), 2)]
 
 
 def sections(
@@ -110,25 +86,25 @@ def sections(
     """
     if len(selections) < 2:
         raise BadInput("a comparison needs two methods at least")
+    on = "" if benchmark is None else f" on {benchmark}"
     there = [group for group in groups if benchmark in (None, group.benchmark)]
     if not there:
-        known = _known("; there are", _benchmarks(groups)) if groups else ": `metareplay results` says how they stand"
-        raise BadInput(f"there is no finished run{_on(benchmark)}{known}")
+        benchmarks = {group.benchmark for group in groups}
+        known = _known("; there are", benchmarks) if groups else ": `metareplay results` says how they stand"
+        raise BadInput(f"there is no finished run{on}{known}")
     for selection in selections:
-        _check(selection, there, benchmark)
-    found = []
+        _check(selection, there, on)
+    found: list[Section] = []
     for problem in dict.fromkeys(group.problem for group in there):
         own = [group for group in there if group.problem == problem]
-        picked = [group for group in own if any(selection.picks(group) for selection in selections)]
-        sizes = sorted({group.memories for group in picked if group.memories is not None}, reverse=True)
-        for size in sizes or (None,):
-            if memories in (None, size):
-                entrants = _entrants(own, selections, size)
-                if len(entrants) > 1:
-                    found.append(Section(problem, size, entrants))
+        picked = [(chosen.text, [group for group in own if chosen.picks(group)]) for chosen in selections]
+        sizes = {group.memories for _, those in picked for group in those if group.memories is not None}
+        asked = [size for size in sorted(sizes, reverse=True) or (None,) if memories in (None, size)]
+        found += [Section(problem, size, _entrants(picked, size)) for size in asked]
+    found = [section for section in found if len(section.entrants) > 1]
     if not found:
         with_so_many = "" if memories is None else f" with {memories} memories"
-        runs = sorted({f"{g.label} on {g.problem}" for g in there for chosen in selections if chosen.picks(g)})
+        runs = {f"{group.label} on {group.problem}" for group in there if any(one.picks(group) for one in selections)}
         raise BadInput(
             f"no two of these methods were run on the same problem{with_so_many}; {_known('there are', runs)}"
         )
@@ -149,11 +125,9 @@ def judge(found: Iterable[Section], metric: str) -> dict[Pair, Difference]:
 
     A pair without a common seed, or whose metric is undefined, is left out.
     """
-    pairs = {
-        pair: paired(*pair, metric) for section in found for pair in itertools.starmap(section.pair, section.pairs)
-    }
-    pairs = {pair: sample for pair, sample in pairs.items() if sample}
-    return dict(zip(pairs, statistics.differences(list(pairs.values())), strict=True))
+    samples = {pair: paired(*pair, metric) for section in found for _, pair in section.pairs}
+    samples = {pair: sample for pair, sample in samples.items() if sample}
+    return dict(zip(samples, statistics.differences(list(samples.values())), strict=True))
 
 
 def means(section: Section, metric: str) -> Table:
@@ -172,47 +146,33 @@ def differences(section: Section, judged: Mapping[Pair, Difference], metric: str
     columns = [Column("difference", holds="words", width=20)]
     columns += [Column(title) for title in ("seeds", "mean ± 95 %", "p", "corrected p")]
     rows = []
-    for one, other in section.pairs:
-        pair = section.pair(one, other)
-        told: tuple[object, ...] = ("", "", "", "", _why_not(pair, metric))
-        if found := judged.get(pair):
-            numbers = found.estimate.n, with_interval(found.estimate, signed=True), _p(found.p), _p(found.corrected)
-            told = (*numbers, found.verdict)
-        rows.append(Row((f"{one} − {other}", *told)))
+    for names, pair in section.pairs:
+        cells: tuple[object, ...] = ("", "", "", "", _why_not(pair, metric))
+        if one := judged.get(pair):
+            p = [f"{value:.4f}" if value >= 0.0001 else "< 0.0001" for value in (one.p, one.corrected)]
+            cells = (one.estimate.n, with_interval(one.estimate, signed=True), *p, one.verdict)
+        rows.append(Row((" − ".join(names), *cells)))
     return Table((*columns, Column("", holds="words")), tuple(rows))
 
 
 def tidy(found: Sequence[Section], judged: Mapping[Pair, Difference], metric: str) -> Table:
     """A row for each mean, in which ``other`` is empty, and one for each difference; in fractions."""
-    titles = [
-        "problem",
-        "memories",
-        "metric",
-        "method",
-        "other",
-        "seeds",
-        "mean",
-        "half_width",
-        "p",
-        "corrected_p",
-        "verdict",
-    ]
+    titles = ("problem", "memories", "metric", "method", "other", "seeds", "mean", "half_width")
     rows: list[tuple[object, ...]] = []
     for section in found:
         where = section.problem, section.memories, metric
         for text, group in section.entrants.items():
             value = group.interval(metric)
-            undefined = isinstance(value, Undefined)
-            mean = (None, None) if isinstance(value, Undefined) else (value.mean, value.half_width)
-            rows.append((*where, text, None, len(group.seeds), *mean, None, None, str(value) if undefined else None))
-        for one, other in section.pairs:
-            pair = section.pair(one, other)
-            told: tuple[object, ...] = (0, None, None, None, None, _why_not(pair, metric))
-            if difference := judged.get(pair):
-                mean = difference.estimate.mean, difference.estimate.half_width
-                told = (difference.estimate.n, *mean, difference.p, difference.corrected, difference.verdict)
-            rows.append((*where, one, other, *told))
-    return Table(tuple(map(Column, titles)), tuple(map(Row, rows)))
+            undefined = None, None, None, None, str(value)
+            cells = undefined if isinstance(value, Undefined) else (value.mean, value.half_width, None, None, None)
+            rows.append((*where, text, None, len(group.seeds), *cells))
+        for names, pair in section.pairs:
+            if one := judged.get(pair):
+                mean = one.estimate.n, one.estimate.mean, one.estimate.half_width
+                rows.append((*where, *names, *mean, one.p, one.corrected, one.verdict))
+            else:
+                rows.append((*where, *names, 0, None, None, None, None, _why_not(pair, metric)))
+    return Table(tuple(map(Column, (*titles, "p", "corrected_p", "verdict"))), tuple(map(Row, rows)))
 
 
 def _why_not(pair: Pair, metric: str) -> str:
@@ -220,45 +180,35 @@ def _why_not(pair: Pair, metric: str) -> str:
     return "undefined" if undefined else "cannot be compared: they have no seed in common"
 
 
-def _p(value: float) -> str:
-    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
-
-
-def _check(selection: Selection, groups: Sequence[Group], benchmark: str | None) -> None:
+def _check(selection: Selection, groups: Sequence[Group], on: str) -> None:
     """Say what there is where a selection picks nothing."""
     own = [group for group in groups if group.method == selection.method]
     if not own:
-        methods = sorted({group.method for group in groups})
-        raise BadInput(
-            f"there is no finished run of {selection.method!r}{_on(benchmark)}; {_known('there are', methods)}"
-        )
+        known = _known("there are", {group.method for group in groups})
+        raise BadInput(f"there is no finished run of {selection.method!r}{on}; {known}")
     if not any(selection.picks(group) for group in own):
         settings = {name for group in own for name in group.settings}
         for name in selection.settings:
             if name not in settings:
-                raise BadInput(f"{selection.method} has no setting {name!r}; {_known('it has', sorted(settings))}")
-        choices = sorted({_choice(group, set(selection.settings)) for group in own})
-        raise BadInput(f"there is no finished run of {selection.text}{_on(benchmark)}; {_known('there are', choices)}")
+                raise BadInput(f"{selection.method} has no setting {name!r}; {_known('it has', settings)}")
+        choices = {_choice(group, set(selection.settings)) for group in own}
+        raise BadInput(f"there is no finished run of {selection.text}{on}; {_known('there are', choices)}")
 
 
-def _entrants(own: Sequence[Group], selections: Sequence[Selection], size: int | None) -> dict[str, Group]:
-    """The one configuration that each selection picks, where it picks any."""
+def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> dict[str, Group]:
+    """The one configuration that each text picks, where it picks any."""
     entrants: dict[str, Group] = {}
-    for selection in selections:
-        picked = [group for group in own if group.memories in (size, None) and selection.picks(group)]
-        if not picked:
-            continue
-        if len(picked) > 1:
-            names = differing([group.settings for group in picked])
-            raise BadInput(
-                f"{selection.text} was run with several settings on {picked[0].problem}: choose one of "
-                f"{', '.join(_choice(group, names) for group in picked)}"
-            )
-        (group,) = picked
-        for text, other in entrants.items():
-            if other is group:
-                raise BadInput(f"{text} and {selection.text} are the same runs on {group.problem}")
-        entrants[selection.text] = group
+    for text, those in picked:
+        of_size = [group for group in those if group.memories in (size, None)]
+        if len(of_size) > 1:
+            names = differing([group.settings for group in of_size])
+            choices = ", ".join(_choice(group, names) for group in of_size)
+            raise BadInput(f"{text} was run with several settings on {of_size[0].problem}: choose one of {choices}")
+        for group in of_size:
+            for other, known in entrants.items():
+                if known is group:
+                    raise BadInput(f"{other} and {text} are the same runs on {group.problem}")
+            entrants[text] = group
     return entrants
 
 
@@ -284,14 +234,6 @@ def _same(value: object, text: str) -> bool:
     return text.lower() in (str(value).lower(), _text(value).lower())
 
 
-def _benchmarks(groups: Sequence[Group]) -> list[str]:
-    return sorted({group.benchmark for group in groups})
-
-
-def _on(benchmark: str | None) -> str:
-    return "" if benchmark is None else f" on {benchmark}"
-
-
-def _known(begin: str, names: Sequence[str], most: int = 20) -> str:
+def _known(begin: str, names: set[str], most: int = 20) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{begin} {', '.join(names[:most]) or 'none'}{more}"
+    return f"{begin} {', '.join(sorted(names)[:most]) or 'none'}{more}"

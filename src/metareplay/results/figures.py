@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,18 @@ from numpy.typing import NDArray
 
 from metareplay.errors import RunFailed, plain
 from metareplay.files import write_atomically
-from metareplay.results.charts import Chart, Styles, curve_chart, dots_chart, matrix_chart, ranking_chart, styles, theme
+from metareplay.results.charts import (
+    Spec,
+    curve_chart,
+    matrix_chart,
+    memory_chart,
+    ranking_chart,
+    styles,
+    theme,
+    time_chart,
+)
 from metareplay.results.groups import Contents, Group
-from metareplay.results.statistics import Progress, estimate
+from metareplay.results.statistics import Progress
 from metareplay.results.tables import of_size, sizes
 from metareplay.runs.metrics import Undefined
 
@@ -37,7 +46,7 @@ class Figure:
     id, title, caption
         Its name in files and addresses; what it shows; how to read it.
     chart
-        Makes the chart of its rows, for a page or for paper.
+        Makes the chart of its rows from the methods' styles, for a page; given the ends of its axes, for paper.
     rows
         The rows of one configuration of a problem, of at most so many points; none where it has no meaning there.
     columns
@@ -51,14 +60,11 @@ class Figure:
     id: str
     title: str
     caption: str
-    chart: Callable[[Styles, bool], Chart]
+    chart: Callable[..., Spec]
     rows: Callable[[list[Group], Group, int], list[Line]]
     columns: dict[str, str]
     panels: str
     whole: bool = False
-
-
-# Rows
 
 
 def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> list[Line]:
@@ -79,8 +85,9 @@ def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> l
 
 def of_retained(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row: how much was retained, on average and with each seed."""
-    values = group.retained
-    found = estimate(values)
+    values, found = group.values("retained_accuracy"), group.interval("retained_accuracy")
+    if isinstance(values, Undefined) or isinstance(found, Undefined):
+        return []
     mean, low, high = (None if end is None else round(100 * end, 2) for end in (found.mean, found.low, found.high))
     row = {"method": plain(group.method), "name": group.short, "mean": mean, "low": low, "high": high}
     return [row | {"seeds": found.n, "values": np.round(100 * values, 2).tolist()}]
@@ -88,21 +95,24 @@ def of_retained(problem: list[Group], group: Group, points: int) -> list[Line]:
 
 def of_memory(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row, with its size of memory, and whether it is its method's best of that size."""
-    (row,) = of_retained(problem, group, points)
     rivals = [other for other in problem if (other.method, other.memories) == (group.method, group.memories)]
-    joined = group.memories is not None and of_size(rivals, group.memories)[0] is group
-    size = "none" if group.memories is None else str(group.memories)
-    return [row | {"name": group.label, "size": size, "order": group.memories or 0, "joined": joined}]
+    more = {
+        "name": group.label,
+        "size": "none" if group.memories is None else str(group.memories),
+        "order": group.memories or 0,
+        "joined": group.memories is not None and of_size(rivals, group.memories)[0] is group,
+    }
+    return [row | more for row in of_retained(problem, group, points)]
 
 
 def of_time(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row, with its mean time of training, and a weight by its size of memory."""
-    (row,) = of_retained(problem, group, points)
     seconds = group.mean("train_seconds")
     if isinstance(seconds, Undefined) or seconds <= 0:
         return []
     place = sizes(problem)[::-1].index(group.memories) + 1 if group.memories else 0
-    return [row | {"name": group.label, "seconds": float(f"{seconds:.4g}"), "weight": 40 + 50 * place}]
+    more = {"name": group.label, "seconds": float(f"{seconds:.4g}"), "weight": 40 + 50 * place}
+    return [row | more for row in of_retained(problem, group, points)]
 
 
 def of_matrix(problem: list[Group], group: Group, points: int) -> list[Line]:
@@ -191,7 +201,7 @@ FIGURES = (
         "memory",
         "Retained accuracy against memory size",
         f"Mark: mean; bar: {INTERVAL}; dots: single seeds. Lines join each method's best settings of every size.",
-        partial(dots_chart, of=RETAINED, x="memories", seconds=False),
+        partial(memory_chart, of=RETAINED),
         of_memory,
         {"name": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -201,7 +211,7 @@ FIGURES = (
         "Retained accuracy against training time",
         f"Mean time of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
         "single seeds. Times compare only where machines are alike.",
-        partial(dots_chart, of=RETAINED, x=SECONDS, seconds=True),
+        partial(time_chart, of=RETAINED, x=SECONDS),
         of_time,
         {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -217,9 +227,6 @@ FIGURES = (
         "configuration",
     ),
 )
-
-
-# For a paper
 
 
 def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of: None) -> list[Path]:
@@ -254,7 +261,7 @@ def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of:
     return written
 
 
-def drawing(figure: Figure, problem: list[Group]) -> dict[str, Any] | None:
+def drawing(figure: Figure, problem: list[Group]) -> Spec | None:
     """A figure of a problem in Vega-Lite, all panels and their legend; None if there is nothing to draw."""
     groups = {
         "size": [(f"{size} memories" if size else "", of_size(problem, size)) for size in sizes(problem)],
@@ -266,17 +273,7 @@ def drawing(figure: Figure, problem: list[Group]) -> dict[str, Any] | None:
     if not panels:
         return None
     limits = ends([row for _, rows in panels for row in rows], figure.whole)
-    chart = figure.chart(styles(sorted({group.method for group in problem})), False).to_dict()
-    chart = {name: part for name, part in chart.items() if name not in ("$schema", "config", "params", "data")}
-    drawn = [_settled(chart, limits) | {"title": title, "data": {"values": rows}} for title, rows in panels]
+    chart = figure.chart(styles(sorted({group.method for group in problem})), limits)
+    drawn = [chart | {"title": title, "data": {"values": rows}} for title, rows in panels]
     columns = {"size": 3, "problem": 1, "configuration": 5}[figure.panels]
     return {"concat": drawn, "columns": columns, "config": theme(INK)}
-
-
-def _settled(part: Any, named: Mapping[str, float]) -> Any:
-    """A specification with the ends of its axes written into it."""
-    if isinstance(part, dict):
-        if set(part) == {"expr"} and part["expr"] in named:
-            return named[part["expr"]]
-        return {name: _settled(value, named) for name, value in part.items() if name != "data"}
-    return [_settled(value, named) for value in part] if isinstance(part, list) else part

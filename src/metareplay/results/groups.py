@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,56 +17,41 @@ from numpy.typing import NDArray
 from metareplay.errors import BadInput, plain
 from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
 from metareplay.runs.folder import Run, find
-from metareplay.runs.metrics import CURVES, METRICS, Curve, Undefined
+from metareplay.runs.metrics import CURVES, METRICS, Undefined
 from metareplay.runs.record import NUMBERS, Record
 
 HOW = ("method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "engine", "device")
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
 
+Values = NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A finished run: its numbers, and its record, which is read from its folder when it is first needed.
+    """A finished run: its ``Record.summary()``, its record, read when it is first needed, and its folder's name."""
 
-    Parameters
-    ----------
-    configuration, environment, started
-        As its record has them.
-    numbers
-        Its metrics and costs by name; ``Undefined`` where a metric has no meaning.
-    tasks
-        How many tasks it met.
-    load
-        Reads its record.
-    key
-        The name of its folder.
-    """
-
-    configuration: dict[str, Any]
-    environment: dict[str, str]
-    started: str
-    numbers: dict[str, float | Undefined]
-    tasks: int
+    summary: dict[str, Any]
     load: Callable[[], Record]
     key: str = ""
 
     @classmethod
-    def of(cls, record: Record) -> Finished:
-        """A record that is in memory."""
-        numbers = record.metrics | {name: getattr(record, name) for name in NUMBERS}
-        tasks = len(record.tasks)
-        return cls(record.configuration, record.environment, record.started, numbers, tasks, lambda: record)
-
-    @classmethod
     def read(cls, run: Run, summary: dict[str, Any]) -> Finished:
-        """A run of a folder, by its ``Record.summary()``."""
+        """A run of a folder."""
         if not METRICS.keys() <= summary.keys():  # of a version that had fewer metrics
-            summary = summary | Record.load(run.folder).summary()
-        undefined = {name: Undefined(because) for name, because in summary["undefined"].items()}
-        numbers = {name: undefined.get(name, summary[name]) for name in (*METRICS, *NUMBERS)}
-        told = summary["configuration"], summary["environment"], summary["started"]
-        tasks = len(summary["baseline"]) or len(set(summary["configuration"]["task_order"]))
-        return cls(*told, numbers, tasks, lambda: Record.load(run.folder), run.key)
+            summary |= Record.load(run.folder).summary()
+        return cls(summary, lambda: Record.load(run.folder), run.key)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What decides it."""
+        found: dict[str, Any] = self.summary["configuration"]
+        return found
+
+    @cached_property
+    def numbers(self) -> dict[str, float | Undefined]:
+        """Its metrics and costs by name."""
+        undefined = {name: Undefined(because) for name, because in self.summary["undefined"].items()}
+        return {name: undefined.get(name, self.summary[name]) for name in (*METRICS, *NUMBERS)}
 
     @cached_property
     def record(self) -> Record:
@@ -84,12 +69,8 @@ class Unfinished:
         Where it is.
     state
         ``running``, ``stopped``, ``failed`` or ``broken``, as ``runs.folder.Status`` has it.
-    message
-        What went wrong, if that is known.
-    examples
-        How many it has learned, if that is known.
-    configuration
-        What decides it, if that can be read.
+    message, examples, configuration
+        What went wrong, how many examples it has learned, and what decides it, as far as that is known.
     """
 
     folder: Path
@@ -114,28 +95,20 @@ class Unfinished:
         return f"{self.message} {examples}".strip()
 
 
-@dataclass(frozen=True)
-class CurveEstimate:
-    """A curve along the stream over several seeds.
+class CurveEstimate(NamedTuple):
+    """A curve over ``seeds`` seeds: at ``(n,)`` batches (of the online accuracy: examples) the mean and its interval.
 
-    Parameters
-    ----------
-    at
-        ``(n,)`` batches learned, or examples for the online accuracy.
-    mean, low, high
-        ``(n,)`` the mean over seeds and the ends of its 95 % interval; the ends are None with one seed.
-    seeds
-        How many.
+    The interval's ends are None with one seed.
     """
 
-    at: NDArray[np.float64]
-    mean: NDArray[np.float64]
-    low: NDArray[np.float64] | None
-    high: NDArray[np.float64] | None
+    at: Values
+    mean: Values
+    low: Values | None
+    high: Values | None
     seeds: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Group:
     """The runs of one configuration, one for each seed.
 
@@ -147,17 +120,18 @@ class Group:
         Those that are finished, by increasing seed.
     unfinished
         How many are not.
+    problem
+        The benchmark, and whatever tells its problem from the others of that benchmark; the same for all groups that
+        may be compared seed by seed.
     label
         The method, its number of memories, and whatever else tells the group from the others of its problem.
-    problem
-        The benchmark, and whatever tells its problem from the others of that benchmark.
     """
 
     configuration: dict[str, Any]
     runs: tuple[Finished, ...]
-    unfinished: int = 0
-    label: str = field(default="", kw_only=True)
-    problem: str = field(default="", kw_only=True)
+    unfinished: int
+    problem: str = ""
+    label: str = ""
 
     @property
     def benchmark(self) -> str:
@@ -169,7 +143,7 @@ class Group:
         """The method's id."""
         return str(self.configuration["method"])
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The method's settings, and those of the network and the engine."""
         return flat(self.configuration, lambda name: name in HOW)
@@ -184,34 +158,12 @@ class Group:
         """Its label among groups with as many memories: mostly its method."""
         return self.label.replace(f", {self.memories} memories", "", 1)
 
-    @property
-    def was_tested(self) -> bool:
-        """Whether there is a retained accuracy: not with ``evaluate = never``."""
-        return not isinstance(self.values("retained_accuracy"), Undefined)
-
-    @property
-    def retained(self) -> NDArray[np.float64]:
-        """The retained accuracy of each seed, of what ``was_tested``; ``(seeds,)``."""
-        values = self.values("retained_accuracy")
-        assert not isinstance(values, Undefined)
-        return values
-
-    @property
-    def records(self) -> list[Record]:
-        """The records, by increasing seed."""
-        return [run.record for run in self.runs]
-
-    @property
+    @cached_property
     def seeds(self) -> tuple[int, ...]:
         """The seeds, increasing."""
         return tuple(int(run.configuration["seed"]) for run in self.runs)
 
-    @cached_property
-    def problem_key(self) -> str:
-        """The same text for all groups that may be compared seed by seed."""
-        return _canonical({name: value for name, value in self.configuration.items() if name not in HOW})
-
-    def values(self, name: str) -> NDArray[np.float64] | Undefined:
+    def values(self, name: str) -> Values | Undefined:
         """A metric or a cost (``steps``, ``train_seconds``, …) of each seed, ``(seeds,)``, in the order of ``seeds``.
 
         Raises
@@ -236,9 +188,9 @@ class Group:
         return values if isinstance(values, Undefined) else estimate(values)
 
     @cached_property
-    def accuracy(self) -> NDArray[np.float64]:
+    def accuracy(self) -> Values:
         """The mean of the records' accuracy matrices; column j is the j-th task met, whichever that was."""
-        return np.asarray(np.mean([record.accuracy for record in self.records], axis=0))
+        return np.asarray(np.mean([run.record.accuracy for run in self.runs], axis=0))
 
     def curve(self, name: str) -> CurveEstimate | Undefined:
         """One of ``metrics.CURVES`` over seeds: ``average_accuracy``, ``first_task``, ``online_accuracy``."""
@@ -251,12 +203,10 @@ class Group:
         return {name: self._curve(name) for name in CURVES}
 
     def _curve(self, name: str) -> CurveEstimate | Undefined:
-        curves: list[Curve] = []
-        for record in self.records:
-            found = CURVES[name](record)
-            if isinstance(found, Undefined):
-                return found
-            curves.append(found)
+        found = [CURVES[name](run.record) for run in self.runs]
+        curves = [curve for curve in found if not isinstance(curve, Undefined)]
+        if len(curves) < len(found):
+            return next(curve for curve in found if isinstance(curve, Undefined))
         at = curves[0].at
         # Tasks of different sizes in an order that the seed decides are not evaluated at the same moments.
         values = np.array([curve.values if np.array_equal(curve.at, at) else np.interp(at, *curve) for curve in curves])
@@ -277,8 +227,7 @@ class Contents(NamedTuple):
         """The configurations that can be compared with each other, by the problem's name."""
         found: dict[str, list[Group]] = {}
         for group in self.groups:
-            if group.was_tested:
-                found.setdefault(group.problem, []).append(group)
+            found.setdefault(group.problem, []).append(group)
         return found
 
     @property
@@ -288,14 +237,7 @@ class Contents(NamedTuple):
 
 
 def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
-    """Read all runs of a folder.
-
-    Parameters
-    ----------
-    root
-        The folder, as ``metareplay run --out`` fills it.
-    progress
-        Called with how many runs were read, of how many.
+    """Read all runs of a folder, as ``metareplay run --out`` fills it.
 
     Raises
     ------
@@ -312,8 +254,8 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
         if status.summary is not None:
             finished.append(Finished.read(run, status.summary))
         else:
-            told = status.message or "", status.examples, status.configuration
-            unfinished.append(Unfinished(run.folder, status.state, *told))
+            known = status.message or "", status.examples, status.configuration
+            unfinished.append(Unfinished(run.folder, status.state, *known))
     return Contents(groups(finished), unfinished, str(root))
 
 
@@ -330,38 +272,27 @@ def groups(runs: Iterable[Record | Finished | Unfinished]) -> list[Group]:
             continue
         drawn = {"seed"} | ({"task_order"} if run.configuration.get("order") == "shuffled" else set())
         shared = {name: value for name, value in run.configuration.items() if name not in drawn}
-        key = _canonical(shared)
+        key = json.dumps(shared, sort_keys=True)
         configurations.setdefault(key, shared)
         if isinstance(run, Unfinished):
             unfinished[key] += 1
             continue
-        seed = int(run.configuration["seed"])
-        if seed not in found[key] or found[key][seed].started < run.started:
-            found[key][seed] = Finished.of(run) if isinstance(run, Record) else run
-    return _labelled(
-        [
-            Group(shared, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
-            for key, shared in configurations.items()
-        ]
-    )
-
-
-def _canonical(value: dict[str, Any]) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def _labelled(made: list[Group]) -> list[Group]:
-    """The groups, sorted, with names that tell them apart."""
-    problem = [flat(group.configuration, lambda name: name not in (*HOW, "benchmark")) for group in made]
-    problems = distinguishing(problem, [group.benchmark for group in made])
-    families = [(group.problem_key, group.method, group.memories) for group in made]
-    settings = distinguishing([group.settings for group in made], families)
-    named = []
-    for group, of_problem, of_method in zip(made, problems, settings, strict=True):
+        one = Finished(run.summary(), lambda run=run: run) if isinstance(run, Record) else run  # type: ignore[misc]
+        before = found[key].setdefault(int(run.configuration["seed"]), one)
+        if before.summary["started"] < one.summary["started"]:
+            found[key][int(run.configuration["seed"])] = one
+    made = [
+        Group(shared, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
+        for key, shared in configurations.items()
+    ]
+    learned = [flat(group.configuration, lambda name: name not in (*HOW, "benchmark")) for group in made]
+    for group, telling in zip(made, distinguishing(learned, [group.benchmark for group in made]), strict=True):
+        group.problem = plain(", ".join([group.benchmark, *telling]))
+    families = [(group.problem, group.method, group.memories) for group in made]
+    for group, telling in zip(made, distinguishing([group.settings for group in made], families), strict=True):
         size = [] if group.memories is None else [f"{group.memories} memories"]
-        label, name = ", ".join([group.method, *size, *of_method]), ", ".join([group.benchmark, *of_problem])
-        named.append(Group(group.configuration, group.runs, group.unfinished, label=plain(label), problem=plain(name)))
-    return sorted(named, key=lambda g: (g.benchmark, g.problem, g.method, -(g.memories or 0), g.label))
+        group.label = plain(", ".join([group.method, *size, *telling]))
+    return sorted(made, key=lambda g: (g.benchmark, g.problem, g.method, -(g.memories or 0), g.label))
 
 
 def distinguishing(settings: list[dict[str, Any]], families: list[Any], always: str = "") -> list[list[str]]:

@@ -107,7 +107,7 @@ def _shown(value: Any) -> Any:
 def _description(group: Group) -> str:
     """What is learned, in a line: tasks, examples, scenario, order."""
     told = group.configuration
-    tasks, samples, size = group.runs[0].tasks, told.get("samples_per_task"), told.get("batch_size", 1)
+    tasks, samples, size = len(set(told["task_order"])), told.get("samples_per_task"), told.get("batch_size", 1)
     parts = [
         f"{tasks} task{'s' if tasks > 1 else ''}",
         f"{samples} examples of each" if samples else "all examples of each",
@@ -120,13 +120,13 @@ def _description(group: Group) -> str:
 
 
 def _environment(run: Any) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(run.environment.items()))
+    return tuple(sorted(run.summary["environment"].items()))
 
 
 def _specification(figure: Figure, look: Any) -> dict[str, Any]:
     """A figure's chart in Vega, without data; colours other than the methods' follow the text's."""
-    chart = figure.chart(look, True).to_dict()
-    chart |= {"config": theme("currentColor"), "autosize": {"type": "fit-x", "contains": "padding"}}
+    chart = figure.chart(look) | {"data": {"name": "rows"}, "config": theme("currentColor")}
+    chart |= {"autosize": {"type": "fit-x", "contains": "padding"}}
     specification: dict[str, Any] = vl_convert.vegalite_to_vega(chart)
     return specification | {"usermeta": {"columns": figure.columns}}
 

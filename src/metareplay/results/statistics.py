@@ -33,17 +33,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over seeds with its 95 % interval.
-
-    Parameters
-    ----------
-    mean
-        The mean.
-    half_width
-        The interval is the mean ± this; None with one value, which tells nothing of how values spread.
-    n
-        How many values.
-    """
+    """The mean of ``n`` values, and half the width of its 95 % interval; that is None where there is one value."""
 
     mean: float
     half_width: float | None
@@ -51,12 +41,12 @@ class Estimate:
 
     @property
     def low(self) -> float | None:
-        """The lower end of the interval."""
+        """Where the interval begins."""
         return None if self.half_width is None else self.mean - self.half_width
 
     @property
     def high(self) -> float | None:
-        """The upper end of the interval."""
+        """Where it ends."""
         return None if self.half_width is None else self.mean + self.half_width
 
 
@@ -116,17 +106,17 @@ def sign_flip_test(differences: ArrayLike) -> float:
 def sign_flip_tests(samples: Sequence[ArrayLike], progress: Progress = lambda done, of: None) -> list[float]:
     """``sign_flip_test`` of each; signs that have to be drawn are drawn once for all samples of one size."""
     p = [1.0] * len(samples)
-    large: dict[int, list[tuple[int, Values]]] = defaultdict(list)
+    drawn: dict[int, dict[int, Values]] = defaultdict(dict)
     for i, sample in enumerate(samples):
         given = _finite(sample)
         given = given[given != 0] / (np.abs(given).sum() or 1)  # either sign of zero gives the same sum
         if len(given) > EXACT:
-            large[len(given)].append((i, given))
-        elif len(given):
+            drawn[len(given)][i] = given
+        else:
             p[i] = _counted(given)
-        progress(i + 1 - sum(map(len, large.values())), len(samples))
-    for drawn in large.values():
-        for (i, _), one in zip(drawn, _drawn(np.array([given for _, given in drawn])), strict=True):
+        progress(i + 1 - sum(map(len, drawn.values())), len(samples))
+    for of_one_size in drawn.values():
+        for i, one in zip(of_one_size, _drawn(np.array(list(of_one_size.values()))), strict=True):
             p[i] = one
     return p
 
@@ -198,14 +188,8 @@ def seeds_needed(tests: int = 1, level: float = LEVEL) -> int:
 class Difference:
     """One of several differences that are judged together.
 
-    Parameters
-    ----------
-    estimate
-        Its mean over the pairs, with a 95 % interval (of this difference alone).
-    p, corrected
-        Its p-value, and the same corrected by Holm's method for all that are judged together.
-    needed
-        The seeds without which no difference could be established; None where there are enough.
+    Its mean over the pairs, with an interval of its own; its p-value, also corrected by Holm's method for all of them;
+    and the seeds without which none could be established, None where there are enough.
     """
 
     estimate: Estimate
@@ -244,11 +228,10 @@ def differences(pairs: Sequence[ArrayLike], p: Sequence[float] | None = None) ->
     estimates = [estimate(given) for given in pairs]
     p = sign_flip_tests(pairs) if p is None else p
     # Larger p-values never make a corrected one smaller: with the smallest possible ones it is as small as it can be.
-    possible = holm([smallest_p(one.n) for one in estimates])
-    needed = seeds_needed(len(pairs)) if len(pairs) else 0
+    possible = holm([smallest_p(one.n) for one in estimates]) > LEVEL
     return [
-        Difference(one, p[i], float(corrected), needed if possible[i] > LEVEL else None)
-        for i, (one, corrected) in enumerate(zip(estimates, holm(p), strict=True))
+        Difference(one, own, float(corrected), seeds_needed(len(pairs)) if too_few else None)
+        for one, own, corrected, too_few in zip(estimates, p, holm(p), possible, strict=True)
     ]
 
 

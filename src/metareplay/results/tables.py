@@ -4,39 +4,46 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from metareplay.methods import METHODS
 from metareplay.results.compare import paired
-from metareplay.results.groups import Contents, Group, distinguishing, flat
+from metareplay.results.groups import Contents, Finished, Group, distinguishing, flat
 from metareplay.results.statistics import Difference, Progress, differences, estimate, sign_flip_tests
 from metareplay.results.table import Column, Row, Table, with_interval
 from metareplay.runs.metrics import METRICS, ORDER, Undefined
 from metareplay.runs.record import NUMBERS
+from metareplay.runs.request import NETWORK, RUN
 from metareplay.streams.catalogue import BENCHMARKS
 
-PAPER = ("retained_accuracy", "learning_accuracy", "backward_transfer")
+RA = "retained_accuracy"
+PAPER = (RA, "learning_accuracy", "backward_transfer")
 """What the paper's tables give."""
 
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
-UNITS: dict[str, tuple[str, Callable[[float], str]]] = {
-    "steps": ("SGD steps", lambda n: f"{round(n):,}".replace(",", " ")),
-    "train_seconds": ("training, s", lambda s: _seconds(s)),
-    "eval_seconds": ("evaluation, s", lambda s: _seconds(s)),
-    "parameter_bytes": ("network, MB", lambda size: f"{size / 1e6:.2f}"),
-    "table_bytes": ("examples, MB", lambda size: f"{size / 1e6:.2f}"),
+
+
+def _thousands(number: float) -> str:
+    return f"{number:,.0f}".replace(",", " ")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2g}" if seconds < 10 else _thousands(seconds)
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 1e6:.2f}"
+
+
+UNITS = {
+    "steps": ("SGD steps", _thousands),
+    "train_seconds": ("training, s", _seconds),
+    "eval_seconds": ("evaluation, s", _seconds),
+    "parameter_bytes": ("network, MB", _megabytes),
+    "table_bytes": ("examples, MB", _megabytes),
 }
 """The costs that are shown: what they are called, and how."""
-
-RUN = {"epochs": 1, "batch_size": 1, "eval_every": 0, "order": "tasks", "scenario": None} | {
-    "engine": "fused",
-    "device": "cpu",
-    "network": "mlp",
-}
-"""What `metareplay run` does by default; a flag for each."""
-
-HIDDEN = [100, 100]
 
 
 class Answer(NamedTuple):
@@ -55,45 +62,43 @@ def sizes(problem: list[Group]) -> list[int]:
 def of_size(problem: list[Group], size: int) -> list[Group]:
     """Those with so many memories, and those that need none, from the highest retained accuracy to the lowest."""
     there = [group for group in problem if (group.memories or size) == size]
-    return sorted(there, key=lambda group: -group.retained.mean())
+    return sorted(there, key=lambda group: 0 if isinstance(mean := group.mean(RA), Undefined) else -mean)
 
 
 def answers(contents: Contents, progress: Progress = lambda done, of: None) -> dict[str, list[Answer]]:
     """For each problem and each size of memory the answer; every test of a difference is made once."""
     ranked = [(name, size, of_size(of, size)) for name, of in contents.problems.items() for size in sizes(of)]
-    samples = {
-        (other, groups[0]): sample
-        for _, _, groups in ranked
-        for other in groups[1:]
-        if (sample := paired(other, groups[0], "retained_accuracy"))
-    }
-    p = dict(zip(samples, sign_flip_tests(list(samples.values()), progress), strict=True))
+    pairs = {(other, groups[0]): paired(other, groups[0], RA) for _, _, groups in ranked for other in groups[1:]}
+    pairs = {pair: sample for pair, sample in pairs.items() if sample}
+    p = dict(zip(pairs, sign_flip_tests(list(pairs.values()), progress), strict=True))
     found: dict[str, list[Answer]] = {}
     for name, size, groups in ranked:
-        pairs = [(other, groups[0]) for other in groups[1:] if (other, groups[0]) in samples]
-        judged = differences([samples[pair] for pair in pairs], [p[pair] for pair in pairs])
-        of_other = {pair[0]: difference for pair, difference in zip(pairs, judged, strict=True)}
-        title = name + (f", {size} memories" if size else "")
-        table = _ranking(title, groups, of_other, contents.problems[name])
+        here = [(other, groups[0]) for other in groups[1:] if (other, groups[0]) in pairs]
+        judged = differences([pairs[pair] for pair in here], [p[pair] for pair in here])
+        of_other = {pair[0]: difference for pair, difference in zip(here, judged, strict=True)}
+        table = _ranking(name + (f", {size} memories" if size else ""), groups, of_other)
         found.setdefault(name, []).append(Answer(size, _in_words(groups, of_other), table))
     return found
 
 
-def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference], problem: list[Group]) -> Table:
+def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]) -> Table:
     rows = []
     better_than_some = any(difference.established for difference in judged.values())
     for place, group in enumerate(ranked, 1):
-        found = judged.get(group)
-        cells = (group.short, place, with_interval(group.interval("retained_accuracy")), _verdict(place, found))
-        difference: tuple[object, object] = (None, None)
-        if found is not None:
-            difference = with_interval(found.estimate, signed=True), f"{found.corrected:.2g}"
+        found, mean = judged.get(group), group.interval(RA)
+        told: tuple[object, ...] = (
+            None if place == 1 or isinstance(mean, Undefined) else "no seed in common",
+            *[None] * 2,
+        )
+        if found:
+            verdict = "yes" if found.established else found.verdict.partition(" to tell")[0]
+            told = (verdict, with_interval(found.estimate, signed=True), f"{found.corrected:.2g}")
         strong = place == 1 or (better_than_some and not (found and found.established))
-        rows.append(_row(group, (*cells, *difference, len(group.seeds)), strong))
+        rows.append(_row(group, (group.short, place, with_interval(mean), *told, len(group.seeds)), strong))
     columns = (
         Column("method", holds="words"),
         Column("rank"),
-        Column("RA, %", meaning=METRICS["retained_accuracy"].meaning),
+        Column("RA, %", meaning=METRICS[RA].meaning),
         Column("first is better?", holds="words", meaning="whether that is established, at the level of 5 %"),
         Column("difference", meaning="from the first, on the seeds that both have"),
         Column("p", meaning="of an exact permutation test, corrected for all rows of this table"),
@@ -108,24 +113,16 @@ def _task_notes(ranked: list[Group]) -> tuple[str, ...]:
         return ()
     needs = sorted({g.method for g in ranked if g.method in METHODS and METHODS[g.method].needs_task_in_testing})
     others = "; the others are not" if len(needs) < len({group.method for group in ranked}) else ""
-    return (f"{' and '.join(needs)} {_are(needs)} given the task when tested{others}.",) if needs else ()
-
-
-def _are(names: list[str]) -> str:
-    return "are" if len(names) > 1 else "is"
-
-
-def _verdict(place: int, difference: Difference | None) -> str | None:
-    if place == 1:
-        return None
-    if difference is None:
-        return "no seed in common"
-    return "yes" if difference.established else difference.verdict.partition(" to tell")[0]
+    are = "are" if len(needs) > 1 else "is"
+    return (f"{' and '.join(needs)} {are} given the task when tested{others}.",) if needs else ()
 
 
 def _in_words(ranked: list[Group], judged: Mapping[Group, Difference]) -> str:
     """The best, and which others may be as good."""
-    text = f"{ranked[0].short} retained most: {with_interval(ranked[0].interval('retained_accuracy'))} %."
+    best = ranked[0].interval(RA)
+    if isinstance(best, Undefined):
+        return f"Retained accuracy is {best}."
+    text = f"{ranked[0].short} retained most: {with_interval(best)} %."
     open_ones = [group.short for group in ranked[1:] if group not in judged or not judged[group].established]
     needed = max((one.needed or 0 for one in judged.values()), default=0)
     if len(ranked) == 1:
@@ -178,22 +175,20 @@ def metrics(contents: Contents, problem: list[Group]) -> Table:
 
 def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined:
     """How much less each seed retained than the same run with all tasks' examples mixed, where there is one."""
+    iid = [other for other in contents.groups if other.method == group.method and other is not group]
     mixed = {
-        _apart_from_order(run.configuration): value
-        for other in contents.groups
-        if other.was_tested
-        if other.method == group.method and other.configuration.get("order") == "iid" and other is not group
-        for run, value in zip(other.runs, other.retained.tolist(), strict=True)
+        _apart_from_order(run): run.numbers[RA]
+        for other in iid
+        if other.configuration.get("order") == "iid"
+        for run in other.runs
     }
-    if not group.was_tested:
-        return Undefined("it was never tested")
-    keys = [_apart_from_order(run.configuration) for run in group.runs]
-    found = [mixed[key] - value for key, value in zip(keys, group.retained.tolist(), strict=True) if key in mixed]
+    pairs = [(mixed.get(_apart_from_order(run)), run.numbers[RA]) for run in group.runs]
+    found = [one - other for one, other in pairs if isinstance(one, float) and isinstance(other, float)]
     return found or Undefined("there is no run with --order iid that is the same in all else")
 
 
-def _apart_from_order(configuration: Mapping[str, Any]) -> str:
-    return repr(sorted((name, value) for name, value in configuration.items() if name not in ORDER))
+def _apart_from_order(run: Finished) -> str:
+    return repr(sorted((name, value) for name, value in run.configuration.items() if name not in ORDER))
 
 
 def costs(problem: list[Group]) -> Table:
@@ -207,16 +202,11 @@ def costs(problem: list[Group]) -> Table:
     return Table(columns, tuple(rows), problem[0].problem, ("Means over seeds.",))
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g}" if seconds < 10 else f"{seconds:,.0f}".replace(",", " ")
-
-
 def commands(problem: list[Group]) -> Table:
     """How to get each row again."""
     rows = [_row(group, (group.label, command(group.configuration, group.seeds))) for group in problem]
-    return Table(
-        (Column("method", holds="words"), Column("command", holds="commands")), tuple(rows), problem[0].problem
-    )
+    columns = (Column("method", holds="words"), Column("command", holds="commands"))
+    return Table(columns, tuple(rows), problem[0].problem)
 
 
 def missing(contents: Contents) -> Table:
@@ -260,15 +250,15 @@ def listing(groups: list[Group]) -> Table:
     """A row for each configuration, finished or not, with what tells it from others of its benchmark and method."""
     settings = [flat(group.configuration, lambda name: name not in ("benchmark", "task_order")) for group in groups]
     families = [(group.benchmark, group.method) for group in groups]
-    told = [", ".join(texts) for texts in distinguishing(settings, families, always="memories")]
+    telling = map(", ".join, distinguishing(settings, families, always="memories"))
     rows = []
-    for group, own in sorted(zip(groups, told, strict=True), key=_place):
+    for group, own in sorted(zip(groups, telling, strict=True), key=_place):
         done, of = len(group.runs), len(group.runs) + group.unfinished
-        measured = [
+        means = [
             with_interval(group.interval(name), signed=METRICS[name].difference) if done else None for name in PAPER
         ]
         rows.append(
-            Row((group.benchmark, group.method, own or None, done if done == of else f"{done} of {of}", *measured))
+            Row((group.benchmark, group.method, own or None, done if done == of else f"{done} of {of}", *means))
         )
     columns = [Column(title, holds="words") for title in ("benchmark", "method", "settings")]
     return Table((*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(rows))
@@ -281,27 +271,22 @@ def _place(listed: tuple[Group, str]) -> tuple[str, str, int, str]:
 
 def each_run(contents: Contents) -> Table:
     """A row for each run, finished or not: all its settings, metrics as fractions, and costs."""
-    found: list[tuple[str, str, dict[str, Any], dict[str, Any], str, str]] = [
-        (run.key, "done", run.configuration, run.numbers, run.started, "")
-        for group in contents.groups
-        for run in group.runs
-    ]
+    runs = [run for group in contents.groups for run in group.runs]
+    found = [(run.key, "done", run.configuration, run.numbers, run.summary["started"], "") for run in runs]
     found += [(run.folder.name, run.state, run.configuration or {}, {}, "", run.message) for run in contents.unfinished]
     found.sort(key=lambda run: run[0])
     own = [flat(run[2], lambda name: name not in ("benchmark", "seed"), in_order=True) for run in found]
     names = list(dict.fromkeys(name for settings in own for name in settings))
     rows = []
     for (key, state, configuration, numbers, started, message), settings in zip(found, own, strict=True):
-        known = {name: value for name, value in numbers.items() if not isinstance(value, Undefined)}
         cells = [key, state, *(configuration.get(name) for name in ("benchmark", "method", "seed"))]
-        cells += [_in_a_cell(settings.get(name)) for name in names]
-        rows.append(Row((*cells, *(known.get(name) for name in (*METRICS, *NUMBERS)), started, message)))
+        values = [settings.get(name) for name in names]
+        cells += [" ".join(map(str, value)) if isinstance(value, list) else value for value in values]
+        measured = [numbers.get(name) for name in (*METRICS, *NUMBERS)]
+        cells += [None if isinstance(value, Undefined) else value for value in measured]
+        rows.append(Row((*cells, started, message)))
     titles = ["key", "state", "benchmark", "method", "seed", *names, *METRICS, *NUMBERS, "started", "message"]
     return Table(tuple(map(Column, titles)), tuple(rows))
-
-
-def _in_a_cell(value: object) -> object:
-    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def _row(group: Group, cells: tuple[object, ...], strong: bool = False) -> Row:
@@ -327,13 +312,15 @@ def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
     words = ["metareplay", "run", str(configuration["benchmark"]), str(configuration["method"])]
     known = BENCHMARKS.get(configuration["benchmark"])
     usual = {option.name: option.default for option in known.options} if known else {}
-    stream = dict(configuration.get("stream", {})) | {"samples_per_task": configuration.get("samples_per_task") or 0}
+    stream = configuration.get("stream", {}) | {"samples_per_task": configuration.get("samples_per_task") or 0}
     flags = dict(configuration["hyperparameters"])
     flags |= {name: value for name, value in stream.items() if usual.get(name) != value and value is not None}
-    flags |= {name: configuration[name] for name, value in RUN.items() if configuration.get(name, value) != value}
-    hidden = list(configuration.get("hidden", HIDDEN))
+    run = {option.name: option.default for option in (*RUN, *NETWORK)}
+    given = {name: configuration.get(name, value) for name, value in run.items() if name not in ("seed", "from_")}
+    flags |= {name: value for name, value in given.items() if value not in (run[name], None)}
+    hidden = configuration.get("hidden", [run["hiddens"]] * run["layers"])
     notes = [f"from Python, with hidden={tuple(hidden)}"] if len(set(hidden)) > 1 else []
-    if hidden != HIDDEN and not notes:
+    if not notes and hidden != [run["hiddens"]] * run["layers"]:
         flags |= {"layers": len(hidden)} | ({"hiddens": hidden[0]} if hidden else {})
     for name, value in flags.items():
         flag = "--" + name.replace("_", "-")
@@ -342,6 +329,8 @@ def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
     order = configuration.get("task_order")
     if configuration.get("order", "tasks") == "tasks" and order is not None and list(order) != sorted(set(order)):
         notes.append("from Python, with a task_order of its own")
+    if configuration.get("from_sha256"):
+        notes.append("with --from, the folder of a run whose network it goes on with")
     line = " ".join(map(_quoted, words))
     seeds = list(seeds)
     if len(seeds) == 1:
@@ -355,6 +344,5 @@ def _quoted(word: str) -> str:
     """A word for a shell; with characters that cannot be shown, in Bash's way."""
     if word.isprintable():
         return shlex.quote(word)
-    return (
-        "$'" + "".join(chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(word)) + "'"
-    )
+    shown = (chr(b) if 32 <= b < 127 and b not in b"'\\" else f"\\x{b:02x}" for b in os.fsencode(word))
+    return f"$'{''.join(shown)}'"
