@@ -14,8 +14,7 @@ import numpy as np
 from PIL import Image
 
 from metareplay.data import catalogue
-from metareplay.data.download import DataFile
-from metareplay.data.published import Published
+from metareplay.data.download import DataFile, Published
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:

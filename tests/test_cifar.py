@@ -14,8 +14,8 @@ import pytest
 from made_up_archives import cifar10, cifar10_files, cifar100_files, published, records, tar_gz
 from metareplay.data import catalogue
 from metareplay.data import catalogue as sources
-from metareplay.data import published as publishing
-from metareplay.data.published import Published
+from metareplay.data import download as publishing
+from metareplay.data.download import Published
 from metareplay.errors import BadInput, RunFailed
 from metareplay.streams.catalogue import BENCHMARKS
 from mirrors import Mirror, left_in, put

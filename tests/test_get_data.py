@@ -27,10 +27,9 @@ import pytest
 
 from metareplay.data import catalogue as sources
 from metareplay.data import download as downloading
-from metareplay.data.download import DataFile, Unusable
+from metareplay.data.download import DataFile, Published
 from metareplay.data.mnist import decode
-from metareplay.data.published import Published
-from metareplay.errors import RunFailed
+from metareplay.errors import Refused, RunFailed
 from metareplay.files import locked
 from metareplay.original import get_data
 from metareplay.original.archive import unpack
@@ -537,9 +536,9 @@ def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path) -
     def verify(path: Path) -> None:
         assert path.read_bytes() == task_list()
         assert not (tmp_path / "new.pt").exists()
-        raise Unusable("no")
+        raise Refused("no")
 
-    with pytest.raises(Unusable):
+    with pytest.raises(Refused):
         unpack(tmp_path / "archive", tmp_path / "new.pt", 10**6, verify)
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "here"}
 

@@ -475,10 +475,10 @@ def test_what_is_mapped_is_verified(big_file: DataFile, tmp_path: Path) -> None:
     with (tmp_path / "images").open("r+b") as file:
         file.seek(5_000_000)
         file.write(b"changed")
-    with pytest.raises(fetch.Unusable, match="SHA-256"):
+    with pytest.raises(fetch.Refused, match="SHA-256"):
         fetch.content(tmp_path, big_file)
     (tmp_path / "images").write_bytes(b"")
-    with pytest.raises(fetch.Unusable, match="truncated"):
+    with pytest.raises(fetch.Refused, match="truncated"):
         fetch.content(tmp_path, big_file)
     (tmp_path / "images").unlink()
     with pytest.raises(fetch.Absent):

@@ -13,7 +13,7 @@ from PIL import Image
 import metareplay
 from made_up_archives import drawing, omniglot_files, small_omniglot, zipped
 from metareplay.data import catalogue as sources
-from metareplay.data import published
+from metareplay.data import download as published
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods import METHODS
@@ -131,7 +131,7 @@ def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot: Path, data_
     assert 0.03 < images.train.inputs(np.arange(3630)).mean() < 0.15  # ink on paper, not paper on ink
     sizes = {file.name: file.stat().st_size for file in (data_folder / "omniglot-small").iterdir()}
     assert sum(sizes.values()) == pytest.approx(sources.OMNIGLOT_SMALL.size, rel=0.01)
-    assert {data.name: data.present for data in sources.listing()}["omniglot-small"]
+    assert sources.OMNIGLOT_SMALL.present(data_folder / "omniglot-small")
 
 
 def test_greek_and_latin_are_the_same_drawings_in_both_real_archives(shared_omniglot: Path) -> None:

@@ -18,12 +18,10 @@ import pytest
 
 from metareplay.data import catalogue as sources
 from metareplay.data import download as fetch
-from metareplay.data import published
 from metareplay.data.catalogue import MNIST
-from metareplay.data.download import DataFile
+from metareplay.data.download import DataFile, Published
 from metareplay.data.images import ImageSet
 from metareplay.data.mnist import decode
-from metareplay.data.published import Published
 from metareplay.errors import BadInput, RunFailed
 from mirrors import Mirror, left_in, put
 
@@ -103,16 +101,14 @@ def test_real_mnist_is_what_was_published(shared_mnist: Path, data_folder: Path)
     assert np.bincount(mnist.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert mnist.test_labels[:4].tolist() == [7, 2, 1, 0]
     assert left_in(data_folder / "mnist") == {file.name for file in MNIST.files}
-    assert {listed.name: listed.present for listed in sources.listing()}["mnist"]
+    assert MNIST.present(data_folder / "mnist")
 
 
-def test_listing_says_what_is_there(data_folder: Path) -> None:
-    digits, mnist, *others = sources.listing()
-    assert {data.name for data in others} == {"fashion-mnist", "cifar10", "cifar100", "omniglot", "omniglot-small"}
-    assert not any(data.present for data in others)
-    assert (digits.name, digits.present, digits.folder) == ("digits", True, None)
-    assert (mnist.name, mnist.present, mnist.folder) == ("mnist", False, data_folder / "mnist")
-    assert mnist.size == 60000 * 785 + 10000 * 785 + 48
+def test_only_digits_are_there_from_the_start(data_folder: Path) -> None:
+    assert {"fashion-mnist", "cifar10", "cifar100", "omniglot", "omniglot-small"} < sources.SOURCES.keys()
+    there = [name for name, source in sources.SOURCES.items() if source.present(data_folder / name)]
+    assert there == ["digits"]
+    assert (sources.SOURCES["digits"].size, MNIST.size) == (0, 60000 * 785 + 10000 * 785 + 48)
 
 
 def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> None:
@@ -329,13 +325,13 @@ def test_a_verified_file_is_hashed_again_only_when_its_size_or_time_changed(
         os.utime(name, (1e9, 1e9))
     source, hashed, sha256 = tiny(), list[int](), hashlib.sha256
     assert_is_tiny(source.get(tmp_path))
-    monkeypatch.setattr(published, "_LOADED", {})
+    monkeypatch.setattr(fetch, "_LOADED", {})
     with monkeypatch.context() as patch:
         patch.setattr(hashlib, "sha256", lambda content: hashed.append(len(content)) or sha256(content))
         assert_is_tiny(source.get(tmp_path))
     assert hashed == [4 * 64]  # the four files' known hashes
     (tmp_path / "train-images").write_bytes(tiny_files()["train-images"][:-1] + b"?")
-    monkeypatch.setattr(published, "_LOADED", {})
+    monkeypatch.setattr(fetch, "_LOADED", {})
     with pytest.raises(BadInput, match="SHA-256 is"):
         tiny().get(tmp_path)
 

@@ -50,14 +50,15 @@ def main(argv: list[str]) -> None:
 
 def _list(argv: list[str]) -> None:
     Parser(prog="metareplay data list", description="List the data sets, and whether they are here.").parse(argv)
-    show((data.name, data.description, _where(data)) for data in sources.listing())
+    show((name, data.description, _where(name)) for name, data in sources.SOURCES.items())
 
 
-def _where(data: sources.Listed) -> str:
-    if data.folder is None:
+def _where(name: str) -> str:
+    data, folder = sources.SOURCES[name], sources.data_folder() / name
+    if not data.size:
         return "installed with metareplay"
-    size = f"{data.size / 1e6:.0f} MB in {data.folder}"
-    return f"here: {size}" if data.present else f"not here yet: will take {size}"
+    size = f"{data.size / 1e6:.0f} MB in {folder}"
+    return f"here: {size}" if data.present(folder) else f"not here yet: will take {size}"
 
 
 def _get(argv: list[str]) -> None:

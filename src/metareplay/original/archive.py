@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self, cast
 
-from metareplay.data.download import CHUNK, Report, Unusable, download_bars, reporter_of
+from metareplay.data.download import CHUNK, Report, progress_bar
+from metareplay.errors import Refused
 from metareplay.files import placed, shown
 from metareplay.streams.stream import Stream
 
@@ -27,35 +28,35 @@ def unpack(archive: Path, path: Path, limit: int, read: Callable[[Path], Stream]
     limit
         Bytes that all in it may have together.
     read
-        Reads what was unpacked before it takes its name; Unusable if it is not as it should be.
+        Reads what was unpacked before it takes its name; Refused if it is not as it should be.
 
     Raises
     ------
-    Unusable
+    Refused
         If the archive is damaged, truncated, or other than it should be.
     RunFailed
         If the file cannot be written.
     """
-    with archive.open("rb") as packed, download_bars(True) as bars:
-        content = _Limited(packed, limit, archive.stat().st_size, reporter_of(bars, path.name))
+    with archive.open("rb") as packed, progress_bar(path.name, True) as report:
+        content = _Limited(packed, limit, archive.stat().st_size, report)
         try:
             with tarfile.open(fileobj=cast(BinaryIO, content), mode="r|", tarinfo=_Header) as tar:
                 wanted = (member for member in tar if _is_wanted(member, path.suffix))
                 file = next(wanted, None)
                 if file is None:
-                    raise Unusable(f"there is no {path.suffix} file in it")
+                    raise Refused(f"there is no {path.suffix} file in it")
                 with placed(path, file.size) as (placing, temporary):
                     taken = cast(BinaryIO, tar.extractfile(file))
                     while chunk := taken.read(CHUNK):
                         placing.write(chunk)
                     if next(wanted, None) is not None:
-                        raise Unusable(f"there are several {path.suffix} files in it")
+                        raise Refused(f"there are several {path.suffix} files in it")
                     while content.read(CHUNK):  # to the end, where gzip's checksum is
                         pass
                     placing.flush()
                     return read(temporary)
         except (tarfile.TarError, ValueError, RecursionError, EOFError, zlib.error) as error:
-            raise Unusable(DAMAGED) from error
+            raise Refused(DAMAGED) from error
 
 
 def _is_wanted(member: tarfile.TarInfo, suffix: str) -> bool:
@@ -74,10 +75,10 @@ class _Limited:
         try:
             chunk = self.stream.read(size)
         except OSError as error:  # which would count as a failure to write
-            raise Unusable(DAMAGED) from error
+            raise Refused(DAMAGED) from error
         self.left -= len(chunk)
         if self.left < 0:
-            raise Unusable(f"it unpacks to more than {shown(self.limit)}")
+            raise Refused(f"it unpacks to more than {shown(self.limit)}")
         self.report(self.packed.tell(), self.total)
         return chunk
 
@@ -89,5 +90,5 @@ class _Header(tarfile.TarInfo):
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         header = super().frombuf(buf, encoding, errors)
         if header.type not in PLAIN and not (header.type in NAMES and header.size <= LONGEST_NAME):
-            raise Unusable(f"{header.name!r} in it is a link, a device or the like; only plain files are taken")
+            raise Refused(f"{header.name!r} in it is a link, a device or the like; only plain files are taken")
         return header

@@ -10,8 +10,8 @@ from pathlib import Path
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.data import catalogue as sources
-from metareplay.data.download import Unusable, download
-from metareplay.errors import BadInput, RunFailed
+from metareplay.data.download import download
+from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import require_room, shown
 from metareplay.original.archive import unpack
 from metareplay.original.arguments import DATA_FILES
@@ -124,7 +124,7 @@ def _fetch(path: Path) -> None:
     download(url, archive, limit, room=_size(path.name))
     try:
         stream = unpack(archive, path, limit, partial(_read, name=path.name))
-    except Unusable as reason:
+    except Refused as reason:
         archive.unlink()
         raise BadInput(
             f"{url} does not give {path.name}: {reason}; what was fetched is removed, so the same command begins anew"
@@ -140,4 +140,4 @@ def _read(path: Path, name: str) -> Stream:
     try:
         return task_list.read(path)
     except BadInput as error:
-        raise Unusable(str(error).replace(str(path), name)) from None
+        raise Refused(str(error).replace(str(path), name)) from None

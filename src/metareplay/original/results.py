@@ -22,13 +22,12 @@ from numpy.typing import NDArray
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import read_regular
 from metareplay.networks.perceptron import Layer
 from metareplay.runs import metrics
 from metareplay.runs.record import Record
 from metareplay.streams import task_list
-from metareplay.streams.task_list import Refused
 
 PRINTED = ("retained_accuracy", "backward_transfer", "forward_transfer")
 """The three statistics of the console line and of the files; the original worked out no learning accuracy."""

@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.download import Report, download_bars, reporter_of
-from metareplay.errors import BadInput, RunFailed
+from metareplay.data.download import Report, progress_bar
+from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import open_regular, placed, shown
 from metareplay.streams.rotations import angles, rotations
 from metareplay.streams.stream import Images, Stream, of_arrays
@@ -38,10 +38,6 @@ ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 22
 LARGE = 200_000_000  # bytes; what is smaller is done before one would look at a bar
 ALIGNMENT = 64  # of each tensor in the file, in bytes, as torch.save has it
-
-
-class Refused(Exception):
-    """Why a file is no task list that can be used."""
 
 
 # Reading
@@ -92,8 +88,8 @@ def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
     """Runs of one suite, in one process, share what was read, until the file has another ``version``."""
     size = version[0]
     content = load(path)
-    with download_bars(progress and size > LARGE) as bars:
-        sha256 = _sha256(path, reporter_of(bars, f"SHA-256 of {path.name}"), size)
+    with progress_bar(f"SHA-256 of {path.name}", progress and size > LARGE) as report:
+        sha256 = _sha256(path, report, size)
     return _stream(content, path.name, sha256, size)
 
 
@@ -277,8 +273,8 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
     path = Path(path)
     lists, tensors = _tensors(stream)
     total = size(stream)
-    with placed(path, total) as (file, _), download_bars(progress and total > LARGE) as bars:
-        report, done = reporter_of(bars, path.name), 0
+    with placed(path, total) as (file, _), progress_bar(path.name, progress and total > LARGE) as report:
+        done = 0
 
         def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
             nonlocal done
