@@ -6,6 +6,7 @@ What a driver does whatever carries the runs out is tested with a backend withou
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -30,7 +31,7 @@ from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.suites import driver, local
-from metareplay.suites.driver import Died, Driver, Ended, Event, Job, Outcome, SuiteProgress
+from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome, SuiteProgress
 
 TINY = {"tasks": 2, "samples_per_task": 60}
 LONG = {"batches_per_example": 10, "replay_batch_size": 20, "memories": 200}
@@ -51,7 +52,7 @@ def assert_done(outcomes: Sequence[Outcome], out: Path) -> None:
         assert (outcome.state, outcome.message) == ("done", "")
         assert outcome.key is not None
         assert Run(out / outcome.key).status().state == "done"
-        assert len(list((out / outcome.key).iterdir())) == 4
+        assert len(list((out / outcome.key).iterdir())) == 5
         assert same(Record.load(out / outcome.key), Trainer(outcome.request.experiment()).train())
 
 
@@ -63,6 +64,9 @@ def out(tmp_path: Path) -> Path:
 # The driver, with a backend that has no processes
 
 
+DIED = Ended("died", "was ended by SIGKILL")
+
+
 class InTurn:
     """A backend with room for one run, which it carries out at once, as ``local.carry_out`` does in a worker.
 
@@ -72,7 +76,7 @@ class InTurn:
         For each run that is started, in turn, what happens to it before it is carried out.
     """
 
-    def __init__(self, out: Path, *before: Ended | Died | int | Progress | None) -> None:
+    def __init__(self, out: Path, *before: Ended | int | None) -> None:
         self.out, self.before = out, list(before)
         self.job: Job | None = None
         self.started: list[str] = []
@@ -86,7 +90,7 @@ class InTurn:
         self.job = job
         self.started.append(job.key)
 
-    def poll(self, seconds: float) -> Iterator[Event]:
+    def poll(self, seconds: float) -> Iterator[tuple[Job, Event]]:
         if self.job is None:
             return
         job, first = self.job, self.before.pop(0) if self.before else None
@@ -94,15 +98,13 @@ class InTurn:
             yield job, Progress(0, 2, 7, 120, 7, None)
             os.kill(os.getpid(), first)
         self.job = None
-        if isinstance(first, Ended | Died):
-            if isinstance(first, Died):
+        if isinstance(first, Ended):
+            if first == DIED:
                 with Run(self.out / job.key).locked(job.requests[0].experiment()):
                     pass  # as the worker does before it dies
             yield job, first
             return
-        task = {"request": local.asdict(job.requests[0]), "key": job.key, "out": str(self.out), "tracker": None}
-        parent: Any = type("Parent", (), {"send": lambda self, **message: None})()
-        yield job, Ended(*local.carry_out(task, parent))  # type: ignore[arg-type]
+        yield job, local.carry_out(job.requests[0], job.key, self.out, None, lambda event: None)
 
     def stop(self) -> None:
         self.stopped = True
@@ -123,7 +125,7 @@ def test_each_run_is_done_once_and_nothing_is_started_for_what_is_there(out: Pat
     assert_done(outcomes, out)
     assert len(list(out.iterdir())) == 4
     assert {progress.all for progress in told} == {5}
-    assert told[-1].done == 5
+    assert told[-1].count("done") == 5
     again, notes = InTurn(out), list[str]()
     assert [outcome.state for outcome in carry_out(requests, again, note=notes.append)] == ["done"] * 5
     assert again.started == notes == []
@@ -145,14 +147,14 @@ def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(out: Path) -> None:
     notes: list[str] = []
-    backend = InTurn(out, Died("was ended by SIGKILL"), None)
+    backend = InTurn(out, DIED, None)
     assert_done(carry_out([tiny(seed=0), tiny(seed=1)], backend, note=notes.append), out)
     assert backend.started[0] == backend.started[1] != backend.started[2]
     assert notes == [
         "digits-rotations, online, tasks 2, samples_per_task 60, seed 0: "
         "its worker was ended by SIGKILL; it goes on from its checkpoint (1 of 3)"
     ]
-    backend = InTurn(out, *[Died("was ended by SIGKILL")] * 4)
+    backend = InTurn(out, *[DIED] * 4)
     always, other = carry_out([tiny("ewc"), tiny("ewc", seed=1)], backend)
     assert always.state == "failed"
     assert "its worker was ended by SIGKILL, 4 times: there may be too little memory" in always.message
@@ -424,7 +426,7 @@ requests = [Request(**request) for request in json.loads(sys.argv[1])]
 outcomes = execute(requests, Path(sys.argv[2]), jobs=1, tracker=sys.argv[3])
 print([outcome.state for outcome in outcomes if outcome.state != "done"])
 """
-    plain = json.dumps([local.asdict(request) for request in requests])
+    plain = json.dumps([dataclasses.asdict(request) for request in requests])
     command = [sys.executable, "-c", code, plain, str(out), f"{tmp_path / 'tracker.py'}:follow"]
     drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in drivers:

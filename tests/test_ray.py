@@ -109,8 +109,10 @@ def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_hav
     own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
 
     class FullDisk(CheckpointActor):
-        def save(self, key: str, content: bytes) -> None:
-            raise OSError(28, "No space left on device")
+        def checkpoint(self, key: str, what: str, *given: Any) -> Any:
+            if what == "write":
+                raise OSError(28, "No space left on device")
+            return super().checkpoint(key, what, *given)
 
     backends: list[Backend] = []
     begin = Backend.__init__

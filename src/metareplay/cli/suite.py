@@ -8,18 +8,15 @@ import shlex
 import sys
 from argparse import Namespace
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from metareplay import user_code
 from metareplay.cli.arguments import Parser, values
 from metareplay.cli.result import grouped
-from metareplay.cli.tables import WIDER_THAN_ANY_LINE
+from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
 from metareplay.settings import Hyperparameter
@@ -39,10 +36,8 @@ TOLD = 20
 def main(argv: list[str]) -> None:
     """Carry out a suite."""
     given = _parser().parse(argv)
-    chosen = {
-        option.name: option.check(value) for option in (SEEDS, JOBS) for value in values([option], given).values()
-    }
-    seeds, jobs = chosen.get("seeds"), chosen.get("jobs")
+    chosen = values((SEEDS, JOBS), given)
+    seeds, jobs = (option.check(chosen[option.name]) if option.name in chosen else None for option in (SEEDS, JOBS))
     _check(given)
     suite = Suite.read(given.suite, seeds)
     out = Path(given.out)
@@ -55,7 +50,7 @@ def main(argv: list[str]) -> None:
     for text in suite.notes:
         note(text, given.quiet)
     executor = importlib.import_module(f"metareplay.suites.{given.executor}")
-    address: dict[str, Any] = {"address": given.address} if given.address else {}
+    address = {"address": given.address} if given.address else {}
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
     try:
         with display:
@@ -63,7 +58,7 @@ def main(argv: list[str]) -> None:
                 suite.requests, out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, **address
             )
     except KeyboardInterrupt:
-        stopped = _stopped(display.last.done if display.last else 0, len(suite.requests), given)
+        stopped = _stopped(display.done, len(suite.requests), given)
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
             note(stopped)
             os._exit(130)
@@ -78,14 +73,15 @@ def _parser() -> Parser:
         "What is there already is not run again; what was stopped goes on from where it was.",
     )
     parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
-    parser.add_argument("--seeds", metavar="N", help="run each configuration with seeds 0 … N−1, not with the file's")
-    parser.add_argument(
-        "--jobs", metavar="N", help="how many runs are under way at a time (default: one for each core)"
-    )
-    parser.add_argument("--out", metavar="DIR", default="runs", help="where records are kept (default: runs)")
-    parser.add_argument("--executor", metavar="local|ray", default="local", help="what runs them (default: local)")
-    parser.add_argument("--address", metavar="ADDRESS", help="the Ray cluster, such as auto; else one on this machine")
-    parser.add_argument("--tracker", metavar="FILE.py:NAME", help="a function of yours to call after every evaluation")
+    for flag, metavar, default, text in (
+        ("--seeds", "N", None, "run each configuration with seeds 0 … N−1, not with the file's"),
+        ("--jobs", "N", None, "how many runs are under way at a time (default: one for each core)"),
+        ("--out", "DIR", "runs", "where records are kept (default: runs)"),
+        ("--executor", "local|ray", "local", "what runs them (default: local)"),
+        ("--address", "ADDRESS", None, "the Ray cluster, such as auto; else one on this machine"),
+        ("--tracker", "FILE.py:NAME", None, "a function of yours to call after every evaluation"),
+    ):
+        parser.add_argument(flag, metavar=metavar, default=default, help=text)
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
     parser.add_argument("--quiet", action="store_true", help="show no progress and no notes")
     return parser
@@ -112,9 +108,6 @@ def _fetch(suite: Suite, quiet: bool) -> bool:
     return bool(missing)
 
 
-# Before
-
-
 def _show_plan(suite: Suite, planned: Sequence[Planned], jobs: int, out: Path) -> None:
     """Print what would run: a line for each configuration, and what all of it costs."""
     configurations: dict[tuple[str, ...], list[Planned]] = defaultdict(list)
@@ -128,48 +121,38 @@ def _show_plan(suite: Suite, planned: Sequence[Planned], jobs: int, out: Path) -
     for title in ("seeds", "done", "steps each", "time each"):
         table.add_column(title, justify="right", no_wrap=True)
     for names, group in configurations.items():
-        states, first = Counter(each.state for each in group), group[0]
-        table.add_row(
-            *(Text(plain(name)) for name in names),
-            str(len(group)),
-            "?" if states["unknown"] else str(states["done"]),
-            "?" if first.steps is None else grouped(first.steps),
-            "?" if first.seconds is None else f"about {in_words(first.seconds)}",
-        )
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDER_THAN_ANY_LINE)
-    console.print(Text(plain(suite.name), "bold"))
-    console.print(table)
+        first, states = group[0], [each.state for each in group]
+        done = "?" if "unknown" in states else str(states.count("done"))
+        steps = "?" if first.steps is None else grouped(first.steps)
+        seconds = "?" if first.seconds is None else f"about {in_words(first.seconds)}"
+        table.add_row(*(name_of(text) for text in names), str(len(group)), done, steps, seconds)
+    shown = console()
+    shown.print(name_of(suite.name, "bold"))
+    shown.print(table)
     for line in [*_sums(planned, jobs, out), *suite.notes]:
-        console.print(Text(plain(line)), soft_wrap=True)
+        shown.print(name_of(line), soft_wrap=True)
 
 
-def _sums(planned: Sequence[Planned], jobs: int, out: Path) -> list[str]:
+def _sums(planned: Sequence[Planned], jobs: int, out: Path) -> Iterator[str]:
     """What is there, what is to do, and how long it takes."""
     states = Counter(each.state for each in planned)
-    there = [
+    known = [
         f"{states[state]} {state}" for state in ("done", "running", "stopped", "failed", "broken") if states[state]
     ]
-    lines = [f"{len(planned)} runs; in {out}: {', '.join(there) or 'none of them yet'}"]
+    yield f"{len(planned)} runs; in {out}: {', '.join(known) or 'none of them yet'}"
     if states["unknown"]:
-        lines.append(f"the data of {states['unknown']} are not here yet, so it is not known which of these are done")
+        yield f"the data of {states['unknown']} are not here yet, so it is not known which of these are done"
     to_do = [each for each in planned if each.state not in ("done", "running")]
     if to_do:
-        steps, seconds = sum(each.steps or 0 for each in to_do), sum(each.seconds or 0.0 for each in to_do)
-        lines += [
-            f"to do: {len(to_do)} runs, {grouped(steps)} SGD steps{_besides(each.steps is None for each in to_do)}",
-            f"about {in_words(seconds)} of one core{_besides(each.seconds is None for each in to_do)}",
-        ]
-        if jobs > 1:
-            lines[-1] += f", {in_words(seconds / jobs)} with {jobs} at a time"
-    return lines
+        steps, seconds = [each.steps for each in to_do], [each.seconds for each in to_do]
+        took = sum(filter(None, seconds))
+        at_a_time = f", {in_words(took / jobs)} with {jobs} at a time" if jobs > 1 else ""
+        yield f"to do: {len(to_do)} runs, {grouped(sum(filter(None, steps)))} SGD steps{_besides(steps.count(None))}"
+        yield f"about {in_words(took)} of one core{_besides(seconds.count(None))}{at_a_time}"
 
 
-def _besides(unknown: Iterable[bool]) -> str:
-    number = sum(unknown)
-    return f", besides {number} runs of which that is not known" if number else ""
-
-
-# After
+def _besides(unknown: int) -> str:
+    return f", besides {unknown} runs of which that is not known" if unknown else ""
 
 
 def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -10,21 +9,17 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Protocol
 
 from metareplay.errors import RunFailed
-from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
-from metareplay.streams import catalogue as benchmarks
-from metareplay.streams.stream import Stream
-from metareplay.suites.plan import Pace, name
+from metareplay.suites.plan import Pace, as_experiment, forget_streams, name
 
 RETRIES = 3
-"""How often a run is taken up again, from its checkpoint, whose worker died."""
+"""How often a run whose worker died is resumed from its checkpoint."""
 SECONDS_BETWEEN_LOOKS = 0.5
 """At runs that another process has locked, and for workers that died without a word."""
 SECONDS_BETWEEN_REPORTS = 0.1
@@ -40,8 +35,6 @@ class Outcome:
 
     Parameters
     ----------
-    request
-        What was asked for.
     key
         The name of its folder; None where it could not be worked out, as when its data cannot be loaded.
     state
@@ -76,15 +69,9 @@ class SuiteProgress:
     outcomes: Sequence[Outcome] = ()
     running: Mapping[str, tuple[Request, Progress | None]] = field(default_factory=dict)
 
-    @property
-    def done(self) -> int:
-        """Runs that are finished."""
-        return sum(outcome.state == "done" for outcome in self.outcomes)
-
-    @property
-    def failed(self) -> int:
-        """Runs that failed."""
-        return sum(outcome.state == "failed" for outcome in self.outcomes)
+    def count(self, state: State) -> int:
+        """How many runs ended so."""
+        return sum(outcome.state == state for outcome in self.outcomes)
 
 
 Show = Callable[[SuiteProgress], None]
@@ -104,20 +91,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Ended:
-    """A run is over: its state, as an ``Outcome`` has it, and one line about it."""
+    """A run is over, with one line about it; where it ``died`` with its process, that completes "its worker …"."""
 
-    state: State
+    state: State | Literal["died"]
     message: str = ""
 
 
-@dataclass(frozen=True)
-class Died:
-    """The process that carried out a run is gone; ``how`` completes "its worker …"."""
-
-    how: str
-
-
-Event = tuple[Job, Progress | str | Ended | Died]
+Event = Progress | str | Ended
 """What a backend tells of a job: how far it is, a note, or that it is over."""
 
 
@@ -128,9 +108,9 @@ class Backend(Protocol):
         """Whether one more run can be started now."""
 
     def start(self, job: Job) -> None:
-        """Begin a run, or go on with it from its checkpoint; sets ``job.worker``."""
+        """Begin or resume a run; sets ``job.worker``."""
 
-    def poll(self, seconds: float) -> Iterable[Event]:
+    def poll(self, seconds: float) -> Iterable[tuple[Job, Event]]:
         """What has happened, waiting for something so many seconds at most."""
 
     def stop(self) -> None:
@@ -161,9 +141,8 @@ class Driver:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise RunFailed(
-                f"{out} cannot keep runs: {error.strerror or error}; name another folder with --out"
-            ) from error
+            why = error.strerror or error
+            raise RunFailed(f"{out} cannot keep runs: {why}; name another folder with --out") from error
 
     def carry_out(self, backend: Backend) -> list[Outcome]:
         """Run until nothing is left, or until Ctrl-C or SIGTERM; the outcomes are in the order of the requests."""
@@ -173,6 +152,7 @@ class Driver:
                 while self.running or self.waiting or self.elsewhere:
                     while backend.room() and (job := self.next()):
                         self.running.append(job)
+                        job.progress = None
                         backend.start(job)
                     self.show()
                     for job, event in backend.poll(SECONDS_BETWEEN_LOOKS):
@@ -186,6 +166,7 @@ class Driver:
 
     def prepare(self) -> None:
         """Find out which runs there are, and which of them are done."""
+        forget_streams()
         jobs: dict[str, Job] = {}
         pace = Pace()
         for request in sorted(self.requests, key=lambda request: (request.benchmark, str(request.stream))):
@@ -194,16 +175,15 @@ class Driver:
             except Exception as error:
                 self.outcomes.append(Outcome(request, None, "failed", one_line(error)))
                 continue
-            job = jobs.setdefault(experiment.key, Job(experiment.key, []))
             seconds = pace.seconds(experiment)
-            job.seconds = float("inf") if seconds is None else seconds
+            job = jobs.setdefault(experiment.key, Job(experiment.key, [], float("inf") if seconds is None else seconds))
             job.requests.append(request)
         for job in sorted(jobs.values(), key=lambda job: (job.requests[0].run.get("seed", 0), -job.seconds)):
             if not self._is_done(job):
                 self.waiting.append(job)
 
     def next(self) -> Job | None:
-        """A run to begin or to go on with; None if there is none at this moment."""
+        """A run to begin or to resume; None if there is none at this moment."""
         if not self.waiting and time.monotonic() - self.looked > SECONDS_BETWEEN_LOOKS:
             self.waiting.extend(self.elsewhere)  # perhaps one is free by now, or done
             self.elsewhere.clear()
@@ -218,29 +198,29 @@ class Driver:
         self._tell_waiting()
         return None
 
-    def take(self, job: Job, event: Progress | str | Ended | Died) -> None:
+    def take(self, job: Job, event: Event) -> None:
         """Take in what a backend tells of a run."""
         if isinstance(event, Progress):
             job.progress = event
-        elif isinstance(event, str):
+            return
+        if isinstance(event, str):
             self.note(f"{name(job.requests[0])}: {event}")
+            return
+        self.running.remove(job)
+        if event.state == "died":
+            self._died(job, event.message)
+        elif event.state == "elsewhere":
+            self.elsewhere.append(job)
         else:
-            self.running.remove(job)
-            if isinstance(event, Died):
-                self._died(job, event.how)
-            elif event.state == "elsewhere":
-                self.elsewhere.append(job)
-            else:
-                self._over(job, event.state, event.message)
+            self._over(job, event.state, event.message)
 
     def show(self) -> None:
         """Report where the suite is, unless that was done a moment ago and nothing ended since."""
         now, ended = time.monotonic(), len(self.outcomes)
-        if now - self.shown[0] < SECONDS_BETWEEN_REPORTS and ended == self.shown[1]:
-            return
-        self.shown = now, ended
-        running = {job.worker: (job.requests[0], job.progress) for job in self.running}
-        self.report(SuiteProgress(len(self.requests), tuple(self.outcomes), running))
+        if now - self.shown[0] >= SECONDS_BETWEEN_REPORTS or ended != self.shown[1]:
+            self.shown = now, ended
+            running = {job.worker: (job.requests[0], job.progress) for job in self.running}
+            self.report(SuiteProgress(len(self.requests), tuple(self.outcomes), running))
 
     def in_order(self) -> list[Outcome]:
         """The outcomes in the order of the requests; what is not over is ``not started``."""
@@ -249,7 +229,7 @@ class Driver:
             if job.progress:
                 where = f"stopped at example {job.progress.examples} of {job.progress.all_examples}"
                 for request in job.requests:
-                    outcomes.setdefault(id(request), Outcome(request, job.key, "not started", where))
+                    outcomes[id(request)] = Outcome(request, job.key, "not started", where)
         return [outcomes.get(id(request)) or Outcome(request, None, "not started") for request in self.requests]
 
     def _over(self, job: Job, state: State, message: str = "") -> None:
@@ -258,24 +238,22 @@ class Driver:
     def _died(self, job: Job, how: str) -> None:
         """Let the run come next, or give it up."""
         job.deaths += 1
-        job.progress = None
         if job.deaths > RETRIES:
             message = f"its worker {how}, {job.deaths} times: there may be too little memory, or its method ends it"
             Run(self.out / job.key).fail(message)
             self._over(job, "failed", message)
             return
-        self.note(
-            f"{name(job.requests[0])}: its worker {how}; it goes on from its checkpoint ({job.deaths} of {RETRIES})"
-        )
+        which = name(job.requests[0])
+        self.note(f"{which}: its worker {how}; it goes on from its checkpoint ({job.deaths} of {RETRIES})")
         self.waiting.appendleft(job)
 
     def _is_done(self, job: Job) -> bool:
         run = Run(self.out / job.key)
-        if run.status().state != "done":
-            return False
-        run.tidy()
-        self._over(job, "done")
-        return True
+        done = run.status().state == "done"
+        if done:
+            run.tidy()
+            self._over(job, "done")
+        return done
 
     def _tell_waiting(self) -> None:
         """Say once what is waited for, where all that is left is another process's."""
@@ -290,17 +268,6 @@ class Driver:
                     pass
             except LockedElsewhere as error:
                 self.note(f"waiting for {len(self.elsewhere)} runs that other processes do: {error}")
-
-
-def as_experiment(request: Request) -> Experiment:
-    """What is asked for; requests of one stream share it."""
-    request.resolved()  # complains of everything before data are loaded
-    return request.experiment(stream=_stream(request.benchmark, json.dumps(dict(request.stream), sort_keys=True)))
-
-
-@lru_cache(maxsize=4)
-def _stream(benchmark: str, options: str) -> Stream:
-    return benchmarks.find(benchmark).stream(**json.loads(options), progress=False)
 
 
 @contextmanager

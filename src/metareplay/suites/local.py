@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from metareplay import user_code
 from metareplay.errors import RunFailed
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
-from metareplay.runs.trainer import Progress
-from metareplay.suites.driver import Died, Driver, Ended, Event, Job, Outcome, Show, as_experiment
+from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome, Show
+from metareplay.suites.plan import as_experiment
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-
-Message = dict[str, Any]
-"""What a worker is sent and sends, as JSON. Down: a ``request``, the ``key`` it should have, the folder ``out`` and the
-``tracker``. Up: ``progress`` or a ``note``; in the end the ``state``, as an ``Outcome`` has it, and a ``message``."""
 
 
 def execute(
@@ -55,7 +50,7 @@ def execute(
     report
         Called about ten times a second while something changes.
     tracker
-        ``FILE.py:NAME`` of a function that each worker calls after every evaluation; see ``Experiment.run``.
+        ``FILE.py:NAME`` of a function that each worker calls after every evaluation; see ``Trainer.train``.
     note
         Called with one line that the user may want to know.
 
@@ -84,38 +79,27 @@ class Worker:
     def __post_init__(self) -> None:
         self.connection, theirs = Pipe()
         path = os.pathsep.join(entry for entry in sys.path if entry)
-        command = [sys.executable, "-u", "-P", "-m", "metareplay.suites.local", str(theirs.fileno())]
         # Until it can heed Ctrl-C in its own way, which is not at all.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.process = subprocess.Popen(
-                command,
+                [sys.executable, "-u", "-P", "-m", "metareplay.suites.local", str(theirs.fileno())],
                 env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # results alone go to standard output, and what a user's method prints is none
+                stdout=2,  # standard output is for results, and what a user's method prints is none
             )
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
             theirs.close()
 
     def take(self, job: Job, out: Path, tracker: str | None) -> None:
-        """Begin a run."""
-        self.job, job.progress, job.worker = job, None, self.name
-        task = {"request": asdict(job.requests[0]), "key": job.key, "out": str(out), "tracker": tracker}
+        self.job, job.worker = job, self.name
         with contextlib.suppress(OSError):  # it has died, as will be noticed
-            self.connection.send_bytes(json.dumps(task).encode())
-
-    def message(self) -> Message | None:
-        """The next thing that it has sent; None if it is dead."""
-        try:
-            message: Message = json.loads(self.connection.recv_bytes())
-        except (EOFError, OSError):
-            return None
-        return message
+            self.connection.send((job.requests[0], job.key, out, tracker))
 
     def end(self) -> str:
-        """Make sure that it is dead, its locks with it; says how it died."""
+        """Make sure that it is dead, its locks with it; say how it died."""
         self.process.kill()
         status = self.process.wait()
         self.connection.close()
@@ -139,90 +123,74 @@ class Workers:
         self.busy.append(worker)
         worker.take(job, self.out, self.tracker)
 
-    def poll(self, seconds: float) -> Iterator[Event]:
+    def poll(self, seconds: float) -> Iterator[tuple[Job, Event]]:
         ready = wait([worker.connection for worker in self.busy], seconds)
         for worker in list(self.busy):
-            if worker.connection in ready:
-                yield self._heard(worker, worker.message())
-            elif worker.process.poll() is not None and not worker.connection.poll():
-                yield self._heard(worker, None)  # a process begun by a user's method holds its end of the pipe open
+            # A process that a user's method began holds the pipe of a dead worker open.
+            if worker.connection in ready or (worker.process.poll() is not None and not worker.connection.poll()):
+                assert worker.job is not None
+                yield worker.job, self._heard(worker, worker.connection in ready)
 
     def stop(self) -> None:
         for worker in [*self.busy, *self.idle]:
             if isinstance(worker, Worker):
                 worker.end()
 
-    def _heard(self, worker: Worker, message: Message | None) -> Event:
-        job = worker.job
-        assert job is not None
-        if message is None:
-            self.busy.remove(worker)
-            self.idle.append(worker.name)
-            return job, Died(worker.end())
-        if "progress" in message:
-            return job, Progress(**message["progress"])
-        if "note" in message:
-            return job, str(message["note"])
-        self.busy.remove(worker)
-        self.idle.append(worker)
-        return job, Ended(message["state"], message["message"])
-
-
-class Parent:
-    """The other end of the pipe. When it is gone this process ends at once, wherever it is: a run loses nothing."""
-
-    def __init__(self, descriptor: int) -> None:
-        os.set_inheritable(descriptor, False)
-        self.connection = Connection(descriptor)
-        self.tasks: SimpleQueue[Message] = SimpleQueue()
-        Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self) -> None:
-        while True:
-            try:
-                self.tasks.put(json.loads(self.connection.recv_bytes()))
-            except (EOFError, OSError):
-                os._exit(1)
-
-    def send(self, **message: Any) -> None:
-        """Send a message."""
+    def _heard(self, worker: Worker, alive: bool) -> Event:
         try:
-            self.connection.send_bytes(json.dumps(message).encode())
-        except OSError:
-            os._exit(1)
+            event: Event | None = worker.connection.recv() if alive else None
+        except (EOFError, OSError):
+            event = None
+        if event is None or isinstance(event, Ended):
+            self.busy.remove(worker)
+            self.idle.append(worker if event else worker.name)
+        return Ended("died", worker.end()) if event is None else event
 
 
 def work(descriptor: int) -> NoReturn:
-    """Carry out what comes through a pipe: what a worker process does."""
+    """Carry out what comes through a pipe: what a worker process does.
+
+    When the other end of the pipe is gone this process ends at once, wherever it is: a run loses nothing.
+    """
     # Ctrl-C on a terminal goes to all processes; what happens then is for the driver to say. Not SIG_IGN, which what a
     # user's method may start would inherit.
     signal.signal(signal.SIGINT, lambda number, frame: None)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    parent = Parent(descriptor)
+    os.set_inheritable(descriptor, False)
+    connection = Connection(descriptor)
+    tasks: SimpleQueue[tuple[Request, str, Path, str | None]] = SimpleQueue()
+
+    def listen() -> None:
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                tasks.put(connection.recv())
+        os._exit(1)
+
+    def send(event: Event) -> None:
+        try:
+            connection.send(event)
+        except OSError:
+            os._exit(1)
+
+    Thread(target=listen, daemon=True).start()
     while True:
-        state, message = carry_out(parent.tasks.get(), parent)
-        parent.send(state=state, message=message)
+        send(carry_out(*tasks.get(), send))
 
 
-def carry_out(task: Message, parent: Parent) -> tuple[str, str]:
-    """Try a run; its state then, and one line about it."""
+def carry_out(request: Request, key: str, out: Path, tracker: str | None, send: Callable[[Event], None]) -> Ended:
+    """Try a run, and say what became of it."""
     experiment: Experiment | None = None
     try:
-        experiment = as_experiment(Request(**task["request"]))
-        if experiment.key != task["key"]:
+        experiment = as_experiment(request)
+        if experiment.key != key:
             raise RunFailed("its data or its method's file changed while the suite was under way: start that again")
-        tracker = user_code.load(task["tracker"], "--tracker") if task["tracker"] else None
-        Run(Path(task["out"]) / task["key"]).carry_out(
-            experiment,
-            lambda progress: parent.send(progress=asdict(progress)),
-            tracker,
-            note=lambda text: parent.send(note=text),
-        )
+        called = user_code.load(tracker, "--tracker") if tracker else None
+        Run(out / key).carry_out(experiment, send, called, note=send)
     except LockedElsewhere as error:
-        return "elsewhere", str(error)
+        return Ended("elsewhere", str(error))
     except (Exception, SystemExit) as error:  # a user's method may call exit()
-        return "failed", one_line(error, experiment)
-    return "done", ""
+        return Ended("failed", one_line(error, experiment))
+    return Ended("done")
 
 
 if __name__ == "__main__":

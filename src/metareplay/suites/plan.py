@@ -7,6 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -57,34 +58,50 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
     out
         The folder of runs: what is there is not run again, and says how long other runs take.
     """
+    forget_streams()
     pace = Pace(status.summary for run in islice(find(out), ENOUGH) if (status := run.status()).summary)
-    streams: dict[str, Stream | None] = {}
     planned = []
     for request in requests:
         benchmark, method, run = request.resolved()
-        key = json.dumps([request.benchmark, request.stream], sort_keys=True)
-        if key not in streams:
-            streams[key] = benchmark.stream(**request.stream, progress=False) if at_hand(benchmark) else None
-        stream = streams[key]
-        if stream is None:
+        if at_hand(benchmark):
+            experiment = Experiment(stream=stream(request), method=method, **run)
+            folder = out / experiment.key
+            state: Any = Run(folder).status().state if folder.is_dir() else "new"
+            planned.append(Planned(request, state, steps_of(experiment), pace.seconds(experiment)))
+        else:
             options = flat(request)
             visits = [options["samples_per_task"] * options["epochs"]] * options["tasks"]
             count = steps(method, visits, options["batch_size"]) if all(visits) else None
             seconds = None if count is None else STEP * count * size(784, run["hidden"], 10)
             planned.append(Planned(request, "unknown", count, seconds))
-            continue
-        experiment = Experiment(stream=stream, method=method, **run)
-        folder = out / experiment.key
-        state: Any = Run(folder).status().state if folder.is_dir() else "new"
-        planned.append(Planned(request, state, steps_of(experiment), pace.seconds(experiment)))
     return planned
+
+
+def as_experiment(request: Request) -> Experiment:
+    """What is asked for; requests of one stream share it."""
+    request.resolved()  # complains of everything before data are loaded
+    return request.experiment(stream=stream(request))
+
+
+def stream(request: Request) -> Stream:
+    """The stream that is asked for, made once."""
+    return _stream(request.benchmark, json.dumps(dict(request.stream), sort_keys=True))
+
+
+@lru_cache(maxsize=16)
+def _stream(benchmark: str, options: str) -> Stream:
+    return benchmarks.find(benchmark).stream(**json.loads(options), progress=False)
+
+
+forget_streams = _stream.cache_clear
+"""To be called where a user's own data may have changed since."""
 
 
 def steps_of(experiment: Experiment) -> int | None:
     """The SGD steps of a run, exactly; None for a user's own method."""
     there = [len(experiment.stream.tasks[task].train) for task in experiment.visits]
-    visits = [min(experiment.samples or math.inf, examples) * experiment.epochs for examples in there]
-    return steps(experiment.method, [int(examples) for examples in visits], experiment.batch_size)
+    visits = [min(experiment.samples or examples, examples) * experiment.epochs for examples in there]
+    return steps(experiment.method, visits, experiment.batch_size)
 
 
 def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:
@@ -111,8 +128,7 @@ class Pace:
         same: dict[str, list[float]] = defaultdict(list)
         like: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for summary in summaries:
-            seconds = summary["train_seconds"] + summary["eval_seconds"]
-            same[_but_the_seed(summary["configuration"])].append(seconds)
+            same[_but_the_seed(summary["configuration"])].append(summary["train_seconds"] + summary["eval_seconds"])
             like[_machinery(summary["configuration"])].append((summary["train_seconds"], summary["steps"]))
         self.same = {key: sum(seconds) / len(seconds) for key, seconds in same.items()}
         sums = {key: [sum(each) for each in zip(*took, strict=True)] for key, took in like.items()}
@@ -121,16 +137,12 @@ class Pace:
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
         configuration, count = experiment.configuration(), steps_of(experiment)
+        step = self.like.get(_machinery(configuration))
         if (known := self.same.get(_but_the_seed(configuration))) is not None:
             return known
-        if count is None:
-            return None
-        step: float | None = self.like.get(_machinery(configuration))
-        if step is not None:
-            return step * count
-        if experiment.engine != "fused":
-            return None
-        return STEP * count * size(experiment.stream.inputs, experiment.hidden, experiment.stream.classes)
+        if step is None and experiment.engine == "fused":
+            step = STEP * size(experiment.stream.inputs, experiment.hidden, experiment.stream.classes)
+        return None if count is None or step is None else step * count
 
 
 def _machinery(configuration: Mapping[str, Any]) -> str:
@@ -151,16 +163,10 @@ def at_hand(benchmark: Benchmark) -> bool:
 
 def flat(request: Request) -> dict[str, Any]:
     """All that decides a run, by name: what is asked for, else what the recipe says, else the default."""
-    return {
-        "benchmark": request.benchmark,
-        "method": request.method,
-        **{option.name: option.default for option in benchmarks.find(request.benchmark).options},
-        **request.stream,
-        **request.defaults()[0],
-        **request.settings,
-        **{option.name: option.default for option in (*NETWORK, *RUN)},
-        **request.run,
-    }
+    declared = (*benchmarks.find(request.benchmark).options, *NETWORK, *RUN)
+    defaults = {option.name: option.default for option in declared} | request.defaults()[0]
+    names = {"benchmark": request.benchmark, "method": request.method}
+    return names | defaults | dict(request.stream) | dict(request.settings) | dict(request.run)
 
 
 def options(request: Request) -> dict[str, str]:
@@ -182,7 +188,7 @@ def short(text: str) -> str:
 
 def in_words(seconds: float) -> str:
     """A time as one would say it: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    minutes = round(seconds / 60)
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

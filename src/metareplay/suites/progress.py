@@ -6,7 +6,6 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from types import TracebackType
 from typing import Self
 
 from rich import progress as rich
@@ -26,8 +25,7 @@ SECONDS_BETWEEN_LINES = 30.0
 def note(text: str, quiet: bool = False, program: str = "metareplay") -> None:
     """Show a line that the user may want to see on standard error, if that takes it."""
     if not quiet:
-        with contextlib.suppress(OSError):
-            print(f"{program}: {plain(text)}", file=sys.stderr, flush=True)
+        _line(f"{program}: {plain(text)}")
 
 
 @contextlib.contextmanager
@@ -51,24 +49,22 @@ def stoppable(report: Report) -> Iterator[Report]:
         ) from None
 
 
-class Display:
-    """Bars or lines; a context manager, since live bars must be removed however it ends.
+def _line(text: str) -> None:
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
-    Parameters
-    ----------
-    quiet
-        Show nothing.
-    """
+
+class Display:
+    """Bars or lines; a context manager, since live bars must be removed however it ends; nothing if ``quiet``."""
 
     def __init__(self, quiet: bool = False) -> None:
         console = Console(stderr=True, highlight=False)
         self.quiet = quiet
         self.live = console.is_interactive and not quiet
         self.last_line = time.monotonic()
+        what = Column(ratio=3, no_wrap=True, overflow="ellipsis")
         self.bars = rich.Progress(
-            rich.TextColumn(
-                "{task.description}", markup=False, table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")
-            ),
+            rich.TextColumn("{task.description}", markup=False, table_column=what),
             rich.BarColumn(bar_width=None, table_column=Column(ratio=1)),
             rich.TextColumn("{task.fields[note]}", markup=False, table_column=Column(no_wrap=True)),
             console=console,
@@ -81,9 +77,7 @@ class Display:
         self.bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.bars.stop()
 
     def note(self, text: str) -> None:
@@ -97,17 +91,16 @@ class Display:
         """Show where it is as a line, unless there was one in the last half minute."""
         if not self.quiet and not self.live and time.monotonic() - self.last_line > SECONDS_BETWEEN_LINES:
             self.last_line = time.monotonic()
-            with contextlib.suppress(OSError):
-                print(plain(text), file=sys.stderr, flush=True)
+            _line(plain(text))
 
     def run(self, name: str = "") -> Report:
-        """Show one run: give what this returns to ``Experiment.run``."""
-        pace = Pace()
+        """Show one run: what this returns is told where the run is."""
+        speed = Speed()
         note = "compiling, the first time"
         bar = self.bars.add_task(name or "getting ready", total=None, note=note) if self.live else None
 
         def report(now: Progress) -> None:
-            text = pace.text(now)
+            text = speed.text(now)
             if bar is None:
                 self.line(f"{name}{', ' if name else ''}{_where(now)} · {text}")
             elif now.steps:
@@ -117,15 +110,14 @@ class Display:
         return report
 
 
-class Pace:
+class Speed:
     """How fast a run is, and how long it will still take, from what it has done since its first step.
 
     What comes before that, compiling above all, says nothing of the rest.
     """
 
-    def __init__(self) -> None:
-        self.first: Progress | None = None
-        self.began = 0.0
+    first: Progress | None = None
+    began = 0.0
 
     def text(self, now: Progress) -> str:
         """Examples, speed, time left and accuracy so far, as far as they are known."""
@@ -147,23 +139,17 @@ class Pace:
 class TimeLeft:
     """How long a suite will still take, from what was expected of each run and how fast it went so far.
 
-    Parameters
-    ----------
-    plan
-        What was expected. A run of which nothing is known counts like the mean of the others.
+    A run of which nothing is known counts like the mean of the others.
     """
 
     def __init__(self, plan: Sequence[Planned]) -> None:
         known = [planned.seconds for planned in plan if planned.seconds is not None]
         mean = sum(known) / len(known) if known else 1.0
-        self.left = {
-            name(planned.request): mean if planned.seconds is None else planned.seconds
-            for planned in plan
-            if planned.state != "done"
-        }
+        expected = {name(planned.request): planned.seconds for planned in plan if planned.state != "done"}
+        self.left = {run: mean if seconds is None else seconds for run, seconds in expected.items()}
         self.all = sum(self.left.values())
         self.first: dict[str, float] = {}  # of each run the share that was done when it was first seen
-        self.spent = 0.0
+        self.spent = self.under_way = self.since_seen = 0.0
         self.began: float | None = None
         self.ended = 0
 
@@ -175,25 +161,18 @@ class TimeLeft:
             if outcome.state == "done":
                 self.spent += work * (1 - self.first.get(run, 1.0))
         self.ended = len(now.outcomes)
-        self.under_way = 0.0
-        self.since_seen = 0.0
+        self.under_way = self.since_seen = 0.0
         for request, progress in now.running.values():
             run = name(request)
-            if progress is None or not progress.steps or run not in self.left:
-                continue
-            self.began = self.began or time.monotonic()
-            done = progress.examples / progress.all_examples
-            self.under_way += done * self.left[run]
-            self.since_seen += (done - self.first.setdefault(run, done)) * self.left[run]
+            if progress is not None and progress.steps and run in self.left:
+                self.began = self.began or time.monotonic()
+                done = progress.examples / progress.all_examples
+                self.under_way += done * self.left[run]
+                self.since_seen += (done - self.first.setdefault(run, done)) * self.left[run]
 
     def share(self) -> float:
         """How much of all work is done."""
         return 1 - (sum(self.left.values()) - self.under_way) / self.all if self.all else 1.0
-
-    def text(self) -> str:
-        """How long the rest will take, in words."""
-        seconds = self.seconds()
-        return "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"
 
     def seconds(self) -> float | None:
         """How long the rest will take; None while it is too early to tell."""
@@ -204,37 +183,32 @@ class TimeLeft:
 
 
 class SuiteDisplay(Display):
-    """A suite under way: a bar for the whole and one for each worker, or lines.
-
-    Parameters
-    ----------
-    plan
-        What was expected of its runs.
-    """
+    """A suite under way, of whose runs ``plan`` was expected: a bar for the whole and one for each worker, or lines."""
 
     def __init__(self, plan: Sequence[Planned], quiet: bool = False) -> None:
         super().__init__(quiet)
         self.time_left = TimeLeft(plan)
-        self.last: SuiteProgress | None = None
+        self.done = 0
         self.seen = 0  # outcomes
         self.whole = self.bars.add_task("getting ready", total=1.0, note="")
         self.workers: dict[str, rich.TaskID] = {}
 
     def __call__(self, now: SuiteProgress) -> None:
         """Show where the suite is: what a driver reports to."""
-        self.last = now
         self.time_left.update(now)
         for outcome in now.outcomes[self.seen :]:
             if outcome.state == "failed":
                 self.note(f"{name(outcome.request)} failed: {outcome.message}")
-        self.seen = len(now.outcomes)
-        runs = f"{now.done} of {now.all} runs done"
-        note = f"{now.failed} failed · {self.time_left.text()}" if now.failed else self.time_left.text()
+        self.seen, self.done, failed = len(now.outcomes), now.count("done"), now.count("failed")
+        seconds = self.time_left.seconds()
+        runs = f"{self.done} of {now.all} runs done"
+        note = "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"
+        note = f"{failed} failed · {note}" if failed else note
         self.line(f"{runs} · {note}")
         if not self.live:
             return
         self.bars.update(self.whole, description=runs, completed=self.time_left.share(), note=note)
-        for worker in now.running.keys() - self.workers.keys():
+        for worker in sorted(now.running.keys() - self.workers.keys()):
             self.workers[worker] = self.bars.add_task("", total=1.0, note="")
         for worker, bar in self.workers.items():
             request, progress = now.running.get(worker, (None, None))

@@ -17,7 +17,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
 from metareplay.runs.record import Record
 from metareplay.runs.request import Request
-from metareplay.runs.trainer import Progress, Trainer
+from metareplay.runs.trainer import Progress, Tracker, Trainer
 from metareplay.streams.stream import Stream
-from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show, as_experiment
+from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show
+from metareplay.suites.plan import as_experiment
 
 TOKEN = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
 if "RAY_AUTH_TOKEN" in os.environ or TOKEN.is_file():
@@ -70,27 +71,23 @@ class Payload:
     @classmethod
     def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Payload:
         """Put a run together."""
-        options = {
-            field.name: getattr(experiment, field.name)
-            for field in dataclasses.fields(Experiment)
-            if field.init and field.name not in ("stream", "method")
-        }
+        names = [field.name for field in dataclasses.fields(Experiment) if field.init]
+        options = {name: getattr(experiment, name) for name in names if name not in ("stream", "method")}
         named = [user_code.split(text) for text in (request.method, tracker, options["network"]) if text]
         sources = {str(parts[0]): user_code.contents(parts[0]) for parts in named if parts}
         return cls(request.method, dataclasses.asdict(experiment.method), options, tracker, sources)
 
-    def unpack(self, stream: Stream, folder: Path) -> tuple[Experiment, Callable[..., None] | None]:
+    def unpack(self, stream: Stream, folder: Path) -> tuple[Experiment, Tracker | None]:
         """The experiment and its tracker, on a machine where ``folder`` may take the files."""
-        for number, contents in enumerate(self.sources.values()):
+        places = {path: folder / str(number) for number, path in enumerate(self.sources)}
+        for path, contents in self.sources.items():
             for relative, content in contents.items():
-                there = folder / str(number) / relative
-                there.parent.mkdir(parents=True, exist_ok=True)
-                there.write_bytes(content)  # as it is, since its hash is part of the run's key
-        numbers = {path: number for number, path in enumerate(self.sources)}
+                (places[path] / relative).parent.mkdir(parents=True, exist_ok=True)
+                (places[path] / relative).write_bytes(content)  # as it is, since its hash is part of the run's key
 
         def local(text: str) -> str:
             parts = user_code.split(text)
-            return f"{folder / str(numbers[str(parts[0])]) / parts[0].name}:{parts[1]}" if parts else text
+            return f"{places[str(parts[0])] / parts[0].name}:{parts[1]}" if parts else text
 
         method = methods.find(local(self.method))(**self.settings)
         options = self.options | {"network": local(self.options["network"])}
@@ -106,17 +103,9 @@ class CheckpointActor:
         self.under_way: dict[str, tuple[str, Progress | None]] = {}
         self.notes: list[tuple[str, str]] = []
 
-    def load(self, key: str) -> bytes | None:
-        """The checkpoint of a run."""
-        return FileCheckpoints(self.out / key / CHECKPOINT).read()
-
-    def save(self, key: str, content: bytes) -> None:
-        """Write a checkpoint."""
-        FileCheckpoints(self.out / key / CHECKPOINT).write(content)
-
-    def set_aside(self, key: str) -> None:
-        """Keep a checkpoint that is of no use, but never load it again."""
-        FileCheckpoints(self.out / key / CHECKPOINT).set_aside()
+    def checkpoint(self, key: str, what: str, *given: Any) -> Any:
+        """Do what a method of ``FileCheckpoints`` does with the checkpoint of a run."""
+        return getattr(FileCheckpoints(self.out / key / CHECKPOINT), what)(*given)
 
     def note(self, key: str, text: str) -> None:
         """Take one line that the user may want to know of a run."""
@@ -139,15 +128,19 @@ class RemoteCheckpoints(FileCheckpoints):
         super().__init__(Path(key) / CHECKPOINT, note=lambda text: actor.note.remote(key, text))
         self.actor, self.key = actor, key
 
+    def there(self, what: str, *given: Any) -> Any:
+        """Have the actor do it."""
+        return _result(self.actor.checkpoint.remote(self.key, what, *given))
+
     def read(self) -> bytes | None:
-        content: bytes | None = _result(self.actor.load.remote(self.key))
+        content: bytes | None = self.there("read")
         return content
 
     def write(self, content: bytes) -> None:
-        _result(self.actor.save.remote(self.key, content))
+        self.there("write", content)
 
     def set_aside(self) -> None:
-        _result(self.actor.set_aside.remote(self.key))
+        self.there("set_aside")
 
     def clear(self) -> None:
         """The driver does it, once it has the record."""
@@ -181,53 +174,37 @@ def _result(reference: Any) -> Any:
         raise error.cause from None
 
 
-@dataclasses.dataclass
-class InFlight:
-    """A run that is on the cluster: until the stack is closed, it is locked for all others."""
-
-    job: Job
-    run: Run
-    stack: contextlib.ExitStack
-
-
 class Cluster:
-    """The cluster that this process is part of.
-
-    Parameters
-    ----------
-    jobs
-        How many runs at once; None for as many as the cluster has CPUs at that moment.
-    """
+    """The cluster that this process is part of; ``jobs`` runs at once, or None for as many as it has CPUs then."""
 
     def __init__(self, jobs: int | None, out: Path, tracker: str | None) -> None:
         self.jobs, self.out, self.tracker = jobs, out, tracker
         remote: Any = ray.remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        self.actor = (
-            remote(CheckpointActor)
-            .options(num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1)
-            .remote(str(out.absolute()))
+        keeper = remote(CheckpointActor).options(
+            num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
         )
+        self.actor = keeper.remote(str(out.absolute()))
         self.learn = remote(learn)
         self.streams: dict[str, Any] = {}
-        self.flying: dict[Any, InFlight] = {}
-        self.refused: list[Event] = []
+        self.flying: dict[Any, tuple[Job, contextlib.ExitStack]] = {}  # locked until the stack is closed
+        self.refused: list[tuple[Job, Event]] = []
 
     def room(self) -> bool:
         resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         return len(self.flying) < (self.jobs or max(1, int(resources.get("CPU", 1))))
 
     def start(self, job: Job) -> None:
-        run, request = Run(self.out / job.key), job.requests[0]
+        request = job.requests[0]
         job.worker = f"waiting for a machine, {job.key[:4]}"
         with contextlib.ExitStack() as stack:
             try:
                 experiment = as_experiment(request)
-                stack.enter_context(run.locked(experiment))
+                stack.enter_context(Run(self.out / job.key).locked(experiment))
                 payload = Payload.pack(request, experiment, self.tracker)
             except Exception as error:
-                state = "elsewhere" if isinstance(error, LockedElsewhere) else "failed"
-                self.refused.append((job, Ended(state, one_line(error))))  # type: ignore[arg-type]
+                elsewhere = isinstance(error, LockedElsewhere)
+                self.refused.append((job, Ended("elsewhere" if elsewhere else "failed", one_line(error))))
                 return
             wanted = json.dumps([request.benchmark, dict(request.stream)], sort_keys=True)
             if wanted not in self.streams:
@@ -235,9 +212,9 @@ class Cluster:
             gpus = int(experiment.device.startswith("cuda"))  # none can be seen but those that are asked for
             task = self.learn.options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
             reference = task.remote(payload, self.streams[wanted], job.key, self.actor)
-            self.flying[reference] = InFlight(job, run, stack.pop_all())
+            self.flying[reference] = job, stack.pop_all()
 
-    def poll(self, seconds: float) -> Iterator[Event]:
+    def poll(self, seconds: float) -> Iterator[tuple[Job, Event]]:
         yield from self.refused
         self.refused.clear()
         if not self.flying:  # what is left is another process's
@@ -245,33 +222,32 @@ class Cluster:
             return
         ended, _ = ray.wait(list(self.flying), timeout=seconds)
         under_way, notes = ray.get(self.actor.news.remote())
-        for flight in self.flying.values():
-            yield from ((flight.job, text) for key, text in notes if key == flight.job.key)
-            if flight.job.key in under_way:
-                worker, flight.job.progress = under_way[flight.job.key]
-                flight.job.worker = f"{worker}, {flight.job.key[:4]}"
+        for job, _ in self.flying.values():
+            yield from ((job, text) for key, text in notes if key == job.key)
+            if job.key in under_way:
+                worker, job.progress = under_way[job.key]
+                job.worker = f"{worker}, {job.key[:4]}"
         for reference in ended:
-            flight = self.flying.pop(reference)
-            yield flight.job, self._ended(reference, flight)
+            job, stack = self.flying.pop(reference)
+            yield job, self._ended(reference, Run(self.out / job.key), stack)
 
     def stop(self) -> None:
-        for reference, flight in self.flying.items():
+        for reference, (_, stack) in self.flying.items():
             ray.cancel(reference, force=True)
-            flight.stack.close()
+            stack.close()
 
-    def _ended(self, reference: Any, flight: InFlight) -> Ended:
+    def _ended(self, reference: Any, run: Run, stack: contextlib.ExitStack) -> Ended:
         """Save the record that the cluster gives back."""
         try:
-            with flight.stack:
+            with stack:
                 try:
-                    record: Record = _result(reference)
+                    run.save(_result(reference))
                 except RayError as error:
                     raise RunFailed(
                         f"its worker or machine died {RETRIES + 1} times ({type(error).__name__}); "
                         "it resumes from its checkpoint when the suite is started again"
                     ) from None
-                flight.run.save(record)
-            flight.run.tidy()
+            run.tidy()
         except Exception as error:
             return Ended("failed", one_line(error))
         return Ended("done")

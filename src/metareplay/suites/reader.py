@@ -43,13 +43,15 @@ KINDS = {
 
 Options = dict[str, tuple[Place, Any]]
 """By name where it is written, and its value or list of values."""
+Named = tuple[Place, str]
+"""Where a benchmark or a method is named, and its name."""
 
 
 class Block(NamedTuple):
-    """One benchmark with one method, each with its place, and all options of their runs."""
+    """One benchmark with one method, and all options of their runs."""
 
-    benchmark: tuple[Place, str]
-    method: tuple[Place, str]
+    benchmark: Named
+    method: Named
     options: Options
     seeds: Sequence[int]
 
@@ -90,9 +92,8 @@ class Reader:
         for run in asked:
             unique.setdefault(json.dumps(run.flat, sort_keys=True), run.request)
         if len(unique) < len(asked):
-            self.notes.append(
-                f"Of {len(asked)} runs that are asked for, only {len(unique)} differ: each of these runs once."
-            )
+            text = f"Of {len(asked)} runs that are asked for, only {len(unique)} differ: each of these runs once."
+            self.notes.append(text)
         if not unique and not self.problems:
             lacking = [name for name in ("benchmarks", "methods") if not content.get(name)]
             why = f"it names no {' and no '.join(lacking)}" if lacking else "all are excluded"
@@ -155,41 +156,40 @@ class Reader:
         """Each benchmark with each method, as ``benchmarks``, ``methods`` and ``[run]`` have them."""
         run = _options(("run",), self.table(("run",), self.content.get("run", {})))
         methods = None if self.content.get("methods") == PUBLISHED else list(self.methods())
-        for place, name, own in self.benchmarks():
-            for method_place, method, settings in self.published(place, name) if methods is None else methods:
-                yield Block((place, name), (method_place, method), {**run, **own, **settings}, seeds)
+        for benchmark, own in self.benchmarks():
+            for method, settings in self.published(benchmark) if methods is None else methods:
+                yield Block(benchmark, method, {**run, **own, **settings}, seeds)
 
-    def benchmarks(self) -> Iterator[tuple[Place, str, Options]]:
+    def benchmarks(self) -> Iterator[tuple[Named, Options]]:
         """The benchmarks of the suite: names, or tables with a name and options."""
         for place, each in _each(("benchmarks",), self.content.get("benchmarks", [])):
             table = {"name": each} if isinstance(each, str) else self.table(place, each)
             if "name" in table:
-                rest = {key: value for key, value in table.items() if key != "name"}
-                yield from (
-                    (place, name, _options(place, rest)) for _, name in self.names((*place, "name"), table["name"])
-                )
+                options = _options(place, table, but=("name",))
+                yield from (((place, name), options) for _, name in self.names((*place, "name"), table["name"]))
             elif isinstance(each, dict):
                 self.problem(place, 'says no name, as in { name = "digits-rotations", tasks = 5 }')
 
-    def methods(self) -> Iterator[tuple[Place, str, Options]]:
+    def methods(self) -> Iterator[tuple[Named, Options]]:
         """The methods of the suite: names, or tables of settings."""
         value = self.content.get("methods", [])
-        if not isinstance(value, dict):
-            yield from ((place, name, {}) for place, name in self.names(("methods",), value))
-            return
-        for name, tables in value.items():
-            for place, each in _each(("methods", name), tables):
-                yield place, name, _options(place, self.table(place, each))
+        if isinstance(value, dict):
+            for name, tables in value.items():
+                for place, each in _each(("methods", name), tables):
+                    yield (place, name), _options(place, self.table(place, each))
+        else:
+            yield from ((named, {}) for named in self.names(("methods",), value))
 
-    def published(self, place: Place, benchmark: str) -> list[tuple[Place, str, Options]]:
+    def published(self, benchmark: Named) -> list[tuple[Named, Options]]:
         """Every method that was published for a benchmark."""
-        found: list[tuple[Place, str, Options]] = [
-            (("methods",), name, {"memories": (("methods",), PUBLISHED)} if "memories" in entries[0] else {})
+        place: Place = ("methods",)
+        found: list[tuple[Named, Options]] = [
+            ((place, name), {"memories": (place, PUBLISHED)} if "memories" in entries[0] else {})
             for name in METHODS
-            if (entries := _published(benchmark, name))
+            if (entries := _published(benchmark[1], name))
         ]
         if not found:
-            self.problem(place, f'has no published settings: say which methods, not methods = "{PUBLISHED}"')
+            self.problem(benchmark[0], f'has no published settings: say which methods, not methods = "{PUBLISHED}"')
         return found
 
     def included(self, default_seeds: Sequence[int]) -> Iterator[Block]:
@@ -199,20 +199,17 @@ class Reader:
                 self.problem(place, 'must say at least a benchmark and a method: benchmark = "…", method = "…"')
                 continue
             seeds = self.seeds_of((*place, "seeds"), table["seeds"]) if "seeds" in table else default_seeds
-            rest = {key: value for key, value in table.items() if key not in ("benchmark", "method", "seeds")}
             named = (self.names((*place, what), table[what]) for what in ("benchmark", "method"))
             for benchmark, method in itertools.product(*named):
-                yield Block(benchmark, method, _options(place, rest), seeds)
+                yield Block(benchmark, method, _options(place, table, but=("benchmark", "method", "seeds")), seeds)
 
-    def names(self, place: Place, value: Any) -> list[tuple[Place, str]]:
+    def names(self, place: Place, value: Any) -> list[Named]:
         """A name or a list of names."""
-        found = []
-        for where, each in _each(place, value):
-            if isinstance(each, str):
-                found.append((where, each))
-            else:
+        found = _each(place, value)
+        for where, each in found:
+            if not isinstance(each, str):
                 self.problem(where, f"is {brief(each)}, but must be a name, as text")
-        return found
+        return [named for named in found if isinstance(named[1], str)]
 
     def own_file(self, text: str) -> str:
         """Where a user's own file, or FILE.py:NAME, is if seen from the suite's folder; other names as they are."""
@@ -251,8 +248,8 @@ class Reader:
 
     def grid(self, block: Block) -> dict[tuple[str, str], list[Any]] | None:
         """By kind and name of each option its values; None where there is no such benchmark or method."""
-        benchmark = self.usable(*block.benchmark, benchmarks.find)
-        method = self.usable(*block.method, methods.find)
+        benchmark = self.usable(block.benchmark, benchmarks.find)
+        method = self.usable(block.method, methods.find)
         known: dict[str, dict[str, Hyperparameter] | None] = {
             "settings": method and {each.name: each for each in hyperparameters(method)},
             "stream": benchmark and {each.name: each for each in benchmark.options},
@@ -274,12 +271,12 @@ class Reader:
                 self.refuse_others(place[:-1], [name], itertools.chain(*(options or () for options in kinds.values())))
         return None if benchmark is None or method is None else grid
 
-    def usable(self, place: Place, name: str, find: Callable[[str], Any]) -> Any:
+    def usable(self, named: Named, find: Callable[[str], Any]) -> Any:
         """The benchmark or method of that name; None where there is none."""
         try:
-            return find(self.own_file(name))
+            return find(self.own_file(named[1]))
         except (ValueError, OSError, RuntimeError) as error:  # also of names that no file can have
-            self.problem(place, f"cannot be used: {error}")
+            self.problem(named[0], f"cannot be used: {error}")
             return None
 
     def values(self, place: Place, value: Any, option: Hyperparameter) -> list[Any]:
@@ -362,8 +359,8 @@ def _each(place: Place, value: Any) -> list[tuple[Place, Any]]:
     return [((*place, i), each) for i, each in enumerate(value)] if isinstance(value, list) else [(place, value)]
 
 
-def _options(place: Place, table: Mapping[str, Any]) -> Options:
-    return {name: ((*place, name), value) for name, value in table.items()}
+def _options(place: Place, table: Mapping[str, Any], but: Sequence[str] = ()) -> Options:
+    return {name: ((*place, name), value) for name, value in table.items() if name not in but}
 
 
 def _published(benchmark: str, method: str) -> list[dict[str, Any]]:
