@@ -47,6 +47,16 @@ class Parser(argparse.ArgumentParser):
             ),
         )
 
+    def choice(self, argv: list[str], what: str, names: Iterable[str]) -> str:
+        """The first argument, if it is one of the names; BadInput if not, and help where that is asked for."""
+        name = argv[0] if argv else ""
+        if name in names:
+            return name
+        if name.startswith("-"):
+            self.parse(argv)
+        *others, last = names
+        self.error(f"there is no {what} {name!r}{nearest(name, names)}" if name else f"{', '.join(others)}, or {last}?")
+
     def parse(self, argv: list[str], elsewhere: Callable[[], Mapping[str, Iterable[str]]] = dict) -> argparse.Namespace:
         """Read the arguments.
 
@@ -100,19 +110,28 @@ def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
         If there is such a flag already.
     """
     within = f"; in {parameter.valid}" if parameter.valid not in ("", "(-inf, inf)") else ""
+    kind: dict[str, Any] = {"metavar": {int: "N", float: "X"}.get(parameter.type, "TEXT")}
+    if parameter.type is bool:
+        kind = {"action": argparse.BooleanOptionalAction}
     text = f"{parameter.help}{within} (default: {default})".replace("%", "%%")
-    names: dict[type, str] = {int: "N", float: "X"}
     try:
-        if parameter.type is bool:
-            group.add_argument(parameter.flag, action=argparse.BooleanOptionalAction, help=text, dest=parameter.name)
-        else:
-            metavar = names.get(parameter.type, "TEXT")
-            group.add_argument(parameter.flag, metavar=metavar, help=text, dest=parameter.name)
+        group.add_argument(parameter.flag, help=text, dest=parameter.name, **kind)
     except argparse.ArgumentError:
         raise BadInput(
             f"{parameter.name} cannot be the name of a hyper-parameter: {parameter.flag} is a flag of "
             "`metareplay run` itself; give it another name"
         ) from None
+
+
+def owners(
+    declared: Mapping[str, Iterable[Hyperparameter]], written: Callable[[str], str] = str
+) -> dict[str, list[str]]:
+    """By flag, as it is written, the names of those that declare it."""
+    found: dict[str, list[str]] = {}
+    for name, parameters in declared.items():
+        for parameter in parameters:
+            found.setdefault(written(parameter.flag), []).append(name)
+    return found
 
 
 def typed(parameter: Hyperparameter, given: Any) -> Any:

@@ -15,7 +15,13 @@ from metareplay.errors import RunFailed
 from metareplay.runs import conformance
 from metareplay.settings import hyperparameters
 
-MARKS = {"holds": ("✓", "green"), "fails": ("✗", "bold red"), "does not apply": ("–", "dim"), "waived": ("–", "yellow")}
+MARKS = {
+    "holds": ("✓", "green", "hold"),
+    "fails": ("✗", "bold red", "fail"),
+    "does not apply": ("–", "dim", "do not apply"),
+    "waived": ("–", "yellow", "waived"),
+}
+"""By outcome its mark, the mark's colour, and what several checks do."""
 
 
 def main(argv: list[str]) -> None:
@@ -52,10 +58,9 @@ def _show(results: Iterable[conformance.Result]) -> int:
     counts = dict.fromkeys(MARKS, 0)
     for result in results:
         counts[result.outcome] += 1
-        mark, style = MARKS[result.outcome]
+        mark, style, _ = MARKS[result.outcome]
         console.print(Text.assemble((f"{mark} ", style), result.fact))
         for line in result.message.splitlines():
             console.print(Text(f"    {line}", style))
-    words = {"holds": "hold", "fails": "fail", "does not apply": "do not apply", "waived": "waived"}
-    console.print(", ".join(f"{counts[outcome]} {word}" for outcome, word in words.items()))
+    console.print(", ".join(f"{counts[outcome]} {words}" for outcome, (_, _, words) in MARKS.items()))
     return counts["fails"]

@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from metareplay.cli.arguments import Parser, add_flag, nearest, values
+from metareplay.cli.arguments import Parser, add_flag, owners, values
 from metareplay.cli.tables import show
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, plain
@@ -28,24 +28,15 @@ SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
 
 def main(argv: list[str]) -> None:
     """List the data sets, get one, or make a file of tasks from one."""
-    name = argv[0] if argv else ""
-    if name == "list":
-        _list(argv[1:])
-    elif name == "get":
-        _get(argv[1:])
-    elif name == "make":
-        _make(argv[1:])
-    else:
-        parser = Parser(
-            prog="metareplay data",
-            usage="metareplay data COMMAND …",
-            description="The data sets that benchmarks are made from. They are kept in the folder that the environment "
-            "variable\nMETAREPLAY_DATA names, else in the platform's cache folder.",
-        )
-        parser.add_list("commands", COMMANDS)
-        if name.startswith("-"):
-            parser.parse(argv)
-        parser.error(f"there is no command {name!r}{nearest(name, COMMANDS)}" if name else "list, get, or make?")
+    commands = {"list": _list, "get": _get, "make": _make}
+    parser = Parser(
+        prog="metareplay data",
+        usage="metareplay data COMMAND …",
+        description="The data sets that benchmarks are made from. They are kept in the folder that the environment "
+        "variable\nMETAREPLAY_DATA names, else in the platform's cache folder.",
+    )
+    parser.add_list("commands", COMMANDS)
+    commands[parser.choice(argv, "command", COMMANDS)](argv[1:])
 
 
 def _list(argv: list[str]) -> None:
@@ -62,61 +53,46 @@ def _where(name: str) -> str:
 
 
 def _get(argv: list[str]) -> None:
-    parser = Parser(
-        prog="metareplay data get",
-        description="Get a data set, verify it by its SHA-256, and keep it.",
-    )
+    parser = Parser(prog="metareplay data get", description="Get a data set, verify it by its SHA-256, and keep it.")
     parser.add_argument("name", metavar="NAME", help=f"which one: {', '.join(sources.SOURCES)}")
-    parser.add_argument(
-        "--from",
-        dest="source",
-        metavar="FOLDER-OR-URL",
-        help="where its files are, plain or gzipped (default: what is here already, else its public mirrors)",
-    )
+    where = "where its files are, plain or gzipped (default: what is here already, else its public mirrors)"
+    parser.add_argument("--from", dest="source", metavar="FOLDER-OR-URL", help=where)
     given = parser.parse(argv)
     images = sources.get(given.name, given.source)
-    print(
-        f"{images.name} is here and verified: {len(images.train)} images for training, {len(images.test)} for testing"
-    )
+    counts = f"{len(images.train)} images for training, {len(images.test)} for testing"
+    print(f"{images.name} is here and verified: {counts}")
 
 
 def _make(argv: list[str]) -> None:
-    kind = argv[0] if argv else ""
-    if kind not in KINDS:
-        parser = Parser(
-            prog="metareplay data make",
-            usage="metareplay data make KIND -o FILE.pt [flags]",
-            description="Make a file of tasks, as the GEM and MER projects keep them, from a data set.",
-            epilog="`metareplay data make KIND --help` explains each kind's flags.",
-        )
-        parser.add_list("kinds", {name: kind.meaning for name, kind in KINDS.items()})
-        if kind.startswith("-"):
-            parser.parse(argv)
-        parser.error(f"there is no kind {kind!r}{nearest(kind, KINDS)}" if kind else f"{', '.join(KINDS)}?")
-    make, options = KINDS[kind], KINDS[kind].settings
-    flags = [replace(option, name=SHORT.get(option.name, option.name)) for option in options]
     parser = Parser(
-        prog=f"metareplay data make {kind}",
-        usage=f"metareplay data make {kind} -o FILE.pt [flags]",
+        prog="metareplay data make",
+        usage="metareplay data make KIND -o FILE.pt [flags]",
+        description="Make a file of tasks, as the GEM and MER projects keep them, from a data set.",
+        epilog="`metareplay data make KIND --help` explains each kind's flags.",
+    )
+    parser.add_list("kinds", {name: kind.meaning for name, kind in KINDS.items()})
+    make = KINDS[parser.choice(argv, "kind", KINDS)]
+    flags = {option.name: replace(option, name=SHORT.get(option.name, option.name)) for option in make.settings}
+    parser = Parser(
+        prog=f"metareplay data make {make.name}",
+        usage=f"metareplay data make {make.name} -o FILE.pt [flags]",
         description="Make a file of tasks, as the GEM and MER projects keep them: torch.save([train, test], FILE),\n"
         "each a list of [description, x, y] for every task; x float32 (n, inputs), y int64 (n,). Needs PyTorch.",
     )
     parser.add_argument("-o", "--output", metavar="FILE.pt", required=True, help="the file to write")
     parser.add_argument("--yes", action="store_true", help=f"write it even if it takes more than {shown(ASK)}")
     group = parser.add_argument_group("the stream")
-    group.add_argument(
-        "--data", metavar="NAME", default="mnist", help=f"made from what: {', '.join(sources.SOURCES)} (default: mnist)"
-    )
-    for flag in flags:
+    text = f"made from what: {', '.join(sources.SOURCES)} (default: mnist)"
+    group.add_argument("--data", metavar="NAME", default="mnist", help=text)
+    for flag in flags.values():
         add_flag(group, flag, flag.default)
     given = parser.parse(argv[1:], _kinds_with)
     path = Path(given.output)
     if not path.parent.is_dir():
         raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
     gem_format.require_torch()
-    asked = values(flags, given)
-    pairs = zip(options, flags, strict=True)
-    chosen = {option.name: flag.check(asked[flag.name]) for option, flag in pairs if flag.name in asked}
+    asked = values(flags.values(), given)
+    chosen = {name: flag.check(asked[flag.name]) for name, flag in flags.items() if flag.name in asked}
     images = sources.get(given.data)
     try:
         stream = make(images, **chosen)
@@ -127,19 +103,13 @@ def _make(argv: list[str]) -> None:
         free = shown(shutil.disk_usage(path.parent).free)
         raise BadInput(f"{path} would take {shown(size)}, and {free} are free there: say --yes to write it")
     gem_format.write(stream, path)
-    print(
-        f"{plain(str(path))}: {len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, "
-        f"{shown(path.stat().st_size)}"
-    )
+    what = f"{len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, {shown(path.stat().st_size)}"
+    print(f"{plain(str(path))}: {what}")
 
 
 def _kinds_with() -> dict[str, list[str]]:
     """Which kinds have each flag."""
-    kinds: dict[str, list[str]] = {}
-    for kind, declared in KINDS.items():
-        for option in declared.settings:
-            kinds.setdefault(_shortened(option.flag), []).append(kind)
-    return kinds
+    return owners({name: kind.settings for name, kind in KINDS.items()}, _shortened)
 
 
 def _shortened(message: str) -> str:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from metareplay import methods, user_code
 from metareplay.cli import methods as listing
 from metareplay.cli import result
-from metareplay.cli.arguments import Parser, add_flag, values
+from metareplay.cli.arguments import Parser, add_flag, owners, values
 from metareplay.errors import BadInput, plain
 from metareplay.methods import METHODS
 from metareplay.runs.folder import Run, Unsaved
@@ -23,6 +23,8 @@ from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.suites.progress import Display, note, stoppable
 
+HELP = {"-h", "--help"}
+
 
 def main(argv: list[str]) -> None:
     """Learn one benchmark with one method."""
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> None:
         _explain(argv)
     benchmark, method, *flags = argv
     parser = _parser(Request(benchmark, method))
-    if {"-h", "--help"} & set(flags):
+    if HELP & set(flags):
         _help(benchmark, method, parser, flags)
     given = parser.parse(flags, _owners)
     settings = values(hyperparameters(methods.find(method)), given)
@@ -72,14 +74,14 @@ def _explain(argv: list[str]) -> NoReturn:
     )
     parser.add_list("benchmarks", {name: benchmark.description for name, benchmark in BENCHMARKS.items()})
     parser.add_list("methods", {name: listing.summary(method) for name, method in METHODS.items()})
-    if "-h" in argv or "--help" in argv:
+    if HELP & set(argv):
         parser.parse(["--help"])
     parser.error("BENCHMARK and METHOD come first: metareplay run BENCHMARK METHOD [flags]")
 
 
 def _help(benchmark: str, method: str, parser: Parser, flags: list[str]) -> NoReturn:
     """Show all flags; defaults depend on how many memories are asked for."""
-    given, _ = parser.parse_known_args([flag for flag in flags if flag not in ("-h", "--help")])
+    given, _ = parser.parse_known_args([flag for flag in flags if flag not in HELP])
     with contextlib.suppress(ValueError, TypeError, AttributeError):
         parser = _parser(Request(benchmark, method, {"memories": int(given.memories)}))
     parser.print_help()
@@ -92,20 +94,19 @@ def _parser(request: Request) -> Parser:
     defaults, note = request.defaults()
     prog = f"metareplay run {request.benchmark} {request.method}"
     parser = Parser(prog=prog, usage=f"{prog} [flags]", description=listing.summary(method))
-    group = parser.add_argument_group(f"settings of {request.method}", note)
-    for parameter in hyperparameters(method):
-        add_flag(group, parameter, defaults[parameter.name])
-    for title, options in (
-        (f"the stream, {benchmark.name}", benchmark.options),
-        ("the network", NETWORK),
-        ("the run", RUN),
+    if benchmark.allows:
+        defaults["scenario"] = benchmark.allows[0]
+    for title, text, options in (
+        (f"settings of {request.method}", note, hyperparameters(method)),
+        (f"the stream, {benchmark.name}", None, benchmark.options),
+        ("the network", None, NETWORK),
+        ("the run", None, RUN),
     ):
-        group = parser.add_argument_group(title)
+        group = parser.add_argument_group(title, text)
         for option in options:
             if option.name == "scenario" and benchmark.allows:
-                classes = f"among which classes has to be chosen: {' or '.join(benchmark.allows)}"
-                option = replace(option, default=benchmark.allows[0], help=classes)
-            add_flag(group, option, option.default)
+                option = replace(option, help=f"among which classes has to be chosen: {' or '.join(benchmark.allows)}")
+            add_flag(group, option, defaults.get(option.name, option.default))
     group = parser.add_argument_group("the result")
     group.add_argument("--out", metavar="DIR", default="runs", help="where records are kept (default: runs)")
     group.add_argument("--json", metavar="FILE", help="write the result there as JSON; - is standard output")
@@ -119,12 +120,7 @@ def _parser(request: Request) -> Parser:
 def _owners() -> dict[str, list[str]]:
     """By flag the methods and benchmarks that have it."""
     declared = {name: hyperparameters(method) for name, method in METHODS.items()}
-    declared |= {name: benchmark.options for name, benchmark in BENCHMARKS.items()}
-    owners: dict[str, list[str]] = {}
-    for name, parameters in declared.items():
-        for parameter in parameters:
-            owners.setdefault(parameter.flag, []).append(name)
-    return owners
+    return owners(declared | {name: benchmark.options for name, benchmark in BENCHMARKS.items()})
 
 
 def _show(record: Record, given: Namespace, folder: Path | None) -> None:
