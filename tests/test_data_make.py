@@ -72,7 +72,7 @@ def test_real_mnist_can_be_split(shared_mnist: Path, data_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ("", "rotations, permutations, split, alphabets? `metareplay data make --help` explains"),
+        ("", "rotations, permutations, split, or alphabets? `metareplay data make --help` explains"),
         ("rotation -o a.pt", "there is no kind 'rotation'; did you mean rotations?"),
         ("rotations", "required: -o/--output"),
         ("rotations -o none/a.pt --data digits", "--output is none/a.pt, but there is no folder none"),
