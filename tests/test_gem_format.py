@@ -188,7 +188,7 @@ def test_any_task_list_is_read_as_it_is(tasks: int, inputs: int, classes: int, o
         (12.345, "12.35°"),
         (90, "90.00°"),
         ("random permutation", "random permutation"),
-        ("red \x1b[31m\n", "red  [31m "),
+        ("red \x1b[31m\n", r"red \x1b[31m\n"),
         ((0, 2), "classes 0 to 1"),
         ([0, 2], "classes 0 to 1"),
     ],

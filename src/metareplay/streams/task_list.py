@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.download import Report, progress_bar
+from metareplay.data.download import progress_bar
 from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import open_regular, placed, shown
 from metareplay.streams.rotations import angles, rotations
@@ -37,10 +37,9 @@ ZIP = b"PK\x03\x04"
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 22
 LARGE = 200_000_000  # bytes; what is smaller is done before one would look at a bar
+LIST = (list, tuple)
+SIDES = ("train", "test")
 ALIGNMENT = 64  # of each tensor in the file, in bytes, as torch.save has it
-
-
-# Reading
 
 
 def read(path: str | Path, progress: bool = True) -> Stream:
@@ -48,18 +47,9 @@ def read(path: str | Path, progress: bool = True) -> Stream:
 
     Nothing in the file is ever run: it may hold tensors, numbers and words. Inputs that are float32 and contiguous are
     mapped from the file into memory, so that many gigabytes take little of it; but a file in PyTorch's format from
-    before version 1.6 is loaded as a whole. Either is gone through once, for its SHA-256 and to find inputs that are
-    not finite.
-
-    Parameters
-    ----------
-    progress
-        Whether to show a bar on standard error while a large file is read through.
-
-    Returns
-    -------
-    stream
-        Its name is the file's; its ``data_sha256`` is that of the file's content.
+    before version 1.6 is loaded as a whole. Either is gone through once, with a bar on standard error if it is large,
+    for its SHA-256 and to find inputs that are not finite. The stream's name is the file's, and its ``data_sha256`` is
+    that of the file's content.
 
     Raises
     ------
@@ -87,30 +77,34 @@ def read(path: str | Path, progress: bool = True) -> Stream:
 def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
     """Runs of one suite, in one process, share what was read, until the file has another ``version``."""
     size = version[0]
-    content = load(path)
-    with progress_bar(f"SHA-256 of {path.name}", progress and size > LARGE) as report:
-        sha256 = _sha256(path, report, size)
-    return _stream(content, path.name, sha256, size)
+    train, test = _lists(load(path))
+    digest, done = hashlib.sha256(), 0
+    with progress_bar(f"SHA-256 of {path.name}", progress and size > LARGE) as report, path.open("rb") as file:
+        while chunk := file.read(BYTES_AT_ONCE):
+            digest.update(chunk)
+            done += len(chunk)
+            report(done, size)
+    arrays = Arrays(size)
+    tasks = [
+        [arrays.of(sides[i][j], f"{'xy'[j - 1]}_{SIDES[i]} of task {n}") for i in (0, 1) for j in (1, 2)]
+        for n, sides in enumerate(zip(train, test, strict=True))
+    ]
+    descriptions = [_description(entry[0], n, tasks[n][1]) for n, entry in enumerate(train)]
+    stream = of_arrays(path.name, tasks, descriptions=descriptions, data_sha256=digest.hexdigest())
+    return replace(stream, settings={})  # the file's content decides everything
 
 
 def load(path: Path, *classes: type) -> Any:
     """What is in a file of PyTorch's that holds tensors, plain values and some harmless classes.
 
-    Raises
-    ------
-    Refused
-        If it is damaged, compressed, or would run code.
-    RunFailed
-        If it cannot be mapped into memory, and is larger than what is free.
+    Refused if it is damaged, compressed, or would run code; RunFailed if it cannot be mapped into memory, and is larger
+    than what is free.
     """
     torch = require_torch()
     with open_regular(path) as file:
         mapped = file.read(4) == ZIP
     try:
-        if mapped:
-            _require_plain(path)
-        else:
-            _require_memory(path)
+        (_require_plain if mapped else _require_memory)(path)
         with torch.serialization.safe_globals(list(classes)), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -150,33 +144,9 @@ def _require_memory(path: Path) -> None:
         )
 
 
-def _sha256(path: Path, report: Report, size: int) -> str:
-    digest, done = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(BYTES_AT_ONCE):
-            digest.update(chunk)
-            done += len(chunk)
-            report(done, size)
-    return digest.hexdigest()
-
-
-def _stream(content: Any, name: str, sha256: str, size: int) -> Stream:
-    train, test = _lists(content)
-    arrays = Arrays(size)
-    tasks = []
-    for n, sides in enumerate(zip(train, test, strict=True)):
-        parts = []
-        for side, (_, x, y) in zip(("train", "test"), sides, strict=True):
-            parts += [arrays.of(x, f"x_{side} of task {n}"), arrays.of(y, f"y_{side} of task {n}")]
-        tasks.append(parts)
-    descriptions = [_description(entry[0], n, tasks[n][1]) for n, entry in enumerate(train)]
-    stream = of_arrays(name, tasks, descriptions=descriptions, data_sha256=sha256)
-    return replace(stream, settings={})  # the file's content decides everything
-
-
 def _lists(content: Any) -> tuple[list[Any], list[Any]]:
     """The training and the test part of each task."""
-    if not _is_list(content) or len(content) != 2 or not all(map(_is_list, content)):
+    if not isinstance(content, LIST) or len(content) != 2 or not all(isinstance(side, LIST) for side in content):
         raise Refused("it must be a list of two lists, [train, test]")
     train, test = content
     if len(train) != len(test) or not train:
@@ -185,13 +155,9 @@ def _lists(content: Any) -> tuple[list[Any], list[Any]]:
         )
     for side, part in (("training", train), ("test", test)):
         for n, entry in enumerate(part):
-            if not _is_list(entry) or len(entry) != 3:
+            if not isinstance(entry, LIST) or len(entry) != 3:
                 raise Refused(f"the {side} part of task {n} must be [description, x, y]")
     return train, test
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
 
 
 class Arrays:
@@ -226,10 +192,10 @@ class Arrays:
 
 def _description(value: Any, n: int, labels: NDArray[Any]) -> str:
     if isinstance(value, str):
-        return "".join(letter if letter.isprintable() else " " for letter in value)
+        return value
     if _is_number(value):
         return f"{value:.2f}°"
-    if _is_list(value) and len(value) == 2 and all(map(_is_number, value)):
+    if isinstance(value, LIST) and len(value) == 2 and all(map(_is_number, value)):
         # Of the labels, whether the bounds meant the upper one or not; that there are any is checked later.
         low, high = (labels.min(), labels.max()) if labels.size else value
         return f"class {low}" if low == high else f"classes {low} to {high}"
@@ -243,9 +209,6 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < math.inf
 
 
-# Writing
-
-
 def size(stream: Stream) -> int:
     """How many bytes ``write`` will take, within a percent."""
     _, tensors = _tensors(stream)
@@ -256,12 +219,7 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
     """Write a stream as a task list, for other programs: ``torch.load`` reads it, and maps it into memory if asked.
 
     A few megabytes of memory suffice for any stream. The file appears whole or not at all, and the same stream always
-    gives the same bytes.
-
-    Parameters
-    ----------
-    progress
-        Whether to show a bar on standard error while a large file is written.
+    gives the same bytes. While a large one is written, there is a bar on standard error.
 
     Raises
     ------
@@ -272,28 +230,28 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
     """
     path = Path(path)
     lists, tensors = _tensors(stream)
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=2).dump(lists)
     total = size(stream)
+    entries: list[tuple[str, Iterable[bytes]]] = [
+        ("data.pkl", [pickled.getvalue()]),
+        (".format_version", [b"1"]),
+        (".storage_alignment", [str(ALIGNMENT).encode()]),
+        ("byteorder", [b"little"]),
+        *((f"data/{tensor.key}", tensor.chunks()) for tensor in tensors),
+        ("version", [b"3\n"]),
+    ]
     with placed(path, total) as (file, _), progress_bar(path.name, progress and total > LARGE) as report:
-        done = 0
-
-        def counted(chunks: Iterator[bytes]) -> Iterator[bytes]:
-            nonlocal done
-            for chunk in chunks:
-                yield chunk
-                done += len(chunk)
-                report(done, total)
-
         with zipfile.ZipFile(file, "w") as archive:
-            for name, content in (
-                ("data.pkl", _pickled(lists)),
-                (".format_version", b"1"),
-                (".storage_alignment", str(ALIGNMENT).encode()),
-                ("byteorder", b"little"),
-            ):
-                _add(archive, file.tell(), name, [content])
-            for tensor in tensors:
-                _add(archive, file.tell(), f"data/{tensor.key}", counted(tensor.chunks()))
-            _add(archive, file.tell(), "version", [b"3\n"])
+            for name, chunks in entries:
+                entry = zipfile.ZipInfo(f"archive/{name}")
+                # Before the content: 30 bytes, the name, a field of padding that begins with 4, 20 for a long length.
+                padding = -(file.tell() + 30 + len(entry.filename) + 4 + 20) % ALIGNMENT
+                entry.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
+                with archive.open(entry, "w", force_zip64=True) as record:
+                    for chunk in chunks:
+                        record.write(chunk)
+                        report(file.tell(), total)
         report(total, total)
 
 
@@ -313,17 +271,13 @@ def _tensors(stream: Stream) -> tuple[list[list[list[Any]]], list[_Tensor]]:
     known: dict[tuple[int, ...], _Tensor] = {}
 
     def x(images: Images) -> _Tensor:
-        what = (id(images.base), id(images.index_map), id(images.rows))
-        shape = (len(images), images.width)
-        return known.setdefault(
-            what, _Tensor(str(len(known)), "FloatStorage", shape, 4 * math.prod(shape), lambda: _inputs(images))
-        )
+        what, shape = (id(images.base), id(images.index_map), id(images.rows)), (len(images), images.width)
+        made = _Tensor(str(len(known)), "FloatStorage", shape, 4 * math.prod(shape), lambda: _inputs(images))
+        return known.setdefault(what, made)
 
     def y(labels: NDArray[np.int64]) -> _Tensor:
-        return known.setdefault(
-            (id(labels),),
-            _Tensor(str(len(known)), "LongStorage", labels.shape, 8 * len(labels), lambda: _labels(labels)),
-        )
+        made = _Tensor(str(len(known)), "LongStorage", labels.shape, 8 * len(labels), lambda: _labels(labels))
+        return known.setdefault((id(labels),), made)
 
     descriptions = _descriptions(stream)
     lists = [
@@ -348,20 +302,12 @@ def _descriptions(stream: Stream) -> list[Any]:
     settings = stream.settings
     if all(option.name in settings for option in rotations.settings):
         return angles(**{option.name: settings[option.name] for option in rotations.settings})
-    return [_bounds(task.classes, stream.classes) or task.description for task in stream.tasks]
-
-
-def _bounds(own: tuple[int, ...] | None, classes: int) -> tuple[int, int] | None:
-    """The first of a task's own classes and the one after the last, where they are consecutive."""
-    if own is None or len(own) == classes or own != tuple(range(own[0], own[-1] + 1)):
-        return None
-    return own[0], own[-1] + 1
-
-
-def _pickled(lists: list[list[list[Any]]]) -> bytes:
-    file = io.BytesIO()
-    _Pickler(file, protocol=2).dump(lists)
-    return file.getvalue()
+    found: list[Any] = []
+    for task in stream.tasks:
+        own = task.classes
+        split = own and len(own) < stream.classes and own == tuple(range(own[0], own[-1] + 1))
+        found.append((own[0], own[-1] + 1) if own and split else task.description)
+    return found
 
 
 @dataclass(frozen=True)
@@ -372,7 +318,7 @@ class _Storage:
 class _Pickler(pickle.Pickler):
     """Writes each tensor as ``torch.save`` does: what it looks like, and which entry has its numbers.
 
-    ``torch.save`` itself would want all tensors in memory at once.
+    ``torch.save`` itself would want all tensors in memory at once; under its ``skip_data``, checksums would be wrong.
     """
 
     def reducer_override(self, value: Any) -> Any:
@@ -389,25 +335,8 @@ class _Pickler(pickle.Pickler):
         return "storage", getattr(require_torch(), tensor.storage), tensor.key, "cpu", math.prod(tensor.shape)
 
 
-def _add(archive: zipfile.ZipFile, position: int, name: str, chunks: Iterable[bytes]) -> None:
-    """Add an entry, its content aligned, at ``position`` of the file."""
-    entry = zipfile.ZipInfo(f"archive/{name}")
-    # Before the content: 30 bytes, the name, a field of padding that begins with 4, and 20 for a length of 64 bits.
-    padding = -(position + 30 + len(entry.filename) + 4 + 20) % ALIGNMENT
-    entry.extra = struct.pack("<2sH", b"FB", padding) + bytes(padding)
-    with archive.open(entry, "w", force_zip64=True) as record:
-        for chunk in chunks:
-            record.write(chunk)
-
-
 def require_torch() -> ModuleType:
-    """PyTorch.
-
-    Raises
-    ------
-    BadInput
-        If it is not installed; it says how it can be.
-    """
+    """PyTorch; BadInput, which says how it is installed, if it is not."""
     try:
         import torch
     except ImportError as error:
