@@ -92,6 +92,7 @@ class Notes(Method):
         assert (self.learner.tasks[rows] == task).all()
         self.of_task.append(task)
         self.guesses.append(self.learner.forward(rows).argmax(1) == self.learner.labels[rows])
+        self.counters["batches"] = self.counters.get("batches", 0) + np.int64(1)
         self.learner.sgd(rows, self.lr)
 
 
@@ -370,6 +371,13 @@ def test_steps_and_bytes_are_counted() -> None:
     assert record.parameter_bytes == 4 * ((6 + 1) * 8 + (8 + 1) * 5 + (5 + 1) * 3)
     assert record.train_seconds > 0
     assert record.eval_seconds > 0
+
+
+def test_what_a_method_counts_is_in_the_record(tmp_path: Path) -> None:
+    record = run(samples_per_task=7, batch_size=3)
+    assert record.counters == record.summary()["counters"] == {"batches": 9}
+    record.save(tmp_path)
+    assert Record.load(tmp_path).counters == {"batches": 9}
 
 
 def test_every_memory_takes_as_many_bytes() -> None:

@@ -136,6 +136,10 @@ def test_on_the_command_line(
     assert main(["run", *little_one, "--min-angle", "90", "--from", str(first)]) == 0
     (second,) = set(Path("runs").iterdir()) - {first}
     assert metareplay.load(second).record.configuration["from_sha256"]
+    suite = 'benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 20, min_angle = 90.0 }]\n'
+    Path("suite.toml").write_text(f'{suite}methods = ["online"]\n[run]\nfrom = "{first}"\n')
+    assert main(["suite", "suite.toml", "--out", "runs", "--quiet"]) == 0
+    assert set(Path("runs").iterdir()) == {first, second}
     assert main(["run", *little_one, "--again", "--no-weights"]) == 0
     assert main(["run", *little_one, "--from", str(first)]) == 2
     assert "was saved without its weights" in capsys.readouterr().err

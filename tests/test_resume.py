@@ -196,6 +196,29 @@ def test_a_state_that_lacks_something_is_not_used(missing: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("engine", "name", "value"),
+    [
+        ("fused", "parameters", np.zeros(3, np.float32)),
+        ("fused", "parameters", None),
+        ("fused", "steps", np.array(-1)),
+        ("torch", "parameters", np.zeros(3, np.float32)),
+        ("torch", "parameters", np.zeros(1, np.float32)),
+        ("torch", "steps", np.array(-1)),
+        ("torch", "labels", np.full(11, 99)),
+        ("torch", "table", np.zeros((11, 2), np.float32)),
+    ],
+)
+def test_a_state_whose_learner_does_not_fit_is_not_used(engine: str, name: str, value: Any) -> None:
+    if engine == "torch":
+        pytest.importorskip("torch")
+    experiment = little("meralg1", engine=engine)
+    state = state_of(experiment)
+    state["learner"][name] = value
+    with pytest.raises(Unusable, match="does not fit"):
+        Trainer(experiment).load_state(state)
+
+
+@pytest.mark.parametrize(
     "method", [{"memory": 3}, {"memory": {"offered": 1}}, {"memory": {"offered": 1, "keeping": {}, "replaying": {}}}, 7]
 )
 def test_a_state_whose_method_does_not_fit_is_not_used(method: Any) -> None:

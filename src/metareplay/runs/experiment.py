@@ -43,13 +43,11 @@ class Experiment:
 
     Parameters
     ----------
-    stream
-        The tasks, in their order.
-    method
-        How to learn, with its settings.
+    stream, method
+        The tasks, in their order; and how to learn, with its settings.
     seed
-        Decides which examples are seen, their order, initial weights, memory and replay; each has its own child of
-        ``numpy.random.SeedSequence(seed)``, so that changing one leaves the others as they were.
+        Each thing that it decides has its own child of ``numpy.random.SeedSequence(seed)``, so that changing one leaves
+        the others as they were.
     hidden
         Units of each hidden layer.
     samples_per_task
@@ -58,26 +56,20 @@ class Experiment:
         How often they are seen, each time in a new order.
     batch_size
         Examples that come at once. The last batch of a task may be shorter; none crosses tasks.
-    evaluate
+    evaluate, eval_every
         When to evaluate on all tasks. ``borders``: before the first task and at the end of each. ``every N``: after
         every N batches too; the same as ``eval_every=N``. ``end``: once, when all is learned. ``never``: only what was
         predicted before it was learned is recorded. Metrics that need more are then ``Undefined``.
-    eval_every
-        Batches between evaluations within tasks; 0 for none.
     order
-        ``tasks``: one task after another. ``shuffled``: the same, the tasks in a random order. ``iid``: the examples
-        of all tasks mixed, what continual learning would reach if nothing were forgotten; each batch is of one task.
-        The seed decides both.
+        With ``iid`` each batch is of one task. The seed decides ``shuffled`` and ``iid``.
     task_order
         The tasks visited, by number; None for each once, in ``order``. A task may return.
     scenario
-        Among which classes the learner has to choose: one of the stream's ``scenarios``; None for the first of these.
+        One of the stream's ``scenarios``; None for the first of these.
     engine, device
-        What computes: ``fused``, compiled code for perceptrons; or ``torch``, PyTorch on a device such as ``cpu``. None
-        for ``fused`` if it can do it.
+        None for ``fused`` if it can do it.
     network
-        ``mlp``, the perceptron with those hidden layers; or another of ``networks.NETWORKS``; or ``FILE.py:FACTORY``, a
-        function in a file of yours that takes (shape, classes) and returns a ``torch.nn.Module``.
+        One of ``networks.NETWORKS``, or ``FILE.py:FACTORY``.
     from_
         The folder of a run whose network this one goes on with, instead of initial weights.
 
@@ -133,10 +125,9 @@ class Experiment:
     """SHA-256 of a user's own method and network, with all modules that they bring, as they were when loaded."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.from_, Path):
-            self._set("from_", str(self.from_))
         for option in hyperparameters(type(self)):
-            self._set(option.name, option.check(getattr(self, option.name)))
+            given = getattr(self, option.name)
+            self._set(option.name, option.check(str(given) if isinstance(given, Path) else given))
         self._set("hidden", _whole_numbers(self.hidden, "hidden", 1))
         if self.task_order is not None:
             self._set("task_order", _whole_numbers(self.task_order, "task_order", 0))
@@ -145,9 +136,8 @@ class Experiment:
             if len(samples) != 1:
                 raise BadInput(f"--samples-per-task is {self.samples_per_task!r}, but must be one number for all tasks")
             self._set("samples_per_task", samples[0])
-        evaluate, eval_every = evaluations(self.evaluate, self.eval_every)
-        self._set("evaluate", evaluate)
-        self._set("eval_every", eval_every)
+        for name, value in zip(("evaluate", "eval_every"), evaluations(self.evaluate, self.eval_every), strict=True):
+            self._set(name, value)
         if self.order != "tasks" and self.task_order is not None:
             raise BadInput(f"the order of tasks is given, so --order must be 'tasks', not {self.order!r}")
         allowed = self.stream.scenarios
@@ -177,12 +167,13 @@ class Experiment:
                 raise BadInput(
                     f"task {task} is in the order of tasks, but {self.stream.name} has {len(self.stream.tasks)}"
                 )
-            wanted, there = self.samples, len(self.stream.tasks[task].train)
-            if wanted is not None and wanted > there:
+            there = len(self.stream.tasks[task].train)
+            wanted = there if self.samples is None else self.samples
+            if wanted > there:
                 raise BadInput(
                     f"--samples-per-task is {wanted}, but task {task} of {self.stream.name} has only {there}"
                 )
-            examples += self.epochs * (there if wanted is None else wanted)
+            examples += self.epochs * wanted
         if examples > MOST_EXAMPLES:
             raise BadInput(f"a run of {examples} examples is too long: {MOST_EXAMPLES} are the most; lower --epochs")
 
@@ -240,13 +231,7 @@ class Experiment:
 
 
 def evaluations(evaluate: str, eval_every: int) -> tuple[str, int]:
-    """Both options that say when to evaluate, ``every N`` as a number.
-
-    Raises
-    ------
-    BadInput
-        If there is no such word, or they contradict each other.
-    """
+    """Both options that say when to evaluate, ``every N`` as a number; BadInput if they contradict each other."""
     word, _, number = evaluate.partition(" ")
     if word == "every" and number.isdecimal() and len(number) < 19 and int(number):
         if eval_every not in (0, int(number)):
@@ -262,9 +247,8 @@ def evaluations(evaluate: str, eval_every: int) -> tuple[str, int]:
 def _whole_numbers(given: Any, name: str, least: int) -> tuple[int, ...]:
     """One or several whole numbers, of NumPy's too, as plain ones."""
     numbers = given.tolist() if isinstance(given, np.ndarray | np.generic) else given
-    if not isinstance(numbers, list | tuple | range):
-        numbers = [numbers]
-    plain = tuple(value.item() if isinstance(value, np.generic) else value for value in numbers)
+    several = numbers if isinstance(numbers, list | tuple | range) else [numbers]
+    plain = tuple(value.item() if isinstance(value, np.generic) else value for value in several)
     if any(type(value) is not int or value < least for value in plain):
         raise BadInput(f"{name} is {given!r}, but must be whole numbers of at least {least}")
     return plain
@@ -278,9 +262,8 @@ def key_of(configuration: dict[str, Any]) -> str:
 
 def method_name(method: type[Method]) -> str:
     """A method's name on the command line: its id, or where a user's own class is."""
-    for name, known in METHODS.items():
-        if method is known:
-            return name
+    if METHODS.get(method.id) is method:
+        return method.id
     file = getattr(sys.modules.get(method.__module__), "__file__", None) or ""  # typed in: none, or <stdin>
     return f"{Path(file).name if file.endswith('.py') else method.__module__}:{method.__qualname__}"
 

@@ -306,60 +306,29 @@ class Metric:
         return self.unless(history) or self.function(history)
 
 
+# fmt: off
 METRICS = {
-    "retained_accuracy": Metric(
-        lambda h: retained_accuracy(h.accuracy), _never, "RA", "retained accuracy: on all tasks, at the end"
-    ),
-    "learning_accuracy": Metric(
-        lambda h: learning_accuracy(h.accuracy, h.first_visits),
-        _at_the_end,
-        "LA",
-        "learning accuracy: on each task, right after it was learned",
-    ),
-    "backward_transfer": Metric(
-        lambda h: backward_transfer(h.accuracy, h.first_visits),
-        _one_task,
-        "BTI",
-        "backward transfer and interference: RA − LA",
-        difference=True,
-    ),
-    "forward_transfer": Metric(
-        lambda h: forward_transfer(h.accuracy, h.baseline, h.first_visits),
-        _new_classes,
-        "FT",
-        "forward transfer: before each task came, above no training",
-        difference=True,
-    ),
-    "forgetting": Metric(
-        lambda h: forgetting(h.accuracy, int(np.flatnonzero(h.tasks == h.visits[-1])[0])),
-        _one_task,
-        "forgetting",
-        "forgetting: from each task's best to the end",
-        difference=True,
-        higher_is_better=False,
-    ),
-    "minimum_accuracy": Metric(
-        minimum_accuracy, _one_task, "min-ACC", "minimum accuracy: each task's lowest since it was learned"
-    ),
-    "worst_dip": Metric(
-        worst_dip,
-        _one_task,
-        "worst dip",
-        "worst dip: the most that any task fell since it was learned",
-        higher_is_better=False,
-    ),
-    "stability_gap": Metric(
-        stability_gap,
-        _one_task,
-        "stability gap",
-        "stability gap: how far tasks fall right after a switch",
-        difference=True,
-        higher_is_better=False,
-    ),
-    "online_accuracy": Metric(
-        online_accuracy, _seen_again, "online", "online accuracy: on each example, before it was learned"
-    ),
+    "retained_accuracy": Metric(lambda h: retained_accuracy(h.accuracy), _never,
+        "RA", "retained accuracy: on all tasks, at the end"),
+    "learning_accuracy": Metric(lambda h: learning_accuracy(h.accuracy, h.first_visits), _at_the_end,
+        "LA", "learning accuracy: on each task, right after it was learned"),
+    "backward_transfer": Metric(lambda h: backward_transfer(h.accuracy, h.first_visits), _one_task,
+        "BTI", "backward transfer and interference: RA − LA", difference=True),
+    "forward_transfer": Metric(lambda h: forward_transfer(h.accuracy, h.baseline, h.first_visits), _new_classes,
+        "FT", "forward transfer: before each task came, above no training", difference=True),
+    "forgetting": Metric(lambda h: forgetting(h.accuracy, h.tasks.tolist().index(h.visits[-1])), _one_task,
+        "forgetting", "forgetting: from each task's best to the end", difference=True, higher_is_better=False),
+    "minimum_accuracy": Metric(minimum_accuracy, _one_task,
+        "min-ACC", "minimum accuracy: each task's lowest since it was learned"),
+    "worst_dip": Metric(worst_dip, _one_task,
+        "worst dip", "worst dip: the most that any task fell since it was learned", higher_is_better=False),
+    "stability_gap": Metric(stability_gap, _one_task,
+        "stability gap", "stability gap: how far tasks fall right after a switch", difference=True,
+        higher_is_better=False),
+    "online_accuracy": Metric(online_accuracy, _seen_again,
+        "online", "online accuracy: on each example, before it was learned"),
 }
+# fmt: on
 """By name, in the order in which they are shown."""
 
 

@@ -40,13 +40,7 @@ def weights(network: Network, learner: Learner, allowed: NDArray[np.bool_] | Non
 
 
 def read(run: Path | str) -> tuple[State, str]:
-    """The ``weights`` that were saved in a run's folder, and their SHA-256.
-
-    Raises
-    ------
-    BadInput
-        If it has none, or they are damaged.
-    """
+    """The ``weights`` saved in a run's folder, and their SHA-256; BadInput if there are none, or they are damaged."""
     folder = Path(run)
     saved = read_summary(folder).get("weights")
     if not isinstance(saved, dict):
@@ -77,16 +71,9 @@ def restore(learner: Learner, state: State) -> None:
 
 
 class Model:
-    """What a run has learned; ``metareplay.load`` makes one.
+    """What a run has learned: its ``record``, its ``network``, and its ``learner`` at the end, without a table.
 
-    Attributes
-    ----------
-    record
-        The run's record.
-    network
-        What was trained.
-    learner
-        It, as it was at the end, with an empty table.
+    ``metareplay.load`` makes one.
     """
 
     def __init__(self, record: Record, state: State, device: str = "cpu") -> None:

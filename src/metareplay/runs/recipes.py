@@ -11,21 +11,10 @@ Entry = dict[str, Any]
 
 
 def settings(benchmark: str, method: str, memories: int | None = None) -> tuple[Entry, str | None]:
-    """The hyper-parameters to use unless the user gives others.
+    """The hyper-parameters to use unless the user gives others, and a sentence for the user where no recipe fits.
 
-    Parameters
-    ----------
-    benchmark, method
-        Their names, such as ``mnist-rotations`` and ``meralg1``.
-    memories
-        How many examples the method may keep, over all tasks together; None for the most that a recipe has.
-
-    Returns
-    -------
-    settings
-        Hyper-parameters by name, ``memories`` as asked for among them; what is left out is the method's default.
-    note
-        One sentence for the user where no recipe fits exactly, else None.
+    ``memories`` is how many examples the method may keep, over all tasks together; None for the most that a recipe has.
+    It is among the settings, where it was asked for; what is left out is the method's default.
     """
     asked = {} if memories is None else {"memories": memories}
     entry = _nearest(benchmark, method, memories)
@@ -51,18 +40,17 @@ def published(benchmark: str, method: str, name: str, memories: int | None = Non
 
 def entries(benchmark: str, method: str) -> list[Entry]:
     """All of ``recipes.toml`` for a benchmark and a method: one entry for each number of memories."""
-    found: list[Entry] = _recipes().get(benchmark, {}).get(method, [])
-    return found
+    return _recipes().get(benchmark, {}).get(method, [])
 
 
 def _nearest(benchmark: str, method: str, memories: int | None) -> Entry | None:
     """The entry with the number of memories nearest to what is asked; of two as near, that with more."""
-    found = entries(benchmark, method)
-    if not found:
-        return None
-    if memories is None:
-        return max(found, key=lambda entry: entry.get("memories", 0))
-    return min(found, key=lambda entry: (abs(entry.get("memories", 0) - memories), -entry.get("memories", 0)))
+
+    def distance(entry: Entry) -> tuple[int, int]:
+        has = entry.get("memories", 0)
+        return 0 if memories is None else abs(has - memories), -has
+
+    return min(entries(benchmark, method), key=distance, default=None)
 
 
 @cache

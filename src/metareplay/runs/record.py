@@ -6,11 +6,13 @@ import errno
 import hashlib
 import io
 import json
+import platform
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,19 @@ class Record(History):
                 )
             record.summary()  # does it all fit together?
         return record
+
+
+def environment(engine: str | None) -> dict[str, str]:
+    """Versions of what computes, and the kind of machine."""
+    import llvmlite.binding
+
+    names = ("metareplay", "numpy", "numba", *(["torch"] if engine == "torch" else []))
+    return {name: metadata.version(name) for name in names} | {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": llvmlite.binding.get_host_cpu_name(),
+        "host": platform.node(),
+    }
 
 
 def arrays_in(folder: Path) -> list[Path]:

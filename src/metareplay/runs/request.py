@@ -21,8 +21,10 @@ from metareplay.streams.stream import Stream
 # What is shown where the stream and the network decide.
 _SHOWN = {"engine": "fused", "scenario": "the stream's first"}
 _OF_A_RUN = {
-    option.name: replace(option, default=_SHOWN.get(option.name, option.default))
+    # Only Python keeps ``from`` for itself.
+    name: replace(option, name=name, default=_SHOWN.get(name, option.default))
     for option in hyperparameters(Experiment)
+    for name in [option.name.removesuffix("_")]
 }
 NETWORK = (
     Hyperparameter("layers", int, 2, "[0, 1000]", "how many hidden layers the network has"),
@@ -73,7 +75,7 @@ class Request:
         return own | settings, note
 
     def resolved(self) -> tuple[Benchmark, Method, dict[str, Any]]:
-        """The benchmark, the method with its settings, and the options of the run; nothing is fetched.
+        """The benchmark, the method with its settings, and the options of the run; nothing is downloaded.
 
         Raises
         ------
@@ -84,63 +86,52 @@ class Request:
         settings = self._checked(self.settings, hyperparameters(kind), f"of {self.method}")
         self._checked(self.stream, benchmark.options, f"of {self.benchmark}")
         run = self._checked(self.run, (*NETWORK, *RUN), "of a run")
-        method = self._made(kind, self.defaults()[0] | settings)
-        run["evaluate"], run["eval_every"] = evaluations(run.get("evaluate", "borders"), run.get("eval_every", 0))
-        given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
-        network = {option.name: option.default for option in NETWORK} | given
-        networks.check(network["network"])
-        if network["network"] != "mlp" and (useless := given.keys() & {"layers", "hiddens"}):
-            raise BadInput(f"--{min(useless)} is for the network mlp, not for {network['network']}")
-        run |= {
-            "hidden": (network["hiddens"],) * network["layers"],
-            "network": network["network"],
-            "engine": engines.chosen(given.get("engine"), network["device"], network["network"]),
-            "device": network["device"],
-        }
-        return benchmark, method, run
-
-    def experiment(self, progress: bool = False, stream: Stream | None = None) -> Experiment:
-        """What to run, with everything checked before anything is fetched.
-
-        Parameters
-        ----------
-        progress
-            Whether to show a download's progress on standard error.
-        stream
-            The stream that is asked for, where it is there already.
-
-        Raises
-        ------
-        BadInput
-            If anything is not known or out of its range.
-        """
-        benchmark, method, run = self.resolved()
-        stream = stream or benchmark.stream(**self.stream, progress=progress)
-        return Experiment(stream=stream, method=method, **run)
-
-    def _made(self, kind: type[Method], settings: Mapping[str, Any]) -> Method:
         try:
-            return kind(**settings)
+            method = kind(**self.defaults()[0] | settings)
         except BadInput:
             raise
         except Exception as error:  # a user's own __init__ or __post_init__
             text = " ".join(f"{type(error).__name__}: {error}".split())
             raise BadInput(f"{self.method} cannot be made with its settings: {text}") from error
+        run["evaluate"], run["eval_every"] = evaluations(run.get("evaluate", "borders"), run.get("eval_every", 0))
+        run["from_"] = run.pop("from", None)
+        given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
+        network = {option.name: option.default for option in NETWORK} | given
+        networks.check(network["network"])
+        if network["network"] != "mlp" and (useless := given.keys() & {"layers", "hiddens"}):
+            raise BadInput(f"--{min(useless)} is for the network mlp, not for {network['network']}")
+        return (
+            benchmark,
+            method,
+            run
+            | {
+                "hidden": (network["hiddens"],) * network["layers"],
+                "network": network["network"],
+                "engine": engines.chosen(given.get("engine"), network["device"], network["network"]),
+                "device": network["device"],
+            },
+        )
+
+    def experiment(self, progress: bool = False, stream: Stream | None = None) -> Experiment:
+        """What to run, with everything checked before anything is downloaded.
+
+        ``progress`` shows a download's progress on standard error; ``stream`` is the stream where it is there already.
+        """
+        benchmark, method, run = self.resolved()
+        return Experiment(stream=stream or benchmark.stream(**self.stream, progress=progress), method=method, **run)
 
     def _checked(self, given: Mapping[str, Any], parameters: Sequence[Hyperparameter], whose: str) -> dict[str, Any]:
-        known = {parameter.name: parameter for parameter in parameters}
-        for name in given:
+        """The values, each of its type; an error names the published one."""
+        known, checked = {parameter.name: parameter for parameter in parameters}, {}
+        for name, value in given.items():
             if name not in known:
-                hint = nearest(name, known) or f"; there are {', '.join(known) or 'none'}"
-                raise BadInput(f"{name} is no option {whose}{hint}")
-        return {name: self.check(known[name], value) for name, value in given.items()}
-
-    def check(self, parameter: Hyperparameter, value: Any) -> Any:
-        """The value of a hyper-parameter; if it is none, the error names the published one."""
-        try:
-            return parameter.check(value)
-        except BadInput as error:
-            memories = self.memories if parameter.name != "memories" else None
-            benchmark = benchmarks.find(self.benchmark).name
-            published = recipes.published(benchmark, self.method, parameter.name, memories)
-            raise BadInput(f"{error}. {published}" if published else str(error)) from None
+                near = nearest(name, known)
+                question = f"; did you mean {near}?" if near else f"; there are {', '.join(known) or 'none'}"
+                raise BadInput(f"{name} is no option {whose}{question}")
+            try:
+                checked[name] = known[name].check(value)
+            except BadInput as error:
+                memories = self.memories if name != "memories" else None
+                published = recipes.published(benchmarks.find(self.benchmark).name, self.method, name, memories)
+                raise BadInput(f"{error}. {published}" if published else str(error)) from None
+        return checked

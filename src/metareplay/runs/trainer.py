@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,12 +16,12 @@ from threadpoolctl import threadpool_limits
 
 from metareplay.errors import BadInput
 from metareplay.learners import engines
-from metareplay.learners.base import Diverged, Learner
+from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.runs import model
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array, check_seconds
 from metareplay.runs.experiment import Experiment, randomness
-from metareplay.runs.record import Record
+from metareplay.runs.record import Record, environment
 from metareplay.streams.stream import Stream, allowed_classes
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class Progress:
     all_examples: int
     steps: int
     accuracy: float | None
-    """Mean test accuracy, at the last evaluation, over the tasks seen by then; None before the first task ended."""
+    """Mean test accuracy, at the last evaluation, on the tasks seen by then; None before the first task ended."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +111,6 @@ class Clock:
             yield
 
 
-def environment(engine: str | None) -> dict[str, str]:
-    """Versions of what computes, and the kind of machine."""
-    import llvmlite.binding
-
-    names = ("metareplay", "numpy", "numba", *(["torch"] if engine == "torch" else []))
-    return {name: metadata.version(name) for name in names} | {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "processor": llvmlite.binding.get_host_cpu_name(),
-        "host": platform.node(),
-    }
-
-
 class Trainer:
     """A run under way; ``learner`` and ``method`` are as they are at this moment.
 
@@ -154,11 +140,9 @@ class Trainer:
         self.method = replace(experiment.method)
         self.network = self.method.network(experiment.described_network, tasks)
         self.allowed: NDArray[np.bool_] | None = None
-        slots = experiment.batch_size + self.method.capacity(tasks, experiment.batch_size)
-        self.learner: Learner = engines.learner(
-            self.network, slots, experiment.batch_size, randomness(experiment.seed, "weights"), experiment.engine,
-            experiment.device,
-        )  # fmt: skip
+        rng, batch = randomness(experiment.seed, "weights"), experiment.batch_size
+        slots = batch + self.method.capacity(tasks, batch)
+        self.learner = engines.learner(self.network, slots, batch, rng, experiment.engine, experiment.device)
         if experiment.initial is not None:
             if (theirs := model.network_of(experiment.initial)) != self.network:
                 raise BadInput(
@@ -189,8 +173,7 @@ class Trainer:
             for span in spans
             for begin in range(0, len(span.examples), size)
         ]
-        mixed = randomness(experiment.seed, "tasks").permutation(len(batches))
-        return [batches[place] for place in mixed]
+        return [batches[place] for place in randomness(experiment.seed, "tasks").permutation(len(batches))]
 
     def _presented(self, visit: int, task: int) -> NDArray[np.int64]:
         """Which of a task's training examples come in a visit, in order; a task that returns shows the same ones."""
@@ -308,9 +291,8 @@ class Trainer:
     def restrict(self) -> None:
         """Tell the learner which classes are scored from here on; where all tasks are mixed, all are met at once."""
         spans = self.spans if self.experiment.order == "iid" else self.spans[: self.span + self.begun]
-        met = {span.task for span in spans}
         assert self.experiment.scenario is not None
-        self.allowed = allowed_classes(self.stream, self.experiment.scenario, met)
+        self.allowed = allowed_classes(self.stream, self.experiment.scenario, {span.task for span in spans})
         self.learner.restrict(self.allowed)
 
     def learn(self, span: Span) -> None:
@@ -378,8 +360,6 @@ class Trainer:
         lower = f"lower --lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
         return f"the loss is not finite at example {example}, in task {task}: {lower}"
 
-    # Checkpoints
-
     def _save(self, border: bool) -> None:
         if self.checkpoints is not None and self.checkpoints.due(border):
             self.checkpoints.save(self.state())
@@ -416,15 +396,16 @@ class Trainer:
             if type(state[name]) is not kind or (kind is int and state[name] < 0):
                 raise ValueError(f"{name} is {state[name]!r}")
             setattr(self, name, state[name])
-        examples = sum(len(span.examples) for span in self.spans[: self.span]) + self.place
-        here = len(self.spans[self.span].examples) if self.span < len(self.spans) else 0
-        if self.span > len(self.spans) or self.place > here or self.seen != examples or self.batches > examples:
+        sizes = [*(len(span.examples) for span in self.spans), 0]
+        examples = sum(sizes[: self.span]) + self.place
+        if self.place > sizes[self.span] or self.seen != examples or self.batches > examples:
             raise ValueError(f"it is at example {self.seen}, batch {self.batches}, in span {self.span}")
-        tasks, batches, visits = len(self.stream.tasks), state["evaluated_at"], state["evaluated_visit"]
+        batches, visits = state["evaluated_at"], state["evaluated_visit"]
+        tests = [len(task.test) for task in self.stream.tasks]
         check_array(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
         check_array(batches, int, (len(batches),), 0, self.batches)
         check_array(visits, int, (len(batches),), -1, len(self.experiment.visits) - 1)
-        check_array(state["correct"], int, (len(batches), tasks), 0, max(len(task.test) for task in self.stream.tasks))
+        check_array(state["correct"], int, (len(batches), len(tests)), 0, max(tests))
         if self.experiment.evaluate == "borders" and not len(batches):
             raise ValueError("it has no evaluation")
         self.predicted_right[:] = state["predicted_right"]

@@ -287,7 +287,7 @@ class Reader:
         for where, each in _each(place, value):
             try:
                 each = option.check(each)
-                found.append(self.own_file(each) if option.name == "network" else each)
+                found.append(self.own_file(each) if option.name in ("network", "from") else each)
             except BadInput as error:
                 self.problem(where, str(error).removeprefix(f"{option.flag} "))
         return found
