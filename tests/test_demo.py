@@ -13,6 +13,7 @@ from rich.console import Console
 from metareplay.cli import demo, main
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
+from metareplay.results.table import Table
 from metareplay.runs.folder import find
 from metareplay.streams.catalogue import benchmark
 
@@ -26,7 +27,7 @@ ACCURACIES = {
 def shown(*parts: object, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
     for part in parts:
-        console.print(part)
+        console.print(part.terminal() if isinstance(part, Table) else part)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -63,7 +64,7 @@ def test_the_tables_fit_a_terminal_of_80_columns() -> None:
     stream = benchmark("digits-rotations")
     runs = {name: np.full((3, 10, 10), 50.0) for name in ACCURACIES}
     for table in (demo.every_task(stream, runs), demo.first_task(runs)):
-        assert Console(width=200).measure(table).maximum <= 80
+        assert Console(width=200).measure(table.terminal()).maximum <= 80
 
 
 def test_both_learners_run_with_every_seed_and_are_kept(tmp_path: Path) -> None:

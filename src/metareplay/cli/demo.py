@@ -9,21 +9,19 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from metareplay.cli.arguments import Parser
-from metareplay.errors import BadInput, RunFailed
-from metareplay.files import write_atomically
+from metareplay.cli.tables import console, write
+from metareplay.errors import BadInput
 from metareplay.methods.base import Method
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.results import require_drawing
 from metareplay.results.groups import Contents, groups
 from metareplay.results.statistics import estimate
+from metareplay.results.table import Column, Row, Table
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run, find
@@ -56,15 +54,15 @@ def demo(out: Path) -> None:
     stream = benchmarks.find(BENCHMARK).stream()
     online = Online(**recipes.settings(BENCHMARK, "online")[0])
     mer = MER(**recipes.settings(BENCHMARK, "meralg1", MEMORIES)[0])
-    console = Console(highlight=False)
-    console.print(introduction(len(stream.tasks), mer.memories))
+    screen = console()
+    screen.print(introduction(len(stream.tasks), mer.memories))
     records = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS), out)
     accuracies = {name: 100 * np.array([record.accuracy for record in runs]) for name, runs in records.items()}
-    console.print(every_task(stream, accuracies))
-    console.print(first_task(accuracies))
-    console.print(conclusion(accuracies))
-    console.print(report([record for runs in records.values() for record in runs], out), soft_wrap=True)
-    console.print(what_next(out), soft_wrap=True)
+    for table in (every_task(stream, accuracies), first_task(accuracies)):
+        screen.print(table.terminal(), "")
+    screen.print(conclusion(accuracies))
+    screen.print(report([record for runs in records.values() for record in runs], out), soft_wrap=True)
+    screen.print(what_next(out), soft_wrap=True)
 
 
 def introduction(tasks: int, memories: int) -> str:
@@ -100,52 +98,39 @@ def report(records: Iterable[Record], out: Path) -> str:
     from metareplay.results.page import page
 
     file = out / "report.html"
-    try:
-        write_atomically(file, page(Contents(groups(records), source=str(out))).encode())
-    except OSError as error:
-        raise RunFailed(f"{file} cannot be written: {error.strerror}") from error
+    write("the page", str(file), page(Contents(groups(records), source=str(out))))
     return f"[bold]As a page[/]: open {file} in a browser: {file.absolute().as_uri()}\n"
 
 
 def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
     """Each task right after it was learned, at the end, and the change; then means with 95 % intervals over seeds."""
-    seeds = len(next(iter(accuracies.values())))
-    table = _table(
-        f"Accuracy on each task's test images: right after it was learned, and after all tasks (%, {seeds} seeds)"
-    )
-    table.add_column("task", justify="right")
-    table.add_column("turned by", justify="right")
-    for name in accuracies:
-        table.add_column(f"{name}:\nlearned", justify="right")
-        table.add_column("\nat the end", justify="right")
-        table.add_column("\nchange", justify="right")
-    means = {name: (_learned(runs).mean(0), _ended(runs).mean(0)) for name, runs in accuracies.items()}
+    columns = [Column("task"), Column("turned by")]
+    columns += [Column(title, f"{name}:") for name in accuracies for title in ("learned", "at the end", "change")]
+    found = [np.array([_learned(runs), _ended(runs), _ended(runs) - _learned(runs)]) for runs in accuracies.values()]
+    rows = []
     for number, task in enumerate(stream.tasks):
-        cells: list[str | Text] = [str(number + 1), task.description]
-        for learned, ended in means.values():
-            cells += [f"{learned[number]:.1f}", f"{ended[number]:.1f}", _change(ended[number] - learned[number])]
-        table.add_row(*cells, end_section=number == len(stream.tasks) - 1)
-    mean, interval = ["", "mean"], ["", "± 95 %"]
-    for runs in accuracies.values():
-        learned, ended = _learned(runs).mean(1), _ended(runs).mean(1)
-        mean += [f"{learned.mean():.1f}", f"{ended.mean():.1f}", f"{(ended - learned).mean():+.1f}"]
-        estimates = map(estimate, (learned, ended, ended - learned))
-        interval += [f"± {one.half_width:.1f}" if one.half_width is not None else "" for one in estimates]
-    table.add_row(*mean, style="bold")
-    table.add_row(*interval, style="dim")
-    table.add_row("", "is called", *("LA", "RA", "BTI") * len(accuracies), style="dim")
-    return table
+        cells: list[object] = [number + 1, task.description]
+        for learned, ended, change in (of[:, :, number].mean(1) for of in found):
+            cells += [f"{learned:.1f}", f"{ended:.1f}", _change(change)]
+        rows.append(Row(tuple(cells)))
+    over_tasks = [
+        (estimate(values), sign) for of in found for values, sign in zip(of.mean(2), ("", "", "+"), strict=True)
+    ]
+    rows.append(Row(("", "mean", *(f"{one.mean:{sign}.1f}" for one, sign in over_tasks)), strong=True))
+    half_widths = [f"± {one.half_width:.1f}" if one.half_width is not None else "" for one, _ in over_tasks]
+    below = (["± 95 %", *half_widths], ["is called", *("LA", "RA", "BTI") * len(found)])
+    rows += [Row(("", *(Text(cell, "dim") for cell in cells))) for cells in below]
+    seeds = len(next(iter(accuracies.values())))
+    title = f"Accuracy on each task's test images: right after it was learned, and after all tasks (%, {seeds} seeds)"
+    return Table(tuple(columns), tuple(rows), title)
 
 
 def first_task(accuracies: Mapping[str, Accuracies]) -> Table:
     """The first task, after every task."""
-    table = _table("Accuracy on task 1 alone, after each task (%)")
-    table.add_column("after task")
-    for number in range(next(iter(accuracies.values())).shape[1]):
-        table.add_column(str(number + 1), justify="right")
-    for name, runs in accuracies.items():
-        table.add_row(name, *(f"{accuracy:.0f}" for accuracy in runs[:, :, 0].mean(0)))
-    return table
+    tasks = next(iter(accuracies.values())).shape[1]
+    columns = (Column("after task", holds="words"), *(Column(str(number + 1)) for number in range(tasks)))
+    rows = [Row((name, *(f"{a:.0f}" for a in runs[:, :, 0].mean(0)))) for name, runs in accuracies.items()]
+    return Table(columns, tuple(rows), "Accuracy on task 1 alone, after each task (%)")
 
 
 def conclusion(accuracies: Mapping[str, Accuracies]) -> str:
@@ -167,37 +152,27 @@ LA is learning accuracy, RA retained accuracy, and BTI, backward transfer and in
 
 def what_next(out: Path) -> str:
     """Commands to go on with."""
+    run = min((run.key for run in find(out)), default="RUN")
     commands = {
-        f"show --out {out} {_a_run(out)}": "One run in the terminal: on which task, after which task, how well",
+        f"show --out {out} {run}": "One run in the terminal: on which task, after which task, how well",
         f"run {BENCHMARK} meralg1 --memories 20": "How few memories are enough?",
         "run digits-permutations meralg1": "Another kind of stream: pixels in another order in each task",
         "run digits-permutations meralg1 --help": "Everything that can be changed, and what it means",
         "run mnist-rotations meralg1 --memories 5120": "The paper's experiment: 20 million steps, in about a minute",
         "methods": "The other methods",
     }
-    metareplay = _invocation()
-    lines = [f"  {metareplay} {command}\n      [dim]{why}[/]" for command, why in commands.items()]
+    lines = [f"  {_invocation()} {command}\n      [dim]{why}[/]" for command, why in commands.items()]
     return "\n".join(["[bold]Try next[/]", *lines])
 
 
-def _a_run(out: Path) -> str:
-    return min((run.key for run in find(out)), default="RUN")
-
-
 def _learned(runs: Accuracies) -> Accuracies:
-    """Of each seed, on each task, right after it: ``(seeds, tasks)``."""
+    """On each task right after it: ``(seeds, tasks)``."""
     return runs.diagonal(axis1=1, axis2=2)
 
 
 def _ended(runs: Accuracies) -> Accuracies:
-    """Of each seed, on each task, at the end: ``(seeds, tasks)``."""
+    """On each task at the end: ``(seeds, tasks)``."""
     return runs[:, -1]
-
-
-def _table(title: str) -> Table:
-    return Table(
-        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
-    )
 
 
 def _change(points: float) -> Text:

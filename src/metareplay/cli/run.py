@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from argparse import Namespace
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +14,8 @@ from metareplay import methods, user_code
 from metareplay.cli import methods as listing
 from metareplay.cli import result
 from metareplay.cli.arguments import Parser, add_flag, owners, values
-from metareplay.errors import BadInput, plain
+from metareplay.cli.tables import check_file, write
+from metareplay.errors import plain
 from metareplay.methods import METHODS
 from metareplay.runs.folder import Run, Unsaved
 from metareplay.runs.record import Record
@@ -41,8 +43,7 @@ def main(argv: list[str]) -> None:
     tracker = user_code.load(given.tracker, "--tracker") if given.tracker else None
     experiment = request.experiment(progress=not given.quiet)
     run = Run(Path(given.out) / experiment.key)
-    if given.json not in (None, "-") and not Path(given.json).parent.is_dir():
-        raise BadInput(f"--json is {given.json}, but there is no folder {Path(given.json).parent}")
+    check_file("--json", given.json)
     record = None if given.again else run.record()
     if record is not None:
         when = datetime.fromisoformat(record.started).astimezone()
@@ -132,4 +133,4 @@ def _show(record: Record, given: Namespace, folder: Path | None) -> None:
         shown, above = plain(str(folder)), plain(str(folder.parent))
         print(f"the record is in {shown}\nto see it: metareplay show {shown}; as a page: metareplay report {above}")
     if given.json is not None:
-        result.write_json(record, given.json)
+        write("--json", given.json, json.dumps(record.summary()) + "\n")

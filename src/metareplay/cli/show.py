@@ -7,28 +7,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from rich.color import Color
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from metareplay.cli import gallery as images
 from metareplay.cli import result
 from metareplay.cli.arguments import Parser, nearest
-from metareplay.cli.tables import WIDER_THAN_ANY_LINE, name_of
+from metareplay.cli.tables import console, name_of
 from metareplay.errors import BadInput
+from metareplay.results.groups import spread
 from metareplay.runs.folder import CONFIGURATION, Run, find
 from metareplay.runs.metrics import CURVES, Undefined
 from metareplay.runs.record import RECORD, Record
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams import gallery
 from metareplay.streams.catalogue import BENCHMARKS
+from metareplay.streams.stream import Stream
 
 VIRIDIS = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725")
 """From 0 to 100 %, in steps of ten; it reads the same to colour-blind eyes."""
 
 MARGIN, MOST_ROWS = 8, 25
-BARS = "▁▂▃▄▅▆▇█"
+BARS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
+WIDEST, MOST_TASKS = 14, 10
+"""Of images: columns of each, which is made smaller to fit; rows."""
 CURVE_NAMES = {
     "average_accuracy": "average accuracy on the tasks seen so far",
     "first_task": "accuracy on the first task",
@@ -67,10 +72,10 @@ def _is_benchmark(what: str) -> bool:
 def _show_benchmark(name: str, output: str | None) -> None:
     stream = benchmarks.find(name).stream()
     if output is None:
-        images.show(stream)
+        show_images(stream)
     else:
         gallery.save(stream, Path(output))
-        Console(highlight=False).print(name_of(f"the images of {name} are in {output}"), soft_wrap=True)
+        console().print(name_of(f"the images of {name} are in {output}"), soft_wrap=True)
 
 
 def find_run(name: str, root: Path) -> Run:
@@ -107,15 +112,13 @@ def _hint(name: str, root: Path, there: dict[str, Run]) -> str:
     return nearest(name, there) or f" in {root}: `metareplay results --out {root}` lists them"
 
 
-def show(record: Record, console: Console | None = None) -> None:
+def show(record: Record) -> None:
     """Print a run."""
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        console.width = WIDER_THAN_ANY_LINE
     result.show(record)
-    console.print()
-    for line in (*matrix(record, console.width), *curves(record, console.width)):
-        console.print(line, soft_wrap=True)
+    out = console()
+    out.print()
+    for line in (*matrix(record, out.width), *curves(record, out.width)):
+        out.print(line, soft_wrap=True)
 
 
 def matrix(record: Record, width: int) -> list[Text]:
@@ -167,7 +170,38 @@ def spark(values: list[float], width: int) -> str:
     return "".join(BARS[round(steps * (value - low))] for value in values)
 
 
-def spread(length: int, most: int) -> list[int]:
-    """At most so many numbers of 0 … length − 1, evenly spread, the last among them."""
-    step = -(-length // most)
-    return list(range(length - 1, -1, -step))[::-1]
+def show_images(stream: Stream) -> None:
+    """Print a row of images for each task, as many as there is room for."""
+    out = Console(highlight=False)
+    room = max(1, (out.width + 1) // (WIDEST + 1))
+    for description, images in gallery.rows(stream, room, MOST_TASKS):
+        out.print(Text(description, "bold"))
+        across = np.concatenate([_framed(_smaller(image)) for image in images], 1)[:, 1:]
+        for upper, lower in zip(across[::2], across[1::2], strict=True):
+            out.print(_line(upper, lower, out.color_system is not None))
+
+
+def _smaller(image: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The mean of each square of pixels, so that it is at most so wide, with an even number of rows."""
+    factor = -(-image.shape[1] // WIDEST)
+    high, wide = image.shape[0] // factor // 2 * 2, image.shape[1] // factor
+    squares = image[: high * factor, : wide * factor].reshape(high, factor, wide, factor, 3)
+    means: NDArray[np.float64] = squares.mean((1, 3))
+    return means
+
+
+def _framed(image: NDArray[np.float64]) -> NDArray[np.float64]:
+    """With an empty column before it, which no colour is."""
+    return np.pad(image, ((0, 0), (1, 0), (0, 0)), constant_values=-1)
+
+
+def _line(upper: NDArray[np.float64], lower: NDArray[np.float64], colours: bool) -> Text:
+    line = Text()
+    for above, below in zip(upper, lower, strict=True):
+        if above[0] < 0:
+            line.append(" ")
+        elif colours:
+            line.append("▀", Style(color=Color.from_rgb(*above), bgcolor=Color.from_rgb(*below)))
+        else:
+            line.append(SHADES[round((above.mean() + below.mean()) / 510 * (len(SHADES) - 1))])
+    return line

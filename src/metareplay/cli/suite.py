@@ -11,14 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from metareplay import user_code
 from metareplay.cli.arguments import Parser, values
-from metareplay.cli.result import grouped
 from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
+from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome
@@ -115,20 +113,18 @@ def _show_plan(suite: Suite, planned: Sequence[Planned], jobs: int, out: Path) -
         request = each.request
         settings = ", ".join(f"{key} {value}" for key, value in options(request).items())
         configurations[short(request.benchmark), short(request.method), settings or "–"].append(each)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("benchmark", "method", "settings"):
-        table.add_column(title)
-    for title in ("seeds", "done", "steps each", "time each"):
-        table.add_column(title, justify="right", no_wrap=True)
+    rows = []
     for names, group in configurations.items():
         first, states = group[0], [each.state for each in group]
-        done = "?" if "unknown" in states else str(states.count("done"))
-        steps = "?" if first.steps is None else grouped(first.steps)
+        done = "?" if "unknown" in states else states.count("done")
+        steps = "?" if first.steps is None else thousands(first.steps)
         seconds = "?" if first.seconds is None else f"about {in_words(first.seconds)}"
-        table.add_row(*(name_of(text) for text in names), str(len(group)), done, steps, seconds)
+        rows.append(Row((*names, len(group), done, steps, seconds)))
+    words = [Column(title, holds="words") for title in ("benchmark", "method", "settings")]
+    numbers = [Column(title) for title in ("seeds", "done", "steps each", "time each")]
     shown = console()
     shown.print(name_of(suite.name, "bold"))
-    shown.print(table)
+    shown.print(Table((*words, *numbers), tuple(rows)).terminal("bold"))
     for line in [*_sums(planned, jobs, out), *suite.notes]:
         shown.print(name_of(line), soft_wrap=True)
 
@@ -147,7 +143,7 @@ def _sums(planned: Sequence[Planned], jobs: int, out: Path) -> Iterator[str]:
         steps, seconds = [each.steps for each in to_do], [each.seconds for each in to_do]
         took = sum(filter(None, seconds))
         at_a_time = f", {in_words(took / jobs)} with {jobs} at a time" if jobs > 1 else ""
-        yield f"to do: {len(to_do)} runs, {grouped(sum(filter(None, steps)))} SGD steps{_besides(steps.count(None))}"
+        yield f"to do: {len(to_do)} runs, {thousands(sum(filter(None, steps)))} SGD steps{_besides(steps.count(None))}"
         yield f"about {in_words(took)} of one core{_besides(seconds.count(None))}{at_a_time}"
 
 

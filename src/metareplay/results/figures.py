@@ -26,7 +26,7 @@ from metareplay.results.charts import (
     theme,
     time_chart,
 )
-from metareplay.results.groups import Contents, Group
+from metareplay.results.groups import Contents, Group, spread
 from metareplay.results.statistics import Progress
 from metareplay.results.tables import of_size, sizes
 from metareplay.runs.metrics import Undefined
@@ -72,8 +72,8 @@ def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> l
     curve = group.curve(name)
     if isinstance(curve, Undefined):
         return []
-    chosen = _spread(len(curve.at), points)
-    marked = set(_spread(len(chosen), MARKS).tolist())
+    chosen = spread(len(curve.at), points)
+    marked = set(spread(len(chosen), MARKS))
     same = {"method": plain(group.method), "name": group.short, "seeds": curve.seeds}
     low, high = ([None] * len(chosen) if end is None else _tenths(end[chosen]) for end in (curve.low, curve.high))
     columns = zip(curve.at[chosen].tolist(), _tenths(curve.mean[chosen]), low, high, strict=True)
@@ -120,17 +120,12 @@ def of_matrix(problem: list[Group], group: Group, points: int) -> list[Line]:
     matrix = group.accuracy
     if len(matrix) < 2:
         return []
-    visits, tasks = (_spread(n, round(TASKS * min(1, points / POINTS) ** 0.5)) for n in matrix.shape)
+    visits, tasks = (spread(n, round(TASKS * min(1, points / POINTS) ** 0.5)) for n in matrix.shape)
     return [
         {"after": int(visit) + 1, "task": int(task) + 1, "accuracy": accuracy}
         for visit in visits
-        for task, accuracy in zip(tasks, _tenths(matrix[visit, tasks]), strict=True)
+        for task, accuracy in zip(tasks, _tenths(matrix[visit][tasks]), strict=True)
     ]
-
-
-def _spread(length: int, points: int) -> NDArray[np.int64]:
-    """At most so many numbers of 0 … length − 1, evenly spread, the last among them."""
-    return np.arange(length - 1, -1, -math.ceil(length / points))[::-1]
 
 
 def _tenths(values: NDArray[np.float64]) -> list[float]:

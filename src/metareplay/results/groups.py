@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -337,3 +338,8 @@ def as_text(name: str, value: Any) -> str:
     if len(text) > 40:  # an order of many tasks
         text = f"{text[:20]}… ({hashlib.sha256(text.encode(errors='surrogateescape')).hexdigest()[:4]})"
     return f"{name}={text}"
+
+
+def spread(length: int, most: int) -> list[int]:
+    """At most so many numbers of 0 … length − 1, evenly spread, the last among them."""
+    return list(range(length - 1, -1, -math.ceil(length / most)))[::-1]

@@ -45,6 +45,11 @@ def latex(text: str) -> str:
     return "".join(LATEX.get(character, character) for character in plain(text))
 
 
+def thousands(number: float) -> str:
+    """A whole number with its digits in threes."""
+    return f"{number:,.0f}".replace(",", " ")
+
+
 def with_interval(value: Estimate | Undefined | None, *, signed: bool = False) -> str | None:
     """A mean in percent with half the width of its interval, ``−1.2 ± 0.3``, as far as they have a meaning."""
     if value is None or isinstance(value, Undefined):
@@ -55,18 +60,9 @@ def with_interval(value: Estimate | Undefined | None, *, signed: bool = False) -
 
 @dataclass(frozen=True)
 class Column:
-    """A column.
+    """A column: its heading, one that it shares with its neighbours, what it holds, and what that means.
 
-    Parameters
-    ----------
-    title, above
-        Its heading, and a heading that it shares with its neighbours.
-    holds
-        What: numbers stand at the right.
-    meaning
-        What they are, for whoever points at the heading.
-    width
-        Characters that it takes in a terminal at least.
+    Numbers stand at the right. In a terminal it takes at least ``width`` characters.
     """
 
     title: str
@@ -84,6 +80,7 @@ class Row:
     ----------
     cells
         Texts, numbers (which CSV gives in full), or None where there is nothing to say; the first names the row.
+        For a terminal alone, rich's ``Text`` too.
     problem, method, memories
         What filters go by.
     strong, rule
@@ -109,10 +106,22 @@ class Table:
 
     def terminal(self, heading: str = "dim") -> rich.table.Table:
         """For a terminal; minus signs of numbers are those that programs read. ``heading`` is a style of rich."""
-        table = rich.table.Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=heading)
-        for column in self.columns:
+        title = Text(plain(self.caption), "bold") if self.caption else None
+        table = rich.table.Table(
+            title=title,
+            title_justify="left",
+            box=None,
+            pad_edge=False,
+            padding=(0, 2, 0, 0),
+            header_style=heading,
+            show_header=any(column.title for column in self.columns),
+        )
+        shared = [list(columns) for _, columns in groupby(self.columns, lambda column: column.above)]
+        firsts = [column is columns[0] for columns in shared for column in columns]
+        for column, first in zip(self.columns, firsts, strict=True):
             number = column.holds == "numbers"
-            head = Text(plain(column.title))
+            above = plain(column.above if first else "") + "\n" if len(shared) > 1 else ""
+            head = Text(above + plain(column.title))
             table.add_column(head, justify="right" if number else "left", no_wrap=number, min_width=column.width)
         for row in self.rows:
             cells = [

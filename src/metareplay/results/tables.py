@@ -11,7 +11,7 @@ from metareplay.methods import METHODS
 from metareplay.results.compare import paired
 from metareplay.results.groups import Contents, Finished, Group, distinguishing, flat
 from metareplay.results.statistics import Difference, Progress, differences, estimate, sign_flip_tests
-from metareplay.results.table import Column, Row, Table, with_interval
+from metareplay.results.table import Column, Row, Table, thousands, with_interval
 from metareplay.runs.metrics import METRICS, ORDER, Undefined
 from metareplay.runs.record import NUMBERS
 from metareplay.runs.request import NETWORK, RUN
@@ -24,12 +24,8 @@ PAPER = (RA, "learning_accuracy", "backward_transfer")
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
 
 
-def _thousands(number: float) -> str:
-    return f"{number:,.0f}".replace(",", " ")
-
-
 def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g}" if seconds < 10 else _thousands(seconds)
+    return f"{seconds:.2g}" if seconds < 10 else thousands(seconds)
 
 
 def _megabytes(size: float) -> str:
@@ -37,7 +33,7 @@ def _megabytes(size: float) -> str:
 
 
 UNITS = {
-    "steps": ("SGD steps", _thousands),
+    "steps": ("SGD steps", thousands),
     "train_seconds": ("training, s", _seconds),
     "eval_seconds": ("evaluation, s", _seconds),
     "parameter_bytes": ("network, MB", _megabytes),
