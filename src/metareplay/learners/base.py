@@ -45,8 +45,7 @@ class Diverged(RunFailed):
 
     def __init__(self, step: int, row: int, message: str = "") -> None:
         super().__init__(step, row, message)  # all of them, so that the error survives the way from another process
-        self.step = step
-        self.row = row
+        self.step, self.row = step, row
         self.message = message or f"the loss of the example in slot {row} is not finite after {step} SGD steps"
 
     def __str__(self) -> str:
@@ -57,10 +56,10 @@ class Learner(ABC):
     """Parameters, a bounded table of examples, and the arithmetic that joins them.
 
     An example is named by its slot in the table. Slots 0 … batch-1 take the incoming batch; the others belong
-    to the method's memory. A learner knows nothing of the order of tasks, of memories, or of meta-learning.
+    to the method's memory.
 
-    Wherever a ``loss`` can be given, it is a function of the raw scores that returns the gradient by them, and None is
-    the mean cross-entropy of the labels among the allowed classes. ``methods.losses`` has the usual ones.
+    Where no ``loss`` is given, it is the mean cross-entropy of the labels among the allowed classes.
+    ``methods.losses`` has others.
 
     All methods raise IndexError for a slot outside the table and BadInput for anything else that does not fit. What
     takes a loss raises Diverged if it is not finite: that step is not taken; in ``sgd_each`` and ``reptile`` the steps
@@ -111,19 +110,14 @@ class Learner(ABC):
         """Exclude classes from the scores, from now on; None: all classes count, as at the start.
 
         An excluded class's score is about −1e30: it has no part in the softmax, nothing flows back from it, and it is
-        never the answer where another class is allowed. Each row and image is restricted as its own task is, replayed
-        ones too. A restriction is no part of ``state()``.
-
-        Parameters
-        ----------
-        allowed
-            ``(tasks, classes)``; a row for every task that is in the table or will be. A row's label must be among
-            the classes that are allowed to its task when it is learned.
+        never the answer where another class is allowed. Each row and image, replayed ones too, is restricted as its
+        own task is: ``allowed (tasks, classes)`` has a row for every task that is in the table or will be. When an
+        example is learned its label must be allowed. A restriction is no part of ``state()``.
         """
 
     def allowed(self, rows: Rows) -> NDArray[np.bool_]:
         """Which classes count for each of ``rows (n,)``: ``(n, classes)``."""
-        rows = as_slots(rows, self.slots)
+        rows = as_rows(rows, slots=self.slots)
         if self._restriction is None:
             return np.ones((len(rows), self.classes), bool)
         return self._restriction[self._tasks_of(rows)]
@@ -131,14 +125,13 @@ class Learner(ABC):
     def _tasks_of(self, rows: Rows) -> NDArray[np.int64]:
         """The task of each row, which has private layers and a restriction if any task has."""
         tasks: NDArray[np.int64] = self.tasks[rows]
-        check_tasks(tasks, rows, self._task_count())
+        check_range("task", tasks, rows, self._task_count())
         return tasks
 
     def _task_count(self) -> int | None:
         """How many tasks there are private layers and restrictions for; None where there are none of either."""
         counts = [len(self._restriction)] if self._restriction is not None else []
-        private = self.network.private
-        if private if isinstance(private, bool) else any(private):
+        if np.any(self.network.private):
             counts.append(self.network.tasks)
         return min(counts, default=None)
 
@@ -169,10 +162,7 @@ class Learner(ABC):
     def activations(self, rows: Rows) -> list[NDArray[np.float32]]:
         """The outputs ``(n, units)`` of each hidden layer for ``rows (n,)``, after its ReLU; the last are the features.
 
-        Raises
-        ------
-        BadInput
-            If the network has no such layers, as a module of a user's own.
+        Of a module only the features, if it ends in a linear layer; else BadInput.
         """
         raise NotImplementedError
 
@@ -184,17 +174,17 @@ class Learner(ABC):
 
     def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
         """One SGD step on each row alone, in order; ``lr`` is one number or ``(n,)``, ``loss`` sees one at a time."""
-        rows = as_slots(rows, self.slots)
+        rows = as_rows(rows, slots=self.slots)
         for place, rate in enumerate(as_rates(lr, rows.shape)):
             self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
     def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
         """For each batch of ``rows (b, n)``: ``sgd_each``, then θ ← θ₀ + rate·(θ − θ₀), θ₀ as before the batch.
 
-        ``lr`` is one number, or ``(b, n)``: one for each step.
+        ``lr`` is one number or ``(b, n)``.
         The inner loop of Reptile (Nichol, Achiam and Schulman 2018) and of MER (Algorithm 1, lines 8–13).
         """
-        rows = as_slots(rows, self.slots, 2)
+        rows = as_rows(rows, 2, self.slots)
         for batch, rates in zip(rows, as_rates(lr, rows.shape), strict=True):
             start = self.parameters()
             self.sgd_each(batch, rates, loss)
@@ -222,15 +212,11 @@ class Learner(ABC):
         Parameters
         ----------
         rule
-            Written for one parameter: ``rule(theta, g, *state, **numbers)`` returns the new θ, or a tuple of it and
-            the new values of the first state vectors. It may use arithmetic, comparisons and NumPy's elementwise
-            functions. A function at the top of a file: engines compile each one once.
-        gradient
-            What the rule takes as ``g``.
+            Written for one parameter: ``rule(theta, gradient, *state, **numbers)`` returns the new θ, or a tuple of it
+            and the new values of the first state vectors. It may use arithmetic, comparisons and NumPy's elementwise
+            functions. Put it at the top of a file: engines compile each function once.
         state
             Vectors, made as ``0 * learner.parameters()``; those that the rule returns are written in place.
-        numbers
-            The same for all parameters.
 
         Examples
         --------
@@ -285,12 +271,8 @@ class Learner(ABC):
     def layers(self, vector: Vector | None = None) -> list[tuple[Any, Any]]:
         """Views of each layer's weights ``(in, out)`` and biases ``(out,)``: writing to them changes θ, or the vector.
 
-        A layer that is private to a task has ``(copies, in, out)`` and ``(copies, out)``.
-
-        Raises
-        ------
-        BadInput
-            If the network is not made of such layers, as a module of a user's own.
+        A layer that is private to a task has ``(copies, in, out)`` and ``(copies, out)``. BadInput if the network is a
+        module of a user's own.
         """
         raise NotImplementedError
 
@@ -332,23 +314,16 @@ def interpolate(theta: Any, start: Any, rate: float) -> Any:
 # What every engine checks, and in the same words
 
 
-def as_rows(rows: ArrayLike, dimensions: int = 1) -> Rows:
-    """Slots as contiguous int64. Whether the table has them, its engine says."""
+def as_rows(rows: ArrayLike, dimensions: int = 1, slots: int | None = None) -> Rows:
+    """Slots as contiguous int64, all of which a table of so many has; None: its engine looks."""
     given = np.asarray(rows)
     if given.dtype.kind not in "iu" and given.size:
         raise BadInput(f"rows are {given.dtype}, but must be slots of the table, which are whole numbers")
     if given.ndim != dimensions:
-        shape = ("n",) if dimensions == 1 else ("b", "n")
-        raise BadInput(f"rows have the shape {given.shape}, but must have ({', '.join(shape)})")
-    return np.ascontiguousarray(given, np.int64)
-
-
-def as_slots(rows: ArrayLike, slots: int, dimensions: int = 1) -> Rows:
-    """The same, all of which the table has."""
-    rows = as_rows(rows, dimensions)
-    if rows.size and not 0 <= rows.min() <= rows.max() < slots:
+        raise BadInput(f"rows have the shape {given.shape}, but must have {'(n,)' if dimensions == 1 else '(b, n)'}")
+    if slots is not None and given.size and not 0 <= given.min() <= given.max() < slots:
         raise IndexError("a row names a slot that the learner's table does not have")
-    return rows
+    return np.ascontiguousarray(given, np.int64)
 
 
 def as_weights(weights: ArrayLike, rows: Rows, loss: Loss | None) -> NDArray[np.float32]:
@@ -378,19 +353,12 @@ def check_examples(rows: Rows, x: NDArray[Any], y: NDArray[Any], inputs: int) ->
         )
 
 
-def check_labels(labels: NDArray[np.int64], rows: Rows, classes: int) -> None:
-    """Refuse labels ``(n,)`` of rows ``(n,)`` that are no class."""
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-        place = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise BadInput(f"the label in slot {rows[place]} is {labels[place]}, but must lie in 0 … {classes - 1}")
-
-
-def check_tasks(tasks: NDArray[np.int64], rows: Rows | None, there_are: int | None) -> None:
-    """Refuse tasks ``(n,)`` of rows ``(n,)``, or of images, that have no private layers or restriction of their own."""
-    if there_are is not None and len(tasks) and not 0 <= tasks.min() <= tasks.max() < there_are:
-        place = int(np.flatnonzero((tasks < 0) | (tasks >= there_are))[0])
+def check_range(what: str, numbers: NDArray[np.int64], rows: Rows | None, end: int | None) -> None:
+    """Refuse labels or tasks ``(n,)`` of rows ``(n,)``, or of images, outside 0 … end − 1; None: any will do."""
+    if end is not None and len(numbers) and not 0 <= numbers.min() <= numbers.max() < end:
+        place = int(np.flatnonzero((numbers < 0) | (numbers >= end))[0])
         where = "" if rows is None else f" in slot {rows[place]}"
-        raise BadInput(f"the task{where} is {tasks[place]}, but must lie in 0 … {there_are - 1}")
+        raise BadInput(f"the {what}{where} is {numbers[place]}, but must lie in 0 … {end - 1}")
 
 
 def check_state(state: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> None:
@@ -408,29 +376,21 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> No
 
 
 def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> NDArray[Any]:
-    """Ask a loss for its gradient by the scores, in their type; ``steps`` were taken before.
+    """Ask a loss for its gradient by the scores, in their type; Diverged, after ``steps``, if either is not finite."""
 
-    Raises
-    ------
-    BadInput
-        If it gives another shape.
-    Diverged
-        If that or a score is not finite.
-    """
-    _require_finite(scores, rows, steps)
+    def require_finite(values: NDArray[Any]) -> None:
+        finite = np.isfinite(values).all(1)
+        if not finite.all():
+            raise Diverged(steps, int(rows[finite.argmin()]))
+
+    require_finite(scores)
     gradient = np.ascontiguousarray(loss(scores, rows), scores.dtype)
     if gradient.shape != scores.shape:
         raise BadInput(
             f"the loss gave an array {gradient.shape}, but must give its gradient by the scores {scores.shape}"
         )
-    _require_finite(gradient, rows, steps)
+    require_finite(gradient)
     return gradient
-
-
-def _require_finite(values: NDArray[Any], rows: Rows, steps: int) -> None:
-    finite = np.isfinite(values).all(1)
-    if not finite.all():
-        raise Diverged(steps, int(rows[finite.argmin()]))
 
 
 def check_restriction(allowed: NDArray[np.bool_] | None, classes: int) -> None:

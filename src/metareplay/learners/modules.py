@@ -28,17 +28,6 @@ class Modules:
     It is tried out before anything starts: a batch of black images passes through every copy, there and back, as in
     learning and in evaluation. Nothing is kept of it.
 
-    Parameters
-    ----------
-    network
-        What to make.
-    batch_size
-        How many examples come at once.
-    rng
-        Decides the initial weights, and what the modules draw.
-    device, dtype
-        Where they compute, and in what.
-
     Attributes
     ----------
     theta, shapes
@@ -94,14 +83,8 @@ class Modules:
     ) -> Tensor:
         """Scores ``(n, classes)`` of examples ``x (n, inputs)``; each goes through its task's module.
 
-        Parameters
-        ----------
-        pieces
-            The parameters, in ``shapes``.
-        learning
-            Whether the modules are in training mode, and buffers and draws move.
-        hidden
-            Gets the features: what goes into the last linear layer.
+        ``pieces`` are the parameters, in ``shapes``. While ``learning``, modules are in training mode, and buffers and
+        draws move. ``hidden`` gets the features: what goes into the last linear layer.
         """
         with self._in_words(len(x), RunFailed):
             if hidden is not None:
@@ -110,10 +93,10 @@ class Modules:
                 return self._call(pieces, int(tasks[0]) if self.network.private else 0, x, learning)
             by_task = np.argsort(tasks, kind="stable")
             present, counts = np.unique(tasks, return_counts=True)
-            groups = torch.split(x[torch.as_tensor(by_task, device=x.device)], counts.tolist())
-            parts = [
-                self._call(pieces, int(task), group, learning) for task, group in zip(present, groups, strict=True)
-            ]
+            groups = zip(
+                present, torch.split(x[torch.as_tensor(by_task, device=x.device)], counts.tolist()), strict=True
+            )
+            parts = [self._call(pieces, int(task), group, learning) for task, group in groups]
             return torch.cat(parts)[torch.as_tensor(np.argsort(by_task), device=x.device)]
 
     def _call(self, pieces: list[Tensor], at: int, x: Tensor, learning: bool) -> Tensor:
@@ -121,7 +104,7 @@ class Modules:
         if module.training is not learning:
             module.train(learning)
         buffers, _ = self.moving
-        values = {name: piece for (copy, name), piece in zip(self._trained, pieces, strict=True) if copy == at}
+        values = self._named(pieces, at)
         values |= {name: value.clone() if learning else value for name, value in buffers[at].items()}
         with self._drawing():
             scores: Tensor = functional_call(module, values, (x.view(-1, *self.network.shape),))
@@ -143,16 +126,17 @@ class Modules:
         finally:
             hook.remove()
 
+    def _named(self, pieces: list[Tensor], at: int) -> dict[str, Tensor]:
+        """The parameters of one copy."""
+        return {name: piece for (copy, name), piece in zip(self._trained, pieces, strict=True) if copy == at}
+
     def copy_task(self, pieces: list[Tensor], source: int, target: int) -> None:
         """Start task ``target``'s module from task ``source``'s: parameters and buffers."""
         if not self.network.private:
             return
-        mine, theirs = (
-            [part for (at, _), part in zip(self._trained, pieces, strict=True) if at == task]
-            for task in (target, source)
-        )
-        for part, other in zip(mine, theirs, strict=True):
-            part.copy_(other)
+        theirs = self._named(pieces, source)
+        for name, part in self._named(pieces, target).items():
+            part.copy_(theirs[name])
         buffers = list(self.moving[0])
         buffers[target] = {name: value.clone() for name, value in buffers[source].items()}
         self.moving = (buffers, self.moving[1])
@@ -160,27 +144,24 @@ class Modules:
     def module(self, pieces: list[Tensor], at: int) -> Module:
         """A module of its own with these parameters and the buffers of now, in evaluation mode."""
         made = deepcopy(self.copies[at])
-        values = {name: piece for (copy, name), piece in zip(self._trained, pieces, strict=True) if copy == at}
-        made.load_state_dict(values | self.moving[0][at], strict=False)
+        made.load_state_dict(self._named(pieces, at) | self.moving[0][at], strict=False)
         return made.eval()
 
     # Checks
 
     def _check_parameters(self) -> None:
-        name = self.network.name
+        name = f"the network {self.network.name}"
         parts = [part for copy in self.copies for part in copy.parameters()]
         types = sorted({str(part.dtype).removeprefix("torch.") for part in parts})
-        if not any(part.requires_grad for part in parts):
-            raise BadInput(f"the network {name} has no parameters that could be trained")
-        if len(types) > 1:
-            raise BadInput(f"the parameters of the network {name} are {', '.join(types)}, but must all be of one type")
-        if not parts[0].is_floating_point():
-            raise BadInput(f"the parameters of the network {name} are {types[0]}, but must be floating-point numbers")
         trained = [id(part) for part in parts if part.requires_grad]
+        if not trained:
+            raise BadInput(f"{name} has no parameters that could be trained")
+        if len(types) > 1:
+            raise BadInput(f"the parameters of {name} are {', '.join(types)}, but must all be of one type")
+        if not parts[0].is_floating_point():
+            raise BadInput(f"the parameters of {name} are {types[0]}, but must be floating-point numbers")
         if len(set(trained)) < len(trained):
-            raise BadInput(
-                f"the network {name} gave the same parameters to two tasks, but must make new ones each time"
-            )
+            raise BadInput(f"{name} gave the same parameters to two tasks, but must make new ones each time")
 
     def _check_scores(self, scores: Any, n: int) -> Tensor:
         wanted = (n, self.network.classes)
@@ -200,14 +181,11 @@ class Modules:
         except BadInput:
             raise
         except Exception as error:
-            hint = ""
-            if "more than 1 value per channel" in str(error):
-                hint = (
-                    ": batch normalisation cannot learn from one number per channel; "
-                    "take GroupNorm, larger images or batches"
-                )
-            where = f"the network {self.network.name} fails on {n} × {self.network.shape}"
-            raise kind(f"{where}: {first_line(error)}{hint}") from error
+            told = first_line(error)
+            if "more than 1 value per channel" in told:
+                told += ": batch normalisation cannot learn from one number per channel; "
+                told += "take GroupNorm, larger images or batches"
+            raise kind(f"the network {self.network.name} fails on {n} × {self.network.shape}: {told}") from error
 
     # Draws
 
@@ -246,22 +224,19 @@ class Modules:
         for name, value in self._fixed.items():
             value.copy_(torch.as_tensor(state[name]))
         buffers, draws = self.moving
-        own = [
-            {
-                name: torch.empty_like(value).copy_(torch.as_tensor(state[f"buffer {at}.{name}"]))
-                for name, value in copy.items()
-            }
-            for at, copy in enumerate(buffers)
-        ]
+        own: list[dict[str, Tensor]] = [{} for _ in buffers]
+        for at, copy in enumerate(buffers):
+            for name, value in copy.items():
+                own[at][name] = torch.empty_like(value).copy_(torch.as_tensor(state[f"buffer {at}.{name}"]))
         self.moving = (own, [torch.tensor(state[f"draws {number}"]) for number in range(len(draws))])
 
 
 def _generators(device: torch.device) -> list[torch.Generator]:
     """The global generators that a module on this device may draw from."""
     torch.empty(0, device=device)  # CUDA has its generators once it is in use
-    own: tuple[torch.Generator, ...] = ()
+    generators = [torch.default_generator]
     if device.type == "cuda":
-        own = (torch.cuda.default_generators[device.index or 0],)
+        generators.append(torch.cuda.default_generators[device.index or 0])
     elif device.type == "mps":
-        own = (torch.mps._get_default_mps_generator(),)
-    return [torch.default_generator, *own]
+        generators.append(torch.mps._get_default_mps_generator())
+    return generators

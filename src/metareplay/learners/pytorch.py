@@ -50,12 +50,10 @@ class PyTorchLearner(Learner):
 
     Parameters
     ----------
-    network
-        What to build. A perceptron starts with its ``initial_layers``, as on every engine.
-    slots, batch_size
-        Size of the table of examples, and how many of its slots take the incoming batch.
+    network, slots, batch_size
+        As for every learner.
     rng
-        Decides the initial weights, and what a module draws.
+        Decides the initial weights, those of a perceptron as on every engine, and what a module draws.
     device
         Where parameters and table live, as PyTorch names it: ``cpu``, ``cuda``, ``cuda:1`` …
     dtype
@@ -81,12 +79,8 @@ class PyTorchLearner(Learner):
     ) -> None:
         if dtype not in (torch.float32, torch.float64):
             raise BadInput(f"a PyTorch learner computes in torch.float32 or torch.float64, not in {dtype}")
-        self.network = network
-        self.slots = slots
-        self.batch_size = batch_size
-        self.labels = np.zeros(slots, np.int64)
-        self.tasks = np.zeros(slots, np.int64)
-        self.steps = 0
+        self.network, self.slots, self.batch_size, self.steps = network, slots, batch_size, 0
+        self.labels, self.tasks = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self._device, self._dtype = torch.device(device), dtype
         self._modules: Modules | None = None
         if isinstance(network, Perceptron):
@@ -95,8 +89,7 @@ class PyTorchLearner(Learner):
             self._theta = self._floats(np.concatenate([part.ravel() for layer in layers for part in layer]))
         else:
             self._modules = Modules(network, batch_size, rng, self._device, dtype)
-            self._shapes = self._modules.shapes
-            self._theta = self._modules.theta
+            self._shapes, self._theta = self._modules.shapes, self._modules.theta
         self._sizes = [int(np.prod(shape)) for shape in self._shapes]
         # Views of θ that are differentiated by: they follow it, as it is only ever written in place.
         self._leaves = [piece.detach().requires_grad_() for piece in self._pieces(self._theta)]
@@ -123,15 +116,14 @@ class PyTorchLearner(Learner):
 
     def copy(self, source: int, target: int) -> None:
         self._rows([source, target])
-        self._table[target] = self._table[source]
-        self.labels[target] = self.labels[source]
-        self.tasks[target] = self.tasks[source]
+        for held in (self._table, self.labels, self.tasks):
+            held[target] = held[source]
 
     def inputs(self, rows: Rows) -> Floats:
         return on_host(self._x(self._rows(rows)))
 
     def _rows(self, rows: ArrayLike, dimensions: int = 1) -> Rows:
-        return base.as_slots(rows, self.slots, dimensions)
+        return base.as_rows(rows, dimensions, self.slots)
 
     def _x(self, rows: Rows) -> Tensor:
         return self._table.index_select(0, self._tensor(rows))
@@ -139,11 +131,9 @@ class PyTorchLearner(Learner):
     # Reading
 
     def scores(self, images: Images, task: int) -> Floats:
-        base.check_tasks(np.array([task]), None, self._task_count())
-        parts = []
-        for begin in range(0, len(images), self.images_at_once):
-            which = np.arange(begin, min(begin + self.images_at_once, len(images)))
-            parts.append(self._read(self._floats(images.inputs(which)), np.full(len(which), task)))
+        base.check_range("task", np.array([task]), None, self._task_count())
+        groups = np.split(np.arange(len(images)), range(self.images_at_once, len(images), self.images_at_once))
+        parts = [self._read(self._floats(images.inputs(which)), np.full(len(which), task)) for which in groups]
         return np.concatenate(parts)
 
     def forward(self, rows: Rows) -> Floats:
@@ -151,10 +141,8 @@ class PyTorchLearner(Learner):
         return self._read(self._x(rows), self._tasks_of(rows))
 
     def _read(self, x: Tensor, tasks: NDArray[np.int64], hidden: list[Tensor] | None = None) -> Floats:
-        before = self._moving
-        with torch.no_grad():
+        with torch.no_grad(), self._going_back():
             scores = self._through(x, tasks, learning=False, hidden=hidden)
-        self._moving = before
         excluded = self._excluded(tasks)
         return on_host(scores if excluded is None else scores.masked_fill(excluded, EXCLUDED))
 
@@ -198,7 +186,7 @@ class PyTorchLearner(Learner):
     def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
         """Take all steps before any loss is looked at, since looking makes the device wait.
 
-        If a loss was not finite, the steps before it are taken again from where they began.
+        If one was not finite, those before it are taken again from where they began.
         """
         rows = self._rows(rows)
         if loss is not None or not len(rows):
@@ -211,15 +199,17 @@ class PyTorchLearner(Learner):
             self._theta.copy_(start)
             self._moving = before
             self._steps(rows[:taken], rates)
-        self.steps += taken
-        if taken < len(rows):
+            self.steps += taken
             raise Diverged(self.steps, int(rows[taken]))
+        self.steps += taken
 
     def _steps(self, rows: Rows, rates: Sequence[float]) -> int:
         """One step on each row; returns how many come before a loss that is not finite."""
         if not len(rows):
             return 0
-        x, labels, tasks, excluded = self._batch(rows)
+        tasks = self._tasks_of(rows)
+        base.check_range("label", self.labels[rows], rows, self.classes)
+        x, labels, excluded = self._x(rows), self._tensor(self.labels[rows]), self._excluded(tasks)
         losses, pieces = [], self._pieces(self._theta)
         for place in range(len(rows)):
             one = slice(place, place + 1)
@@ -232,11 +222,6 @@ class PyTorchLearner(Learner):
         finite = np.isfinite(on_host(torch.cat(losses)))
         return len(rows) if finite.all() else int(finite.argmin())
 
-    def _batch(self, rows: Rows) -> tuple[Tensor, Tensor, NDArray[np.int64], Tensor | None]:
-        labels, tasks = self.labels[rows], self._tasks_of(rows)
-        base.check_labels(labels, rows, self.classes)
-        return self._x(rows), self._tensor(labels), tasks, self._excluded(tasks)
-
     def _slopes(self, scores: Tensor, delta: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient by each parameter, given that by the scores; None where they do not depend on it."""
         return torch.autograd.grad(scores, self._leaves, delta, allow_unused=True)
@@ -247,17 +232,16 @@ class PyTorchLearner(Learner):
         if not len(rows):
             raise BadInput("a gradient needs at least one row")
         shares = None if weights is None else self._floats(base.as_weights(weights, rows, loss))[:, None]
-        x, labels, tasks, excluded = (
-            self._batch(rows) if loss is None else (self._x(rows), None, self._tasks_of(rows), None)
-        )
+        tasks = self._tasks_of(rows)
+        if loss is None:
+            base.check_range("label", self.labels[rows], rows, self.classes)
         before = self._moving
         try:
-            scores = self._through(x, tasks, learning=True)
-            if labels is None:
-                assert loss is not None
+            scores = self._through(self._x(rows), tasks, learning=True)
+            if loss is not None:
                 delta = self._floats(base.loss_gradient(loss, on_host(scores), rows, self.steps))
             else:
-                losses, delta = _cross_entropy(scores.detach(), labels, excluded)
+                losses, delta = _cross_entropy(scores.detach(), self._tensor(self.labels[rows]), self._excluded(tasks))
                 finite = np.isfinite(on_host(losses))
                 if not finite.all():
                     raise Diverged(self.steps, int(rows[finite.argmin()]))
@@ -271,7 +255,7 @@ class PyTorchLearner(Learner):
     # Gradients as vectors
 
     def gradient(self, rows: Rows, loss: Loss | None = None) -> DeviceVector:
-        """The gradient of the loss of ``rows (n,)``; buffers follow, as in a step."""
+        """Buffers follow, as in a step."""
         return _vector(self._gradient(rows, loss=loss))
 
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> DeviceVector:
@@ -335,7 +319,6 @@ class PyTorchLearner(Learner):
         return self._modules.module([piece.detach() for piece in self._pieces(self._theta)], at)
 
     def copy_task(self, source: int, target: int) -> None:
-        """Start task ``target``'s private parts, their buffers too, from task ``source``'s."""
         if self._modules:
             self._modules.copy_task(self._pieces(self._theta), source, target)
             return
@@ -365,18 +348,14 @@ class PyTorchLearner(Learner):
     # Saving
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {
-            "parameters": on_host(self._theta),
-            "table": on_host(self._table),
-            "labels": self.labels.copy(),
-            "tasks": self.tasks.copy(),
-            "steps": np.array(self.steps),
-        } | (self._modules.state() if self._modules else {})
+        state = {"parameters": on_host(self._theta), "table": on_host(self._table), "steps": np.array(self.steps)}
+        state |= {"labels": self.labels.copy(), "tasks": self.tasks.copy()}
+        return state | (self._modules.state() if self._modules else {})
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a ``state()``; BadInput if it is not of a learner built in this way."""
         base.check_state(state, self.state())
-        base.check_labels(state["labels"], np.arange(self.slots), self.classes)
+        base.check_range("label", state["labels"], np.arange(self.slots), self.classes)
         self._theta.copy_(self._floats(state["parameters"]))
         self._table.copy_(self._floats(state["table"]))
         self.labels[:] = state["labels"]
@@ -405,10 +384,7 @@ class PyTorchLearner(Learner):
         """A vector, also one of NumPy's, as a tensor on the device."""
         tensor = vector if isinstance(vector, Tensor) else self._floats(vector)
         if tensor.shape != self._theta.shape:
-            raise BadInput(
-                f"a vector has the shape {tuple(tensor.shape)}, but must have {tuple(self._theta.shape)}, "
-                "one number for each parameter"
-            )
+            raise BadInput(f"a vector has the shape {tuple(tensor.shape)}, but θ has {tuple(self._theta.shape)}")
         return tensor
 
 
