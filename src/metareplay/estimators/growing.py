@@ -276,22 +276,12 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
             If it is not of this network and table.
         """
         self._make_room(min(self._inputs, max(1, state["index"].shape[-1])))
-        for name, held in FusedPerceptron.state(self).items():
-            if state[name].shape != held.shape or state[name].dtype != held.dtype:
-                raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
-        counts, labels, tasks = state["examples"].T
-        listed = np.arange(state["index"].shape[1]) < counts[:, None]
-        for name, numbers, end in (
-            ("examples", counts, state["index"].shape[1] + 1),
-            ("labels", labels, self.network.classes),
-            ("tasks", tasks, self.network.tasks if any(self.network.private) else np.inf),
-            ("inputs", state["index"][listed], self._inputs),
-        ):
-            if np.any(numbers < 0) or np.any(numbers >= end):
-                raise ValueError(f"its {name} are out of range")
-        padded = zip(self.network.widths[1:], self._blocks(state["parameters"]), strict=True)
-        if any(block[:, width:].any() for width, copies in padded for block in copies):
-            raise ValueError("its parameters are not zero where the layout has none")
-        if not np.isfinite(state["parameters"]).all() or not np.isfinite(state["value"][listed]).all():
-            raise ValueError("its parameters or examples are not finite")
         super().load_state(state)
+        if any(self.network.private) and np.any((self.tasks < 0) | (self.tasks >= self.network.tasks)):
+            raise ValueError("its tasks are out of range")
+        padded = zip(self.network.widths[1:], self._blocks(state["parameters"]), strict=True)
+        if any(blocks[..., width:].any() for width, blocks in padded):
+            raise ValueError("its parameters are not zero where the layout has none")
+        listed = self._value[np.arange(self._value.shape[1]) < self._examples[:, [kernels.COUNT]]]
+        if not (np.isfinite(self._parameters).all() and np.isfinite(listed).all()):
+            raise ValueError("its parameters or examples are not finite")

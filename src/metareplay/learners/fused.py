@@ -430,9 +430,10 @@ class FusedPerceptron(Learner):
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a ``state()``; BadInput if compiled code would be led astray by it."""
         base.check_state(state, FusedPerceptron.state(self))
+        base.check_range("label", state["examples"][:, kernels.LABEL], np.arange(self.slots), self.classes)
         counts, index = state["examples"][:, kernels.COUNT], state["index"]
         listed = index[np.arange(index.shape[1]) < counts[:, None]]
-        for what, numbers, end in (("counts", counts, self._inputs + 1), ("index", listed, self._inputs)):
+        for what, numbers, end in (("counts", counts, index.shape[1] + 1), ("index", listed, self._inputs)):
             if np.any((numbers < 0) | (numbers >= end)):
                 raise BadInput(f"the state's {what} name inputs that there are not: it is damaged")
         self.load(state["parameters"])
