@@ -85,13 +85,7 @@ THEIR_WORDS = {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS} | {
 
 
 def read(argv: list[str]) -> Namespace:
-    """The options, as the original's parser gives them: numbers as their types, ``yes`` and ``no`` as they stand.
-
-    Raises
-    ------
-    BadInput
-        If a flag is not known or its value cannot be used.
-    """
+    """The options, as the original's parser gives them; BadInput for a flag or a value that cannot be used."""
     given = values(FLAGS, _parser().parse(argv))
     checked = {flag.name: flag.check(given[flag.name]) for flag in FLAGS if flag.name in given}
     options = Namespace(**({flag.name: flag.default for flag in FLAGS} | checked))
@@ -126,13 +120,7 @@ def _parser() -> Parser:
 
 
 def experiment(options: Namespace) -> Experiment:
-    """The run that is asked for, with all that can be checked checked before data are fetched.
-
-    Raises
-    ------
-    BadInput
-        If an option is out of its range, or there are no such data.
-    """
+    """The run that is asked for; BadInput for an option out of its range, if possible before data are fetched."""
     model, given = MODELS[options.model], vars(options) | {"finetune": options.finetune == "yes"}
     if options.model == "gem":
         given["memories"] = options.n_memories

@@ -82,13 +82,7 @@ def command_line(flags: list[str]) -> str:
 
 
 def carry_out(wanted: Sequence[list[str]]) -> None:
-    """Carry out runs in turn, saying before each what it is, but for those whose hash is among the ones done.
-
-    Raises
-    ------
-    RunFailed
-        At the first that fails.
-    """
+    """Carry out runs in turn, but for those whose key is among the ones done; RunFailed at the first that fails."""
     for number, flags in enumerate(wanted, 1):
         which = f"run {number} of {len(wanted)}"
         note(f"{which}: {command_line(flags)}")

@@ -57,10 +57,8 @@ def _get_data(argv: list[str]) -> None:
     ):
         text = f"{meaning} (needs PyTorch)"
         either.add_argument(flag, dest="make", action="store_const", const=make, help=text)
-    parser.add_list(
-        "names",
-        {name: f"{_tasks(file)} tasks; as a file: {file}, {shown(_size(file))}" for name, file in FILES.items()},
-    )
+    sizes = {name: f"{_tasks(file)} tasks; as a file: {file}, {shown(_size(file))}" for name, file in FILES.items()}
+    parser.add_list("names", sizes)
     given = parser.parse(argv)
     folder, files = Path(given.data_path), list(FILES.values()) if given.name == "all" else [FILES[given.name]]
     if given.make:

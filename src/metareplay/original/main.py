@@ -36,15 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def learn(options: Namespace) -> None:
-    """Carry out one run, from its last checkpoint if it was stopped.
-
-    Raises
-    ------
-    BadInput
-        If the options cannot be used.
-    RunFailed
-        If it fails, or its results cannot be written.
-    """
+    """Carry out one run, from its last checkpoint if it was stopped."""
     if not _have_pytorch():
         note(
             "PyTorch is not installed, so there will be no .pt file, only the text file; "
@@ -95,7 +87,3 @@ def written(save_path: str, key: str) -> str | None:
 
 def _have_pytorch() -> bool:
     return find_spec("torch") is not None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -29,18 +29,14 @@ from metareplay.runs import metrics
 from metareplay.runs.record import Record
 from metareplay.streams import task_list
 
-PRINTED = ("retained_accuracy", "backward_transfer", "forward_transfer")
-"""The three statistics of the console line and of the files; the original worked out no learning accuracy."""
-IN_TEXT = ("Final Accuracy", "Backward", "Forward")
+PRINTED = {"retained_accuracy": "Final Accuracy", "backward_transfer": "Backward", "forward_transfer": "Forward"}
+"""The three statistics of the line and the files, by their names in the text; learning accuracy is not among them."""
 State = dict[str, NDArray[np.float32]]
 """Weights ``(out, in)`` and biases ``(out,)``, as PyTorch's ``Linear`` has them, by name."""
 
 
 def state(model: str, layers: Sequence[Layer]) -> State:
-    """The state of the original's model, under its modules' names, from what a learner's ``layers()`` gives.
-
-    ``taskinput`` and ``independent`` have private layers, and names of their own for them.
-    """
+    """The state of the original's model, under its modules' names, from what a learner's ``layers()`` gives."""
     named: dict[str, Layer] = {}
     if model == "taskinput":
         first, *shared = layers
@@ -64,7 +60,7 @@ def state(model: str, layers: Sequence[Layer]) -> State:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a result file holds.
+    """What a result file holds; of a text file ``options`` and ``state`` are empty, and ``seconds`` NaN.
 
     Parameters
     ----------
@@ -73,12 +69,8 @@ class Results:
         first task to come (the original: 0, whatever came first).
     accuracies
         ``(e, tasks)`` the share of right answers on each task's test examples.
-    options
-        The options by name; empty if they come from a text file, which has none.
-    seconds
-        What it took; NaN from a text file.
-    state
-        The network's weights, as PyTorch's modules name them; empty from a text file.
+    options, seconds, state
+        Of the run: its flags, how long it took, and the network's weights as PyTorch's modules name them.
     """
 
     labels: NDArray[np.int64]
@@ -129,9 +121,7 @@ class Results:
     def text(self) -> str:
         """The text file. Rows and columns are the tasks in the order in which they came, so that R's diagonal is LA."""
         before, *rows = (" ".join(f"{part:.4f}" for part in row) for row in (self.baseline, *self.accuracy))
-        statistics = (
-            f"{f'{label}: ':<10}{self.metrics[name]:.4f}" for label, name in zip(IN_TEXT, PRINTED, strict=True)
-        )
+        statistics = (f"{f'{label}: ':<10}{self.metrics[name]:.4f}" for name, label in PRINTED.items())
         return "\n".join([before, "|", *rows, "", *statistics, ""])
 
     def pt(self) -> bytes:
@@ -169,12 +159,11 @@ def read(path: Path | str) -> Results:
         return _read_text(read_regular(path).decode()) if path.suffix == ".txt" else _read_pt(path)
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror or error}") from error
-    except Refused as reason:
-        raise BadInput(f"{path} is no result file of main.py, .txt or .pt: {reason}") from None
     except (BadInput, RunFailed):
         raise
     except Exception as error:  # foreign files raise nearly anything
-        raise BadInput(f"{path} is no result file of main.py, .txt or .pt, or it is damaged") from error
+        reason = f": {error}" if isinstance(error, Refused) else ", or it is damaged"
+        raise BadInput(f"{path} is no result file of main.py, .txt or .pt{reason}") from error
 
 
 def _read_text(text: str) -> Results:
@@ -189,7 +178,7 @@ def _read_text(text: str) -> Results:
             "file beside it tells which row is whose)"
         )
     results = Results(np.append(0, np.arange(tasks)), accuracies)
-    found = [re.search(rf"^{name}: +(-?\d\.\d{{4}}|nan)$", end, re.MULTILINE) for name in IN_TEXT]
+    found = [re.search(rf"^{name}: +(-?\d\.\d{{4}}|nan)$", end, re.MULTILINE) for name in PRINTED.values()]
     _require_sound(results, [float(one[1]) if one else np.nan for one in found], 2e-4)
     if not all(re.fullmatch(r"[01]\.\d{4}", word) for row in rows for word in row):
         raise Refused("its accuracies do not have four decimals")
