@@ -21,7 +21,6 @@ from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.checkpoint import pack, unpack
 from metareplay.runs.trainer import Trainer
-from metareplay.runs.watching import same
 from metareplay.streams.stream import Images
 
 torch = pytest.importorskip("torch")
@@ -29,6 +28,12 @@ torch = pytest.importorskip("torch")
 from torch.nn.functional import cross_entropy
 
 from metareplay.learners.pytorch import PyTorchLearner
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two states or arrays are the same, bit for bit."""
+    return pack({"it": one}) == pack({"it": other})
+
 
 SHAPE, CLASSES, TASKS, SLOTS = (1, 12, 12), 4, 3, 10
 INPUTS = 144
