@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Learner, Rows
 from metareplay.methods.base import Method
+from metareplay.networks.module import first_line
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.checkpoint import State, pack, unpack
 from metareplay.runs.experiment import Experiment
@@ -35,6 +36,7 @@ from metareplay.streams.stream import Stream
 Factory = Callable[..., Method]
 """A method class, or anything else that makes a method from hyper-parameters given by name."""
 INPUTS, CLASSES, EXAMPLES = 64, 3, 13
+WHOSE = "the batch's, then as many as its capacity() asks for"
 
 
 class DoesNotApply(Exception):
@@ -81,15 +83,11 @@ def check_one(method: Factory, checked: Callable[[Factory], None]) -> Result:
 
 
 def _in_words(error: Exception) -> str:
-    first_line, *_ = str(error).splitlines() or [""]
     ours = str(Path(__file__).parents[1])
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [f for f in frames if not f.filename.startswith(ours) and "site-packages" not in f.filename]
     where = f", at {Path(theirs[-1].filename).name}:{theirs[-1].lineno} in {theirs[-1].name}" if theirs else ""
-    return f"{type(error).__name__}: {first_line}{where}"
-
-
-# A run over a little stream, on a learner that watches
+    return f"{first_line(error)}{where}"
 
 
 class Watching(Learner):
@@ -99,23 +97,16 @@ class Watching(Learner):
     given: Rows | None
 
     def look_at(self, rows: ArrayLike, what: str) -> None:
-        """Raise a Fault if not all of these slots hold an example."""
         rows = np.asarray(rows)
         if rows.dtype.kind not in "iu" and rows.size:
             raise Fault(f"{what} was given slots of type {rows.dtype}; slots are whole numbers")
         for row in rows.ravel():
             if not 0 <= row < self.slots:
-                raise Fault(
-                    f"{what} was given slot {row}, but the table has slots 0 … {self.slots - 1}: {self.whose()}"
-                )
+                raise Fault(f"{what} was given slot {row}, but the table's are 0 … {self.slots - 1}: {WHOSE}")
             if not self.holding[row]:
                 raise Fault(f"{what} was given slot {row}, which holds no example: nothing was copied there yet")
 
-    def whose(self) -> str:
-        return f"the batch's {self.batch_size}, then as many as its capacity() asks for"
-
     def look_around(self) -> None:
-        """Raise a Fault if the last batch was not left alone, or the parameters are not finite."""
         if self.given is not None and not np.array_equal(self.given, np.arange(len(self.given))):
             raise Fault("observe changed the array of rows that it was given; make a copy and change that")
         if not np.isfinite(np.asarray(self.parameters())).all():
@@ -131,7 +122,7 @@ class Watching(Learner):
     def copy(self, source: int, target: int) -> None:
         self.look_at(source, "copy")
         if not self.batch_size <= target < self.slots:
-            raise Fault(f"an example was copied to slot {target}, which is not the method's own: {self.whose()}")
+            raise Fault(f"an example was copied to slot {target}, which is not the method's own: {WHOSE}")
         self.holding[target] = True
         super().copy(source, target)  # type: ignore[safe-super]
 
@@ -219,13 +210,11 @@ class _Saved:
         self.packed.append(pack(state))
 
     def changed(self) -> bool:
-        """Whether a learner's or a method's state is no longer what it was when it was saved."""
         before = [_packed(unpack(content)) for content in self.packed]
         return [_packed(state) for state in self.states] != before
 
 
 def _packed(state: State) -> dict[str, bytes]:
-    """What learner and method have become; the same bytes mean the same to the bit."""
     return {part: pack(state[part]) for part in ("learner", "method")}
 
 
@@ -238,17 +227,6 @@ def _with(method: Factory, **settings: Any) -> Method:
     if missing := settings.keys() - names:
         raise DoesNotApply(f"it has no setting {min(missing)}")
     return method(**settings)
-
-
-def _memory(method: Factory) -> str:
-    """The name of the setting that says how many examples are kept."""
-    for parameter in _parameters(method):
-        if parameter.name in ("memories", "n_memories"):
-            return parameter.name
-    raise DoesNotApply("it keeps no memories: it has no setting memories or n_memories")
-
-
-# The checks. The first line of each docstring is what a user reads.
 
 
 def check_every_setting_is_documented_and_in_its_own_range(method: Factory) -> None:
@@ -374,7 +352,8 @@ def check_it_resumes_exactly(method: Factory) -> None:
     for engine, batch_size, stops in (("fused", 1, (1, 5, 12, 24)), ("fused", 3, (1, 2, 5)), ("torch", 3, (4,))):
         if engine == "torch" and find_spec("torch") is None:
             continue
-        run = {"batch_size": batch_size, "engine": engine, "task_order": (0, 1, 0, 2, 1), "little": {"examples": 5}}
+        run: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "little": {"examples": 5}}
+        run["task_order"] = (0, 1, 0, 2, 1)
         through, saved = _packed(_trained(method(), **run).state()), _Saved()
         _trained(method(), saved, **run)
         for stop in stops:
@@ -431,10 +410,13 @@ def _takes(
     """A check that the method, with so many memories, goes through some runs; and that each takes steps."""
 
     def checked(method: Factory) -> None:
-        settings = [{_memory(method): size} for size in memories] or [{}]
-        for run, own in itertools.product(runs, settings):
-            if _trained(_with(method, **own), **run).learner.steps == 0 and learns:
-                raise Fault(f"with {run | own} not one SGD step was taken; the new example itself can be learned")
+        own = [parameter.name for parameter in _parameters(method) if parameter.name in ("memories", "n_memories")]
+        if memories and not own:
+            raise DoesNotApply("it keeps no memories: it has no setting memories or n_memories")
+        settings = [{own[0]: size} for size in memories] or [{}]
+        for run, chosen in itertools.product(runs, settings):
+            if _trained(method(**chosen), **run).learner.steps == 0 and learns:
+                raise Fault(f"with {run | chosen} not one SGD step was taken; the new example itself can be learned")
 
     checked.__name__, checked.__doc__ = f"check_{name}", fact
     return checked
@@ -461,4 +443,4 @@ CHECKS: tuple[Callable[[Factory], None], ...] = (
     _takes("black_pictures_are_taken", "Inputs may all be zero, and all examples the same.",
            {"little": {"alike": 0.0}}, {"little": {"alike": 1.0}}),
 )  # fmt: skip
-"""All checks, in order; each takes a method's factory and raises if the fact in its docstring is not true."""
+"""All checks, in order: each takes a method's factory, and raises if its docstring's first line is not a fact."""
