@@ -13,10 +13,9 @@ from metareplay.errors import BadInput, plain
 from metareplay.settings import Hyperparameter, nearest
 from metareplay.streams import npz_folder, task_list
 from metareplay.streams.groups import alphabets, splits
-from metareplay.streams.kind import Kind
 from metareplay.streams.permutations import permutations
 from metareplay.streams.rotations import rotations
-from metareplay.streams.stream import CLASS, TASK, Stream
+from metareplay.streams.stream import CLASS, TASK, Kind, Stream
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,9 @@ class Benchmark:
         """
         chosen = self._checked({name: value for name, value in options.items() if value is not None})
         if self.kind is None:
-            return dataclasses.replace(self._own(progress), **chosen)
+            path = Path(self.data)
+            own = npz_folder.read(path) if path.is_dir() else task_list.read(path, progress)
+            return dataclasses.replace(own, **chosen)
         images = images or sources.get(self.data, progress=progress)
         stream = self.kind(images, name=self.name, scenarios=self.scenarios, **chosen)
         smallest = min(len(task.train) for task in stream.tasks)
@@ -91,10 +92,6 @@ class Benchmark:
                 f"{smallest} training images: ask for that many or fewer"
             )
         return stream
-
-    def _own(self, progress: bool) -> Stream:
-        path = Path(self.data)
-        return npz_folder.read(path) if path.is_dir() else task_list.read(path, progress)
 
     def _checked(self, asked: dict[str, Any]) -> dict[str, Any]:
         """All options with their values, before anything is downloaded."""
@@ -131,13 +128,7 @@ BENCHMARKS = {row[0]: Benchmark(*row) for row in _ROWS}
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark of that name; or for a folder of ``.npz`` files or a ``.pt`` task list, the user's own data.
-
-    Raises
-    ------
-    BadInput
-        If there is none; the message offers the nearest name.
-    """
+    """The benchmark of that name; or for a folder of ``.npz`` files or a ``.pt`` task list, the user's own data."""
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name).expanduser()

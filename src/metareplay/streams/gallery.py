@@ -20,24 +20,10 @@ GAP, MARGIN = 2, 6
 
 
 def rows(stream: Stream, columns: int = COLUMNS, most: int = MOST_ROWS) -> list[tuple[str, NDArray[np.uint8]]]:
-    """For each task what it is and some of its images; of more tasks than have room, evenly spread ones.
+    """For each task what it is, ``1: 45.00°``, and some of its images, ``(columns, height, width, 3)`` uint8.
 
-    Parameters
-    ----------
-    columns
-        How many images of each task: the first training image of each of its classes in turn, then the second.
-    most
-        How many tasks at most.
-
-    Returns
-    -------
-    rows
-        The description, ``1: 45.00°``, and ``(columns, height, width, 3)`` uint8.
-
-    Raises
-    ------
-    BadInput
-        If the stream's examples form no images.
+    They are the first training image of each of its classes in turn, then the second. Of more than ``most`` tasks,
+    evenly spread ones. BadInput if the stream's examples form no images.
     """
     shape = stream.shape
     if len(shape) == 1 or (len(shape) == 3 and shape[0] not in (1, 3)):
@@ -84,15 +70,7 @@ def picture(stream: Stream) -> Image.Image:
 
 
 def save(stream: Stream, path: Path) -> None:
-    """Write the gallery as a PNG file.
-
-    Raises
-    ------
-    BadInput
-        If the file's name does not end with ``.png``, or there is no such folder.
-    RunFailed
-        If it cannot be written.
-    """
+    """Write the gallery as a PNG file: BadInput if its name does not end with ``.png`` or there is no such folder."""
     if path.suffix.lower() != ".png":
         raise BadInput(f"--output is {path}, but a gallery is a PNG image: give it a name that ends with .png")
     if not path.parent.is_dir():

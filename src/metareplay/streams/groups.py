@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import setting
-from metareplay.streams.kind import kind
-from metareplay.streams.stream import CLASS, TASK, Images, Task
+from metareplay.streams.stream import CLASS, TASK, Images, Task, kind
 
 
 @kind("split", "each task has some of the classes", (CLASS, TASK))
@@ -21,19 +20,16 @@ def splits(
 ) -> list[Task]:
     """Tasks show the images of consecutive classes: 0 and 1, then 2 and 3 …, as in GEM's CIFAR-100.
 
-    Where the classes do not divide by the tasks, the first tasks have one class more than the others.
-
-    Raises
-    ------
-    BadInput
-        If there are fewer classes than tasks.
+    Where the classes do not divide by the tasks, the first tasks have one class more than the others. BadInput if there
+    are fewer classes than tasks.
     """
     if tasks > images.classes:
         raise BadInput(
             f"--tasks is {tasks}, but {images.name} has {images.classes} classes: each task needs one of its own"
         )
     shares = [tuple(share.tolist()) for share in np.array_split(np.arange(images.classes), tasks)]
-    return _tasks(images, [(_classes(share), share) for share in shares])
+    words = [f"classes {own[0]} to {own[-1]}" if len(own) > 1 else f"class {own[0]}" for own in shares]
+    return _tasks(images, list(zip(words, shares, strict=True)))
 
 
 @kind("alphabets", "each task has the characters of one alphabet (omniglot)", (TASK, CLASS))
@@ -43,12 +39,7 @@ def alphabets(
 ) -> list[Task]:
     """Task t shows the t-th group of classes: Omniglot's alphabets, with as many classes as each has.
 
-    There is one output for every character of all tasks.
-
-    Raises
-    ------
-    BadInput
-        If there are fewer groups than tasks.
+    There is one output for every character of all tasks. BadInput if there are fewer groups than tasks.
     """
     if tasks > len(images.groups):
         raise BadInput(f"--tasks is {tasks}, but {images.name} has {len(images.groups)} alphabets, and a task is one")
@@ -56,22 +47,11 @@ def alphabets(
 
 
 def _tasks(images: ImageSet, shares: Sequence[tuple[str, tuple[int, ...]]]) -> list[Task]:
-    """A task for each share of the classes: a list of rows of the images, which all tasks share."""
-    return [
-        Task(
-            description,
-            _only(images.train, images.train_labels, own),
-            _only(images.test, images.test_labels, own),
-            own,
-        )
-        for description, own in shares
-    ]
+    """A task for each share of the classes, which are consecutive: a list of rows of the images, which all share."""
 
+    def only(base: BaseImages, labels: NDArray[np.int64], own: tuple[int, ...]) -> Images:
+        rows = np.flatnonzero((labels >= own[0]) & (labels <= own[-1]))
+        return Images(base, labels[rows], rows=rows)
 
-def _only(base: BaseImages, labels: NDArray[np.int64], own: tuple[int, ...]) -> Images:
-    rows = np.flatnonzero((labels >= own[0]) & (labels <= own[-1]))  # a share's classes are consecutive
-    return Images(base, labels[rows], rows=rows)
-
-
-def _classes(share: tuple[int, ...]) -> str:
-    return f"class {share[0]}" if len(share) == 1 else f"classes {share[0]} to {share[-1]}"
+    train, test = (images.train, images.train_labels), (images.test, images.test_labels)
+    return [Task(description, only(*train, own), only(*test, own), own) for description, own in shares]

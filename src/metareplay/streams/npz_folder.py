@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput, plain
 from metareplay.files import open_regular, shown
-from metareplay.streams.stream import PARTS, Stream, of_arrays
+from metareplay.streams.stream import PARTS, Stream
 
 
 def read(folder: str | Path) -> Stream:
@@ -22,17 +22,8 @@ def read(folder: str | Path) -> Stream:
 
     The tasks come in the order of the files' names, numbers in them as numbers: ``task2.npz`` before ``task10.npz``.
     What the arrays may be, ``Stream.from_arrays`` says. Nothing in the files is ever run: arrays of Python objects
-    are refused.
-
-    Returns
-    -------
-    stream
-        Its name is the folder's, and the tasks' descriptions are the files' names.
-
-    Raises
-    ------
-    BadInput
-        If there is no such file, one is damaged or lacks an array, or the arrays do not fit together.
+    are refused. The stream's name is the folder's, and the tasks' descriptions are the files' names. BadInput if there
+    is no such file, one is damaged or lacks an array, or the arrays do not fit together.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.npz"), key=_in_order) if folder.is_dir() else []
@@ -49,7 +40,7 @@ def read(folder: str | Path) -> Stream:
 @lru_cache(maxsize=1)
 def _read(folder: Path, files: tuple[Path, ...], versions: tuple[tuple[int, ...], ...]) -> Stream:
     """Runs of one suite, in one process, share what was read, until a file has another version."""
-    return of_arrays(folder.name, [_task(file) for file in files], descriptions=[file.stem for file in files])
+    return Stream.from_arrays(folder.name, [_task(file) for file in files], descriptions=[file.stem for file in files])
 
 
 def _task(file: Path) -> dict[str, NDArray[Any]]:
@@ -57,16 +48,13 @@ def _task(file: Path) -> dict[str, NDArray[Any]]:
         with open_regular(file) as opened:
             if not zipfile.is_zipfile(opened):
                 raise BadInput(f"{file} is damaged, or is no .npz file; numpy.savez(file, x_train=…, …) writes one")
-            size, opens = (
-                os.fstat(opened.fileno()).st_size,
-                sum(e.file_size for e in zipfile.ZipFile(opened).infolist()),
-            )
+            size, entries = os.fstat(opened.fileno()).st_size, zipfile.ZipFile(opened).infolist()
+            opens = sum(entry.file_size for entry in entries)
             if opens > 200 * size + (64 << 20):  # sparse data pack well, but not so well
                 raise BadInput(f"{file} has {shown(size)}, but unpacks to {shown(opens)}: save it with numpy.savez")
             opened.seek(0)
             archive = np.load(opened, allow_pickle=False)
-            missing = [name for name in PARTS if name not in archive.files]
-            if missing:
+            if missing := [name for name in PARTS if name not in archive.files]:
                 has = ", ".join(map(plain, archive.files)) or "nothing"
                 raise BadInput(f"{file} has no {' and no '.join(missing)}; it has {has[:200]}")
             return {name: archive[name] for name in PARTS}

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from metareplay.data.images import ImageSet
 from metareplay.settings import setting
-from metareplay.streams.kind import kind
-from metareplay.streams.stream import Images, Task
+from metareplay.streams.stream import Images, Task, kind
 
 
 @kind("permutations", "their pixels are in another random order in each task", resized=True)

@@ -11,8 +11,7 @@ from PIL import Image
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import setting
-from metareplay.streams.kind import kind
-from metareplay.streams.stream import Images, Task
+from metareplay.streams.stream import Images, Task, kind
 
 
 @kind("rotations", "the images are turned by another angle in each task", resized=True)
@@ -25,12 +24,8 @@ def rotations(
 ) -> list[Task]:
     """Task t shows ``images`` turned by the t-th of ``angles``.
 
-    Nothing is turned yet: a task is a map of indices into the images, which all tasks share.
-
-    Raises
-    ------
-    BadInput
-        If the data set has no images, or there are no angles between the two.
+    Nothing is turned yet: a task is a map of indices into the images, which all tasks share. BadInput if the inputs
+    form no image, or there are no angles between the two.
     """
     shape = images.train.shape
     if shape is None or len(shape) != 2:
@@ -60,19 +55,8 @@ def angles(tasks: int, min_angle: float, max_angle: float, stream_seed: int) -> 
 def rotation_map(angle: float, shape: tuple[int, int]) -> NDArray[np.int32]:
     """The pixel that each pixel of a turned image is taken from, or -1 where it is black.
 
-    What Pillow's ``Image.rotate`` does with its defaults: nearest neighbour, counter-clockwise, the same size.
-
-    Parameters
-    ----------
-    angle
-        Degrees counter-clockwise.
-    shape
-        Rows and columns.
-
-    Returns
-    -------
-    index_map
-        ``(rows * columns,)`` int32.
+    What Pillow's ``Image.rotate`` does with its defaults: nearest neighbour, counter-clockwise by ``angle`` degrees,
+    the same ``(rows, columns)``. Returns ``(rows * columns,)`` int32.
     """
     # Pillow turns an image whose grey levels are pixel numbers. They start at 1, since black corners are 0.
     numbers = np.arange(1, shape[0] * shape[1] + 1, dtype=np.int32).reshape(shape)

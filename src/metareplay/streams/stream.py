@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.images import BaseImages
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput, plain
-from metareplay.settings import brief, nearest
+from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
 
 DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
 
@@ -179,6 +179,7 @@ class Stream:
         shape: tuple[int, ...] | None = None,
         scenarios: Sequence[str] | None = None,
         descriptions: Sequence[str] | None = None,
+        data_sha256: str | None = None,
     ) -> Stream:
         """A stream of arrays of your own.
 
@@ -193,7 +194,8 @@ class Stream:
             several tasks share is kept once.
         classes
             How many classes there are; None for one more than the largest label. Labels of which more than half of
-            the numbers up to the largest never occur, such as article numbers, are then numbered in ascending order.
+            the numbers from 0 to the largest never occur, such as article numbers, are then numbered in ascending
+            order.
         shape
             How the inputs lie in an image, such as ``(28, 28)`` or ``(channels, rows, columns)``; None for the
             arrays' own shape, which is none for ``(n, inputs)``.
@@ -201,6 +203,8 @@ class Stream:
             What a run may choose from, its default first; None for those that fit the labels (``fitting``).
         descriptions
             What makes each task this task; None for ``task 0``, ``task 1`` …
+        data_sha256
+            Where the arrays come from a file whose hash is known; None for the hash of the arrays.
 
         Raises
         ------
@@ -212,7 +216,21 @@ class Stream:
         --------
         >>> stream = Stream.from_arrays("mine", [(x, y, x_test, y_test), (x + 1, y, x_test + 1, y_test)])
         """
-        return of_arrays(name, tasks, classes, shape, scenarios, descriptions)
+        if len(tasks) == 0:
+            raise BadInput(f"{name} has no tasks; it needs at least one: ({', '.join(PARTS)})")
+        words = [f"task {n}" for n in range(len(tasks))] if descriptions is None else list(map(str, descriptions))
+        if len(words) != len(tasks):
+            raise BadInput(f"{name} has {len(tasks)} tasks, but {len(words)} descriptions")
+        sides = _sides(name, tasks, shape)
+        sha256 = _sha256(sides) if data_sha256 is None else data_sha256
+        if classes is None:
+            sides, classes = _numbered(sides)
+        made, own = [], []
+        for text, train, test in zip(words, sides[::2], sides[1::2], strict=True):
+            own.append(tuple(np.union1d(train.labels, test.labels).tolist()))
+            made.append(Task(text, train, test, own[-1]))
+        allowed = fitting(own) if scenarios is None else tuple(scenarios)
+        return Stream(name, tuple(made), classes, {"tasks": len(tasks)}, sha256, scenarios=allowed)
 
     def validation(self, held_out: float | int) -> Stream:
         """The same stream with training images held out as its test images, to choose hyper-parameters on.
@@ -269,19 +287,10 @@ class Stream:
 def allowed_classes(stream: Stream, scenario: str, met: Collection[int]) -> NDArray[np.bool_] | None:
     """Which classes are scored for each task's examples: what ``Learner.restrict`` takes.
 
-    Parameters
-    ----------
-    scenario
-        Domain-incremental: all classes, always. Task-incremental: those of the example's own task. Class-incremental:
-        those of all tasks met so far, whichever task the example is of.
-    met
-        The tasks met so far, by number, the present one too. Before the first there is no class to choose, and a
-        class-incremental learner is not restricted: an evaluation then shows what the untrained network answers.
-
-    Returns
-    -------
-    allowed
-        ``(tasks, classes)``, or None where all classes are allowed to every task.
+    Domain-incremental: all classes, always. Task-incremental: those of the example's own task. Class-incremental: those
+    of all tasks met so far, whichever task the example is of. ``met`` are those tasks, by number, the present one too.
+    Before the first there is no class to choose, and a class-incremental learner is not restricted: an evaluation then
+    shows what the untrained network answers. The result is ``(tasks, classes)``, or None where nothing is restricted.
     """
     if scenario == DOMAIN:
         return None
@@ -306,43 +315,25 @@ def fitting(classes: Sequence[Collection[int]]) -> tuple[str, ...]:
     return (CLASS, TASK) if disjoint else SCENARIOS
 
 
-# Arrays
-
-
-def of_arrays(
-    name: str,
-    tasks: Sequence[Sequence[Any] | Mapping[str, Any]],
-    classes: int | None = None,
-    shape: tuple[int, ...] | None = None,
-    scenarios: Sequence[str] | None = None,
-    descriptions: Sequence[str] | None = None,
-    data_sha256: str | None = None,
-) -> Stream:
-    """See ``Stream.from_arrays``; ``data_sha256`` where the arrays come from a file whose hash is known."""
-    if len(tasks) == 0:
-        raise BadInput(f"{name} has no tasks; it needs at least one: ({', '.join(PARTS)})")
-    words = [f"task {number}" for number in range(len(tasks))] if descriptions is None else list(map(str, descriptions))
-    if len(words) != len(tasks):
-        raise BadInput(f"{name} has {len(tasks)} tasks, but {len(words)} descriptions")
-    bases = _Bases(shape)
-    sides = []
+def _sides(name: str, tasks: Sequence[Any], shape: tuple[int, ...] | None) -> list[Images]:
+    """The training and test examples of each task, in turn; an array that several share is checked and kept once."""
+    bases: dict[int, tuple[Any, BaseImages]] = {}  # holds the arrays too, as others could be given their ids
+    sides: list[Images] = []
     for number, task in enumerate(tasks):
         where = f"task {number} of {name}"
         x_train, y_train, x_test, y_test = _parts(where, task)
-        sides += [_images(where, "train", x_train, y_train, bases), _images(where, "test", x_test, y_test, bases)]
-    sha256 = _sha256(sides) if data_sha256 is None else data_sha256
-    if classes is None:
-        sides, classes = _numbered(sides)
-    pairs = list(zip(words, sides[::2], sides[1::2], strict=True))
-    own = [tuple(np.union1d(train.labels, test.labels).tolist()) for _, train, test in pairs]
-    return Stream(
-        name,
-        tuple(Task(text, train, test, there) for (text, train, test), there in zip(pairs, own, strict=True)),
-        classes=classes,
-        settings={"tasks": len(tasks)},
-        data_sha256=sha256,
-        scenarios=fitting(own) if scenarios is None else tuple(scenarios),
-    )
+        for side, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
+            what = f"x_{side} of {where}"
+            if id(x) not in bases:
+                bases[id(x)] = x, _base(what, x, shape)
+            base, labels = bases[id(x)][1], _labels(f"y_{side} of {where}", y)
+            if sides and base.width != sides[0].width:
+                first = f"x_train of task 0 of {name} has {sides[0].width}"
+                raise BadInput(f"{what} has {base.width} inputs, but {first}: they must be as many")
+            if len(labels) != len(base):
+                raise BadInput(f"{where} has {len(base)} examples in x_{side}, but {len(labels)} labels in y_{side}")
+            sides.append(Images(base, labels))
+    return sides
 
 
 def _numbered(sides: list[Images]) -> tuple[list[Images], int]:
@@ -364,50 +355,25 @@ def _parts(where: str, task: Sequence[Any] | Mapping[str, Any]) -> Sequence[Any]
     return task
 
 
-def _images(where: str, side: str, x: Any, y: Any, bases: _Bases) -> Images:
-    base = bases.of(f"x_{side} of {where}", x)
-    labels = _labels(f"y_{side} of {where}", y)
-    if len(labels) != len(base):
-        raise BadInput(f"{where} has {len(base)} examples in x_{side}, but {len(labels)} labels in y_{side}")
-    return Images(base, labels)
-
-
-class _Bases:
-    """The inputs of all tasks: an array that several of them share is checked and kept once."""
-
-    def __init__(self, shape: tuple[int, ...] | None) -> None:
-        self.shape = shape
-        self.first: tuple[str, BaseImages] | None = None
-        self.kept: dict[int, tuple[Any, BaseImages]] = {}
-
-    def of(self, what: str, x: Any) -> BaseImages:
-        if id(x) not in self.kept:  # the array is held too, as another one could be given its id
-            self.kept[id(x)] = x, self._base(what, x)
-        base = self.kept[id(x)][1]
-        first_what, first = self.first = self.first or (what, base)
-        if base.width != first.width:
-            raise BadInput(f"{what} has {base.width} inputs, but {first_what} has {first.width}: they must be as many")
-        return base
-
-    def _base(self, what: str, x: Any) -> BaseImages:
-        array = _numbers(what, x)
-        if array.ndim < 2 or array.size == 0:
-            raise BadInput(f"{what} has shape {array.shape}, but must be (examples, inputs …), and not empty")
-        shape = self.shape or (array.shape[1:] if array.ndim > 2 else None)
-        width = math.prod(array.shape[1:])
-        if shape is not None and math.prod(shape) != width:
-            raise BadInput(f"{what} has {width} inputs, but the shape {tuple(shape)} has {math.prod(shape)}")
-        pixels = array.reshape(len(array), width)
-        if pixels.dtype != np.uint8:
-            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told below
-                pixels = pixels.astype(np.float32, copy=False)
-            # Both ends show NaN and infinity, without an array of truth values in between.
-            if not (math.isfinite(pixels.min()) and math.isfinite(pixels.max())):
-                row, column = np.argwhere(~np.isfinite(pixels))[0]
-                raise BadInput(
-                    f"{what} has {pixels[row, column]} in example {row}, input {column}, but all must be finite numbers"
-                )
-        return BaseImages(pixels, shape=None if shape is None else tuple(shape))
+def _base(what: str, x: Any, shape: tuple[int, ...] | None) -> BaseImages:
+    array = _numbers(what, x)
+    if array.ndim < 2 or array.size == 0:
+        raise BadInput(f"{what} has shape {array.shape}, but must be (examples, inputs …), and not empty")
+    shape = shape or (array.shape[1:] if array.ndim > 2 else None)
+    width = math.prod(array.shape[1:])
+    if shape is not None and math.prod(shape) != width:
+        raise BadInput(f"{what} has {width} inputs, but the shape {tuple(shape)} has {math.prod(shape)}")
+    pixels = array.reshape(len(array), width)
+    if pixels.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told below
+            pixels = pixels.astype(np.float32, copy=False)
+        # Both ends show NaN and infinity, without an array of truth values in between.
+        if not (math.isfinite(pixels.min()) and math.isfinite(pixels.max())):
+            row, column = np.argwhere(~np.isfinite(pixels))[0]
+            raise BadInput(
+                f"{what} has {pixels[row, column]} in example {row}, input {column}, but all must be finite numbers"
+            )
+    return BaseImages(pixels, shape=None if shape is None else tuple(shape))
 
 
 def _numbers(what: str, values: Any) -> NDArray[Any]:
@@ -444,3 +410,44 @@ def _sha256(sides: Sequence[Images]) -> str:
         whole.update(digests[id(base)])
         whole.update(np.ascontiguousarray(images.labels).data)
     return whole.hexdigest()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is done to a data set to make a stream: one function, whose signature declares its settings."""
+
+    name: str  # such as ``rotations``
+    meaning: str  # what a task is, in a line
+    tasks: Callable[..., list[Task]]  # makes the tasks from images and its settings
+    scenarios: tuple[str, ...]  # what a run may choose from unless the benchmark says otherwise, its default first
+    resized: bool  # whether the tasks of other images would cost a run the same: as many, which differ by a map alone
+
+    @property
+    def settings(self) -> tuple[Hyperparameter, ...]:
+        return hyperparameters(self.tasks)
+
+    def __call__(
+        self,
+        images: ImageSet,
+        *,
+        name: str | None = None,
+        samples_per_task: int | None = None,
+        scenarios: tuple[str, ...] | None = None,
+        **chosen: Any,
+    ) -> Stream:
+        """A stream of the images, named ``<images>-<kind>`` unless otherwise; the parameters are ``Stream``'s.
+
+        BadInput if a setting is out of its range, or does not fit the images.
+        """
+        values = {setting.name: setting.check(chosen.pop(setting.name, setting.default)) for setting in self.settings}
+        tasks = tuple(self.tasks(images, **values, **chosen))
+        classes = 1 + max((max(task.classes) for task in tasks if task.classes), default=images.classes - 1)
+        name = name or f"{images.name}-{self.name}"
+        return Stream(name, tasks, classes, values, images.sha256, samples_per_task, scenarios or self.scenarios)
+
+
+def kind(
+    name: str, meaning: str, scenarios: tuple[str, ...] = (DOMAIN,), resized: bool = False
+) -> Callable[[Callable[..., list[Task]]], Kind]:
+    """Declare a function of images and settings, which makes tasks, as a kind of stream; see ``Kind``."""
+    return lambda tasks: Kind(name, meaning, tasks, scenarios, resized)

@@ -30,7 +30,7 @@ from metareplay.data.download import progress_bar
 from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import open_regular, placed, shown
 from metareplay.streams.rotations import angles, rotations
-from metareplay.streams.stream import Images, Stream, of_arrays
+from metareplay.streams.stream import Images, Stream
 
 ZIP = b"PK\x03\x04"
 """What files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot."""
@@ -90,7 +90,7 @@ def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
         for n, sides in enumerate(zip(train, test, strict=True))
     ]
     descriptions = [_description(entry[0], n, tasks[n][1]) for n, entry in enumerate(train)]
-    stream = of_arrays(path.name, tasks, descriptions=descriptions, data_sha256=digest.hexdigest())
+    stream = Stream.from_arrays(path.name, tasks, descriptions=descriptions, data_sha256=digest.hexdigest())
     return replace(stream, settings={})  # the file's content decides everything
 
 
