@@ -48,15 +48,19 @@ def little_stream(train: int = 25, tasks: int = 3) -> Stream:
     made = []
     for number in range(tasks):
         order = np.random.default_rng(number).permutation(16).astype(np.int32)
-        learned, tested = np.arange(train), np.arange(train, train + 15)
-        made.append(
-            Task(
-                f"order {number}",
-                Images(base, labels[:train], order, learned),
-                Images(base, labels[train:], order, tested),
-            )
-        )
+        learned = Images(base, labels[:train], order, np.arange(train))
+        made.append(Task(f"{number}", learned, Images(base, labels[train:], order, np.arange(train, train + 15))))
     return Stream("little", tuple(made), 3, {"tasks": tasks}, "ab" * 32)
+
+
+class Trap:
+    """Unpickling it writes a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.write_text, (self.file, "sprung")
 
 
 def little(name: str, stream: Stream | None = None, **options: Any) -> Experiment:
@@ -208,19 +212,18 @@ def prepare(scenario: str, run: Run, old: Record) -> None:
     if scenario == "fresh":
         return
     run.folder.mkdir(parents=True)
-    if scenario == "again":
-        with run.locked(little("meralg1", little_stream(6, 2), samples_per_task=6)):
+    match scenario:
+        case "again":
+            with run.locked(little("meralg1", little_stream(6, 2), samples_per_task=6)):
+                old.save(run.folder)
+        case "damaged record":
             old.save(run.folder)
-    elif scenario == "damaged record":
-        old.save(run.folder)
-        (run.folder / "record.json").write_bytes((run.folder / "record.json").read_bytes()[:-9])
-    elif scenario == "damaged checkpoint":
-        (run.folder / CHECKPOINT).write_bytes(b"not at all")
-    elif scenario == "failed":
-        (run.folder / FAILURE).write_text('{"message": "the disk was full"}')
-        (run.folder / ".writing-checkpoint.npz-abc").write_text("half of")
-    else:
-        raise ValueError(scenario)
+            (run.folder / "record.json").write_bytes((run.folder / "record.json").read_bytes()[:-9])
+        case "damaged checkpoint":
+            (run.folder / CHECKPOINT).write_bytes(b"not at all")
+        case "failed":
+            (run.folder / FAILURE).write_text('{"message": "the disk was full"}')
+            (run.folder / ".writing-checkpoint.npz-abc").write_text("half of")
 
 
 # At random moments

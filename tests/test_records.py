@@ -19,31 +19,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-import metareplay
-from metareplay import METHODS, BadInput, BaseImages, Images, Record, RunFailed, Stream, Task, files
+from killed_runs import Trap, little
+from metareplay import BadInput, Record, RunFailed, Trainer, files
 from metareplay.runs.record import read_summary
-
-
-def little_stream() -> Stream:
-    rng = np.random.default_rng(0)
-    base = BaseImages(rng.integers(0, 255, (40, 16), dtype=np.uint8))
-    labels = rng.integers(3, size=40)
-    tasks = []
-    for number in range(3):
-        order = np.random.default_rng(number).permutation(16).astype(np.int32)
-        train, test = np.arange(25), np.arange(25, 40)
-        tasks.append(
-            Task(f"order {number}", Images(base, labels[:25], order, train), Images(base, labels[25:], order, test))
-        )
-    return Stream("little", tuple(tasks), 3, {"tasks": 3, "min_angle": 0.1}, "ab" * 32)
 
 
 @pytest.fixture(scope="module")
 def record() -> Record:
     """A record with everything in it: shuffled and returning tasks, evaluations on the way."""
-    method = METHODS["meralg1"](lr=0.1, beta=0.3, memories=10, replay_batch_size=3)  # type: ignore[call-arg]
-    order = (2, 0, 1, 0)
-    made = metareplay.run(little_stream(), method, seed=3, hidden=(5,), eval_every=7, task_order=order)
+    made = Trainer(little("meralg1", hidden=(5,), eval_every=7, task_order=(2, 0, 1, 0))).train()
     return dataclasses.replace(made, weights=None)
 
 
@@ -83,10 +67,14 @@ def test_a_record_comes_back_bit_for_bit(record: Record, saved: Path) -> None:
     assert json.dumps(again.summary()) == json.dumps(record.summary())
 
 
-def test_a_record_is_one_folder_of_two_files_and_nothing_else(saved: Path) -> None:
+def test_a_record_is_two_files_and_leaves_others_alone(record: Record, saved: Path) -> None:
     assert names(saved) == [arrays(saved).name, "record.json"]
     assert names(saved.parent) == ["abc"]
     assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o644}
+    (saved / "thesis.tex").write_text("years of work")
+    record.save(saved)
+    assert (saved / "thesis.tex").read_text() == "years of work"
+    assert len(names(saved)) == 3
 
 
 def test_the_json_names_the_file_of_arrays_and_its_sum(saved: Path) -> None:
@@ -134,15 +122,6 @@ def test_saving_again_replaces_the_record_whole(record: Record, saved: Path) -> 
     assert len(names(saved)) == 2
 
 
-def test_other_things_in_the_folder_are_left_alone(record: Record, tmp_path: Path) -> None:
-    precious = tmp_path / "home" / "thesis.tex"
-    precious.parent.mkdir()
-    precious.write_text("years of work")
-    record.save(precious.parent)
-    assert precious.read_text() == "years of work"
-    assert len(names(precious.parent)) == 3
-
-
 def test_a_record_that_cannot_be_written_says_where(record: Record, tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file where a folder should be")
     with pytest.raises(RunFailed, match=r"cannot save the record in .*results/abc"):
@@ -163,26 +142,18 @@ def interrupted_at(patch: pytest.MonkeyPatch, call: int) -> None:
 
 
 @pytest.mark.parametrize("call", [0, 1])
-def test_an_interrupted_save_leaves_nothing(
-    record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
-) -> None:
-    interrupted_at(monkeypatch, call)
-    with pytest.raises(KeyboardInterrupt):
-        record.save(tmp_path / "abc")
-    assert names(tmp_path / "abc") == []
-
-
-@pytest.mark.parametrize("call", [0, 1])
 @pytest.mark.parametrize("change", [{"steps": 0}, {"predicted_right": np.zeros(3, bool)}], ids=["json", "arrays"])
-def test_an_interrupted_save_leaves_the_record_that_was_there(
+def test_an_interrupted_save_leaves_what_was_there(
     record: Record, saved: Path, monkeypatch: pytest.MonkeyPatch, call: int, change: dict[str, Any]
 ) -> None:
-    with monkeypatch.context() as patch:
-        interrupted_at(patch, call)
-        with pytest.raises(KeyboardInterrupt):
-            dataclasses.replace(record, **change).save(saved)
+    for folder in (saved, saved.parent / "empty"):
+        with monkeypatch.context() as patch:
+            interrupted_at(patch, call)
+            with pytest.raises(KeyboardInterrupt):
+                dataclasses.replace(record, **change).save(folder)
     assert_same(Record.load(saved), record)
     assert len(names(saved)) == 2
+    assert names(saved.parent / "empty") == []
 
 
 def test_an_interruption_that_comes_too_late_is_still_one(
@@ -260,14 +231,11 @@ def test_a_record_with_any_bit_changed_is_refused(saved: Path, file: str) -> Non
         assert_refused(saved)
 
 
-def test_a_record_whose_arrays_are_gone_is_refused(saved: Path) -> None:
-    arrays(saved).unlink()
-    assert_refused(saved)
-
-
-def test_a_record_whose_arrays_are_anothers_is_refused(record: Record, saved: Path, tmp_path: Path) -> None:
+def test_a_record_whose_arrays_are_anothers_or_gone_is_refused(record: Record, saved: Path, tmp_path: Path) -> None:
     dataclasses.replace(record, predicted_right=~record.predicted_right).save(tmp_path / "other")
     arrays(saved).write_bytes(arrays(tmp_path / "other").read_bytes())
+    assert_refused(saved)
+    arrays(saved).unlink()
     assert_refused(saved)
 
 
@@ -303,28 +271,15 @@ def test_the_sum_of_the_json_can_be_made_by_others(record: Record, saved: Path) 
     assert Record.load(saved).steps == 5
 
 
-def one_array() -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.arange(3))
-    return file.getvalue()
-
-
-def other_archive() -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
+def test_arrays_of_something_else_are_refused(saved: Path) -> None:
+    one_array, other_archive = io.BytesIO(), io.BytesIO()
+    np.save(one_array, np.arange(3))
+    with zipfile.ZipFile(other_archive, "w") as archive:
         archive.writestr("thesis.tex", "years of work")
-    return file.getvalue()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [one_array(), other_archive(), pickle.dumps([1, 2, 3]), b"hello"],
-    ids=["one array", "other archive", "pickle", "words"],
-)
-def test_arrays_of_something_else_are_refused(saved: Path, content: bytes) -> None:
-    replace_arrays(saved, content)
-    with pytest.raises(BadInput, match="is damaged"):
-        Record.load(saved)
+    for content in (one_array.getvalue(), other_archive.getvalue(), pickle.dumps([1, 2, 3]), b"hello"):
+        replace_arrays(saved, content)
+        with pytest.raises(BadInput, match="is damaged"):
+            Record.load(saved)
 
 
 def rewrite(saved: Path, **changed: NDArray[Any]) -> None:
@@ -350,16 +305,6 @@ def test_arrays_that_do_not_belong_together_are_refused(saved: Path, changed: di
     rewrite(saved, **changed)
     with pytest.raises(BadInput, match="is damaged"):
         Record.load(saved)
-
-
-class Trap:
-    """Unpickling it writes a file."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __reduce__(self) -> Any:
-        return Path.write_text, (self.file, "sprung")
 
 
 def test_nothing_in_a_record_is_unpickled(saved: Path, tmp_path: Path) -> None:
