@@ -19,25 +19,22 @@ MATRIX = np.array([[0.8, 0.3, 0.2], [0.6, 0.9, 0.4], [0.5, 0.7, 1.0]])
 BASELINE = np.array([0.1, 0.2, 0.3])
 
 
-def test_retained_accuracy_is_the_mean_over_tasks_at_the_end() -> None:
-    assert metrics.retained_accuracy(MATRIX) == pytest.approx((0.5 + 0.7 + 1.0) / 3)
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (metrics.retained_accuracy(MATRIX), (0.5 + 0.7 + 1.0) / 3),
+        (metrics.learning_accuracy(MATRIX), (0.8 + 0.9 + 1.0) / 3),
+        (metrics.backward_transfer(MATRIX), ((0.5 - 0.8) + (0.7 - 0.9) + 0) / 3),
+        (metrics.forward_transfer(MATRIX, BASELINE), (0 + (0.3 - 0.2) + (0.4 - 0.3)) / 3),
+        (metrics.forgetting(MATRIX), ((0.8 - 0.5) + (0.9 - 0.7)) / 2),
+    ],
+    ids=["RA", "LA", "BTI", "FT", "forgetting"],
+)
+def test_a_metric_of_a_matrix_is_what_one_works_out_by_hand(found: float, expected: float) -> None:
+    assert found == pytest.approx(expected)
 
 
-def test_learning_accuracy_is_the_mean_over_tasks_when_each_ends() -> None:
-    assert metrics.learning_accuracy(MATRIX) == pytest.approx((0.8 + 0.9 + 1.0) / 3)
-
-
-def test_backward_transfer_is_the_mean_change_since_each_task_ended() -> None:
-    assert metrics.backward_transfer(MATRIX) == pytest.approx(((0.5 - 0.8) + (0.7 - 0.9) + 0) / 3)
-
-
-def test_forward_transfer_is_what_earlier_tasks_brought_the_first_counting_as_zero() -> None:
-    assert metrics.forward_transfer(MATRIX, BASELINE) == pytest.approx((0 + (0.3 - 0.2) + (0.4 - 0.3)) / 3)
-
-
-def test_forgetting_is_from_each_tasks_best_to_the_end_but_for_the_last_task() -> None:
-    assert metrics.forgetting(MATRIX) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.7)) / 2)
-    # The best may come after the end of the task, or before it.
+def test_the_best_before_forgetting_may_come_after_the_end_of_the_task_or_before_it() -> None:
     assert metrics.forgetting(np.array([[0.5, 0.9, 0], [0.7, 0.6, 0], [0.4, 0.8, 1]])) == pytest.approx((0.3 + 0.1) / 2)
 
 

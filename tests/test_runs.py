@@ -47,39 +47,38 @@ class Stopped(BaseException):
     """As if by Ctrl-C."""
 
 
-def stop(experiment: Experiment, event: Evaluation | Record) -> None:
-    if isinstance(event, Evaluation) and event.visit == 1:
-        raise Stopped
+def stop_in_the_second_task(run: Run, experiment: Experiment, again: bool = False) -> None:
+    def stop(experiment: Experiment, event: Evaluation | Record) -> None:
+        if isinstance(event, Evaluation) and event.visit == 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run.carry_out(experiment, tracker=stop, again=again, checkpoints=Often(run.folder / CHECKPOINT))
 
 
-def with_tests() -> str:
-    """``PYTHONPATH`` of a process that imports what lies beside this file."""
-    return os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+"""Of a process that imports what lies beside this file."""
 
 
 @contextlib.contextmanager
 def another_process(run: Run) -> Iterator[int]:
-    """Something else has the run in hand; its process."""
+    """Another process runs it; its number."""
     code = """
 import sys
 from pathlib import Path
 from killed_runs import little
 from metareplay.runs.folder import Run
 with Run(Path(sys.argv[1])).locked(little("meralg1")):
-    print("in hand", flush=True)
+    print("running", flush=True)
     sys.stdin.read()
 """
-    environment = os.environ | {"PYTHONPATH": with_tests()}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(run.folder)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
-    with process:
+    command, pipe = [sys.executable, "-c", code, str(run.folder)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=ENVIRONMENT) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "in hand\n"
+        assert process.stdout.readline() == "running\n"
         try:
             yield process.pid
         finally:
@@ -99,10 +98,6 @@ def test_a_run_is_carried_out_once_and_then_read(run: Run, experiment: Experimen
     assert again.started == record.started
     assert again.train_seconds == record.train_seconds
     assert (run.folder / CONFIGURATION).read_text() == began
-
-
-def test_a_run_that_is_done_says_what_came_out(run: Run, experiment: Experiment, expected: Record) -> None:
-    run.carry_out(experiment)
     status = run.status()
     assert status.state == "done"
     assert status.configuration == json.loads(json.dumps(experiment.configuration()))
@@ -111,9 +106,7 @@ def test_a_run_that_is_done_says_what_came_out(run: Run, experiment: Experiment,
 
 
 def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run: Run, experiment: Experiment, expected: Record) -> None:
-    checkpoints = Often(run.folder / CHECKPOINT)
-    with pytest.raises(Stopped):
-        run.carry_out(experiment, tracker=stop, checkpoints=checkpoints)
+    stop_in_the_second_task(run, experiment)
     status = run.status()
     assert status.state == "stopped"
     assert status.configuration is not None
@@ -142,8 +135,7 @@ def test_again_replaces_the_record_and_begins_at_the_beginning(run: Run, experim
 
 def test_while_a_run_is_run_again_its_old_record_stays(run: Run, experiment: Experiment) -> None:
     first = run.carry_out(experiment)
-    with pytest.raises(Stopped):
-        run.carry_out(experiment, tracker=stop, again=True, checkpoints=Often(run.folder / CHECKPOINT))
+    stop_in_the_second_task(run, experiment, again=True)
     assert run.status().state == "done"
     assert run.carry_out(experiment).train_seconds == first.train_seconds
     assert CHECKPOINT not in names(run)
@@ -243,7 +235,7 @@ def test_an_error_of_our_own_keeps_its_traceback(
 # Two processes
 
 
-def test_a_run_that_another_process_has_in_hand_is_left_to_it(run: Run, experiment: Experiment) -> None:
+def test_a_run_of_another_process_is_left_to_it(run: Run, experiment: Experiment) -> None:
     with another_process(run) as process:
         assert run.status().state == "running"
         with pytest.raises(
@@ -259,15 +251,11 @@ def test_a_record_can_be_read_while_another_process_makes_it_again(run: Run, exp
     run.carry_out(experiment)
     with another_process(run):
         assert run.status().state == "done"
-        assert run.carry_out(experiment) is not None
-
-
-def test_a_checkpoint_is_left_alone_while_another_process_works_from_it(run: Run, experiment: Experiment) -> None:
-    run.carry_out(experiment)
-    with another_process(run):
         (run.folder / CHECKPOINT).write_text("another's")
-        run.carry_out(experiment)
+        assert run.carry_out(experiment) is not None
         assert (run.folder / CHECKPOINT).read_text() == "another's"
+        (run.folder / "record.json").write_text("{")
+        assert run.status().state == "running"
 
 
 def test_asking_how_a_run_stands_does_not_stand_in_its_way(run: Run, experiment: Experiment) -> None:
@@ -328,26 +316,20 @@ def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(
         assert len(names(run)) == 5 + len(aside)
 
 
-def test_a_damaged_record_that_is_being_made_again_is_running(run: Run, experiment: Experiment) -> None:
-    run.carry_out(experiment)
-    (run.folder / "record.json").write_text("{")
-    with another_process(run):
-        assert run.status().state == "running"
-
-
-def test_a_damaged_checkpoint_costs_what_it_held_and_no_more(
+def test_a_damaged_checkpoint_is_set_aside_and_costs_what_it_held_and_no_more(
     run: Run, experiment: Experiment, expected: Record
 ) -> None:
-    with pytest.raises(Stopped):
-        run.carry_out(experiment, tracker=stop, checkpoints=Often(run.folder / CHECKPOINT))
+    stop_in_the_second_task(run, experiment)
     path = run.folder / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:-50])
+    half = path.read_bytes()[:-50]
+    path.write_bytes(half)
     assert run.status().state == "broken"
     notes: list[str] = []
     assert same(run.carry_out(experiment, note=notes.append), expected)
     assert len(notes) == 1
     assert "is damaged" in notes[0]
     assert "beginning again" in notes[0]
+    assert (run.folder / f"{CHECKPOINT}.damaged").read_bytes() == half
 
 
 def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run: Run, experiment: Experiment) -> None:
@@ -363,20 +345,10 @@ def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run: Ru
     assert find(run.folder.parent / "nowhere") == []
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_stays(run: Run, experiment: Experiment, expected: Record) -> None:
-    run.folder.mkdir(parents=True)
-    (run.folder / CHECKPOINT).write_bytes(b"half of a")
-    notes: list[str] = []
-    assert same(run.carry_out(experiment, note=notes.append), expected)
-    assert "is damaged" in notes[0]
-    assert (run.folder / f"{CHECKPOINT}.damaged").read_bytes() == b"half of a"
-
-
 def test_a_checkpoint_that_cannot_be_read_now_ends_the_run_and_stays(
     run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(Stopped):
-        run.carry_out(experiment, tracker=stop, checkpoints=Often(run.folder / CHECKPOINT))
+    stop_in_the_second_task(run, experiment)
     content = (run.folder / CHECKPOINT).read_bytes()
 
     def failing(path: Path) -> bytes:
@@ -481,12 +453,13 @@ def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(
 # Disks
 
 
+def full(path: Path, content: bytes, follow: bool = True) -> None:
+    raise OSError(28, "No space left on device")
+
+
 def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
     run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes, follow: bool = True) -> None:
-        raise OSError(28, "No space left on device")
-
     monkeypatch.setattr("metareplay.runs.checkpoint.write_atomically", full)
     monkeypatch.setattr(FileCheckpoints, "due", lambda self, border: True)
     notes: list[str] = []
@@ -499,9 +472,6 @@ def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
 def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
     run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, content: bytes, follow: bool = True) -> None:
-        raise OSError(28, "No space left on device")
-
     checkpoints = Often(run.folder / CHECKPOINT)
     with monkeypatch.context() as patch:
         patch.setattr("metareplay.runs.record.write_atomically", full)
@@ -535,9 +505,8 @@ except RunFailed as error:
 def test_on_a_full_disk_nothing_half_written_is_left(
     experiment: Experiment, expected: Record, tmp_path: Path, room: int
 ) -> None:
-    environment = os.environ | {"PYTHONPATH": with_tests(), "PYTHONDONTWRITEBYTECODE": "1"}
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 1
     assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
@@ -557,11 +526,9 @@ def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
             folder.chmod(0o555)
             mounted.append(folder)
             return
+        can = shutil.which("mount") is not None
         for options in (["--bind", str(folder)], ["-o", "remount,ro,bind"]):
-            if (
-                shutil.which("mount") is None
-                or subprocess.run(["mount", *options, str(folder)], check=False).returncode
-            ):
+            if not can or subprocess.run(["mount", *options, str(folder)], check=False).returncode:
                 pytest.skip("root may write anywhere, and may not mount anything here")
         mounted.append(folder)
 
