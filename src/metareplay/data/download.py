@@ -62,30 +62,16 @@ class DataFile:
 
 @dataclass(frozen=True)
 class Published:
-    """A data set in published files: fetched on first use; what lies in archives is decoded once.
-
-    Parameters
-    ----------
-    files
-        What is fetched, with pins.
-    mirrors
-        Addresses of folders that serve them; idx files gzipped or plain.
-    decode
-        Makes arrays of the verified contents of the files; raises Refused.
-    shape
-        Of an image.
-    classes, images
-        How many classes there are, and images of them, for training and for testing.
-    """
+    """A data set in published files: fetched on first use; what lies in archives is decoded once."""
 
     name: str
     description: str
-    files: tuple[DataFile, ...]
-    mirrors: tuple[str, ...]
-    decode: Callable[[Sequence[NDArray[np.uint8]]], Decoded]
-    shape: tuple[int, ...]
+    files: tuple[DataFile, ...]  # what is fetched, with pins
+    mirrors: tuple[str, ...]  # addresses of folders that serve them; idx files gzipped or plain
+    decode: Callable[[Sequence[NDArray[np.uint8]]], Decoded]  # of the files' verified contents; raises Refused
+    shape: tuple[int, ...]  # of an image
     classes: int
-    images: int
+    images: int  # for training and for testing
 
     @property
     def archived(self) -> bool:

@@ -20,29 +20,15 @@ from metareplay.streams.stream import CLASS, TASK, Kind, Stream
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A stream with a name.
-
-    Parameters
-    ----------
-    name, description
-        Such as ``mnist-rotations``, and one line on what it is.
-    data
-        The base data set, one of ``data.catalogue.SOURCES``.
-    kind
-        What is done to it; None for a user's own data.
-    tasks, samples_per_task
-        How many tasks, and training images of each, unless asked otherwise; 0 for all.
-    scenarios
-        What a run may choose from, its default first; None for those of its kind.
-    """
+    """A stream with a name."""
 
     name: str
     description: str
-    data: str
-    kind: Kind | None
-    tasks: int
-    samples_per_task: int
-    scenarios: tuple[str, ...] | None = None
+    data: str  # the base data set, one of ``data.catalogue.SOURCES``; or where a user's own data is
+    kind: Kind | None  # what is done to it; None for a user's own data
+    tasks: int  # unless asked otherwise, as the next
+    samples_per_task: int  # 0 for all
+    scenarios: tuple[str, ...] | None = None  # what a run may choose from, its default first; None for its kind's
 
     @property
     def allows(self) -> tuple[str, ...]:

@@ -151,11 +151,11 @@ class Stream:
             self._check(number, task)
 
     def _check(self, number: int, task: Task) -> None:
-        where = f"task {number} of stream {self.name!r}"
-        for images in (task.train, task.test):
-            if len(images) == 0:
+        where, sides = f"task {number} of stream {self.name!r}", (task.train.labels, task.test.labels)
+        for labels in sides:
+            if len(labels) == 0:
                 raise BadInput(f"{where} has no training or no test examples")
-            low, high = int(images.labels.min()), int(images.labels.max())
+            low, high = labels.min(), labels.max()
             if low < 0 or high >= self.classes:
                 raise BadInput(f"{where} has labels from {low} to {high}, but they must lie in 0 … {self.classes - 1}")
         if task.classes is not None:
@@ -165,10 +165,8 @@ class Stream:
                     f"{where} has the classes {brief(task.classes)}, but they must be ascending and lie in "
                     f"0 … {self.classes - 1}"
                 )
-            for images in (task.train, task.test):
-                foreign = np.setdiff1d(images.labels, own)
-                if len(foreign):
-                    raise BadInput(f"{where} has the label {foreign[0]}, which is not one of its classes")
+            if len(foreign := np.setdiff1d(np.concatenate(sides), own)):
+                raise BadInput(f"{where} has the label {foreign[0]}, which is not one of its classes")
 
     @staticmethod
     def from_arrays(
@@ -435,10 +433,7 @@ class Kind:
         scenarios: tuple[str, ...] | None = None,
         **chosen: Any,
     ) -> Stream:
-        """A stream of the images, named ``<images>-<kind>`` unless otherwise; the parameters are ``Stream``'s.
-
-        BadInput if a setting is out of its range, or does not fit the images.
-        """
+        """A stream of the images, by default named ``<images>-<kind>``; BadInput if a setting does not fit."""
         values = {setting.name: setting.check(chosen.pop(setting.name, setting.default)) for setting in self.settings}
         tasks = tuple(self.tasks(images, **values, **chosen))
         classes = 1 + max((max(task.classes) for task in tasks if task.classes), default=images.classes - 1)
