@@ -22,13 +22,7 @@ NETWORKS = {
 
 
 def check(name: str) -> None:
-    """Refuse what is neither a network's name nor ``FILE.py:FACTORY``.
-
-    Raises
-    ------
-    BadInput
-        Also if the file cannot be run, or has nothing of that name that can be called.
-    """
+    """Refuse with BadInput what is neither a network's name nor a ``FILE.py:FACTORY`` that is there to be called."""
     if name in NETWORKS:
         return
     if user_code.split(name) is None:
@@ -41,16 +35,14 @@ def check(name: str) -> None:
 
 
 def describe(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int] = ()) -> Network:
-    """Describe a network for some inputs and classes.
+    """Describe a network for examples of a ``shape``, and so many ``classes``.
 
     Parameters
     ----------
     name
         One of ``NETWORKS``, or ``FILE.py:FACTORY``.
     shape
-        Of an example: ``(inputs,)``, ``(height, width)`` or ``(channels, height, width)``.
-    classes
-        How many scores it gives.
+        ``(inputs,)``, ``(height, width)`` or ``(channels, height, width)``.
     hidden
         Units of each hidden layer (``mlp`` only).
 

@@ -67,29 +67,19 @@ class ModuleNetwork:
         BadInput
             If a user's factory raises, or returns something else than a module.
         """
-        make = self._factory()
-        return [make() for _ in range(self.copies)]
+        return [self._made() for _ in range(self.copies)]
 
-    def _factory(self) -> Callable[[], Module]:
-        if self.name == "cnn-small":
-            from metareplay.networks.cnn import SmallCNN
-
-            return lambda: SmallCNN(self.shape, self.classes, self.share)
-        if self.name == "resnet18-reduced":
-            from metareplay.networks.resnet import ReducedResNet18
-
-            return lambda: ReducedResNet18(self.shape, self.classes, self.share)
-        return self._users
-
-    def _users(self) -> Module:
+    def _made(self) -> Module:
         from torch.nn import Module
 
+        from metareplay.networks.convolutional import CONVOLUTIONAL
+
+        if self.name in CONVOLUTIONAL:
+            return CONVOLUTIONAL[self.name](self.shape, self.classes, self.share)
         factory: Any = user_code.load(self.name, "--network") if isinstance(self.name, str) else self.name
-        narrower: dict[str, Any] = {}
         try:
-            if self.share > 1 and "width" in inspect.signature(factory).parameters:
-                narrower["width"] = 1 / self.share
-            module = factory(self.shape, self.classes, **narrower)
+            narrower = self.share > 1 and "width" in inspect.signature(factory).parameters
+            module = factory(self.shape, self.classes, **({"width": 1 / self.share} if narrower else {}))
         except Exception as error:  # a user's code may raise anything
             raise BadInput(
                 f"the network {self.name} cannot be made for inputs of shape {self.shape} and {self.classes} classes: "

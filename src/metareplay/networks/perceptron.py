@@ -70,10 +70,7 @@ class Perceptron:
         return self.tasks if self.private[layer] else 1
 
     def initial_layers(self, rng: np.random.Generator) -> list[Layer]:
-        """Draw fresh parameters, as ``Learner.layers`` has them: for each layer weights ``(in, out)`` and biases.
-
-        A private layer has ``(copies, in, out)`` and ``(copies, out)``.
-        """
+        """Draw fresh parameters, as ``Learner.layers`` has them: ``(in, out)`` and ``(out,)``, if private for copies."""
         layers = []
         for number, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
             bound = (6 / (fan_in + fan_out)) ** 0.5 if self.initial == "glorot" else fan_in**-0.5
