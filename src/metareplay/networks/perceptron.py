@@ -70,7 +70,7 @@ class Perceptron:
         return self.tasks if self.private[layer] else 1
 
     def initial_layers(self, rng: np.random.Generator) -> list[Layer]:
-        """Draw fresh parameters, as ``Learner.layers`` has them: ``(in, out)`` and ``(out,)``, if private for copies."""
+        """Draw fresh parameters, as ``Learner.layers`` has them; of a private layer for each copy."""
         layers = []
         for number, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
             bound = (6 / (fan_in + fan_out)) ** 0.5 if self.initial == "glorot" else fan_in**-0.5
