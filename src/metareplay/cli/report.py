@@ -52,7 +52,7 @@ def _write(results: Contents, given: Namespace) -> None:
     if given.output:
         from metareplay.results.page import page
 
-        write("--output", given.output, page(results, progress("differences tested")))
+        write("--output", given.output, page(results, progress))
         where = Path(given.output).absolute().as_uri()
         done.append(f"the page is {given.output}; to see it, open {where} in a browser")
     if given.latex:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -14,7 +15,7 @@ from markupsafe import Markup
 
 from metareplay.errors import plain
 from metareplay.results import tables
-from metareplay.results.charts import styles, theme
+from metareplay.results.charts import Styles, styles, theme
 from metareplay.results.figures import FIGURES, POINTS, Figure, ends
 from metareplay.results.groups import Contents, Group
 from metareplay.results.statistics import Progress
@@ -37,12 +38,17 @@ SYMBOLS = {
 """A method's mark before its name, about 9 pixels wide."""
 
 
-def page(contents: Contents, progress: Progress = lambda done, of: None) -> str:
-    """The page as HTML. ``progress`` is called with how many tests of differences are done, of how many."""
+def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: lambda done, of: None) -> str:
+    """The page as HTML; ``progress`` makes what is called with how many of something are done, of how many."""
     environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined, finalize=_shown
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: plain(value) if type(value) is str else value,
     )
-    look = styles(sorted({group.method for group in contents.groups}))
+    groups, problems = contents.groups, contents.problems
+    look = styles(sorted({group.method for group in groups}))
     places = {method: place for place, method in enumerate(look)}
 
     def mark(method: str) -> str:
@@ -57,56 +63,44 @@ def page(contents: Contents, progress: Progress = lambda done, of: None) -> str:
         )
         notes = "".join(f'<p class="note">{Markup.escape(plain(note))}</p>' for note in table.notes)
         scroll = f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-caption">'
-        body = table.html(mark, name)
-        return Markup(
-            f'<div class="table" id="{name}"><div class="tools">{copies}</div>{scroll}{body}</div>{notes}</div>'
-        )
+        body = f"{scroll}{table.html(mark, name)}</div>{notes}"
+        return Markup(f'<div class="table" id="{name}"><div class="tools">{copies}</div>{body}</div>')
 
-    problems = list(enumerate(contents.problems.items()))
+    vega: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
+    environments = Counter(tuple(sorted(run.summary["environment"].items())) for group in groups for run in group.runs)
+    template = environment.from_string(_file("page.html"))
     told = {
         "contents": contents,
-        "problems": problems,
-        "answers": tables.answers(contents, progress),
-        "descriptions": {name: _description(problem[0]) for name, problem in contents.problems.items()},
+        "problems": list(enumerate(problems.items())),
+        "answers": tables.answers(contents, progress("differences tested")),
+        "descriptions": {name: _description(problem[0].configuration) for name, problem in problems.items()},
         "tables": tables,
         "missing": tables.missing(contents),
-        "environments": Counter(_environment(run) for group in contents.groups for run in group.runs).most_common(),
+        "environments": environments.most_common(),
         "meanings": METRICS,
-        "sizes": sorted({size for group in contents.groups if (size := group.memories)}),
+        "sizes": sorted({size for group in groups if (size := group.memories)}),
         "figures": FIGURES,
         "looks": look,
         "symbols": SYMBOLS,
-        "runs": sum(len(group.runs) for group in contents.groups),
+        "runs": sum(len(group.runs) for group in groups),
         "made": datetime.now(UTC).isoformat(timespec="minutes"),
         "show": show,
         "mark": mark,
         "style": Markup(_file("page.css")),
         "script": Markup(_file("page.js")),
-        "vega": Markup(_vega()),
+        "vega": Markup(vega.replace("</script", "<\\/script").replace("<!--", "<\\!--")),
         "specifications": _json({figure.id: _specification(figure, look) for figure in FIGURES}),
     }
-    template = environment.from_string(_file("page.html"))
     around = len(template.render(told, data="", points=0).encode())
     for points in (POINTS, 50, 25, 12, 6):
-        data = _data(contents, points)
+        data = _data(problems.values(), points, progress(f"configurations drawn, at most {points} points each"))
         if around + len(data.encode()) < LIMIT:
             break
     return template.render(told, data=data, points=points)
 
 
-def _vega() -> str:
-    """Vega's runtime, as installed."""
-    source: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
-    return source.replace("</script", "<\\/script").replace("<!--", "<\\!--")
-
-
-def _shown(value: Any) -> Any:
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _description(group: Group) -> str:
+def _description(told: dict[str, Any]) -> str:
     """What is learned, in a line: tasks, examples, scenario, order."""
-    told = group.configuration
     tasks, samples, size = len(set(told["task_order"])), told.get("samples_per_task"), told.get("batch_size", 1)
     parts = [
         f"{tasks} task{'s' if tasks > 1 else ''}",
@@ -119,11 +113,7 @@ def _description(group: Group) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _environment(run: Any) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(run.summary["environment"].items()))
-
-
-def _specification(figure: Figure, look: Any) -> dict[str, Any]:
+def _specification(figure: Figure, look: Styles) -> dict[str, Any]:
     """A figure's chart in Vega, without data; colours other than the methods' follow the text's."""
     chart = figure.chart(look) | {"data": {"name": "rows"}, "config": theme("currentColor")}
     chart |= {"autosize": {"type": "fit-x", "contains": "padding"}}
@@ -131,30 +121,32 @@ def _specification(figure: Figure, look: Any) -> dict[str, Any]:
     return specification | {"usermeta": {"columns": figure.columns}}
 
 
-def _data(contents: Contents, points: int) -> Markup:
+def _data(problems: Collection[list[Group]], points: int, progress: Progress) -> Markup:
     """What the figures draw: for each problem and figure the rows of each group, by columns.
 
     A column that is the same as that of the group before is left out; one value stands for a column of equal ones.
     """
-    problems = []
-    for problem in contents.problems.values():
-        groups: list[dict[str, Any]] = [
-            {"method": plain(group.method), "label": group.label, "memories": group.memories, "rows": {}}
-            for group in problem
-        ]
-        limits = {}
-        for figure in FIGURES:
-            found = [figure.rows(problem, group, points) for group in problem]
-            limits[figure.id] = ends([row for rows in found for row in rows], figure.whole)
-            before: dict[str, Any] = {}
-            for group, rows in zip(groups, found, strict=True):
-                if rows:
-                    columns = {name: _column([row[name] for row in rows]) for name in rows[0]} | {"n": len(rows)}
-                    known = {name for name, column in columns.items() if before.get(name, ...) == column}
-                    group["rows"][figure.id] = {name: columns[name] for name in columns if name not in known}
-                    before = columns
-        problems.append({"groups": groups, "ends": limits})
-    return _json(problems)
+    data, done, of = [], 0, sum(map(len, problems))
+    for problem in problems:
+        groups: list[dict[str, Any]] = []
+        before: dict[str, dict[str, Any]] = defaultdict(dict)
+        rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for group in problem:
+            progress(done := done + 1, of)
+            own = {}
+            for figure in FIGURES:
+                if found := figure.rows(problem, group, points):
+                    columns = {name: _column([row[name] for row in found]) for name in found[0]} | {"n": len(found)}
+                    known = before[figure.id]
+                    own[figure.id] = {
+                        name: column for name, column in columns.items() if known.get(name, ...) != column
+                    }
+                    before[figure.id] = columns
+                    rows[figure.id] += found
+            told = {"method": plain(group.method), "label": group.label, "memories": group.memories}
+            groups.append(told | {"rows": own})
+        data.append({"groups": groups, "ends": {figure.id: ends(rows[figure.id], figure.whole) for figure in FIGURES}})
+    return _json(data)
 
 
 def _column(values: list[Any]) -> Any:
