@@ -20,44 +20,38 @@ NAMED = 10
 
 def main(argv: list[str]) -> None:
     """Compare methods, seed by seed."""
-    parser = _parser()
-    given = parser.parse(argv)
-    metric = given.metric.replace("-", "_")
-    if metric not in METRICS:
-        known = nearest(metric, METRICS) or f"; there are {', '.join(METRICS)}"
-        raise BadInput(f"--metric is {given.metric!r}, which is none{known}")
-    if given.memories is not None and not given.memories.isdecimal():
-        raise BadInput(f"--memories is {given.memories!r}, but must be a whole number of at least 0")
-    if len(given.methods) < 2:
-        parser.error("a comparison needs two methods at least")
-    check_file("--csv", given.csv)
-    memories = None if given.memories is None else int(given.memories)
-    results = groups.load(Path(given.runs), progress("runs read"))
-    selections = [Selection.read(text) for text in given.methods]
-    found = compare.sections(results.groups, selections, given.benchmark, memories)
-    judged = compare.judge(found, metric)
-    if given.csv != "-":
-        _show(found, judged, metric, results.unfinished)
-    if given.csv is not None:
-        write("--csv", given.csv, compare.tidy(found, judged, metric).csv())
-
-
-def _parser() -> Parser:
     parser = Parser(
         prog="metareplay compare",
         description="Compare methods: their means over seeds, the differences, and whether these are established.",
         epilog="metareplay compare runs/ meralg1 eralg4 --memories 200\n"
         "metareplay compare runs/ meralg1:lr=0.03 meralg1:lr=0.1   where a method was run with several settings",
     )
+    known = ", ".join(METRICS)
     parser.add_argument("runs", metavar="DIR", help="the folder of runs")
     parser.add_argument("methods", metavar="METHOD", nargs="+", help="two methods or more, or METHOD:SETTING=VALUE,…")
     parser.add_argument("--benchmark", metavar="NAME", help="only on this benchmark (default: on each)")
     parser.add_argument("--memories", metavar="N", help="only with so many memories (default: with each number)")
-    parser.add_argument(
-        "--metric", metavar="NAME", default="retained_accuracy", help=f"{', '.join(METRICS)} (default: the first)"
-    )
+    parser.add_argument("--metric", metavar="NAME", default="retained_accuracy", help=f"{known} (default: the first)")
     parser.add_argument("--csv", metavar="FILE", help="write it there as CSV, in fractions; - is standard output")
-    return parser
+    given = parser.parse(argv)
+    metric = given.metric.replace("-", "_")
+    if metric not in METRICS:
+        hint = nearest(metric, METRICS) or f"; there are {known}"
+        raise BadInput(f"--metric is {given.metric!r}, which is none{hint}")
+    if given.memories is not None and not given.memories.isdecimal():
+        raise BadInput(f"--memories is {given.memories!r}, but must be a whole number of at least 0")
+    if len(given.methods) < 2:
+        parser.error("a comparison needs two methods at least")
+    check_file("--csv", given.csv)
+    results = groups.load(Path(given.runs), progress("runs read"))
+    selections = [Selection.read(text) for text in given.methods]
+    memories = None if given.memories is None else int(given.memories)
+    found = compare.sections(results.groups, selections, given.benchmark, memories)
+    judged = compare.judge(found, metric)
+    if given.csv != "-":
+        _show(found, judged, metric, results.unfinished)
+    if given.csv is not None:
+        write("--csv", given.csv, compare.tidy(found, judged, metric).csv())
 
 
 def _show(

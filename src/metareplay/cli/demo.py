@@ -46,11 +46,7 @@ def main(argv: list[str]) -> None:
         "There is nothing to download, and it takes less than a minute.",
     )
     parser.add_argument("--out", metavar="DIR", default="runs/demo", help="where it is kept (default: runs/demo)")
-    demo(Path(parser.parse(argv).out))
-
-
-def demo(out: Path) -> None:
-    """Let one learner forget and another replay, explain what they show, and keep it all in a folder."""
+    out = Path(parser.parse(argv).out)
     stream = benchmarks.find(BENCHMARK).stream()
     online = Online(**recipes.settings(BENCHMARK, "online")[0])
     mer = MER(**recipes.settings(BENCHMARK, "meralg1", MEMORIES)[0])

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 from metareplay.cli.arguments import Parser
 from metareplay.cli.tables import check_file, console, name_of, progress, write
 from metareplay.errors import BadInput, RunFailed
 from metareplay.results import groups, require_drawing, tables
-from metareplay.results.groups import Contents
 
 
 def main(argv: list[str]) -> None:
     """Write what is asked for."""
-    given = _parser().parse(argv)
+    parser = Parser(
+        prog="metareplay report",
+        usage="metareplay report [DIR] [-o FILE] [--latex FILE] [--csv FILE] [--figures DIR]",
+        description="Put the runs of a folder into a page to look at, and into tables and figures for a paper.",
+        epilog="Without any flag it writes report.html: one file that needs nothing else. Mail it, print it.",
+    )
+    parser.add_argument("runs", metavar="DIR", nargs="?", default="runs", help="the folder of runs (default: runs)")
+    parser.add_argument("-o", "--output", metavar="FILE", help="the page (HTML)")
+    parser.add_argument("--latex", metavar="FILE", help="methods by benchmarks, with rules of the package booktabs")
+    parser.add_argument("--csv", metavar="FILE", help="a row for each configuration, with all metrics and costs")
+    parser.add_argument("--figures", metavar="DIR", help="a folder for every figure as SVG and PDF")
+    given = parser.parse(argv)
     if not (given.output or given.latex or given.csv or given.figures):
         given.output = "report.html"
     for flag in ("output", "latex", "csv"):
@@ -29,25 +38,6 @@ def main(argv: list[str]) -> None:
     if not results.groups:
         states = ", ".join(f"{run.folder.name} {run.state}" for run in results.unfinished[:3])
         raise BadInput(f"no run in {given.runs} is done ({states}): `metareplay results --out {given.runs}` says more")
-    _write(results, given)
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="metareplay report",
-        usage="metareplay report [DIR] [-o FILE] [--latex FILE] [--csv FILE] [--figures DIR]",
-        description="Put the runs of a folder into a page to look at, and into tables and figures for a paper.",
-        epilog="Without any flag it writes report.html: one file that needs nothing else. Mail it, print it.",
-    )
-    parser.add_argument("runs", metavar="DIR", nargs="?", default="runs", help="the folder of runs (default: runs)")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the page (HTML)")
-    parser.add_argument("--latex", metavar="FILE", help="methods by benchmarks, with rules of the package booktabs")
-    parser.add_argument("--csv", metavar="FILE", help="a row for each configuration, with all metrics and costs")
-    parser.add_argument("--figures", metavar="DIR", help="a folder for every figure as SVG and PDF")
-    return parser
-
-
-def _write(results: Contents, given: Namespace) -> None:
     done = []
     if given.output:
         from metareplay.results.page import page

@@ -54,28 +54,20 @@ def main(argv: list[str]) -> None:
     parser.add_argument("-o", "--output", metavar="FILE.png", help="draw a benchmark's images into that file instead")
     parser.add_argument("--out", metavar="DIR", default="runs", help="the folder of runs (default: runs)")
     given = parser.parse(argv)
-    if _is_benchmark(given.what):
-        _show_benchmark(given.what, given.output)
-        return
-    if given.output:
-        raise BadInput(f"--output is for the images of a benchmark, and {given.what} is none")
-    show(Record.load(find_run(given.what, Path(given.out)).folder))
-
-
-def _is_benchmark(what: str) -> bool:
-    path = Path(what)
+    path = Path(given.what)
     is_run = any((path / name).is_file() for name in (RECORD, CONFIGURATION))
     own_data = path.is_dir() and any(path.glob("*.npz")) and not is_run
-    return what in BENCHMARKS or path.suffix == ".pt" or own_data
-
-
-def _show_benchmark(name: str, output: str | None) -> None:
-    stream = benchmarks.find(name).stream()
-    if output is None:
+    if given.what not in BENCHMARKS and path.suffix != ".pt" and not own_data:
+        if given.output:
+            raise BadInput(f"--output is for the images of a benchmark, and {given.what} is none")
+        show(Record.load(find_run(given.what, Path(given.out)).folder))
+        return
+    stream = benchmarks.find(given.what).stream()
+    if given.output is None:
         show_images(stream)
     else:
-        gallery.save(stream, Path(output))
-        console().print(name_of(f"the images of {name} are in {output}"), soft_wrap=True)
+        gallery.save(stream, Path(given.output))
+        console().print(name_of(f"the images of {given.what} are in {given.output}"), soft_wrap=True)
 
 
 def find_run(name: str, root: Path) -> Run:
@@ -89,27 +81,23 @@ def find_run(name: str, root: Path) -> Run:
     if (Path(name) / RECORD).is_file():
         return Run(Path(name))
     there = {run.key: run for run in find(root)}
-    found = [key for key in there if key.startswith(name)] if name else []
-    if len(found) > 1 and name not in there:
-        raise BadInput(
-            f"{len(found)} runs in {root} begin with {name}: {', '.join(sorted(found)[:3])} …; give more of it"
-        )
+    found = [name] if name in there else [key for key in there if key.startswith(name)] if name else []
+    if len(found) > 1:
+        some = ", ".join(sorted(found)[:3])
+        raise BadInput(f"{len(found)} runs in {root} begin with {name}: {some} …; give more of it")
     if not found:
-        raise BadInput(f"there is no run {name!r}{_hint(name, root, there)}")
-    run = there[name] if name in there else there[found[0]]
+        hint = nearest(name, there) or f" in {root}: `metareplay results --out {root}` lists them"
+        if not there:
+            hint = f", and none at all in {root}: --out DIR names another folder of runs"
+        if Path(name).is_dir() and (runs := find(Path(name))):
+            hint = f": {name} is a folder of {len(runs)} runs; name one of them, {runs[0].folder} say"
+        raise BadInput(f"there is no run {name!r}{hint}")
+    run = there[found[0]]
     status = run.status()
     if status.state != "done":
         why = f": {status.message}" if status.message else ""
         raise BadInput(f"the run {run.folder} has no record, it is {status.state}{why}")
     return run
-
-
-def _hint(name: str, root: Path, there: dict[str, Run]) -> str:
-    if Path(name).is_dir() and (runs := find(Path(name))):
-        return f": {name} is a folder of {len(runs)} runs; name one of them, {runs[0].folder} say"
-    if not there:
-        return f", and none at all in {root}: --out DIR names another folder of runs"
-    return nearest(name, there) or f" in {root}: `metareplay results --out {root}` lists them"
 
 
 def show(record: Record) -> None:
@@ -171,12 +159,13 @@ def spark(values: list[float], width: int) -> str:
 
 
 def show_images(stream: Stream) -> None:
-    """Print a row of images for each task, as many as there is room for."""
+    """Print a row of images for each task, as many as there is room for, two pixels in each character."""
     out = Console(highlight=False)
     room = max(1, (out.width + 1) // (WIDEST + 1))
     for description, images in gallery.rows(stream, room, MOST_TASKS):
         out.print(Text(description, "bold"))
-        across = np.concatenate([_framed(_smaller(image)) for image in images], 1)[:, 1:]
+        framed = [np.pad(_smaller(image), ((0, 0), (1, 0), (0, 0)), constant_values=-1) for image in images]
+        across = np.concatenate(framed, 1)[:, 1:]  # between images a column of what no colour is
         for upper, lower in zip(across[::2], across[1::2], strict=True):
             out.print(_line(upper, lower, out.color_system is not None))
 
@@ -186,13 +175,7 @@ def _smaller(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     factor = -(-image.shape[1] // WIDEST)
     high, wide = image.shape[0] // factor // 2 * 2, image.shape[1] // factor
     squares = image[: high * factor, : wide * factor].reshape(high, factor, wide, factor, 3)
-    means: NDArray[np.float64] = squares.mean((1, 3))
-    return means
-
-
-def _framed(image: NDArray[np.float64]) -> NDArray[np.float64]:
-    """With an empty column before it, which no colour is."""
-    return np.pad(image, ((0, 0), (1, 0), (0, 0)), constant_values=-1)
+    return np.asarray(squares.mean((1, 3)))
 
 
 def _line(upper: NDArray[np.float64], lower: NDArray[np.float64], colours: bool) -> Text:

@@ -48,19 +48,19 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
     families: dict[str, list[str]] = {}
     for name, method in METHODS.items():
         families.setdefault(getattr(method, "family", "") or method.__module__, []).append(name)
-    found: dict[str, Style] = {}
-    for number, members in enumerate(families.values()):
-        for place, name in enumerate(members):
-            shape, dashes = SHAPES[(number + place) % len(SHAPES)], DASHES[place % len(DASHES)]
-            found[name] = Style(COLOURS[number % len(COLOURS)], shape, dashes)
+    found = {
+        name: Style(COLOURS[number % len(COLOURS)], SHAPES[(number + place) % len(SHAPES)], DASHES[place % len(DASHES)])
+        for number, members in enumerate(families.values())
+        for place, name in enumerate(members)
+    }
     for name in sorted(set(methods) - set(found)):
         number = int.from_bytes(hashlib.sha256(name.encode(errors="surrogateescape")).digest()[:8])
         number, colour = divmod(number, len(OWN))
-        for turn in range(len(SHAPES) * len(DASHES)):
-            shape, dashes = SHAPES[(number + turn) % len(SHAPES)], DASHES[(number + turn) // len(SHAPES) % len(DASHES)]
-            found[name] = Style(OWN[colour], shape, dashes)
-            if found[name] not in [style for other, style in found.items() if other != name]:
+        for turn in range(number, number + len(SHAPES) * len(DASHES)):
+            style = Style(OWN[colour], SHAPES[turn % len(SHAPES)], DASHES[turn // len(SHAPES) % len(DASHES)])
+            if style not in found.values():
                 break
+        found[name] = style
     return {name: found[name] for name in methods}
 
 
@@ -84,7 +84,7 @@ def curve_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
         _layer("point", points, transform=[{"filter": "datum.marked"}], filled=True, size=40),
     ]
     shared = {"x": along, "detail": _category("name"), "color": _look(styles, "colour", _legend(ends))}
-    return _layers(layers, shared, mean, ends, _tip("at", x, "~s"))
+    return _layers(layers, shared, mean, ends, _number("at", x, format="~s"))
 
 
 def ranking_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
@@ -122,7 +122,7 @@ def time_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
     scale = {"type": "log", "nice": False, "domainMin": ends["first"], "domainMax": ends["last"]}
     along = _number("seconds", x, axis=axis | {"grid": False}, scale=scale)
     size = {"size": {"field": "weight", "type": "quantitative", "scale": None}}
-    return _dots(styles, ends, of, along, [], size, _tip("seconds", x, ".3~r"))
+    return _dots(styles, ends, of, along, [], size, _number("seconds", x, format=".3~r"))
 
 
 def matrix_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
@@ -156,8 +156,9 @@ def _layers(layers: list[Spec], shared: Spec, mean: Spec, ends: Ends, *tips: Spe
     chart = {"encoding": shared, "width": WIDTH, "height": HEIGHT}
     if ends is not PAGE:
         return chart | {"layer": layers}
-    intervals = [_tip("mean", "mean, %", ".1f"), _tip("low", "interval from", ".1f"), _tip("high", "to", ".1f")]
-    tooltip = [_category("name", title="method"), *tips, *intervals, _number("seeds", "seeds")]
+    interval = {"mean": "mean, %", "low": "interval from", "high": "to"}
+    values = [_number(field, title, format=".1f") for field, title in interval.items()]
+    tooltip = [_category("name", title="method"), *tips, *values, _number("seeds", "seeds")]
     hover = _layer("point", mean | {"tooltip": tooltip}, filled=True, size=150, opacity=0)
     if shared["color"]["legend"]:
         layers[0]["params"] = [CHOSEN]
@@ -176,14 +177,9 @@ def _category(field: str, **more: Any) -> Spec:
     return {"field": field, "type": "nominal", **more}
 
 
-def _tip(field: str, title: str, form: str) -> Spec:
-    return _number(field, title, format=form)
-
-
 def _accuracy(field: str, title: str, ends: Ends) -> Spec:
-    return _number(
-        field, title, scale={"domainMin": ends["low"], "domainMax": ends["high"], "zero": False, "nice": True}
-    )
+    scale = {"domainMin": ends["low"], "domainMax": ends["high"], "zero": False, "nice": True}
+    return _number(field, title, scale=scale)
 
 
 def _faint(opacity: float, ends: Ends) -> Spec:

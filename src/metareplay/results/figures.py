@@ -16,16 +16,8 @@ from numpy.typing import NDArray
 
 from metareplay.errors import RunFailed, plain
 from metareplay.files import write_atomically
-from metareplay.results.charts import (
-    Spec,
-    curve_chart,
-    matrix_chart,
-    memory_chart,
-    ranking_chart,
-    styles,
-    theme,
-    time_chart,
-)
+from metareplay.results import charts
+from metareplay.results.charts import Spec
 from metareplay.results.groups import Contents, Group, spread
 from metareplay.results.statistics import Progress
 from metareplay.results.tables import of_size, sizes
@@ -158,7 +150,7 @@ FIGURES = (
         "Retained accuracy",
         f"On all tasks, at the end of the stream. Mark: mean; bar: {INTERVAL}; thin strokes: single seeds. "
         "Methods without a memory stand beside those of every size.",
-        partial(ranking_chart, of=RETAINED),
+        partial(charts.ranking_chart, of=RETAINED),
         of_retained,
         {"name": "method", **WITH_INTERVAL, "values": "each seed"},
         "size",
@@ -167,7 +159,7 @@ FIGURES = (
         "average",
         "Average accuracy on the tasks seen so far",
         f"At every evaluation, the mean over the tasks that have come by then. Band: {INTERVAL}.",
-        partial(curve_chart, of="average accuracy, %", x=BATCHES),
+        partial(charts.curve_chart, of="average accuracy, %", x=BATCHES),
         partial(of_curve, name="average_accuracy"),
         {"name": "method", "at": BATCHES, **WITH_INTERVAL},
         "size",
@@ -176,7 +168,7 @@ FIGURES = (
         "first-task",
         "Accuracy on the first task",
         f"Learned at the beginning and never seen again: what is lost is forgotten. Band: {INTERVAL}.",
-        partial(curve_chart, of="accuracy on the first task, %", x=BATCHES),
+        partial(charts.curve_chart, of="accuracy on the first task, %", x=BATCHES),
         partial(of_curve, name="first_task"),
         {"name": "method", "at": BATCHES, **WITH_INTERVAL},
         "size",
@@ -186,7 +178,7 @@ FIGURES = (
         "online",
         "Online accuracy",
         f"On the last 1000 examples, each predicted right before it was learned. Band: {INTERVAL}.",
-        partial(curve_chart, of="online accuracy, %", x=EXAMPLES),
+        partial(charts.curve_chart, of="online accuracy, %", x=EXAMPLES),
         partial(of_curve, name="online_accuracy"),
         {"name": "method", "at": EXAMPLES, **WITH_INTERVAL},
         "size",
@@ -196,7 +188,7 @@ FIGURES = (
         "memory",
         "Retained accuracy against memory size",
         f"Mark: mean; bar: {INTERVAL}; dots: single seeds. Lines join each method's best settings of every size.",
-        partial(memory_chart, of=RETAINED),
+        partial(charts.memory_chart, of=RETAINED),
         of_memory,
         {"name": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -206,7 +198,7 @@ FIGURES = (
         "Retained accuracy against training time",
         f"Mean time of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
         "single seeds. Times compare only where machines are alike.",
-        partial(time_chart, of=RETAINED, x=SECONDS),
+        partial(charts.time_chart, of=RETAINED, x=SECONDS),
         of_time,
         {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -216,7 +208,7 @@ FIGURES = (
         "Accuracy matrices",
         "Each row is a moment: when that task had been learned. Each column is a task: how well it was done then. "
         "Right of the diagonal are tasks to come; a column that darkens downwards is forgotten. Means over seeds.",
-        partial(matrix_chart, of="accuracy, %"),
+        partial(charts.matrix_chart, of="accuracy, %"),
         of_matrix,
         {"after": "after task", "task": "on task", "accuracy": "accuracy, %"},
         "configuration",
@@ -268,7 +260,7 @@ def drawing(figure: Figure, problem: list[Group]) -> Spec | None:
     if not panels:
         return None
     limits = ends([row for _, rows in panels for row in rows], figure.whole)
-    chart = figure.chart(styles(sorted({group.method for group in problem})), limits)
+    chart = figure.chart(charts.styles(sorted({group.method for group in problem})), limits)
     drawn = [chart | {"title": title, "data": {"values": rows}} for title, rows in panels]
     columns = {"size": 3, "problem": 1, "configuration": 5}[figure.panels]
-    return {"concat": drawn, "columns": columns, "config": theme(INK)}
+    return {"concat": drawn, "columns": columns, "config": charts.theme(INK)}

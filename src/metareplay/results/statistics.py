@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -53,8 +52,7 @@ class Estimate:
 def estimate(values: ArrayLike) -> Estimate:
     """The mean of one value for each seed, with Student's t-interval: mean ± t(0.975; n − 1)·s/√n.
 
-    s² is the variance with n − 1 in its denominator. The interval has its 95 % where values are independent and
-    normally distributed, which means over tasks are nearly.
+    It is of 95 % where values are independent and normally distributed, which means over tasks are nearly.
 
     Raises
     ------
@@ -69,26 +67,20 @@ def estimate(values: ArrayLike) -> Estimate:
 def half_widths(values: Values) -> Values | None:
     """Half the widths ``(points,)`` of the 95 % t-intervals of the means of ``(seeds, points)``; None with one seed."""
     n = len(values)
-    return None if n < 2 else np.asarray(_quantile(n - 1) * values.std(axis=0, ddof=1) / math.sqrt(n))
-
-
-@functools.cache
-def _quantile(freedom: int) -> float:
+    if n < 2:
+        return None
     from scipy.special import stdtrit  # imported when used: it takes longer than all of this package
 
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return np.asarray(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(axis=0, ddof=1) / math.sqrt(n))
 
 
 def sign_flip_test(differences: ArrayLike) -> float:
     """The two-sided p-value of paired differences, by exact permutation.
 
-    If two methods were the same, each difference could as well have had the other sign. p is the share of all 2ⁿ
-    choices of signs that make the sum of the differences at least as far from zero as it is (Fisher 1935, The Design of
-    Experiments, section 21). It assumes no distribution, and cannot be below 2/2ⁿ.
-
-    Up to 36 differences all choices are counted, by halves: the 2^(n/2) sums of one half are looked up among those of
-    the other (Horowitz and Sahni 1974). Above, a million are drawn, with a fixed generator, and the signs given are
-    counted in (Phipson and Smyth 2010), so that p is not too small.
+    p is the share of all 2ⁿ choices of signs that make the sum of the differences at least as far from zero as it is
+    (Fisher 1935, The Design of Experiments, section 21). Up to 36 differences all choices are counted, by halves
+    (Horowitz and Sahni 1974). Above, a million are drawn, with a fixed generator, and the signs given are counted in
+    (Phipson and Smyth 2010), so that p is not too small.
 
     Raises
     ------
@@ -144,7 +136,6 @@ def _signed_sums(values: Values) -> Values:
 
 
 def _drawn(samples: Values) -> list[float]:
-    """Of each of ``(tests, n)``."""
     rng = np.random.default_rng(0)
     total = samples.sum(axis=1)
     far = np.zeros(len(samples), np.int64)
@@ -211,14 +202,9 @@ class Difference:
 
 
 def differences(pairs: Sequence[ArrayLike], p: Sequence[float] | None = None) -> list[Difference]:
-    """Judge several methods' differences together.
+    """Judge together several comparisons, each by its differences, one for each seed that both have.
 
-    Parameters
-    ----------
-    pairs
-        For each comparison its differences, one for each seed that both have.
-    p
-        The p-values, where they are known already.
+    The p-values may be given where they are known already.
 
     Raises
     ------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from metareplay.methods import METHODS
@@ -21,6 +22,7 @@ RA = "retained_accuracy"
 PAPER = (RA, "learning_accuracy", "backward_transfer")
 """What the paper's tables give."""
 
+words = partial(Column, holds="words")
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
 
 
@@ -82,20 +84,17 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
     better_than_some = any(difference.established for difference in judged.values())
     for place, group in enumerate(ranked, 1):
         found, mean = judged.get(group), group.interval(RA)
-        told: tuple[object, ...] = (
-            None if place == 1 or isinstance(mean, Undefined) else "no seed in common",
-            *[None] * 2,
-        )
+        verdict, gap, p = None if place == 1 or isinstance(mean, Undefined) else "no seed in common", None, None
         if found:
             verdict = "yes" if found.established else found.verdict.partition(" to tell")[0]
-            told = (verdict, with_interval(found.estimate, signed=True), f"{found.corrected:.2g}")
+            gap, p = with_interval(found.estimate, signed=True), f"{found.corrected:.2g}"
         strong = place == 1 or (better_than_some and not (found and found.established))
-        rows.append(_row(group, (group.short, place, with_interval(mean), *told, len(group.seeds)), strong))
+        rows.append(_row(group, (group.short, place, with_interval(mean), verdict, gap, p, len(group.seeds)), strong))
     columns = (
-        Column("method", holds="words"),
+        words("method"),
         Column("rank"),
         Column("RA, %", meaning=METRICS[RA].meaning),
-        Column("first is better?", holds="words", meaning="whether that is established, at the level of 5 %"),
+        words("first is better?", meaning="whether that is established, at the level of 5 %"),
         Column("difference", meaning="from the first, on the seeds that both have"),
         Column("p", meaning="of an exact permutation test, corrected for all rows of this table"),
         Column("seeds"),
@@ -134,18 +133,14 @@ def _in_words(ranked: list[Group], judged: Mapping[Group, Difference]) -> str:
 def paper(contents: Contents) -> Table:
     """The paper's layout: methods by benchmarks, with RA, LA and BTI; a rule between sizes of memory."""
     problems = contents.problems
-    columns = [Column("method", holds="words")]
+    columns = [words("method")]
     columns += [Column(METRICS[name].short, of, meaning=METRICS[name].meaning) for of in problems for name in PAPER]
     found: dict[tuple[int, str], dict[str, Group]] = {}
     for group in contents.groups:
         found.setdefault((group.memories or 0, group.label), {})[group.problem] = group
     rows: list[Row] = []
     for (_, label), groups in sorted(found.items(), key=lambda row: (row[0][0] > 0, -row[0][0], row[0][1])):
-        cells = [
-            with_interval(groups[of].interval(name), signed=METRICS[name].difference) if of in groups else None
-            for of in problems
-            for name in PAPER
-        ]
+        cells = [_percent(groups[of], name) if of in groups else None for of in problems for name in PAPER]
         one = next(iter(groups.values()))
         rule = bool(rows) and rows[-1].memories != one.memories
         rows.append(Row((label, *cells), "", one.method, one.memories, rule=rule))
@@ -154,7 +149,7 @@ def paper(contents: Contents) -> Table:
 
 def metrics(contents: Contents, problem: list[Group]) -> Table:
     """Every metric of a problem's configurations."""
-    columns = [Column("method", holds="words"), Column("seeds", holds="words")]
+    columns = [words("method"), words("seeds")]
     columns += [Column(metric.short, meaning=metric.meaning) for metric in METRICS.values()]
     columns += [Column("to iid", meaning="how much less is retained than with all tasks' examples mixed")]
     rows, notes = [], dict[str, None]()
@@ -169,15 +164,15 @@ def metrics(contents: Contents, problem: list[Group]) -> Table:
     return Table(tuple(columns), tuple(rows), problem[0].problem, (INTERVALS, *notes))
 
 
+def _percent(group: Group, name: str) -> str | None:
+    return with_interval(group.interval(name), signed=METRICS[name].difference)
+
+
 def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined:
     """How much less each seed retained than the same run with all tasks' examples mixed, where there is one."""
-    iid = [other for other in contents.groups if other.method == group.method and other is not group]
-    mixed = {
-        _apart_from_order(run): run.numbers[RA]
-        for other in iid
-        if other.configuration.get("order") == "iid"
-        for run in other.runs
-    }
+    others = [other for other in contents.groups if other.method == group.method and other is not group]
+    iid = [run for other in others if other.configuration.get("order") == "iid" for run in other.runs]
+    mixed = {_apart_from_order(run): run.numbers[RA] for run in iid}
     pairs = [(mixed.get(_apart_from_order(run)), run.numbers[RA]) for run in group.runs]
     found = [one - other for one, other in pairs if isinstance(one, float) and isinstance(other, float)]
     return found or Undefined("there is no run with --order iid that is the same in all else")
@@ -189,7 +184,7 @@ def _apart_from_order(run: Finished) -> str:
 
 def costs(problem: list[Group]) -> Table:
     """What each configuration's runs cost: means over seeds."""
-    columns = (Column("method", holds="words"), Column("seeds"), *(Column(title) for title, _ in UNITS.values()))
+    columns = (words("method"), Column("seeds"), *(Column(title) for title, _ in UNITS.values()))
     rows = []
     for group in problem:
         means = [(group.mean(name), shown) for name, (_, shown) in UNITS.items()]
@@ -201,24 +196,20 @@ def costs(problem: list[Group]) -> Table:
 def commands(problem: list[Group]) -> Table:
     """How to get each row again."""
     rows = [_row(group, (group.label, command(group.configuration, group.seeds))) for group in problem]
-    columns = (Column("method", holds="words"), Column("command", holds="commands"))
+    columns = (words("method"), Column("command", holds="commands"))
     return Table(columns, tuple(rows), problem[0].problem)
 
 
 def missing(contents: Contents) -> Table:
     """Runs without a record, and seeds that some configurations have and others have not."""
-    columns = (
-        Column("run", holds="sentences"),
-        Column("state", holds="words"),
-        Column("what is known", holds="sentences"),
-    )
+    run, known = Column("run", holds="sentences"), Column("what is known", holds="sentences")
     rows = [Row((run.name, run.state, f"{run.why} ({run.folder.name})".strip())) for run in contents.unfinished]
     for name, problem in contents.problems.items():
         for group in problem:
             if absent := missing_seeds(problem, group):
                 seeds = f"seed{'s' if len(absent) > 1 else ''} {ranges(absent)}, which others of this benchmark have"
                 rows.append(Row((f"{name}, {group.label}", "seeds missing", seeds), name, group.method, group.memories))
-    return Table(columns, tuple(rows), "Runs that are not there")
+    return Table((run, words("state"), known), tuple(rows), "Runs that are not there")
 
 
 def missing_seeds(problem: list[Group], group: Group) -> list[int]:
@@ -250,13 +241,10 @@ def listing(groups: list[Group]) -> Table:
     rows = []
     for group, own in sorted(zip(groups, telling, strict=True), key=_place):
         done, of = len(group.runs), len(group.runs) + group.unfinished
-        means = [
-            with_interval(group.interval(name), signed=METRICS[name].difference) if done else None for name in PAPER
-        ]
-        rows.append(
-            Row((group.benchmark, group.method, own or None, done if done == of else f"{done} of {of}", *means))
-        )
-    columns = [Column(title, holds="words") for title in ("benchmark", "method", "settings")]
+        means = [_percent(group, name) if done else None for name in PAPER]
+        seeds = done if done == of else f"{done} of {of}"
+        rows.append(Row((group.benchmark, group.method, own or None, seeds, *means)))
+    columns = [words(title) for title in ("benchmark", "method", "settings")]
     return Table((*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(rows))
 
 
