@@ -78,13 +78,12 @@ class FileCheckpoints:
         begin = time.monotonic()
         try:
             self.write(pack(state))
+            self.refused = False
         except OSError as error:
             if not self.refused:
                 why = error.strerror or error
                 self.note(f"cannot keep a checkpoint in {self.path}: {why}; the run goes on, and tries again later")
             self.refused = True
-        else:
-            self.refused = False
         self.last = time.monotonic()
         self.took = self.last - begin
 
@@ -121,10 +120,7 @@ def set_aside(path: Path) -> None:
 def pack(state: State) -> bytes:
     """A state as an npz file: its arrays, and the rest as JSON in one more. Nothing in it is a pickled object.
 
-    Raises
-    ------
-    BadInput
-        If it holds anything that is neither an array nor plain; with its place.
+    BadInput, with its place, if it holds anything that is neither an array nor plain.
     """
     arrays: list[NDArray[Any]] = []
     tree = json.dumps(_without_arrays(state, "state", arrays))
@@ -167,15 +163,7 @@ def unpack(content: bytes) -> State:
 
 
 def peek(path: Path) -> State | None:
-    """What a checkpoint holds besides its arrays, at little cost; None if there is none.
-
-    Raises
-    ------
-    Unusable
-        If it is damaged.
-    OSError
-        If it cannot be read now.
-    """
+    """What a checkpoint holds besides its arrays; None if there is none, Unusable if damaged, OSError if unreadable."""
     try:
         file = open_regular(path)
     except FileNotFoundError:

@@ -90,7 +90,7 @@ class Run:
         if holder(self.folder / LOCK):
             return Status("running", configuration, examples=examples)
         if not broken and (failed := self.folder / FAILURE).exists():
-            message = str((_json(failed) or {}).get("message", "it is not known why"))
+            message = str(_json(failed).get("message", "it is not known why"))
             return Status("failed", configuration, message=message, examples=examples)
         if configuration is None:
             broken = broken or f"{self.folder / CONFIGURATION} is missing or damaged; run it again"
@@ -101,10 +101,7 @@ class Run:
     def record(self, note: Note = lambda text: None) -> Record | None:
         """Its record; None if it is not done, or the record is damaged or another run's, which is noted.
 
-        Raises
-        ------
-        RunFailed
-            If there is one that cannot be read now.
+        RunFailed if there is one that cannot be read now.
         """
         if not (self.folder / RECORD).exists():
             return None
@@ -192,25 +189,16 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self, experiment: Experiment) -> Iterator[None]:
-        """Hold the run's lock, and say so to whoever looks; an error is written down for those who look later.
+        """Hold the run's ``lock``, and say so to whoever looks; an error is written down for those who look later.
 
-        Raises
-        ------
-        LockedElsewhere
-            If another process holds it.
-        RunFailed
-            If the folder cannot be written, or a user's own code raised an error, which is then one line.
+        RunFailed if a user's own code raised one, which is then one line.
         """
         with self.lock():
             with self._writing():
                 for path in (*unfinished(self.folder), self.folder / FAILURE):
                     path.unlink(missing_ok=True)
-                self._write(
-                    CONFIGURATION,
-                    configuration=experiment.configuration(),
-                    process={"pid": os.getpid(), "host": platform.node()},
-                    began=datetime.now(UTC).isoformat(timespec="seconds"),
-                )
+                process = {"pid": os.getpid(), "host": platform.node()}
+                self._write(CONFIGURATION, "began", configuration=experiment.configuration(), process=process)
             try:
                 yield
             except (Exception, SystemExit) as error:  # a user's method may call exit()
@@ -223,11 +211,11 @@ class Run:
 
     def fail(self, message: str, trace: str | None = None) -> None:
         """Note that it failed, and why; whoever calls this has the lock, or knows that nobody else runs it."""
-        traceback = {"traceback": trace} if trace else {}
         with contextlib.suppress(OSError):  # a full disk, of which the user hears anyway
-            self._write(FAILURE, message=message, when=datetime.now(UTC).isoformat(timespec="seconds"), **traceback)
+            self._write(FAILURE, "when", message=message, **({"traceback": trace} if trace else {}))
 
-    def _write(self, name: str, **content: Any) -> None:
+    def _write(self, name: str, time: str, **content: Any) -> None:
+        content[time] = datetime.now(UTC).isoformat(timespec="seconds")
         write_atomically(self.folder / name, (json.dumps(content, indent=1) + "\n").encode(), follow=False)
 
     def tidy(self) -> None:
@@ -249,13 +237,7 @@ class Run:
         return [*left, *others, *unfinished(self.folder)]
 
     def save(self, record: Record) -> None:
-        """Save the record of the run, which is over; a damaged or another run's is set aside, not replaced.
-
-        Raises
-        ------
-        Unsaved
-            If it cannot be written.
-        """
+        """Save the record of the run, which is over, or raise Unsaved; a damaged or another run's is set aside."""
         if self.status().state != "done" and os.path.lexists(self.folder / RECORD):
             for path in (*arrays_in(self.folder), self.folder / RECORD):
                 set_aside(path)
@@ -267,13 +249,12 @@ class Run:
     def recorded_key(self) -> str | None:
         """The key of the run that the folder's files are of; None if they do not say."""
         for name in (RECORD, CONFIGURATION):
-            configuration = (_json(self.folder / name) or {}).get("configuration")
-            if isinstance(configuration, dict):
+            if isinstance(configuration := _json(self.folder / name).get("configuration"), dict):
                 return key_of(configuration)
         return None
 
     def _configuration(self) -> dict[str, Any] | None:
-        configuration = (_json(self.folder / CONFIGURATION) or {}).get("configuration")
+        configuration = _json(self.folder / CONFIGURATION).get("configuration")
         return configuration if isinstance(configuration, dict) and key_of(configuration) == self.key else None
 
     def _examples(self) -> tuple[int | None, str]:
@@ -310,20 +291,16 @@ def find(root: Path) -> list[Run]:
 
     A copy of a run's folder under another name is no run where the original is there too.
     """
-    if not root.is_dir():
-        return []
-    with os.scandir(root) as entries:
-        folders = [Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-    found = [
-        Run(folder) for folder in sorted(folders) if any((folder / name).exists() for name in (RECORD, CONFIGURATION))
-    ]
+    folders = sorted(path for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
+    found = [Run(path) for path in folders if (path / RECORD).exists() or (path / CONFIGURATION).exists()]
     keys = {run.key for run in found}
     return [run for run in found if KEY.fullmatch(run.key) or run.recorded_key() not in keys]
 
 
-def _json(path: Path) -> dict[str, Any] | None:
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one where it cannot be read or is none."""
     try:
         content = json.loads(read_regular(path))
     except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
+        return {}
+    return content if isinstance(content, dict) else {}

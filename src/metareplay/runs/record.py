@@ -98,30 +98,21 @@ class Record(History):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             before, after = set(arrays_in(folder)), {folder / name["file"] for name in named.values()}
+            useless = after - before
             try:
                 for what, content in contents.items():
                     write_atomically(folder / named[what]["file"], content, follow=False)
                 write_atomically(folder / RECORD, signed, follow=False)
-            except BaseException:
-                for new in after - before:
-                    new.unlink(missing_ok=True)
-                raise
-            for old in before - after:
-                old.unlink(missing_ok=True)
+                useless = before - after
+            finally:
+                for path in useless:
+                    path.unlink(missing_ok=True)
         except OSError as error:
             raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
 
     @classmethod
     def load(cls, folder: Path | str) -> Record:
-        """Read a record back.
-
-        Raises
-        ------
-        BadInput
-            If there is none, or it is damaged.
-        RunFailed
-            If it cannot be read now.
-        """
+        """Read a record back; BadInput if there is none or it is damaged, RunFailed if it cannot be read now."""
         summary, content = _read(Path(folder))
         with _whole(Path(folder)):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -130,11 +121,8 @@ class Record(History):
                 raise ValueError(f"{shown(len(content))} of arrays that unpack to {shown(size)}")
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 record = cls(
-                    configuration=summary["configuration"],
-                    environment=summary["environment"],
-                    started=summary["started"],
                     **{name: arrays[name] for name in ARRAYS},
-                    **{name: summary[name] for name in NUMBERS},
+                    **{name: summary[name] for name in ("configuration", "environment", "started", *NUMBERS)},
                     counters=summary.get("counters", {}),  # older ones have none
                 )
             record.summary()  # does it all fit together?

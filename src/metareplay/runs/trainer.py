@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,7 @@ Tracker = Callable[[Experiment, Evaluation | Record], None]
 """Called after every evaluation, and with the record at the end."""
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """Examples of one task that come one after another, after which the learner may meet another task."""
 
     visit: int
@@ -198,10 +197,8 @@ class Trainer:
         tracker
             Called with the experiment and an ``Evaluation`` after every evaluation, and with the record at the end.
             A run that resumes from a checkpoint repeats those evaluations that came after it.
-        checkpoints
-            Where the run saves its state, and resumes from if there is any.
-        note
-            Called with a line if the state that was saved is of no use, so that the run begins again.
+        checkpoints, note
+            Where the run saves its state, and resumes from if there is any; what is of no use is noted in a line.
 
         Raises
         ------
