@@ -9,18 +9,20 @@ It prints as JSON what happened, and fails where a record is not what it should 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dataclasses
 import fcntl
 import itertools
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +53,17 @@ def little_stream(train: int = 25, tasks: int = 3) -> Stream:
         learned = Images(base, labels[:train], order, np.arange(train))
         made.append(Task(f"{number}", learned, Images(base, labels[train:], order, np.arange(train, train + 15))))
     return Stream("little", tuple(made), 3, {"tasks": tasks}, "ab" * 32)
+
+
+@contextlib.contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file can be longer than this: to a writer as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Trap:

@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import random
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
 from numpy.typing import NDArray
 
-from killed_runs import Trap
+from killed_runs import Trap, room
 from metareplay import BadInput, RunFailed
 from metareplay.files import write_atomically
 from metareplay.runs import checkpoint as checkpoints
@@ -325,36 +323,19 @@ def test_saving_takes_a_fiftieth_of_the_time_at_most(
 
 
 def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path) -> None:
-    code = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from metareplay.runs.checkpoint import FileCheckpoints
-notes = []
-kept = FileCheckpoints(Path(sys.argv[1]), note=notes.append)
-kept.save({"seen": 1})
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-for _ in range(3):
-    kept.save({"seen": 2, "array": np.zeros(1000)})
-assert kept.load() == {"seen": 1}
-assert len(notes) == 1, notes
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-kept.save({"seen": 3})
-assert kept.load() == {"seen": 3}
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
-kept.save({"seen": 4, "array": np.zeros(1000)})
-assert len(notes) == 2, notes
-print(notes[0])
-"""
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    path = tmp_path / "checkpoint.npz"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, env=environment, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == (
-        f"cannot keep a checkpoint in {path}: File too large; the run goes on, and tries again later"
-    )
+    path, notes = tmp_path / "checkpoint.npz", list[str]()
+    kept = FileCheckpoints(path, note=notes.append)
+    kept.save({"seen": 1})
+    with room(2000):
+        for _ in range(3):
+            kept.save({"seen": 2, "array": np.zeros(1000)})
+    assert kept.load() == {"seen": 1}
+    assert notes == [f"cannot keep a checkpoint in {path}: File too large; the run goes on, and tries again later"]
+    kept.save({"seen": 3})
+    assert kept.load() == {"seen": 3}
+    with room(2000):
+        kept.save({"seen": 4, "array": np.zeros(1000)})
+    assert len(notes) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint.npz"]
 
 

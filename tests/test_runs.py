@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -10,12 +9,13 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from killed_runs import Often, little, same
+from killed_runs import EveryFew, Often, little, room, same
 from metareplay import METHODS, Diverged, Experiment, Record, RunFailed
 from metareplay.files import write_atomically
 from metareplay.runs.checkpoint import FileCheckpoints, pack
@@ -54,35 +54,6 @@ def stop_in_the_second_task(run: Run, experiment: Experiment, again: bool = Fals
 
     with pytest.raises(Stopped):
         run.carry_out(experiment, tracker=stop, again=again, checkpoints=Often(run.folder / CHECKPOINT))
-
-
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]),
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
-"""Of a process that imports what lies beside this file."""
-
-
-@contextlib.contextmanager
-def another_process(run: Run) -> Iterator[int]:
-    """Another process runs it; its number."""
-    code = """
-import sys
-from pathlib import Path
-from killed_runs import little
-from metareplay.runs.folder import Run
-with Run(Path(sys.argv[1])).locked(little("meralg1")):
-    print("running", flush=True)
-    sys.stdin.read()
-"""
-    command, pipe = [sys.executable, "-c", code, str(run.folder)], subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=ENVIRONMENT) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "running\n"
-        try:
-            yield process.pid
-        finally:
-            process.kill()
 
 
 # From beginning to end
@@ -236,20 +207,37 @@ def test_an_error_of_our_own_keeps_its_traceback(
 
 
 def test_a_run_of_another_process_is_left_to_it(run: Run, experiment: Experiment) -> None:
-    with another_process(run) as process:
-        assert run.status().state == "running"
-        with pytest.raises(
-            LockedElsewhere, match=rf"process {process} on .* is running .*{run.key}: wait for it, or stop it"
-        ):
-            run.carry_out(experiment)
-        assert run.status().state == "running"
+    code = """
+import sys
+from pathlib import Path
+from killed_runs import little
+from metareplay.runs.folder import Run
+with Run(Path(sys.argv[1])).locked(little("meralg1")):
+    print("running", flush=True)
+    sys.stdin.read()
+"""
+    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command, pipe = [sys.executable, "-c", code, str(run.folder)], subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env=os.environ | {"PYTHONPATH": path}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "running\n"
+        try:
+            assert run.status().state == "running"
+            words = rf"process {process.pid} on .* is running .*{run.key}: wait for it, or stop it"
+            with pytest.raises(LockedElsewhere, match=words):
+                run.carry_out(experiment)
+            assert run.status().state == "running"
+        finally:
+            process.kill()
     assert run.status().state == "stopped"
     run.carry_out(experiment)
 
 
-def test_a_record_can_be_read_while_another_process_makes_it_again(run: Run, experiment: Experiment) -> None:
+def test_a_record_can_be_read_while_it_is_made_again(run: Run, experiment: Experiment) -> None:
     run.carry_out(experiment)
-    with another_process(run):
+    with run.locked(experiment):
         assert run.status().state == "done"
         (run.folder / CHECKPOINT).write_text("another's")
         assert run.carry_out(experiment) is not None
@@ -259,21 +247,20 @@ def test_a_record_can_be_read_while_another_process_makes_it_again(run: Run, exp
 
 
 def test_asking_how_a_run_stands_does_not_stand_in_its_way(run: Run, experiment: Experiment) -> None:
-    code = f"""
-from pathlib import Path
-from metareplay.runs.folder import Run
-print("asking", flush=True)
-while True:
-    Run(Path({str(run.folder)!r})).status()
-"""
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as asking:
-        assert asking.stdout is not None
-        asking.stdout.readline()
-        try:
-            for _ in range(5):
-                run.carry_out(experiment, again=True)
-        finally:
-            asking.kill()
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            run.status()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(5):
+            run.carry_out(experiment, again=True)
+    finally:
+        over.set()
+        asking.join()
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "123\nhost\n"])
@@ -485,32 +472,12 @@ def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
     assert 0 not in seen
 
 
-LIMITED = """
-import resource, sys
-from pathlib import Path
-from killed_runs import EveryFew, little
-from metareplay import RunFailed
-from metareplay.runs.folder import CHECKPOINT, Run
-experiment = little("meralg1")
-run = Run(Path(sys.argv[1]) / experiment.key)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
-try:
-    run.carry_out(experiment, checkpoints=EveryFew(run.folder / CHECKPOINT))
-except RunFailed as error:
-    sys.exit(str(error))
-"""
-
-
-@pytest.mark.parametrize("room", [0, 1200])
+@pytest.mark.parametrize("size", [0, 1200])
 def test_on_a_full_disk_nothing_half_written_is_left(
-    experiment: Experiment, expected: Record, tmp_path: Path, room: int
+    run: Run, experiment: Experiment, expected: Record, size: int
 ) -> None:
-    command = [sys.executable, "-c", LIMITED, str(tmp_path), str(room)]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert done.returncode == 1
-    assert "File too large" in done.stderr
-    assert "Traceback" not in done.stderr
-    run = Run(tmp_path / experiment.key)
+    with room(size), pytest.raises(RunFailed, match="File too large"):
+        run.carry_out(experiment, checkpoints=EveryFew(run.folder / CHECKPOINT))
     assert run.status().state in ("failed", "stopped", "broken")
     assert not [name for name in names(run) if name.startswith((".writing", "record"))]
     assert same(run.carry_out(experiment), expected)
