@@ -103,6 +103,8 @@ def test_there_are_as_many_classes_as_labels_say_unless_told() -> None:
         ([500000, 500003, 500001], 3, [0, 2, 1]),
         ([10, 20, 30], 3, [0, 1, 2]),
         ([0, 2, 3], 4, [0, 2, 3]),  # a class that happens not to occur keeps its number
+        ([0, 3, 3], 4, [0, 3, 3]),  # half of the numbers from 0 to 3 occur
+        ([0, 4, 4], 2, [0, 1, 1]),
         ([2**62, 1, 2**62], 2, [1, 0, 1]),
     ],
 )

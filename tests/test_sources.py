@@ -158,55 +158,27 @@ def test_a_folder_of_gzipped_files_serves_as_a_cache_that_nobody_writes_to(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == set(gzipped())
 
 
-def broken_off(serve: Callable[..., Mirror]) -> Mirror:
-    return serve(gzipped(), cut=0.6)
+def altered() -> dict[str, bytes]:
+    return {name + ".gz": gzip.compress(content[:-1] + b"\xff") for name, content in tiny_files().items()}
 
 
-def broken_off_unpacked(serve: Callable[..., Mirror]) -> Mirror:
-    return serve(tiny_files(), cut=0.6)
+def each(content: bytes) -> dict[str, bytes]:
+    return dict.fromkeys(gzipped(), content)
 
 
-def cut_before_it_was_served(serve: Callable[..., Mirror]) -> Mirror:
-    return serve({name: content[:-10] for name, content in gzipped().items()})
-
-
-def altered(serve: Callable[..., Mirror]) -> Mirror:
-    files = tiny_files()
-    return serve({name + ".gz": gzip.compress(content[:-1] + b"\xff") for name, content in files.items()})
-
-
-def not_gzip(serve: Callable[..., Mirror]) -> Mirror:
-    return serve(dict.fromkeys(gzipped(), b"<html>Please log in</html>"))
-
-
-def bomb(serve: Callable[..., Mirror]) -> Mirror:
-    return serve(dict.fromkeys(gzipped(), gzip.compress(bytes(50_000_000))))
-
-
-def endless(serve: Callable[..., Mirror]) -> Mirror:
-    return serve(
-        dict.fromkeys(gzipped(), gzip.compress(b"") * 10_000)
-    )  # gzip files may be joined; all of these are empty
-
-
-def empty(serve: Callable[..., Mirror]) -> Mirror:
-    return serve({})
-
-
-def failing(serve: Callable[..., Mirror]) -> Mirror:
-    return serve({}, status=503)
-
-
+BAD = {  # the files that a mirror has, how it gives them, and what is wrong with them
+    "broken off": (gzipped(), {"cut": 0.6}, r"broke off after \d+ of \d+ bytes"),
+    "broken off, unpacked": (tiny_files(), {"cut": 0.6}, r"broke off after \d+ of \d+ bytes"),
+    "cut before it was served": ({name: c[:-10] for name, c in gzipped().items()}, {}, "ended before"),
+    "altered": (altered(), {}, r"SHA-256 is \w{12}… instead of"),
+    "no gzip": (each(b"<html>Please log in</html>"), {}, "has only 26: it is truncated or another file"),
+    "bomb": (each(gzip.compress(bytes(50_000_000))), {}, "has more: it is truncated or another file"),
+    "endless": (each(gzip.compress(b"") * 10_000), {}, "did not end within"),  # gzip files may be joined; all are empty
+    "empty": ({}, {}, "neither train-images nor train-images.gz"),
+    "failing": ({}, {"status": 503}, "HTTP 503"),
+}
 BAD_MIRRORS = [
-    (broken_off, r"broke off after \d+ of \d+ bytes"),
-    (broken_off_unpacked, r"broke off after \d+ of \d+ bytes"),
-    (cut_before_it_was_served, "ended before"),
-    (altered, r"SHA-256 is \w{12}… instead of"),
-    (not_gzip, "has only 26: it is truncated or another file"),
-    (bomb, "has more: it is truncated or another file"),
-    (endless, "did not end within"),
-    (empty, "neither train-images nor train-images.gz"),
-    (failing, "HTTP 503"),
+    pytest.param(lambda serve, f=f, h=h: serve(f, **h), words, id=name) for name, (f, h, words) in BAD.items()
 ]
 
 
@@ -232,7 +204,7 @@ def test_a_mirror_that_falls_silent_is_passed_over(
 
 
 def test_a_bomb_takes_little_memory(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
-    mirror = bomb(serve)
+    mirror = serve(BAD["bomb"][0])
     tracemalloc.start()
     with pytest.raises(BadInput):
         tiny().get(tmp_path, mirror.url)
