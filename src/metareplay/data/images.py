@@ -55,7 +55,7 @@ class BaseImages:
         return inputs
 
     @cached_property
-    def strips(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    def strips(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]:
         """All inputs that are not zero: ``starts (strips, n + 1)``, ``columns``, ``values``.
 
         ``columns[starts[s, i] : starts[s, i + 1]]`` are those of image i that lie in the s-th strip of 64 columns.
@@ -69,7 +69,7 @@ class BaseImages:
             image, column = there[:, begin : begin + STRIP].nonzero()
             starts[strip] = end + np.searchsorted(image, np.arange(len(self) + 1))
             end += len(image)
-            columns.append((column + begin).astype(np.int32))
+            columns.append((column + begin).astype(np.uint16 if self.width <= 65536 else np.int32))
             pixels = self.pixels[image, column + begin]
             values.append(self.levels[pixels] if pixels.dtype == np.uint8 else pixels)
         return starts, np.concatenate(columns), np.concatenate(values)

@@ -133,7 +133,7 @@ class FusedPerceptron(Learner):
             _aligned(kernels.BLOCK * stride),
             _aligned(kernels.BLOCK * stride),
             _aligned(kernels.BLOCK * kernels.BLOCK),
-            *(np.zeros(kernels.BLOCK, np.int64) for _ in range(3)),
+            *(np.zeros(kernels.BLOCK, np.int64) for _ in range(2)),
             np.arange(kernels.BLOCK, dtype=np.uint16),
         )
 

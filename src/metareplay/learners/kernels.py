@@ -42,8 +42,9 @@ from metareplay.learners.compiled import compiled
 
 LANES = 16
 """Floats in a vector: one AVX-512 register, two of AVX, four of NEON or SSE."""
-WIDEST = 8
-"""Vectors in the widest block: their sums and one row of weights fit 32 registers."""
+BLOCKS = (1, 2, 4, 7, 8)
+"""Vectors in a block: the sums of eight and one row of weights fit 32 registers, and each block takes long to compile.
+Seven are a layer of 100 units."""
 LINE = 64
 """Bytes in a cache line."""
 BLOCK = 16
@@ -300,7 +301,7 @@ def _operations(vectors):
     return load, store, multiply_add, dot, nothing
 
 
-_load_lanes, _store_lanes, _multiply_add_lanes, _, _ = _operations(1)
+_load_lanes, _store_lanes, _multiply_add_lanes, _, _nothing_lanes = _operations(1)
 
 
 def _block_loops(vectors):
@@ -308,8 +309,10 @@ def _block_loops(vectors):
     load, store, multiply_add, dot, nothing = _operations(vectors)
 
     @_inlined
-    def sum_rows(weights, offset, stride, initial, at, index, value, count, out, to):
-        total = load(initial, at)
+    def sum_rows(column, stride, weights, offset, initial, at, index, value, count, out):
+        """out = initial[at:] + Σ value · row, over the listed rows."""
+        offset += column
+        total = load(initial, at + column)
         if vectors > 2:
             for j in range(count):
                 total = multiply_add(value[j], load(weights, offset + np.int64(index[j]) * stride), total)
@@ -325,26 +328,32 @@ def _block_loops(vectors):
                 total = multiply_add(value[j], load(weights, offset + np.int64(index[j]) * stride), total)
             one = np.float32(1)
             total = multiply_add(one, multiply_add(one, total, two), multiply_add(one, three, four))
-        store(out, to, total)
+        store(out, column, total)
 
     @_inlined
-    def add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, of):
-        change = load(delta, of)
+    def add_to_rows(column, stride, weights, offset, biases, index, value, count, scale, delta):
+        """row += scale · value · delta, for the listed rows, and biases += scale · delta."""
+        offset, biases = offset + column, biases + column
+        change = load(delta, column)
         store(weights, biases, multiply_add(scale, change, load(weights, biases)))
         for j in range(count):
             row = offset + np.int64(index[j]) * stride
             store(weights, row, multiply_add(value[j] * scale, change, load(weights, row)))
 
     @_inlined
-    def dot_rows(weights, offset, stride, index, count, delta, of, out):
-        change = load(delta, of)
+    def dot_rows(column, stride, weights, offset, index, count, delta, out):
+        """out[i] += row · delta, for the listed rows i."""
+        offset += column
+        change = load(delta, column)
         for j in range(count):
             i = np.int64(index[j])
             out[i] += dot(load(weights, offset + i * stride), change)
 
     @_inlined
-    def dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, of, out):
-        change = load(delta, of)
+    def dot_and_add_to_rows(column, stride, weights, offset, biases, index, value, count, scale, delta, out):
+        """Both at once, the dot product with the row as it was before."""
+        offset, biases = offset + column, biases + column
+        change = load(delta, column)
         store(weights, biases, multiply_add(scale, change, load(weights, biases)))
         for j in range(count):
             i = np.int64(index[j])
@@ -353,44 +362,39 @@ def _block_loops(vectors):
             store(weights, offset + i * stride, multiply_add(value[j] * scale, change, row))
 
     @_inlined
-    def copy_row(source, begin, target, to):
-        store(target, to, load(source, begin))
-
-    @_inlined
-    def interpolate_row(now, offset, before, begin, rate):
-        start = load(before, begin)
-        store(now, offset, multiply_add(rate, multiply_add(np.float32(-1), start, load(now, offset)), start))
-
-    @_inlined
     def forward_strip(
-        weights, offset, stride, end, index, value, rows, n, counts, places, transposed, present, gram, z
+        column, stride, weights, offset, end, index, value, rows, n, counts, places, transposed, present, gram, z
     ):
         """Go forward with a block's inputs from ``places`` up to ``end``; write them into ``transposed``."""
         for i in range(n):
             row, j, count = np.uint64(rows[i]), np.uint64(places[i]), np.uint64(counts[i])
             if j < count and index[row, j] < end:
-                total, products = load(z, i * stride), _load_lanes(gram, i * BLOCK)
+                total, products = load(z, i * stride + column), _load_lanes(gram, i * BLOCK)
                 while j < count:
                     k = np.uint64(index[row, j])
                     if k >= np.uint64(end):
                         break
                     x, lanes = value[row, j], k * np.uint64(BLOCK)
-                    total = multiply_add(x, load(weights, np.uint64(offset) + k * np.uint64(stride)), total)
-                    products = _multiply_add_lanes(x, _load_lanes(transposed, lanes), products)
-                    transposed[lanes + np.uint64(i)] = x
-                    present[k] |= np.uint16(1 << i)
+                    at = np.uint64(offset + column) + k * np.uint64(stride)
+                    total = multiply_add(x, load(weights, at), total)
+                    if column == 0:
+                        products = _multiply_add_lanes(x, _load_lanes(transposed, lanes), products)
+                        transposed[lanes + np.uint64(i)] = x
+                        present[k] |= np.uint16(1 << i)
                     j += np.uint64(1)
-                store(z, i * stride, total)
+                store(z, i * stride + column, total)
                 _store_lanes(gram, i * BLOCK, products)
-                places[i] = j
+                if column + vectors * LANES >= stride:
+                    places[i] = j
 
     @_inlined
-    def update_strip(weights, offset, stride, begin, end, transposed, present, taken, change, of, last, undo, stamps):
+    def update_strip(column, stride, weights, offset, begin, end, transposed, present, taken, change, undo, stamps):
         """Make the update of the steps ``taken`` of a block in the rows of inputs ``begin`` to ``end``."""
+        last = column + vectors * LANES >= stride
         for k in range(begin, end):
             bits = np.int64(present[k])
             if bits != 0:
-                at = offset + k * stride
+                at = offset + k * stride + column
                 row = load(weights, at)
                 if len(stamps) > 0 and stamps[k] == 0:
                     store(undo, at, row)
@@ -399,7 +403,7 @@ def _block_loops(vectors):
                 while bits != 0:
                     i = lowest_bit(bits)
                     bits &= bits - 1
-                    row = multiply_add(transposed[k * BLOCK + i], load(change, i * stride + of), row)
+                    row = multiply_add(transposed[k * BLOCK + i], load(change, i * stride + column), row)
                 store(weights, at, row)
                 if last:
                     present[k] = 0
@@ -407,7 +411,7 @@ def _block_loops(vectors):
                         transposed[k * BLOCK + i] = np.float32(0)
 
     @_inlined
-    def sum_strip(weights, layers, column, end, examples, index, value, rows, counts, delta):
+    def sum_strip(column, stride, weights, layers, end, examples, index, value, rows, counts, delta):
         """Add a strip's part to the first layer's outputs; the last of ``counts`` is how far each row has come."""
         place, width, of = counts.shape[1] - 1, delta.shape[1], layers[0, OUTPUTS] + column
         for i in range(len(rows)):
@@ -420,14 +424,15 @@ def _block_loops(vectors):
                     k = np.uint64(index[row, j])
                     if k >= np.uint64(end):
                         break
-                    at = np.uint64(offset) + k * np.uint64(layers[0, STRIDE])
+                    at = np.uint64(offset) + k * np.uint64(stride)
                     total = multiply_add(value[row, j], load(weights, at), total)
                     j += np.uint64(1)
                 store(delta, i * width + of, total)
-                counts[i, place] = j
+                if column + vectors * LANES >= stride:
+                    counts[i, place] = j
 
     @_inlined
-    def add_strip(target, layers, column, end, examples, index, value, rows, scales, counts, delta):
+    def add_strip(column, stride, target, layers, end, examples, index, value, rows, scales, counts, delta):
         """Add a strip's part of many rows' scaled gradients."""
         place, width, of = counts.shape[1] - 1, delta.shape[1], layers[0, OUTPUTS] + column
         for i in range(len(rows)):
@@ -440,113 +445,61 @@ def _block_loops(vectors):
                     k = np.uint64(index[row, j])
                     if k >= np.uint64(end):
                         break
-                    at = np.uint64(offset) + k * np.uint64(layers[0, STRIDE])
+                    at = np.uint64(offset) + k * np.uint64(stride)
                     store(target, at, multiply_add(value[row, j], change, load(target, at)))
                     j += np.uint64(1)
-                counts[i, place] = j
+                if column + vectors * LANES >= stride:
+                    counts[i, place] = j
+
+    return sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, forward_strip, update_strip, sum_strip, add_strip
+
+
+def _by_columns(loops):
+    """One function for any number of columns, which it takes a block at a time."""
+    one, two, four, seven, eight = loops
 
     @_inlined
-    def settle(delta, of, scale, change, to, biases, at):
-        """change = scale · delta, added to the biases."""
-        scaled = multiply_add(scale, load(delta, of), nothing())
-        store(change, to, scaled)
-        store(biases, at, multiply_add(np.float32(1), scaled, load(biases, at)))
-
-    return (
-        sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, copy_row, interpolate_row, forward_strip, update_strip,
-        sum_strip, add_strip, settle,
-    )  # fmt: skip
-
-
-def _by_vectors(loops):
-    """One function for blocks of any number of vectors up to the widest."""
-    one, two, three, four, five, six, seven, eight = loops
-
-    @_inlined
-    def loop(vectors, *arguments):
-        if vectors == 1:
-            one(*arguments)
-        elif vectors == 2:
-            two(*arguments)
-        elif vectors == 3:
-            three(*arguments)
-        elif vectors == 4:
-            four(*arguments)
-        elif vectors == 5:
-            five(*arguments)
-        elif vectors == 6:
-            six(*arguments)
-        elif vectors == 7:
-            seven(*arguments)
-        else:
-            eight(*arguments)
+    def loop(stride, *arguments):
+        column = 0
+        while column < stride:
+            vectors = (stride - column) // LANES
+            if vectors >= 8:
+                eight(column, stride, *arguments)
+                column += 8 * LANES
+            elif vectors == 7:
+                seven(column, stride, *arguments)
+                column += 7 * LANES
+            elif vectors >= 4:
+                four(column, stride, *arguments)
+                column += 4 * LANES
+            elif vectors >= 2:
+                two(column, stride, *arguments)
+                column += 2 * LANES
+            else:
+                one(column, stride, *arguments)
+                column += LANES
 
     return loop
 
 
-(
-    _sum_block,
-    _add_block,
-    _dot_block,
-    _dot_and_add_block,
-    _copy_block,
-    _interpolate_block,
-    _forward_strip,
-    _update_strip,
-    _sum_strip,
-    _add_strip,
-    _settle_block,
-) = (_by_vectors(loops) for loops in zip(*(_block_loops(vectors) for vectors in range(1, WIDEST + 1)), strict=True))
-
-
-@_inlined
-def _sum_rows(weights, offset, stride, initial, at, index, value, count, out):
-    """out = initial[at:] + Σ value · row, over the listed rows."""
-    for column in range(0, stride, WIDEST * LANES):
-        vectors = min(WIDEST, (stride - column) // LANES)
-        _sum_block(vectors, weights, offset + column, stride, initial, at + column, index, value, count, out, column)
-
-
-@_inlined
-def _add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta):
-    """row += scale · value · delta, for the listed rows, and biases += scale · delta."""
-    for column in range(0, stride, WIDEST * LANES):
-        vectors = min(WIDEST, (stride - column) // LANES)
-        _add_block(
-            vectors, weights, offset + column, stride, biases + column, index, value, count, scale, delta, column
-        )
-
-
-@_inlined
-def _dot_rows(weights, offset, stride, index, count, delta, out):
-    """out[i] += row · delta, for the listed rows i."""
-    for column in range(0, stride, WIDEST * LANES):
-        vectors = min(WIDEST, (stride - column) // LANES)
-        _dot_block(vectors, weights, offset + column, stride, index, count, delta, column, out)
-
-
-@_inlined
-def _dot_and_add_to_rows(weights, offset, stride, biases, index, value, count, scale, delta, out):
-    """Both at once, the dot product with the row as it was before."""
-    for column in range(0, stride, WIDEST * LANES):
-        vectors = min(WIDEST, (stride - column) // LANES)
-        _dot_and_add_block(
-            vectors, weights, offset + column, stride, biases + column, index, value, count, scale, delta, column, out
-        )
+_sum_rows, _add_to_rows, _dot_rows, _dot_and_add_to_rows, _forward_strip, _update_strip, _sum_strip, _add_strip = (
+    _by_columns(loops) for loops in zip(*map(_block_loops, BLOCKS), strict=True)
+)
 
 
 @_inlined
 def _copy_row(source, begin, target, to, stride):
-    for column in range(0, stride, WIDEST * LANES):
-        _copy_block(min(WIDEST, (stride - column) // LANES), source, begin + column, target, to + column)
+    for column in range(0, stride, LANES):
+        _store_lanes(target, to + column, _load_lanes(source, begin + column))
 
 
 @_inlined
 def _interpolate_row(now, offset, before, begin, rate, stride):
     """now = before + rate·(now − before)."""
-    for column in range(0, stride, WIDEST * LANES):
-        vectors = min(WIDEST, (stride - column) // LANES)
-        _interpolate_block(vectors, now, offset + column, before, begin + column, rate)
+    for column in range(0, stride, LANES):
+        start = _load_lanes(before, begin + column)
+        change = _multiply_add_lanes(np.float32(-1), start, _load_lanes(now, offset + column))
+        _store_lanes(now, offset + column, _multiply_add_lanes(rate, change, start))
 
 
 # One example
@@ -566,7 +519,7 @@ def _forward(parameters, layers, index, value, count, task, active, activation, 
     """Scores into delta's last segment; for each hidden layer the active units and their values."""
     own = task * layers[0, TASK_STRIDE]
     _sum_rows(
-        parameters, layers[0, WEIGHTS] + own, layers[0, STRIDE], parameters, layers[0, BIASES] + own,
+        layers[0, STRIDE], parameters, layers[0, WEIGHTS] + own, parameters, layers[0, BIASES] + own,
         index, value, count, delta[layers[0, OUTPUTS] :],
     )  # fmt: skip
     _forward_from_second(parameters, layers, task, active, activation, counts, delta)
@@ -591,7 +544,7 @@ def _forward_from_second(parameters, layers, task, active, activation, counts, d
         counts[layer - 1] = _rectify(delta[before : before + layers[layer - 1, STRIDE]], units, values)
         own = task * layers[layer, TASK_STRIDE]
         _sum_rows(
-            parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], parameters, layers[layer, BIASES] + own,
+            layers[layer, STRIDE], parameters, layers[layer, WEIGHTS] + own, parameters, layers[layer, BIASES] + own,
             units, values, counts[layer - 1], delta[layers[layer, OUTPUTS] :],
         )  # fmt: skip
 
@@ -629,7 +582,7 @@ def _backward(parameters, layers, task, active, counts, delta):
         out = delta[before : before + layers[layer - 1, STRIDE]]
         out[:] = np.float32(0)
         _dot_rows(
-            parameters, layers[layer, WEIGHTS] + task * layers[layer, TASK_STRIDE], layers[layer, STRIDE],
+            layers[layer, STRIDE], parameters, layers[layer, WEIGHTS] + task * layers[layer, TASK_STRIDE],
             active[before:], counts[layer - 1], delta[layers[layer, OUTPUTS] :], out,
         )  # fmt: skip
 
@@ -653,7 +606,7 @@ def _step_behind_first(parameters, layers, label, task, active, activation, coun
         out = delta[before : before + layers[layer - 1, STRIDE]]
         out[:] = np.float32(0)
         _dot_and_add_to_rows(
-            parameters, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
+            layers[layer, STRIDE], parameters, layers[layer, WEIGHTS] + own, layers[layer, BIASES] + own,
             active[before:], activation[before:], counts[layer - 1], -lr, delta[layers[layer, OUTPUTS] :], out,
         )  # fmt: skip
     return True
@@ -685,6 +638,13 @@ def _loss_and_backward(parameters, layers, examples, index, value, row, active, 
 
 
 # Many examples: what the learner calls
+
+
+@_inlined
+def _copy(source, target, count):
+    """Copy some elements one by one: an assignment to a slice would bring 2 s of compiling for its message."""
+    for k in range(count):
+        target[k] = source[k]
 
 
 @_inlined
@@ -735,13 +695,13 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
         own = examples[row, TASK] * layers[0, TASK_STRIDE]
         weights, stride, biases = layers[0, WEIGHTS] + own, layers[0, STRIDE], layers[0, BIASES] + own
         count = examples[row, COUNT]
-        _sum_rows(parameters, weights, stride, parameters, biases, index[row], value[row], count, delta[0, of:])
+        _sum_rows(stride, parameters, weights, parameters, biases, index[row], value[row], count, delta[0, of:])
         if not _step_behind_first(
             parameters, layers, examples[row, LABEL], examples[row, TASK], active[0], activation[0], counts[0],
             delta[0], masks, -scale,
         ):  # fmt: skip
             return i
-        _add_to_rows(parameters, weights, stride, biases, index[row], value[row], count, scale, delta[0, of:])
+        _add_to_rows(stride, parameters, weights, biases, index[row], value[row], count, scale, delta[0, of:])
     return len(rows)
 
 
@@ -754,9 +714,8 @@ def _visit_strips(parameters, layers, examples, index, value, rows, n, taken, du
     Of the next block, ``rows[:n]``, come the first layer's outputs before the block, the transposed inputs, and what
     a step on one example does to the outputs for a later one: their Gram matrix, with 1 added for the biases.
     """
-    transposed, present, z, change, gram, counts, places, starts, _ = dual
+    transposed, present, z, change, gram, counts, places, _ = dual
     offset, stride, fan_in = layers[0, WEIGHTS], layers[0, STRIDE], layers[0, FAN_IN]
-    first = min(WIDEST, stride // LANES)
     for i in range(n):
         _copy_row(parameters, layers[0, BIASES], z, i * stride, stride)
         counts[i], places[i] = examples[rows[i], COUNT], 0
@@ -765,30 +724,15 @@ def _visit_strips(parameters, layers, examples, index, value, rows, n, taken, du
     for begin in range(0, fan_in, STRIP):
         end = min(begin + STRIP, fan_in)
         if taken != 0:
-            for column in range(0, stride, WIDEST * LANES):
-                _update_strip(
-                    min(WIDEST, (stride - column) // LANES), parameters, offset + column, stride, begin, end,
-                    transposed, present, taken, change, column, column + WIDEST * LANES >= stride, undo, stamps,
-                )  # fmt: skip
+            _update_strip(stride, parameters, offset, begin, end, transposed, present, taken, change, undo, stamps)
             if finish and len(stamps) > 0:
                 for k in range(begin, end):
                     if stamps[k] != 0:
                         stamps[k] = 0
                         _interpolate_row(parameters, offset + k * stride, undo, offset + k * stride, rate, stride)
-        if n > 0:
-            for i in range(n):
-                starts[i] = places[i]
-            _forward_strip(
-                first, parameters, offset, stride, end, index, value, rows, n, counts, places,
-                transposed, present, gram, z,
-            )  # fmt: skip
-            for column in range(WIDEST * LANES, stride, WIDEST * LANES):
-                for i in range(n):
-                    _sum_block(
-                        min(WIDEST, (stride - column) // LANES), parameters, offset + column, stride,
-                        z, i * stride + column, index[rows[i], starts[i] :], value[rows[i], starts[i] :],
-                        places[i] - starts[i], z, i * stride + column,
-                    )  # fmt: skip
+        _forward_strip(
+            stride, parameters, offset, end, index, value, rows, n, counts, places, transposed, present, gram, z
+        )
 
 
 @compiled
@@ -813,14 +757,14 @@ def steps(
     batches, size = rows.shape
     offset, stride, biases = layers[0, WEIGHTS], layers[0, STRIDE], layers[0, BIASES]
     of = layers[0, OUTPUTS]
-    transposed, present, z, change, gram, _, _, _, order = dual
+    transposed, present, z, change, gram, _, _, order = dual
     begin = biases if blocks else offset + len(stamps) * stride
     rest, rest_before = parameters[begin:], undo[begin:]
     moved = rate != 1
     remembered = stamps[: len(stamps) if blocks and moved and size > BLOCK else 0]
     at_once = BLOCK if blocks else max(size, 1)
     flat, lookahead = rows.reshape(-1), BLOCK if blocks else 1
-    done = n = taken = changed = 0
+    done = n = taken = changed = np.int64(0)  # of no literal type, for which all that is called would be compiled too
     good = True
     for batch in range(batches + 1):  # once more, without steps, for the last block's update
         ending = batch == batches or not good
@@ -844,10 +788,10 @@ def steps(
                 task, count, lr_now = examples[row, TASK], examples[row, COUNT], lr[done if len(lr) > 1 else 0]
                 own = task * layers[0, TASK_STRIDE]
                 if blocks:
-                    _sum_rows(change, 0, stride, z, q * stride, order, gram[q * BLOCK :], q, delta[of:])
+                    _sum_rows(stride, change, np.int64(0), z, q * stride, order, gram[q * BLOCK :], q, delta[of:])
                 else:
                     _sum_rows(
-                        parameters, offset + own, stride, parameters, biases + own, index[row], value[row], count,
+                        stride, parameters, offset + own, parameters, biases + own, index[row], value[row], count,
                         delta[of:],
                     )  # fmt: skip
                 good = _step_behind_first(
@@ -856,11 +800,13 @@ def steps(
                 if not good:
                     break
                 if blocks:
-                    for column in range(0, stride, WIDEST * LANES):
-                        _settle_block(
-                            min(WIDEST, (stride - column) // LANES), delta, of + column, -lr_now,
-                            change, q * stride + column, parameters, biases + column,
-                        )  # fmt: skip
+                    for column in range(0, stride, LANES):
+                        change_now = _multiply_add_lanes(-lr_now, _load_lanes(delta, of + column), _nothing_lanes())
+                        _store_lanes(change, q * stride + column, change_now)
+                        settled = _multiply_add_lanes(
+                            np.float32(1), change_now, _load_lanes(parameters, biases + column)
+                        )
+                        _store_lanes(parameters, biases + column, settled)
                     taken |= 1 << q
                 else:
                     if moved:
@@ -872,7 +818,7 @@ def steps(
                                 changed += 1
                                 _copy_row(parameters, offset + place * stride, undo, offset + place * stride, stride)
                     _add_to_rows(
-                        parameters, offset + own, stride, biases + own, index[row], value[row], count, -lr_now,
+                        stride, parameters, offset + own, biases + own, index[row], value[row], count, -lr_now,
                         delta[of:],
                     )  # fmt: skip
                 done += 1
@@ -911,7 +857,7 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
             parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
             active[0], activation[0], counts[0], delta[0], masks,
         )  # fmt: skip
-        out[i] = delta[0, scores : scores + out.shape[1]]
+        _copy(delta[0, scores:], out[i], out.shape[1])
     return len(rows)
 
 
@@ -981,13 +927,10 @@ def backward(parameters, layers, examples, index, value, rows, active, activatio
         _prefetch_example(examples, index, value, rows[i])
         biases = layers[0, BIASES] + examples[rows[i], TASK] * layers[0, TASK_STRIDE]
         _copy_row(parameters, biases, delta[i], layers[0, OUTPUTS], stride)
-    for column in range(0, stride, WIDEST * LANES):
-        counts[: len(rows), last] = 0
-        for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-            _sum_strip(
-                min(WIDEST, (stride - column) // LANES), parameters, layers, column, end,
-                examples, index, value, rows, counts, delta,
-            )  # fmt: skip
+    for i in range(len(rows)):
+        counts[i, last] = 0
+    for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+        _sum_strip(stride, parameters, layers, end, examples, index, value, rows, counts, delta)
     for i in range(len(rows)):
         task = examples[rows[i], TASK]
         _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
@@ -1003,23 +946,20 @@ def backward(parameters, layers, examples, index, value, rows, active, activatio
 def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
     """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
     last, stride = len(layers) - 1, layers[0, STRIDE]
-    for column in range(0, stride, WIDEST * LANES):
-        counts[: len(rows), last] = 0
-        for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-            _add_strip(
-                min(WIDEST, (stride - column) // LANES), target, layers, column, end,
-                examples, index, value, rows, weights, counts, delta,
-            )  # fmt: skip
+    for i in range(len(rows)):
+        counts[i, last] = 0
+    for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+        _add_strip(stride, target, layers, end, examples, index, value, rows, weights, counts, delta)
     for i in range(len(rows)):
         task = examples[rows[i], TASK]
         _add_to_rows(
-            target, 0, stride, layers[0, BIASES] + task * layers[0, TASK_STRIDE], index[0], value[0], 0, weights[i],
-            delta[i, layers[0, OUTPUTS] :],
+            stride, target, np.int64(0), layers[0, BIASES] + task * layers[0, TASK_STRIDE], index[0], value[0], 0,
+            weights[i], delta[i, layers[0, OUTPUTS] :],
         )  # fmt: skip
         for layer in range(1, len(layers)):
             own, before = task * layers[layer, TASK_STRIDE], layers[layer - 1, OUTPUTS]
             _add_to_rows(
-                target, layers[layer, WEIGHTS] + own, layers[layer, STRIDE], layers[layer, BIASES] + own,
+                layers[layer, STRIDE], target, layers[layer, WEIGHTS] + own, layers[layer, BIASES] + own,
                 active[i, before:], activation[i, before:], counts[i, layer - 1], weights[i],
                 delta[i, layers[layer, OUTPUTS] :],
             )  # fmt: skip
@@ -1098,13 +1038,14 @@ def fold(block, index_map, folded):
     Both end with a row of biases. W·(pixels through the map) = (W folded by the map)·pixels: no image is ever rotated
     or permuted to be tested on.
     """
-    folded[:] = np.float32(0)
-    folded[len(folded) - 1] = block[len(block) - 1]
-    for i in range(len(index_map)):
+    width, inputs, last = folded.shape[1], len(index_map), len(folded) - 1
+    for i in range(last + 1):
+        for j in range(width):
+            folded[i, j] = block[inputs, j] if i == last else np.float32(0)
+    for i in range(inputs):
         if index_map[i] >= 0:
-            row = folded[index_map[i]]
-            for j in range(len(row)):
-                row[j] += block[i, j]
+            for j in range(width):
+                folded[index_map[i], j] += block[i, j]
 
 
 @compiled
@@ -1129,11 +1070,13 @@ def scores(
                 row = rows[begin + i]
                 at, to = starts[strip, row], starts[strip, row + 1]
                 out_row = outputs[i]
-                _sum_rows(first, 0, stride, out_row, 0, columns[at:to], values[at:to], to - at, out_row)
+                _sum_rows(
+                    stride, first, np.int64(0), out_row, np.int64(0), columns[at:to], values[at:to], to - at, out_row
+                )
         for i in range(size):
             _copy_row(flat, i * stride, delta[0], layers[0, OUTPUTS], stride)
             _forward_from_second(parameters, layers, task, active[0], activation[0], counts[0], delta[0])
-            out[begin + i] = delta[0, segment : segment + out.shape[1]]
+            _copy(delta[0, segment:], out[begin + i], out.shape[1])
 
 
 @compiled
@@ -1146,7 +1089,10 @@ def put(examples, index, value, rows, x, y, task, inputs):
         return False
     if index.shape[1] < inputs:
         for i in range(len(rows)):
-            if np.count_nonzero(x[i]) >= index.shape[1]:
+            room = index.shape[1]
+            for j in range(inputs):
+                room -= x[i, j] != 0
+            if room <= 0:
                 return False
     _require_slots(rows, len(examples))
     for i in range(len(rows)):
@@ -1167,6 +1113,6 @@ def copy(examples, index, value, source, target):
     _require_slot(source, len(examples))
     _require_slot(target, len(examples))
     count = examples[source, COUNT]
-    index[target, :count] = index[source, :count]
-    value[target, :count] = value[source, :count]
-    examples[target] = examples[source]
+    _copy(index[source], index[target], count)
+    _copy(value[source], value[target], count)
+    _copy(examples[source], examples[target], examples.shape[1])
