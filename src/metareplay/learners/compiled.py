@@ -14,7 +14,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     What compiled code calls belongs into the same file: the cache does not notice a change in another one.
     """
     try:
-        kept: Callable[..., Any] = njit(cache=True, nogil=True)(function)
+        return njit(cache=True, nogil=True)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # neither beside the file nor in the user's cache folder: a read-only installation
-        kept = njit(nogil=True)(function)
-    return kept
+        return njit(nogil=True)(function)  # type: ignore[no-any-return]

@@ -30,31 +30,28 @@ def chosen(engine: str | None, device: str, network: str) -> str:
         engine = "fused" if network == "mlp" and device == "cpu" else "torch"
     if engine not in ENGINES:
         raise BadInput(f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
-    if engine == "fused":
-        if network != "mlp":
-            raise BadInput(f"--engine is fused, which computes only the network mlp: take --engine torch for {network}")
-        if device != "cpu":
-            raise BadInput(f"--engine is fused, which computes only on the CPU: take --engine torch for {device!r}")
-    elif find_spec("torch") is None:
+    if engine == "fused" and network != "mlp":
+        raise BadInput(f"--engine is fused, which computes only the network mlp: take --engine torch for {network}")
+    if engine == "fused" and device != "cpu":
+        raise BadInput(f"--engine is fused, which computes only on the CPU: take --engine torch for {device!r}")
+    if engine == "torch" and find_spec("torch") is None:
         raise BadInput('--engine is torch, which needs PyTorch; install it with: pip install "metareplay[torch]"')
-    elif device != "cpu":
-        _require(device)
-    return engine
-
-
-def _require(device: str) -> None:
-    """Raise BadInput unless PyTorch can compute on the device."""
+    if device == "cpu":
+        return engine
     import torch
 
-    if not re.fullmatch(r"cpu|mps|cuda(:(0|[1-9][0-9]*))?", device):
+    if not re.fullmatch(r"mps|cuda(:(0|[1-9][0-9]*))?", device):
         raise BadInput(f"--device is {device!r}, but must be cpu, cuda, cuda:NUMBER or mps")
     kind, _, number = device.partition(":")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        there = torch.cuda.device_count()
-        has = "no CUDA device here" if there == 0 else f"only {there} of them, counted from 0"
+    there = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if int(number or 0) >= there:
+        has = (
+            f"only {there} of them, counted from 0"
+            if there
+            else f"no {'CUDA' if kind == 'cuda' else 'such'} device here"
+        )
         raise BadInput(f"--device is {device}, but PyTorch finds {has}; --device cpu always works")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise BadInput(f"--device is {device}, but PyTorch finds no such device here; --device cpu always works")
+    return engine
 
 
 def learner(
@@ -65,25 +62,16 @@ def learner(
     engine: str | None = None,
     device: str = "cpu",
 ) -> Learner:
-    """Make a learner.
+    """Make a learner that trains a network; BadInput if that cannot be made.
 
     Parameters
     ----------
-    network
-        What it trains.
-    slots
-        Size of the table of examples; of these the first ``batch_size`` take the incoming batch.
-    batch_size
-        The largest batch that will come.
+    slots, batch_size
+        Size of the table of examples, and the largest batch that will come: it takes the first slots.
     rng
         Decides the initial weights; those of a perceptron are the same on every engine.
     engine, device
         As :func:`chosen` has checked them.
-
-    Raises
-    ------
-    BadInput
-        If the network cannot be made.
     """
     if isinstance(network, Perceptron) and (engine == "fused" or (engine is None and device == "cpu")):
         from metareplay.learners.fused import FusedPerceptron

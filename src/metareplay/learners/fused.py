@@ -57,12 +57,8 @@ class FusedPerceptron(Learner):
 
     Parameters
     ----------
-    network
-        Widths, and which layers are private to a task.
-    slots, batch_size
-        Size of the table of examples, and how many of its slots take the incoming batch.
-    rng
-        Decides the initial weights.
+    network, slots, batch_size, rng
+        As for every learner.
     room
         How many non-zero inputs of an example the table holds, and one; None for all inputs.
     """

@@ -183,8 +183,8 @@ class Modules:
         except Exception as error:
             told = first_line(error)
             if "more than 1 value per channel" in told:
-                told += ": batch normalisation cannot learn from one number per channel; "
-                told += "take GroupNorm, larger images or batches"
+                told += ": batch normalisation cannot learn from one number per channel; take GroupNorm, larger images "
+                told += "or batches"
             raise kind(f"the network {self.network.name} fails on {n} × {self.network.shape}: {told}") from error
 
     # Draws

@@ -88,9 +88,8 @@ class _Kernel:
             changed = self.before.gep(words, [_INT64(1)])
             self.call(self.before, "llvm.x86.sse.stmxcsr", ir.VoidType(), self.word)
             self.before.store(self.before.or_(self.before.load(words), _INT32(_FLUSH)), changed)
-            self.call(
-                self.before, "llvm.x86.sse.ldmxcsr", ir.VoidType(), self.before.bitcast(changed, _INT8.as_pointer())
-            )
+            changed = self.before.bitcast(changed, _INT8.as_pointer())
+            self.call(self.before, "llvm.x86.sse.ldmxcsr", ir.VoidType(), changed)
         self.place = self.body.phi(_INT64)
         self.place.add_incoming(_INT64(0), self.before.block)
         self.values = [_Traced(self, self.body.load(self.at(pointer), align=4)) for pointer in self.pointers]
@@ -107,14 +106,13 @@ class _Kernel:
 
     def apply(self, name: str, given: tuple[Any, ...]) -> _Traced:
         """What NumPy's elementwise function of that name gives."""
-        if name == "square" or (name == "power" and _is(given[1], 2)):
+        exponent = given[1] if name == "power" and isinstance(given[1], int | float) else None
+        if name == "square" or exponent == 2:
             return self.apply("multiply", (given[0], given[0]))
-        if name == "power" and _is(given[1], 0.5):
+        if exponent == 0.5:
             return self.apply("sqrt", given[:1])
-        if name == "positive":
-            return self.apply("multiply", (given[0], 1))
-        if name == "negative":
-            return self.apply("multiply", (given[0], -1))
+        if name in ("positive", "negative"):
+            return self.apply("multiply", (given[0], 1 if name == "positive" else -1))
         if name == "sign":  # of zero and NaN: themselves
             x = given[0]
             return self.apply("where", (x > 0, 1, self.apply("where", (x < 0, -1, x))))
@@ -135,19 +133,17 @@ class _Kernel:
             if a.type != b.type:
                 raise TypeError("it joins a condition on a parameter with one on a number")
             return _Traced(self, getattr(self.builder(a), _LOGIC[name])(a, b))
+        if name not in _ARITHMETIC | _COMPARISONS | _FUNCTIONS:
+            raise TypeError(f"it calls numpy.{name}: there are {_KNOWN}")
+        builder, values = self.alike(given)
         if name in _ARITHMETIC:
-            builder, values = self.alike(given)
             return _Traced(self, getattr(builder, _ARITHMETIC[name])(*values))
         if name in _COMPARISONS:
-            builder, values = self.alike(given)
             compare = builder.fcmp_unordered if name == "not_equal" else builder.fcmp_ordered
             return _Traced(self, compare(_COMPARISONS[name], *values))
-        if name in _FUNCTIONS:
-            builder, values = self.alike(given)
-            kind = values[0].type
-            suffix = "f64" if kind == _NUMBER else f"v{LANES}f32"
-            return _Traced(self, self.call(builder, f"llvm.{_FUNCTIONS[name]}.{suffix}", kind, *values))
-        raise TypeError(f"it calls numpy.{name}: there are {_KNOWN}")
+        kind = values[0].type
+        suffix = "f64" if kind == _NUMBER else f"v{LANES}f32"
+        return _Traced(self, self.call(builder, f"llvm.{_FUNCTIONS[name]}.{suffix}", kind, *values))
 
     def traced(self, value: Any) -> _Traced:
         if isinstance(value, _Traced):
@@ -215,30 +211,14 @@ class _Kernel:
         return function
 
 
-def _is(value: Any, number: float) -> bool:
-    return isinstance(value, int | float) and value == number
-
-
 _compiled: dict[tuple[Any, ...], tuple[Rule, int, Callable[..., None]]] = {}
 """By what decides what it computes: the rule, which is held so that its code stays the only one at its address."""
 
 
 def compiled(rule: Rule, vectors: int, numbers: tuple[str, ...]) -> tuple[int, Callable[..., None]]:
-    """How many vectors a rule writes, and its machine code.
+    """How many vectors a rule writes, of those that it is given with θ and the gradient, and its machine code.
 
-    Parameters
-    ----------
-    rule
-        As :meth:`Learner.update` takes it.
-    vectors
-        How many it is given: θ, the gradient, the state.
-    numbers
-        The names of its numbers.
-
-    Raises
-    ------
-    BadInput
-        If it does what a rule cannot.
+    ``numbers`` are the names of those that it takes. BadInput if it does what a rule cannot.
     """
     try:
         if not isinstance(rule, FunctionType):
