@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,26 +128,12 @@ def perceptron(learner: PyTorchLearner) -> Any:
     return torch.nn.Sequential(*parts[:-1])
 
 
-def module_of(learner: PyTorchLearner, task: int = 0) -> Any:
-    """A copy of a learner's module, with the learner's parameters and buffers."""
-    modules: Any = learner._modules
-    module = copy.deepcopy(modules.copies[task])
-    values = iter(learner._pieces(learner._theta))
-    with torch.no_grad():
-        for (at, _), value in zip(modules._trained, values, strict=True):
-            if at == task:
-                dict(module.named_parameters())[_].copy_(value)
-        for name, buffer in module.named_buffers():
-            buffer.copy_(modules.moving[0][task][name])
-    return module
-
-
 class Plain:
     """The same module trained in the usual way, by ``torch.optim.SGD`` in float64."""
 
     def __init__(self, learner: PyTorchLearner, network: Network) -> None:
         self.transposed = isinstance(network, Perceptron)
-        self.module = perceptron(learner) if self.transposed else module_of(learner)
+        self.module = perceptron(learner) if self.transposed else learner.module()
         x, y, self.tasks = examples()
         device = next(self.module.parameters()).device
         self.x, self.y = torch.tensor(x).double().to(device), torch.tensor(y).to(device)
@@ -501,7 +486,7 @@ def test_every_task_has_its_own_copy_statistics_included(name: str, describe: An
     learner = make(describe(name).for_each_task(TASKS), device)
 
     def values(task: int) -> list[NDArray[Any]]:
-        module = module_of(learner, task)
+        module = learner.module(task)
         return [value.detach().cpu().numpy() for value in (*module.parameters(), *module.buffers())]
 
     before = [values(task) for task in range(TASKS)]
