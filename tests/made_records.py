@@ -25,7 +25,7 @@ def record(
     **configuration: Any,
 ) -> Record:
     """A run that learns each task up to about ``level`` and then forgets some of it, of 1000 test examples each."""
-    rng = np.random.default_rng([zlib.crc32(f"{benchmark} {method} {memories}".encode()), seed])
+    rng = np.random.default_rng([zlib.crc32(f"{benchmark} {method} {memories}".encode(errors="surrogateescape")), seed])
     visits = np.repeat(np.arange(tasks), inside + 1)
     after, task = np.meshgrid(visits, np.arange(tasks), indexing="ij")
     expected = np.where(task <= after, level - 0.02 * (after - task), 0.1)

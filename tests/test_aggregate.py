@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,44 +10,30 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import made_records
 from metareplay import BadInput, Record
 from metareplay.results.groups import Unfinished, groups
 from metareplay.results.statistics import Estimate
 from metareplay.runs import metrics
-from metareplay.runs import record as records
-
-CONFIGURATION: dict[str, Any] = {
-    "benchmark": "little",
-    "stream": {"tasks": 2},
-    "method": "eralg4",
-    "method_sha256": None,
-    "hyperparameters": {"lr": 0.1, "memories": 200},
-    "seed": 0,
-    "hidden": [100, 100],
-    "samples_per_task": None,
-    "epochs": 1,
-    "order": "tasks",
-    "task_order": [0, 1],
-    "network": "mlp",
-}
 
 
 def record(seed: int = 0, *, end: int = 9, **configuration: Any) -> Record:
     """A record of two tasks, with ``end`` of 10 right at the end on task 0."""
-    given = CONFIGURATION | {"seed": seed} | configuration
-    rng = np.random.default_rng(seed)
-    return Record(
-        configuration=given,
-        environment={},
+    made = made_records.record(**{"method": "eralg4", "memories": 200, "tasks": 2} | configuration, seed=seed)
+    given = made.configuration
+    return replace(
+        made,
         started=f"2024-01-01T00:00:{end:02}+00:00",
         visits=np.array(given["task_order"]),
         evaluated_at=np.array([0, 5, 10]),
         evaluated_visit=np.array([-1, 1, 1] if given["order"] == "iid" else [-1, 0, 1]),
         correct=np.array([[1, 2], [8, 2], [end, 9]]),
         test_sizes=np.array([10, 10]),
-        predicted_right=rng.random(10) < 0.5,
-        **dict.fromkeys(records.NUMBERS, 1 + seed),  # type: ignore[arg-type]
+        steps=1 + seed,
     )
+
+
+CONFIGURATION = record().configuration
 
 
 def test_the_same_configuration_with_several_seeds_is_one_group() -> None:

@@ -6,32 +6,17 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metareplay import Record
+from made_records import record
 from metareplay.cli import main
-from metareplay.runs import record as records
 from metareplay.runs.experiment import key_of
 
-CONFIGURATION: dict[str, Any] = {
-    "benchmark": "little",
-    "stream": {"tasks": 2},
-    "data_sha256": "ab" * 32,
-    "method": "online",
-    "method_sha256": None,
-    "hyperparameters": {},
-    "seed": 0,
-    "hidden": [100, 100],
-    "samples_per_task": 5,
-    "epochs": 1,
-    "eval_every": 0,
-    "order": "tasks",
-    "task_order": [0, 1],
-}
 TESTS = 1000
 """Test examples of each task."""
 
@@ -39,20 +24,10 @@ TESTS = 1000
 def run(root: Path, method: str, seed: int, retained: float, **configuration: Any) -> Path:
     """Put the record of a run into a folder of runs; retained in percent."""
     right = round(TESTS * retained / 100)
-    configuration = CONFIGURATION | {"method": method, "seed": seed} | configuration
-    folder = root / key_of(configuration)
-    Record(
-        configuration=configuration,
-        environment={},
-        started="2024-01-01T00:00:00+00:00",
-        visits=np.array([0, 1]),
-        evaluated_at=np.array([0, 5, 10]),
-        evaluated_visit=np.array([-1, 0, 1]),
-        correct=np.array([[100, 100], [900, 100], [right, right]]),
-        test_sizes=np.array([TESTS, TESTS]),
-        predicted_right=np.ones(10, bool),
-        **dict.fromkeys(records.NUMBERS, 1),  # type: ignore[arg-type]
-    ).save(folder)
+    made = record(method, seed, tasks=2, **configuration)
+    made = replace(made, correct=np.array([[100, 100], [900, 100], [right, right]]), test_sizes=np.array([TESTS] * 2))
+    folder = root / key_of(made.configuration)
+    made.save(folder)
     return folder
 
 
@@ -212,7 +187,7 @@ def test_runs_without_a_whole_record_are_said(tmp_path: Path, capsys: pytest.Cap
     runs(tmp_path, "b", [70, 71])
     damaged = run(tmp_path, "b", 2, 72)
     (damaged / "record.json").write_text("{")
-    configuration = CONFIGURATION | {"method": "a", "seed": 2}
+    configuration = record("a", 2, tasks=2).configuration
     stopped = tmp_path / key_of(configuration)
     stopped.mkdir()
     (stopped / "configuration.json").write_text(json.dumps({"configuration": configuration}))
@@ -242,7 +217,7 @@ def test_a_table_is_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture
         (["a"], "needs two methods at least"),
         (["a", "c"], "there is no finished run of 'c'; there are a, b"),
         (["a", "b:lr=0.5"], "there is no finished run of b:lr=0.5; there are b:lr=0.1"),
-        (["a", "b:rate=0.5"], "b has no setting 'rate'; it has hidden, lr"),
+        (["a", "b:rate=0.5"], "b has no setting 'rate'; it has device, engine, hidden, lr"),
         (["a", "b:lr="], "must be a method and its settings"),
         (["a", "b", "--memories", "7"], "were run on the same problem with 7 memories"),
         (["a", "b", "--memories", "many"], "must be a whole number"),

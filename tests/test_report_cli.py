@@ -12,13 +12,15 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from made_records import record, study
-from metareplay.cli import main, show
+from metareplay.cli import main, result, show
 from metareplay.runs.experiment import key_of
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
@@ -294,3 +296,35 @@ def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_sho
     assert bool(row["retained_accuracy"]) == (evaluate == "end")
     assert row["learning_accuracy"] == ""
     assert float(row["online_accuracy"]) >= 0
+
+
+# The result of a run
+
+
+def result_of(capsys: pytest.CaptureFixture[str], evaluated_visit: list[int], order: str = "tasks") -> list[str]:
+    """What is printed of a run of two tasks that was evaluated then."""
+    made = record("online", tasks=2, order=order)
+    evaluations = len(evaluated_visit)
+    correct = np.array([[1, 1], [8, 1], [5, 3], [6, 9]])[-evaluations:]
+    when = {"evaluated_at": np.arange(evaluations), "evaluated_visit": np.array(evaluated_visit)}
+    result.show(replace(made, **when, correct=correct, test_sizes=np.array([10, 10])))
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_differences_have_a_sign_and_accuracies_none(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = result_of(capsys, [-1, 0, 1, 1])
+    assert any(line.startswith("RA 75.0 %") for line in lines)
+    assert any(line.startswith("BTI -10.0 %") for line in lines)
+    assert any(line.startswith("forgetting +20.0 %") for line in lines)
+
+
+def test_dips_are_shown_of_runs_that_were_looked_at_within_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert any(line.startswith("stability gap +30.0 %") for line in result_of(capsys, [-1, 0, 1, 1]))
+    seldom = result_of(capsys, [-1, 0, 1])
+    assert not any(word in line for line in seldom for word in ("stability gap", "worst dip", "min-ACC", "undefined"))
+
+
+def test_what_is_undefined_is_said_once_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = result_of(capsys, [-1, 1], order="iid")
+    assert "LA, BTI, FT, forgetting: undefined, because all tasks came mixed, none after another" in lines
+    assert sum("undefined" in line for line in lines) == 1
