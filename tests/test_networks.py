@@ -64,32 +64,23 @@ def a_number(shape, classes):
 def normalised(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(5), nn.BatchNorm1d(5), nn.Linear(5, classes))
 
+class Wrapped(nn.Module):
+    def __init__(self, used, forward, **parts):
+        super().__init__()
+        self.used, self.given = nn.Sequential(nn.Flatten(), used), forward
+        for name, part in parts.items():
+            self.add_module(name, part)
+    def forward(self, x):
+        return self.given(self.used(x), x)
+
 def unused(shape, classes):
-    class Module(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used, self.lazy = plain(shape, classes), nn.LazyLinear(3)
-        def forward(self, x):
-            return self.used(x)
-    return Module()
+    return Wrapped(nn.LazyLinear(classes), lambda scores, x: scores, lazy=nn.LazyLinear(3))
 
 def without_a_gradient(shape, classes):
-    class Module(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used = plain(shape, classes)
-        def forward(self, x):
-            return self.used(x).detach()
-    return Module()
+    return Wrapped(nn.LazyLinear(classes), lambda scores, x: scores.detach())
 
 def two_outputs(shape, classes):
-    class Module(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.used = plain(shape, classes)
-        def forward(self, x):
-            return self.used(x), x
-    return Module()
+    return Wrapped(nn.LazyLinear(classes), lambda scores, x: (scores, x))
 
 once = nn.Sequential(nn.Flatten(), nn.LazyLinear(3))
 

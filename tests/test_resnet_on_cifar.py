@@ -10,7 +10,6 @@ import pytest
 from made_up_archives import cifar100_files, published, tar_gz
 from metareplay import cli
 from metareplay.data import catalogue as sources
-from metareplay.data import cifar
 from metareplay.methods import METHODS
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.trainer import Trainer
@@ -20,7 +19,6 @@ from mirrors import put
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
-NAME = "cifar-100-python.tar.gz"
 MEMORIES = {"gem": 80, "eralg4": 30, "meralg1": 30}
 VISITS = (0, 7, 19)
 """Of the twenty tasks; the others are only tested on."""
@@ -30,8 +28,8 @@ VISITS = (0, 7, 19)
 def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a small archive, in the place of the official one."""
     archive = tar_gz(cifar100_files(train=1000, test=100))
-    monkeypatch.setitem(sources.SOURCES, "cifar100", published(cifar.CIFAR100, [archive], 100))
-    return put(tmp_path / "theirs", {NAME: archive})
+    monkeypatch.setitem(sources.SOURCES, "cifar100", published(sources.CIFAR100, [archive], 100))
+    return put(tmp_path / "theirs", {sources.CIFAR100.files[0].name: archive})
 
 
 @pytest.mark.parametrize("method", ["online", "independent", "ewc", "gem", "eralg4", "meralg1"])
