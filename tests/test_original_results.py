@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import os
 import pickle
-import subprocess
 import sys
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -273,17 +274,17 @@ def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path: Path, capsys:
     assert "-0.0" not in capsys.readouterr().out
 
 
-def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(tmp_path: Path) -> None:
+def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.txt").write_text(TEXT)
     torch.save(theirs(), tmp_path / "a.pt")
-    without = "import sys; sys.modules['torch'] = None; from metareplay.original.results import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", without, "a.txt", "a.pt"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 2
-    assert len(done.stdout.splitlines()) == 2
-    assert "pip install 'metareplay[torch]'" in done.stderr
-    assert done.stderr.count("\n") == 1
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert results.main([str(tmp_path / "a.txt"), str(tmp_path / "a.pt")]) == 2
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 2
+    assert "pip install 'metareplay[torch]'" in shown.err
+    assert shown.err.count("\n") == 1
 
 
 # Weights
@@ -291,54 +292,34 @@ def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read
 INPUTS, HIDDEN, CLASSES, TASKS = 7, 12, 4, 3
 
 
-class Mlp(nn.Module):
-    """The perceptron of GEM and MER: names are ``net.<number>``."""
-
-    def __init__(self, widths: list[int]) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        for number, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
-            layers += [nn.ReLU()] * bool(number) + [nn.Linear(fan_in, fan_out)]
-        self.net = nn.Sequential(*layers)
-
-    def forward(self, x: Any, task: int) -> Any:
-        return self.net(x)
+def mlp(hidden: int, layers: int) -> nn.ModuleDict:
+    """The perceptron of GEM and MER: every second part of ``net`` is a ReLU."""
+    parts: list[nn.Module] = []
+    for fan_in, fan_out in itertools.pairwise([INPUTS, *[hidden] * layers, CLASSES]):
+        parts += [nn.ReLU()] * bool(parts) + [nn.Linear(fan_in, fan_out)]
+    return nn.ModuleDict({"net": nn.Sequential(*parts)})
 
 
-class Shared(nn.Module):
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.net = Mlp([INPUTS, *[HIDDEN] * layers, CLASSES])
+def original_module(model: str, layers: int) -> tuple[nn.ModuleDict, Callable[[Any, int], Any]]:
+    """The original's model as its modules are nested, and what it makes of an input and a task."""
+    if model == "taskinput":
+        first = [nn.Linear(INPUTS, HIDDEN if layers else CLASSES) for _ in range(TASKS)]
+        hidden, last = (
+            [nn.Linear(HIDDEN, HIDDEN) for _ in range(layers - 1)],
+            [nn.Linear(HIDDEN, CLASSES)] * bool(layers),
+        )
+        lists = {"i_layer": first, "h_layer": [nn.ModuleList(hidden)], "o_layer": last}
+        module = nn.ModuleDict({name: nn.ModuleList(parts) for name, parts in lists.items()})
 
-    def forward(self, x: Any, task: int) -> Any:
-        return self.net(x, task)
+        def scores(x: Any, task: int) -> Any:
+            return functools.reduce(lambda x, layer: layer(torch.relu(x)), [*hidden, *last], first[task](x))
 
-
-class IndependentNetworks(nn.Module):
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        self.nets = nn.ModuleList(Mlp([INPUTS, *[HIDDEN // TASKS] * layers, CLASSES]) for _ in range(TASKS))
-
-    def forward(self, x: Any, task: int) -> Any:
-        return self.nets[task](x, task)
-
-
-class TaskInputLayers(nn.Module):
-    def __init__(self, layers: int) -> None:
-        super().__init__()
-        first = HIDDEN if layers else CLASSES
-        self.i_layer = nn.ModuleList(nn.Linear(INPUTS, first) for _ in range(TASKS))
-        self.h_layer = nn.ModuleList([nn.ModuleList(nn.Linear(HIDDEN, HIDDEN) for _ in range(layers - 1))])
-        self.o_layer = nn.ModuleList([nn.Linear(HIDDEN, CLASSES)] * bool(layers))
-
-    def forward(self, x: Any, task: int) -> Any:
-        x = self.i_layer[task](x)
-        for layer in self.h_layer[0]:
-            x = layer(torch.relu(x))
-        return self.o_layer[0](torch.relu(x)) if len(self.o_layer) else x
-
-
-MODULES: dict[str, type[nn.Module]] = {"independent": IndependentNetworks, "taskinput": TaskInputLayers}
+        return module, scores
+    if model == "independent":
+        nets = [mlp(HIDDEN // TASKS, layers) for _ in range(TASKS)]
+        return nn.ModuleDict({"nets": nn.ModuleList(nets)}), lambda x, task: nets[task]["net"](x)
+    net = mlp(HIDDEN, layers)
+    return nn.ModuleDict({"net": net}), lambda x, task: net["net"](x)
 
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 4])
@@ -349,11 +330,11 @@ def test_the_state_loads_into_plain_pytorch_layers_that_give_the_same_scores(mod
     learner = FusedPerceptron(network, 1, 1, rng)
     for part in (part for layer in learner.layers() for part in layer):
         part[...] = rng.normal(size=part.shape)
-    module = MODULES.get(model, Shared)(layers)
+    module, scores = original_module(model, layers)
     module.load_state_dict({name: torch.tensor(values) for name, values in state(model, learner.layers()).items()})
     for task in range(TASKS):
         x = rng.random((1, INPUTS)).astype(np.float32)
         learner.put(np.arange(1), x, np.zeros(1, np.int64), task)
         torch.testing.assert_close(
-            module(torch.tensor(x), task), torch.tensor(learner.forward(np.arange(1))), rtol=1e-4, atol=1e-4
+            scores(torch.tensor(x), task), torch.tensor(learner.forward(np.arange(1))), rtol=1e-4, atol=1e-4
         )
