@@ -32,7 +32,6 @@ from metareplay.data.mnist import decode
 from metareplay.errors import Refused, RunFailed
 from metareplay.files import locked
 from metareplay.original import get_data
-from metareplay.original.archive import unpack
 from metareplay.original.get_data import main
 from metareplay.streams import task_list as gem_format
 
@@ -378,7 +377,7 @@ def test_an_archive_that_is_complete_is_not_fetched_again(
     site = serve(honest())
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", os.replace)
-        patch.setattr(get_data, "unpack", lambda *arguments: (_ for _ in ()).throw(RunFailed("no room")))
+        patch.setattr(get_data, "_unpack", lambda *arguments: (_ for _ in ()).throw(RunFailed("no room")))
         assert main(["rotations", "--original"]) == 1
     assert left() == KEPT
     assert main(["rotations", "--original"]) == 0
@@ -530,16 +529,17 @@ def test_names_in_an_archive_decide_nothing_on_the_disk(name: str, serve: Callab
     assert not Path("/tmp/outside.pt").exists()
 
 
-def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "archive").write_bytes(honest())
 
-    def verify(path: Path) -> None:
+    def read(path: Path, name: str) -> None:
         assert path.read_bytes() == task_list()
         assert not (tmp_path / "new.pt").exists()
         raise Refused("no")
 
+    monkeypatch.setattr(get_data, "_read", read)
     with pytest.raises(Refused):
-        unpack(tmp_path / "archive", tmp_path / "new.pt", 10**6, verify)
+        get_data._unpack(tmp_path / "archive", tmp_path / "new.pt", 10**6)
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "here"}
 
 

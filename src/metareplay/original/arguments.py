@@ -125,7 +125,9 @@ def experiment(options: Namespace) -> Experiment:
     if options.model == "gem":
         given["memories"] = options.n_memories
     own = [parameter for parameter in hyperparameters(model) if parameter.name in given]
-    settings = {parameter.name: _cut(given[parameter.name], parameter.type) for parameter in own}
+    settings = {parameter.name: given[parameter.name] for parameter in own}
+    # Numbers of batches and of examples are read as fractions, and then cut.
+    settings |= {p.name: int(given[p.name]) for p in own if p.type is int and math.isfinite(given[p.name])}
     model(**settings)
     device = "cuda" if options.cuda == "yes" else "cpu"
     engine = engines.chosen(None, device, "mlp")
@@ -146,11 +148,6 @@ def experiment(options: Namespace) -> Experiment:
         engine=engine,
         device=device,
     )
-
-
-def _cut(value: Any, kind: type) -> Any:
-    """Numbers of batches and of examples are read as fractions, and then cut."""
-    return int(value) if kind is int and math.isfinite(value) else value
 
 
 def _stream(options: Namespace) -> Stream:

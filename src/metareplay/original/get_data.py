@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
+import tarfile
+import zlib
 from collections.abc import Sequence
-from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Self, cast
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.data import catalogue as sources
-from metareplay.data.download import download
+from metareplay.data.download import CHUNK, Report, download, progress_bar
 from metareplay.errors import BadInput, Refused, RunFailed
-from metareplay.files import require_room, shown
-from metareplay.original.archive import unpack
+from metareplay.files import placed, require_room, shown
 from metareplay.original.arguments import DATA_FILES
 from metareplay.streams import task_list
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
@@ -23,6 +25,10 @@ from metareplay.suites import progress
 NAME = "get_data.py"
 ORIGINALS = "https://nlp.stanford.edu/data/mer"
 """The folder of the authors' own archives. No checksums were published for them."""
+LONGEST_NAME = 65536  # bytes
+PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
+NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
+DAMAGED = "it is damaged, truncated, or no .tar.gz archive"
 EXAMPLES = 70_000  # of MNIST, in each task
 EXAMPLE = 784 * 4 + 8  # bytes: x as float32, y as int64
 FILES = {file.removeprefix("mnist_").removesuffix(".pt"): file for file in DATA_FILES}
@@ -121,7 +127,7 @@ def _fetch(path: Path) -> None:
     url, limit = f"{ORIGINALS}/{archive.name}", 2 * _size(path.name)  # for all that we know of it
     download(url, archive, limit, room=_size(path.name))
     try:
-        stream = unpack(archive, path, limit, partial(_read, name=path.name))
+        stream = _unpack(archive, path, limit)
     except Refused as reason:
         archive.unlink()
         raise BadInput(
@@ -139,3 +145,65 @@ def _read(path: Path, name: str) -> Stream:
         return task_list.read(path)
     except BadInput as error:
         raise Refused(str(error).replace(str(path), name)) from None
+
+
+def _unpack(archive: Path, path: Path, limit: int) -> Stream:
+    """Put the one file of a ``.tar.gz`` that ends as ``path`` does there, once it has been read under another name.
+
+    Names in the archive decide nothing; all in it may have ``limit`` bytes together. Refused for any other archive.
+    """
+    with archive.open("rb") as packed, progress_bar(path.name, True) as report:
+        content = _Limited(packed, limit, archive.stat().st_size, report)
+        try:
+            with tarfile.open(fileobj=cast(BinaryIO, content), mode="r|", tarinfo=_Header) as tar:
+                wanted = (member for member in tar if _is_wanted(member, path.suffix))
+                file = next(wanted, None)
+                if file is None:
+                    raise Refused(f"there is no {path.suffix} file in it")
+                with placed(path, file.size) as (placing, temporary):
+                    taken = cast(BinaryIO, tar.extractfile(file))
+                    while chunk := taken.read(CHUNK):
+                        placing.write(chunk)
+                    if next(wanted, None) is not None:
+                        raise Refused(f"there are several {path.suffix} files in it")
+                    while content.read(CHUNK):  # to the end, where gzip's checksum is
+                        pass
+                    placing.flush()
+                    return _read(temporary, path.name)
+        except (tarfile.TarError, ValueError, RecursionError, EOFError, zlib.error) as error:
+            raise Refused(DAMAGED) from error
+
+
+def _is_wanted(member: tarfile.TarInfo, suffix: str) -> bool:
+    own = PurePosixPath(member.name).name.startswith("._")  # macOS adds these to archives
+    return member.isreg() and not member.issparse() and member.name.endswith(suffix) and not own
+
+
+class _Limited:
+    """What a gzipped file unpacks to, but no more of it than there should be."""
+
+    def __init__(self, packed: BinaryIO, limit: int, total: int, report: Report) -> None:
+        self.packed, self.left, self.limit, self.total, self.report = packed, limit, limit, total, report
+        self.stream = gzip.GzipFile(fileobj=packed)
+
+    def read(self, size: int) -> bytes:
+        try:
+            chunk = self.stream.read(size)
+        except OSError as error:  # which would count as a failure to write
+            raise Refused(DAMAGED) from error
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise Refused(f"it unpacks to more than {shown(self.limit)}")
+        self.report(self.packed.tell(), self.total)
+        return chunk
+
+
+class _Header(tarfile.TarInfo):
+    """A header of tar; raises for what an archive of plain files does not have, before anything of it is read."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        header = super().frombuf(buf, encoding, errors)
+        if header.type not in PLAIN and not (header.type in NAMES and header.size <= LONGEST_NAME):
+            raise Refused(f"{header.name!r} in it is a link, a device or the like; only plain files are taken")
+        return header
