@@ -1,9 +1,10 @@
-"""Small archives in the official formats of CIFAR and Omniglot, with made-up images."""
+"""Small files in the official formats of MNIST, CIFAR and Omniglot, with made-up images."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import tarfile
 import zipfile
 from collections.abc import Sequence
@@ -15,6 +16,28 @@ from PIL import Image
 
 from metareplay.data import catalogue
 from metareplay.data.download import DataFile, Published
+from metareplay.data.mnist import decode
+
+
+def idx(values: np.ndarray) -> bytes:
+    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
+
+
+def tiny_files() -> dict[str, bytes]:
+    """Thirty made-up images of 6 × 5 pixels for training, 12 for testing."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for part, n in (("train", 30), ("test", 12)):
+        files[f"{part}-images"] = idx(rng.integers(0, 256, (n, 6, 5)))
+        files[f"{part}-labels"] = idx(np.arange(n) % 10)
+    return files
+
+
+def tiny(*mirrors: str) -> Published:
+    files = (
+        DataFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in tiny_files().items()
+    )
+    return Published("tiny", "made up", tuple(files), mirrors, decode, (6, 5), 10, 42)
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:

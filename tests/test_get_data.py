@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import gzip
 import hashlib
 import http.client
@@ -12,28 +11,27 @@ import os
 import re
 import runpy
 import shutil
-import struct
 import subprocess
 import sys
 import tarfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from made_up_archives import tiny, tiny_files
 from metareplay.data import catalogue as sources
 from metareplay.data import download as downloading
-from metareplay.data.download import DataFile, Published
-from metareplay.data.mnist import decode
 from metareplay.errors import Refused, RunFailed
 from metareplay.files import locked
 from metareplay.original import get_data
 from metareplay.original.get_data import main
 from metareplay.streams import task_list as gem_format
+from mirrors import Server, put
 
 torch = pytest.importorskip("torch")
 
@@ -65,22 +63,10 @@ def one_line(text: str) -> str:
 
 
 @pytest.fixture
-def tiny_mnist(tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny_mnist(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty made-up images for training and 12 for testing, under MNIST's name."""
-    rng = np.random.default_rng(0)
-    files = []
-    (data_folder / "mnist").mkdir()
-    for part, n in (("train", 30), ("test", 12)):
-        for name, values in (
-            (f"{part}-images", rng.integers(0, 256, (n, 6, 5))),
-            (f"{part}-labels", np.arange(n) % 10),
-        ):
-            shape = struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape)
-            content = shape + values.astype(np.uint8).tobytes()
-            (data_folder / "mnist" / name).write_bytes(content)
-            files.append(DataFile(name, len(content), hashlib.sha256(content).hexdigest()))
-    made = Published("mnist", "made up", tuple(files), (), decode, (6, 5), 10, 42)
-    monkeypatch.setitem(sources.SOURCES, "mnist", made)
+    put(data_folder / "mnist", tiny_files())
+    monkeypatch.setitem(sources.SOURCES, "mnist", replace(tiny(), name="mnist"))
 
 
 @pytest.mark.usefixtures("tiny_mnist")
@@ -173,13 +159,11 @@ def honest() -> bytes:
 
 
 @dataclass
-class Site:
+class Site(Server):
     """A web server that gives one file, with all the habits that web servers have."""
 
     content: bytes
     ranges: bool = True  # whether it can go on from the middle
-    tag: str | None = '"first"'
-    date: bool = True
     length: bool = True  # whether it says how long the file is
     breaks_after: int | None = None  # bytes of each answer, after which it hangs up
     status: int = 200
@@ -187,25 +171,11 @@ class Site:
     def __post_init__(self) -> None:
         self.asked: list[tuple[str | None, int]] = []
         """The range of each request, and the status of the answer."""
-        site = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.answer(self)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
+        super().__init__()
 
     def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
-        wanted, since = request.headers["Range"], request.headers["If-Range"]
-        date = email.utils.formatdate(0 if self.tag != '"second"' else 9, usegmt=True)
-        same = since in (None, self.tag, date)
-        begin = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges and same else 0
+        wanted = request.headers["Range"]
+        begin = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0
         status = self.status if self.status != 200 else 206 if begin else 200
         if begin >= len(self.content):
             status = 416
@@ -215,20 +185,11 @@ class Site:
             request.send_header("Content-Range", f"bytes */{len(self.content)}")
         if status == 206:
             request.send_header("Content-Range", f"bytes {begin}-{len(self.content) - 1}/{len(self.content)}")
-        if self.tag:
-            request.send_header("ETag", self.tag)
-        if self.date:
-            request.send_header("Last-Modified", date)
         body = self.content[begin:] if status in (200, 206) else b""
         if self.length:
             request.send_header("Content-Length", str(len(body)))
         request.end_headers()
         request.wfile.write(body[: self.breaks_after])
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture
@@ -237,7 +198,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Site]]:
 
     def start(content: bytes, **habits: Any) -> Site:
         sites.append(Site(content, **habits))
-        monkeypatch.setattr(get_data, "ORIGINALS", sites[-1].url)
+        monkeypatch.setattr(get_data, "ORIGINALS", sites[-1].root)
         return sites[-1]
 
     yield start
@@ -262,19 +223,9 @@ def test_the_authors_file_is_fetched_unpacked_and_read(
     assert "no checksum was published" in shown
 
 
-@pytest.mark.parametrize(
-    "habits",
-    [
-        {},
-        {"tag": None},
-        {"tag": 'W/"weak"'},
-        {"tag": None, "date": False},
-    ],
-    ids=str,
-)
-def test_a_transfer_that_breaks_off_goes_on_from_there(habits: dict[str, Any], serve: Callable[..., Site]) -> None:
+def test_a_transfer_that_breaks_off_goes_on_from_there(serve: Callable[..., Site]) -> None:
     content = honest()
-    site = serve(content, breaks_after=len(content) // 3 + 1, **habits)
+    site = serve(content, breaks_after=len(content) // 3 + 1)
     assert main(["rotations", "--original"]) == 0
     assert_the_original_is_there()
     assert [status for _, status in site.asked] == [200, 206, 206]
@@ -364,7 +315,7 @@ def test_parts_of_two_files_are_refused_and_the_same_command_begins_anew(
 
 
 def test_a_part_longer_than_the_servers_file_begins_anew(serve: Callable[..., Site]) -> None:
-    site = part_fetched(serve, bytes(10 * len(honest())), tag=None, date=False)
+    site = part_fetched(serve, bytes(10 * len(honest())))
     site.content = honest()
     assert main(["rotations", "--original"]) == 0
     assert [status for _, status in site.asked] == [416, 200]
@@ -428,7 +379,7 @@ def test_too_little_room_is_told_before_anything_is_fetched(
 def test_what_an_archive_unpacks_to_must_find_room_too(serve: Callable[..., Site], tmp_path: Path) -> None:
     site = serve(honest())
     with pytest.raises(RunFailed, match=r"and what it unpacks to: 1000000\.0 GB are needed"):
-        downloading.download(f"{site.url}/{ARCHIVE}", tmp_path / "part", 10**6, room=10**15)
+        downloading.download(f"{site.root}/{ARCHIVE}", tmp_path / "part", 10**6, room=10**15)
     assert not (tmp_path / "part").exists()
 
 

@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import socket
 import stat
-import struct
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_up_archives import tiny, tiny_files
 from metareplay.data import catalogue as sources
 from metareplay.data import download as fetch
 from metareplay.data.catalogue import MNIST
-from metareplay.data.download import DataFile, Published
 from metareplay.data.images import ImageSet
-from metareplay.data.mnist import decode
 from metareplay.errors import BadInput, RunFailed
 from mirrors import Mirror, left_in, put
 
@@ -29,27 +27,6 @@ from mirrors import Mirror, left_in, put
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "*")
-
-
-def idx(values: np.ndarray) -> bytes:
-    return struct.pack(f">HBB{values.ndim}I", 0, 8, values.ndim, *values.shape) + values.astype(np.uint8).tobytes()
-
-
-def tiny_files() -> dict[str, bytes]:
-    """Thirty made-up images of 6 × 5 pixels for training, 12 for testing."""
-    rng = np.random.default_rng(0)
-    files = {}
-    for part, n in (("train", 30), ("test", 12)):
-        files[f"{part}-images"] = idx(rng.integers(0, 256, (n, 6, 5)))
-        files[f"{part}-labels"] = idx(np.arange(n) % 10)
-    return files
-
-
-def tiny(*mirrors: str) -> Published:
-    files = (
-        DataFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in tiny_files().items()
-    )
-    return Published("tiny", "made up", tuple(files), mirrors, decode, (6, 5), 10, 42)
 
 
 def gzipped() -> dict[str, bytes]:
