@@ -6,19 +6,11 @@ import importlib.util
 
 from metareplay.errors import BadInput
 
-NEEDED = {"vl_convert": "vl-convert", "jinja2": "Jinja2"}
-"""What pages and figures are drawn with; tables need none of it."""
-
 
 def require_drawing() -> None:
-    """Make sure that pages and figures can be drawn.
-
-    Raises
-    ------
-    BadInput
-        If the extra ``report`` is not installed.
-    """
-    missing = [name for module, name in NEEDED.items() if importlib.util.find_spec(module) is None]
+    """Raise BadInput if what pages and figures are drawn with is not installed; tables need none of it."""
+    needed = {"vl_convert": "vl-convert", "jinja2": "Jinja2"}
+    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise BadInput(
             f"pages and figures need {' and '.join(missing)}, not installed here: pip install 'metareplay[report]'"

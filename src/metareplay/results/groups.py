@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput, plain
 from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
-from metareplay.runs.folder import Run, find
+from metareplay.runs.folder import find
 from metareplay.runs.metrics import CURVES, METRICS, Undefined
 from metareplay.runs.record import NUMBERS, Record
 
@@ -34,13 +34,6 @@ class Finished:
     summary: dict[str, Any]
     load: Callable[[], Record]
     key: str = ""
-
-    @classmethod
-    def read(cls, run: Run, summary: dict[str, Any]) -> Finished:
-        """A run of a folder."""
-        if not METRICS.keys() <= summary.keys():  # of a version that had fewer metrics
-            summary |= Record.load(run.folder).summary()
-        return cls(summary, lambda: Record.load(run.folder), run.key)
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -252,11 +245,13 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
     for done, run in enumerate(found):
         progress(done, len(found))
         status = run.status()
-        if status.summary is not None:
-            finished.append(Finished.read(run, status.summary))
-        else:
+        if (summary := status.summary) is None:
             known = status.message or "", status.examples, status.configuration
             unfinished.append(Unfinished(run.folder, status.state, *known))
+            continue
+        if not METRICS.keys() <= summary.keys():  # of a version that had fewer metrics
+            summary |= Record.load(run.folder).summary()
+        finished.append(Finished(summary, partial(Record.load, run.folder), run.key))
     return Contents(groups(finished), unfinished, str(root))
 
 
@@ -278,7 +273,7 @@ def groups(runs: Iterable[Record | Finished | Unfinished]) -> list[Group]:
         if isinstance(run, Unfinished):
             unfinished[key] += 1
             continue
-        one = Finished(run.summary(), lambda run=run: run) if isinstance(run, Record) else run  # type: ignore[misc]
+        one = Finished(run.summary(), partial(lambda record: record, run)) if isinstance(run, Record) else run
         before = found[key].setdefault(int(run.configuration["seed"]), one)
         if before.summary["started"] < one.summary["started"]:
             found[key][int(run.configuration["seed"])] = one
