@@ -53,7 +53,7 @@ class ReducedResNet18(Module):
         blocks = []
         for stage in range(4):
             for stride in (1 if stage == 0 else 2, 1):
-                blocks.append(Block(channels, maps << stage, stride))
+                blocks.append(ResidualBlock(channels, maps << stage, stride))
                 channels = maps << stage
         self.blocks = Sequential(*blocks)
         self.last = Linear(channels, classes)
@@ -63,7 +63,7 @@ class ReducedResNet18(Module):
         return scores
 
 
-class Block(Module):
+class ResidualBlock(Module):
     """Two 3×3 convolutions beside a shortcut, which is a 1×1 convolution where the shape changes."""
 
     def __init__(self, channels: int, maps: int, stride: int) -> None:

@@ -47,7 +47,7 @@ Named = tuple[Place, str]
 """Where a benchmark or a method is named, and its name."""
 
 
-class Block(NamedTuple):
+class SuiteBlock(NamedTuple):
     """One benchmark with one method, and all options of their runs."""
 
     benchmark: Named
@@ -152,13 +152,13 @@ class Reader:
 
     # Blocks
 
-    def product(self, seeds: Sequence[int]) -> Iterator[Block]:
+    def product(self, seeds: Sequence[int]) -> Iterator[SuiteBlock]:
         """Each benchmark with each method, as ``benchmarks``, ``methods`` and ``[run]`` have them."""
         run = _options(("run",), self.table(("run",), self.content.get("run", {})))
         methods = None if self.content.get("methods") == PUBLISHED else list(self.methods())
         for benchmark, own in self.benchmarks():
             for method, settings in self.published(benchmark) if methods is None else methods:
-                yield Block(benchmark, method, {**run, **own, **settings}, seeds)
+                yield SuiteBlock(benchmark, method, {**run, **own, **settings}, seeds)
 
     def benchmarks(self) -> Iterator[tuple[Named, Options]]:
         """The benchmarks of the suite: names, or tables with a name and options."""
@@ -192,7 +192,7 @@ class Reader:
             self.problem(benchmark[0], f'has no published settings: say which methods, not methods = "{PUBLISHED}"')
         return found
 
-    def included(self, default_seeds: Sequence[int]) -> Iterator[Block]:
+    def included(self, default_seeds: Sequence[int]) -> Iterator[SuiteBlock]:
         """Each benchmark with each method of every ``[[include]]``."""
         for place, table in self.tables("include"):
             if not {"benchmark", "method"} <= table.keys():
@@ -201,7 +201,7 @@ class Reader:
             seeds = self.seeds_of((*place, "seeds"), table["seeds"]) if "seeds" in table else default_seeds
             named = (self.names((*place, what), table[what]) for what in ("benchmark", "method"))
             for benchmark, method in itertools.product(*named):
-                yield Block(benchmark, method, _options(place, table, but=("benchmark", "method", "seeds")), seeds)
+                yield SuiteBlock(benchmark, method, _options(place, table, but=("benchmark", "method", "seeds")), seeds)
 
     def names(self, place: Place, value: Any) -> list[Named]:
         """A name or a list of names."""
@@ -221,7 +221,7 @@ class Reader:
 
     # Runs
 
-    def runs(self, block: Block) -> list[Asked]:
+    def runs(self, block: SuiteBlock) -> list[Asked]:
         """All runs of a block: every combination of its values, each with every seed."""
         grid = self.grid(block)
         if grid is None or not all(grid.values()):  # what is wrong is among the problems
@@ -246,7 +246,7 @@ class Reader:
                     found.append(Asked(seeded, everything | {"seed": seed}))
         return found
 
-    def grid(self, block: Block) -> dict[tuple[str, str], list[Any]] | None:
+    def grid(self, block: SuiteBlock) -> dict[tuple[str, str], list[Any]] | None:
         """By kind and name of each option its values; None where there is no such benchmark or method."""
         benchmark = self.usable(block.benchmark, benchmarks.find)
         method = self.usable(block.method, methods.find)
@@ -292,7 +292,7 @@ class Reader:
                 self.problem(where, str(error).removeprefix(f"{option.flag} "))
         return found
 
-    def fits_together(self, request: Request, block: Block) -> bool:
+    def fits_together(self, request: Request, block: SuiteBlock) -> bool:
         """Whether the settings go with each other and, where they are on this machine, with the data."""
         before = len(self.problems)
         try:
@@ -308,7 +308,7 @@ class Reader:
             self.notes.append(note)
         return len(self.problems) == before
 
-    def stream(self, request: Request, benchmark: Benchmark, block: Block) -> Stream | None:
+    def stream(self, request: Request, benchmark: Benchmark, block: SuiteBlock) -> Stream | None:
         """The stream; where its data are not here one like it, or None where there is none."""
         key = json.dumps([request.benchmark, request.stream], sort_keys=True)
         if key not in self.streams:
@@ -323,7 +323,7 @@ class Reader:
                 self.blame(error, request, block, block.benchmark[0], "cannot be made: ")
         return self.streams[key]
 
-    def blame(self, error: BadInput, request: Request, block: Block, place: Place, text: str) -> None:
+    def blame(self, error: BadInput, request: Request, block: SuiteBlock, place: Place, text: str) -> None:
         """Note an error at the option that it is about, where it begins with one's flag; else at a place."""
         about = re.match(r"--([a-z-]+) (.*)", str(error), re.DOTALL)
         name = about[1].replace("-", "_") if about else ""
