@@ -454,30 +454,41 @@ def _block_loops(vectors):
     return sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, forward_strip, update_strip, sum_strip, add_strip
 
 
+@_inlined
+def _widest(vectors):
+    """Vectors in the widest block that does not go beyond so many."""
+    if vectors >= 7:
+        return min(vectors, 8)
+    return 4 if vectors >= 4 else min(vectors, 2)
+
+
 def _by_columns(loops):
-    """One function for any number of columns, which it takes a block at a time."""
+    """One function for any number of columns, which it takes a block at a time.
+
+    It is in two parts, since Numba would count references to all arguments, once a block, if the loop had the branches.
+    """
     one, two, four, seven, eight = loops
+
+    @_inlined
+    def block(vectors, *arguments):
+        if vectors == 7:
+            seven(*arguments)
+        elif vectors == 1:
+            one(*arguments)
+        elif vectors == 2:
+            two(*arguments)
+        elif vectors == 4:
+            four(*arguments)
+        else:
+            eight(*arguments)
 
     @_inlined
     def loop(stride, *arguments):
         column = 0
         while column < stride:
-            vectors = (stride - column) // LANES
-            if vectors >= 8:
-                eight(column, stride, *arguments)
-                column += 8 * LANES
-            elif vectors == 7:
-                seven(column, stride, *arguments)
-                column += 7 * LANES
-            elif vectors >= 4:
-                four(column, stride, *arguments)
-                column += 4 * LANES
-            elif vectors >= 2:
-                two(column, stride, *arguments)
-                column += 2 * LANES
-            else:
-                one(column, stride, *arguments)
-                column += LANES
+            vectors = _widest((stride - column) // LANES)
+            block(vectors, column, stride, *arguments)
+            column += vectors * LANES
 
     return loop
 
