@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+import metareplay
 from mirrors import Mirror
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -29,6 +31,17 @@ def _no_real_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAREPLAY_DATA", str(tmp_path_factory.mktemp("no-data")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_by_one(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of processes that test together one compiles what most runs need, and the others wait to find it on the disk."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        with (tmp_path_factory.getbasetemp().parent / "compiling").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            stream = metareplay.benchmark("digits-rotations", tasks=2, samples_per_task=5)
+            for name in ("meralg1", "gem", "ewc"):
+                metareplay.run(stream, metareplay.METHODS[name]())
 
 
 @pytest.fixture(autouse=True)

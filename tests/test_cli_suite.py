@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -37,11 +36,9 @@ memories = 20
 
 FAILING = SMALL + "[[methods.meralg1]]\nlr = 1e9\nmemories = 500"
 
-LONG = """
+LONGER = """
 seeds = 4
-benchmarks = ["digits-rotations"]
-[run]
-epochs = 50
+benchmarks = [{ name = "digits-rotations", samples_per_task = 300 }]
 [methods.meralg1]
 memories = 500
 """
@@ -181,32 +178,11 @@ def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys: p
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_within_two_seconds_and_says_how_to_go_on() -> None:
-    Path("long.toml").write_text(LONG)
-    command = (*METAREPLAY, "suite", "long.toml", "--jobs", "2")
-    suite = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    waited = time.monotonic()
-    while states().count("running") < 2 and time.monotonic() - waited < 60:
-        time.sleep(0.2)
-    time.sleep(1)
-    suite.send_signal(signal.SIGINT)
-    began = time.monotonic()
-    out, err = suite.communicate(timeout=30)
-    assert time.monotonic() - began < 2
-    assert suite.returncode == 130
-    assert out == ""
-    assert err.splitlines()[-1] == (
-        "metareplay: stopped: 0 of 4 runs are done, in runs; to go on: metareplay suite long.toml --jobs 2"
-    )
-    assert states() == ["stopped", "stopped"]
-
-
-@pytest.mark.slow
 def test_a_terminal_shows_the_whole_and_each_worker() -> None:
-    Path("long.toml").write_text(LONG.replace("epochs = 50", "epochs = 1"))
+    Path("longer.toml").write_text(LONGER)
     terminal, theirs = pty.openpty()
     suite = subprocess.Popen(
-        (*METAREPLAY, "suite", "long.toml", "--jobs", "2"),
+        (*METAREPLAY, "suite", "longer.toml", "--jobs", "2"),
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
@@ -222,7 +198,7 @@ def test_a_terminal_shows_the_whole_and_each_worker() -> None:
     suite.communicate()
     assert suite.returncode == 0
     text = shown.decode()
-    for part in ("of 4 runs done", "worker 1: digits-rotations, meralg1, memories 500", "worker 2: ", " left"):
+    for part in ("of 4 runs done", "worker 1: digits-rotations, meralg1, ", "memories 500", "worker 2: ", " left"):
         assert part in text
 
 

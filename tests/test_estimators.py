@@ -56,7 +56,11 @@ def excused(estimator: Any) -> dict[str, str]:
 
 
 @parametrize_with_checks(
-    [*(ContinualClassifier(method) for method in WITHOUT_TASKS), ContinualRegressor(), ContinualRegressor("meralg1")],
+    [
+        *(ContinualClassifier(method) for method in WITHOUT_TASKS),
+        ContinualRegressor(),
+        ContinualRegressor("meralg1", batches_per_example=1),
+    ],
     expected_failed_checks=excused,
 )
 def test_scikit_learns_own_checks_pass(estimator: Any, check: Any) -> None:

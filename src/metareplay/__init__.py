@@ -1,9 +1,13 @@
 """A laboratory for online continual learning and continual meta-learning."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+from importlib import import_module
+
+TYPE_CHECKING = False  # as type checkers take it; until Ctrl-C is handled, `typing` would be most of what is imported
 if TYPE_CHECKING:
+    from typing import Any
+
     from metareplay.data.images import BaseImages
     from metareplay.errors import BadInput, RunFailed
     from metareplay.learners.base import Diverged

@@ -9,11 +9,13 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from threading import Timer, current_thread, main_thread
-from typing import TYPE_CHECKING, NoReturn
 
 from metareplay.errors import BadInput, RunFailed, plain
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
+    from typing import NoReturn
+
     from metareplay.cli.arguments import Parser
 
 COMMANDS = {
