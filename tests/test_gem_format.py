@@ -281,17 +281,14 @@ def nan() -> Any:
         ([[task(inputs=0)], [task()]], r"has shape \(4, 0\)"),
         (
             [[task(), task()], [task(), task(inputs=4)]],
-            "x_test of task 1 of tasks.pt has 4 inputs, but x_train of task 0",
+            "x_test of task 1 of tasks.pt has 4 inputs, but x_train of task",
         ),
         ([[task(x=nan())], [task()]], "x_train of task 0 of tasks.pt has nan in example"),
         ([[task()], [task(x=torch.full((4, 3), float("-inf")))]], "x_test of task 0 .* has -inf in example 0, input 0"),
         ([[task(x=torch.zeros(1, 1).expand(10**9, 10**6))], [task()]], "its tensors stand for over 67.* MB, much more"),
         ([[task(x=torch.zeros(4, 3).to_sparse())], [task()]], "x_train of task 0 is not a dense tensor"),
         ([[task(x=torch.zeros(4, 3, device="meta"))], [task()]], "x_train of task 0 is not a dense tensor"),
-        (
-            [[task(x=torch.zeros(4, 3).to(torch.complex64))], [task()]],
-            "is an array of complex64, but must be of numbers",
-        ),
+        ([[task(x=torch.zeros(4, 3).to(torch.complex64))], [task()]], "is an array of complex64, but must be of num"),
         ([[task(None)], [task()]], "the description of task 0 is of type NoneType"),
         ([[task((1, 2, 3))], [task()]], "the description of task 0 is of type tuple"),
         ([[task(float("nan"))], [task()]], "the description of task 0 is of type float"),
@@ -343,12 +340,6 @@ def test_views_of_one_storage_are_read_each_as_what_it_is(tmp_path: Path) -> Non
     assert a.test.base is b.test.base
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "tasks.pt")
-    with pytest.raises(BadInput, match="not a regular file"):
-        gem_format.read(tmp_path / "tasks.pt")
-
-
 def test_labels_that_are_no_numbers_of_classes_are_numbered(tmp_path: Path) -> None:
     path = saved(tmp_path / "tasks.pt", [[task(y=torch.tensor([7, 10**15, 7, 9]))], [task(y=torch.tensor([9] * 4))]])
     stream = gem_format.read(path)
@@ -398,11 +389,13 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
         gem_format.read(tmp_path / "tasks.pt")
 
 
-def test_a_file_that_is_not_there_or_a_folder(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_a_folder_or_a_pipe(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=f"there is no file {tmp_path / 'none.pt'}"):
         gem_format.read(tmp_path / "none.pt")
-    with pytest.raises(BadInput, match="cannot be read: it is a pipe, a device or a folder"):
-        gem_format.read(tmp_path)
+    os.mkfifo(tmp_path / "pipe.pt")  # is not waited for
+    for path in (tmp_path, tmp_path / "pipe.pt"):
+        with pytest.raises(BadInput, match="cannot be read: it is a pipe, a device or a folder, not a regular file"):
+            gem_format.read(path)
 
 
 def test_an_old_file_larger_than_the_free_memory_fails_before_it_is_loaded(
@@ -472,17 +465,14 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert (tmp_path / "tasks.pt").read_bytes() == b"what was there"
 
 
-def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=f"there is no folder {tmp_path / 'none'}"):
-        gem_format.write(streams()["split"], tmp_path / "none" / "tasks.pt")
-
-
 def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pt")
     (tmp_path / "folder.pt").mkdir()
     for name in ("pipe.pt", "folder.pt"):
         with pytest.raises(BadInput, match=f"{name} cannot be written: it is a folder, a device or the like"):
             gem_format.write(streams()["split"], tmp_path / name)
+    with pytest.raises(BadInput, match=f"there is no folder {tmp_path / 'none'}"):
+        gem_format.write(streams()["split"], tmp_path / "none" / "tasks.pt")
     assert (tmp_path / "pipe.pt").is_fifo()
     assert (tmp_path / "folder.pt").is_dir()
     assert len(list(tmp_path.iterdir())) == 2

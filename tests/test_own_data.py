@@ -56,16 +56,13 @@ def test_arrays_become_a_stream() -> None:
     assert (stream.name, stream.inputs, stream.classes) == ("mine", 5, 3)
     assert [each.description for each in stream.tasks] == ["one", "other"]
     assert stream.settings == {"tasks": 2}
+    assert [each.description for each in Stream.from_arrays("mine", tasks).tasks] == ["task 0", "task 1"]
     for seed, each in enumerate(stream.tasks):
         x_train, y_train, x_test, y_test = task(seed)
         np.testing.assert_array_equal(each.train.inputs(np.arange(15)), x_train)
         np.testing.assert_array_equal(each.test.inputs(np.arange(15)), x_test)
         np.testing.assert_array_equal(each.train.labels, y_train)
         np.testing.assert_array_equal(each.test.labels, y_test)
-
-
-def test_without_descriptions_tasks_are_numbered() -> None:
-    assert [each.description for each in Stream.from_arrays("mine", [task(), task()]).tasks] == ["task 0", "task 1"]
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8, np.int64, np.uint32, bool])
@@ -184,10 +181,7 @@ def test_a_stream_s_hash_is_that_of_its_content() -> None:
         ([], "mine has no tasks"),
         ([task()[:3]], r"task 0 of mine has 3 parts, but must have four: \(x_train, y_train, x_test, y_test\)"),
         ([task(), {"x": 1}], "task 1 of mine has x, but must have x_train, y_train, x_test, y_test"),
-        (
-            changed(0, lambda x: np.where(x == x[3, 2], np.nan, x)),
-            "x_train of task 1 .* nan in example 3, input 2",
-        ),
+        (changed(0, lambda x: np.where(x == x[3, 2], np.nan, x)), "x_train of task 1 .* nan in example 3, input 2"),
         (changed(2, lambda x: np.where(x == x[3, 2], -np.inf, x)), "x_test of task 1 .* -inf in example 3, input 2"),
         (changed(0, lambda x: x.astype(float) * 1e300), "x_train of task 1 of mine has -?inf in example 0, input 0"),
         (changed(0, lambda x: x[:, :4]), "x_train of task 1 of mine has 4 inputs, but x_train of task 0 of mine has 5"),
@@ -198,10 +192,7 @@ def test_a_stream_s_hash_is_that_of_its_content() -> None:
         (changed(0, lambda x: x.astype(object)), "x_train of task 1 of mine is an array of object, but must be of num"),
         (changed(0, lambda x: x.astype(complex)), "is an array of complex128"),
         (changed(0, lambda x: x.astype(str)), "is an array of <U"),
-        (
-            changed(0, lambda x: [[1.0], [1.0, 2.0]]),
-            "x_train of task 1 of mine is no array: its rows have different",
-        ),
+        (changed(0, lambda x: [[1.0], [1.0, 2.0]]), "x_train of task 1 of mine is no array: its rows have different"),
         (changed(1, lambda y: y[:-1]), "task 1 of mine has 15 examples in x_train, but 14 labels in y_train"),
         (changed(3, lambda y: y[:-1]), "task 1 of mine has 15 examples in x_test, but 14 labels in y_test"),
         (changed(1, lambda y: y.astype(float)), r"y_train of task 1 of mine is of float64, .* y.astype\(int\)"),
@@ -210,10 +201,7 @@ def test_a_stream_s_hash_is_that_of_its_content() -> None:
         (changed(1, lambda y: y.astype(str)), "y_train of task 1 of mine is an array of <U21"),
         (changed(1, lambda y: y - 1), "task 1 of stream 'mine' has labels from -1 to 1, but they must lie in 0 … 2"),
         (changed(3, lambda y: y - 5), "task 1 of stream 'mine' has labels from -5 to -3"),
-        (
-            changed(1, lambda y: y.astype(np.uint64) + 2**63),
-            "y_train of task 1 of mine has the label 92233720368547758",
-        ),
+        (changed(1, lambda y: y.astype(np.uint64) + 2**63), "y_train of task 1 of mine has the label 922337203685477"),
     ],
 )
 def test_arrays_that_cannot_be_used_are_bad_input(tasks: Any, message: str) -> None:
@@ -308,43 +296,40 @@ def test_a_folder_is_read_anew_when_a_file_in_it_has_changed(tmp_path: Path) -> 
     assert len(folder.read(tmp_path).tasks) == 2
 
 
-def archive_with_objects(file: Path) -> None:
-    save(file, notes=1)
-    with np.load(file) as loaded:
-        arrays = dict(loaded)
-    np.savez(file, **arrays | {"x_train": np.array([{"an": "object"}], object)})
+def written(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
+    """Writes a good file, changed."""
+
+    def spoil(file: Path) -> None:
+        save(file)
+        file.write_bytes(change(file.read_bytes()))
+
+    return spoil
 
 
-def archive_that_is_cut(file: Path) -> None:
-    save(file)
-    file.write_bytes(file.read_bytes()[:-200])
+def zip_of(content: bytes) -> Callable[[Path], Any]:
+    """Writes an archive in which every array is this."""
+
+    def spoil(file: Path) -> None:
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in ("x_train", "y_train", "x_test", "y_test"):
+                archive.writestr(f"{name}.npy", content)
+
+    return spoil
 
 
-def archive_with_a_flipped_bit(file: Path) -> None:
-    save(file)
-    content = bytearray(file.read_bytes())
-    content[300] ^= 1
-    file.write_bytes(content)
-
-
-def archive_with_no_array_in_an_entry(file: Path) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in ("x_train", "y_train", "x_test", "y_test"):
-            archive.writestr(f"{name}.npy", b"text")
-
-
-def archive_that_promises_terabytes(file: Path) -> None:
+def terabytes() -> bytes:
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 5)})
-    with zipfile.ZipFile(file, "w") as archive:
-        for name in ("x_train", "y_train", "x_test", "y_test"):
-            archive.writestr(f"{name}.npy", header.getvalue())
+    return header.getvalue()
 
 
-def single_array(file: Path) -> None:
+def single_array() -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, np.ones(3))
-    file.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+OBJECTS = dict(zip(("x_train", "y_train", "x_test", "y_test"), (np.array([{}], object), *task()[1:]), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -356,12 +341,12 @@ def single_array(file: Path) -> None:
         (lambda file: file.write_bytes(b"some text"), "is damaged, or is no .npz file"),
         (lambda file: file.write_bytes(pickle.dumps({"x_train": 1})), "is damaged, or is no .npz file"),
         (lambda file: file.mkdir(), "cannot be read: it is a pipe, a device or a folder"),
-        (archive_with_objects, "holds Python objects, which are not read"),
-        (archive_that_is_cut, "is damaged, or is no .npz file"),
-        (archive_with_a_flipped_bit, "is damaged: Bad CRC-32"),
-        (archive_with_no_array_in_an_entry, "holds Python objects|is damaged|x_train of task 1"),
-        (single_array, "is damaged, or is no .npz file"),
-        (archive_that_promises_terabytes, "has larger arrays than there is memory for|is damaged"),
+        (lambda file: np.savez(file, **OBJECTS), "holds Python objects, which are not read"),
+        (written(lambda content: content[:-200]), "is damaged, or is no .npz file"),
+        (written(lambda content: content[:300] + bytes([content[300] ^ 1]) + content[301:]), "is damaged: Bad CRC-32"),
+        (zip_of(b"text"), "holds Python objects|is damaged|x_train of task 1"),
+        (lambda file: file.write_bytes(single_array()), "is damaged, or is no .npz file"),
+        (zip_of(terabytes()), "has larger arrays than there is memory for|is damaged"),
     ],
 )
 def test_a_file_that_is_no_task_is_named(spoil: Callable[[Path], Any], message: str, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -101,18 +100,3 @@ def test_the_number_of_tasks_can_be_chosen() -> None:
     stream = benchmark("digits-split", tasks=3, samples_per_task=100)
     assert [task.description for task in stream.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
     assert [option.flag for option in BENCHMARKS["digits-split"].options] == ["--tasks", "--samples-per-task"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"tasks": 11}, "--tasks is 11, but digits has 10 classes"),
-        ({"tasks": 0}, r"--tasks is 0, but must lie in \[1, inf\)"),
-        ({"samples_per_task": 300}, "--samples-per-task is 300, but a task of digits-split has only 25"),
-        ({"max_angle": 10.0}, "--max-angle is 10.0, but digits-split has no angles; its options are --tasks, --samp"),
-        ({"stream_seed": 1}, "--stream-seed is 1, but digits-split has no stream seed"),
-    ],
-)
-def test_an_option_that_does_not_fit_is_bad_input(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(BadInput, match=message):
-        benchmark("digits-split", **options)

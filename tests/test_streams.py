@@ -243,6 +243,11 @@ def test_options_tell_their_defaults() -> None:
         ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
         ("digits-permutations", {"max_angle": 90.0}, r"--max-angle is 90.0, but digits-permutations has no angles"),
         ("mnist-permutations", {"tasks": -1}, r"--tasks is -1"),  # before anything is downloaded
+        ("digits-split", {"tasks": 11}, "--tasks is 11, but digits has 10 classes"),
+        ("digits-split", {"tasks": 0}, r"--tasks is 0, but must lie in \[1, inf\)"),
+        ("digits-split", {"samples_per_task": 300}, "is 300, but a task of digits-split has only 25"),
+        ("digits-split", {"max_angle": 1.0}, "but digits-split has no angles; its options are --tasks, --samp"),
+        ("digits-split", {"stream_seed": 1}, "--stream-seed is 1, but digits-split has no stream seed"),
     ],
 )
 def test_an_option_out_of_range_is_bad_input(name: str, options: dict[str, Any], message: str) -> None:
