@@ -92,7 +92,8 @@ class Notes(Method):
         assert (self.learner.tasks[rows] == task).all()
         self.of_task.append(task)
         self.guesses.append(self.learner.forward(rows).argmax(1) == self.learner.labels[rows])
-        self.counters["batches"] = self.counters.get("batches", 0) + np.int64(1)
+        self.counters["batches"] += np.int64(1)
+        self.counters[f"in task {task}"] += 0.5
         self.learner.sgd(rows, self.lr)
 
 
@@ -353,9 +354,19 @@ def test_steps_and_bytes_are_counted() -> None:
 
 def test_what_a_method_counts_is_in_the_record(tmp_path: Path) -> None:
     record = run(samples_per_task=7, batch_size=3)
-    assert record.counters == record.summary()["counters"] == {"batches": 9}
+    counted = {"batches": 9, "in task 0": 1.5, "in task 1": 1.5, "in task 2": 1.5}
+    assert record.counters == record.summary()["counters"] == counted
     record.save(tmp_path)
-    assert Record.load(tmp_path).counters == {"batches": 9}
+    assert Record.load(tmp_path).counters == counted
+
+
+def test_a_method_goes_on_counting_where_its_run_was_stopped() -> None:
+    experiment = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=7)
+    one, other = Trainer(experiment), Trainer(experiment)
+    one.evaluate(-1)
+    one.learn(one.spans[0])
+    other.load_state(one.state())
+    assert other.train().counters["batches"] == 21
 
 
 def test_every_memory_takes_as_many_bytes() -> None:

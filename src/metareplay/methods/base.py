@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, dataclass_transform
@@ -77,7 +78,7 @@ class Method:
     waived: ClassVar[Mapping[str, str]] = {}
 
     learner: Learner
-    counters: dict[str, float]
+    counters: Counter[str]
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
     def __init_subclass__(cls) -> None:
@@ -92,7 +93,7 @@ class Method:
     def __post_init__(self) -> None:
         for parameter in hyperparameters(type(self)):
             setattr(self, parameter.name, parameter.check(getattr(self, parameter.name)))
-        self.counters = {}
+        self.counters = Counter()
 
     def network(self, network: Network, tasks: int) -> Network:
         """The network that this method trains, given the one that was asked for and the number of tasks."""
@@ -170,7 +171,8 @@ class Method:
         if kind == "dictionary":
             found = now if isinstance(now, dict) else {}
             pairs = [(self._restored(key, None, name), part) for key, part in content]
-            return {key: self._restored(part, found.get(key), name) for key, part in pairs}
+            restored = {key: self._restored(part, found.get(key), name) for key, part in pairs}
+            return Counter(restored) if isinstance(now, Counter) else restored
         before = list(now) if isinstance(now, list | tuple) and len(now) == len(content) else [None] * len(content)
         parts = [self._restored(part, was, name) for part, was in zip(content, before, strict=True)]
         return tuple(parts) if kind == "tuple" else parts
