@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.learners import kernels
-from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights
+from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights, check_labels, check_tasks
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.losses import onehot, softmax
 from metareplay.networks.perceptron import Perceptron
@@ -19,6 +20,8 @@ GROUP = 256
 """Examples outside the table that are scored together."""
 FEW = 65
 """Non-zero inputs, and one, that the table has room for at first; where an example has more, it gets twice as many."""
+HELD = ("weight", "target", "unscaled")
+"""What the table holds besides what every learner's does."""
 
 
 class GrowingLearner(Learner):
@@ -148,24 +151,26 @@ class GrowingLearner(Learner):
     # Saving
 
     def state(self) -> dict[str, NDArray[Any]]:
-        held = {name: getattr(self, name)[: self.used].copy() for name in ("weight", "target", "unscaled")}
+        held = {name: getattr(self, name)[: self.used].copy() for name in HELD}
         return super().state() | held | {"used": np.array(self.used), "even": np.array(self.even)}  # type: ignore[safe-super]
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a ``state()``; raises ValueError if it is not of such a learner."""
-        used = int(state["used"])
-        if not self.batch_size <= used <= self.slots:
-            raise ValueError(f"its table cannot use {used} of {self.slots} slots")
-        for name in ("weight", "target", "unscaled"):
-            held: NDArray[Any] = getattr(self, name)
-            given: NDArray[Any] = state[name]
-            if given.shape != held[:used].shape or given.dtype != held.dtype:
+        """Go on from a ``state()``; raises ValueError or BadInput if it is not of such a learner, or not finite."""
+        self.used, self.even = int(state["used"]), bool(state["even"])
+        if not self.batch_size <= self.used <= self.slots:
+            raise ValueError(f"its table cannot use {self.used} of {self.slots} slots")
+        for name, own in self.state().items():
+            given = state[name]
+            if (given.shape, given.dtype) != (own.shape, own.dtype):
                 raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
-            held[:used] = given
-        if not (np.isfinite(self.weight).all() and np.isfinite(self.target).all()):
-            raise ValueError("its weights or targets are not finite")
-        self.used, self.even = used, bool(state["even"])
+            if given.dtype.kind == "f" and name != "unscaled" and not np.isfinite(given).all():
+                raise ValueError(f"its {name} are not finite")
+        for name in HELD:
+            getattr(self, name)[: self.used] = state[name]
         super().load_state(state)  # type: ignore[safe-super]
+        rows = np.arange(self.slots)
+        check_labels(self.labels, rows, self.classes)
+        check_tasks(self.tasks, rows, self._task_count())
 
 
 class GrowingPerceptron(GrowingLearner, FusedPerceptron):
@@ -209,14 +214,13 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
         self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
 
     def grow(self, network: Perceptron, rng: np.random.Generator) -> Callable[[Vector], Vector]:
-        before, old, parameters = self.network, self._layers.copy(), self._parameters
-        strides = -(-np.array(network.widths[1:]) // kernels.LANES) * kernels.LANES
-        self.network, self._known = network, None
-        self._inputs, self._classes = network.inputs, network.classes
-        if network.inputs == before.inputs and np.array_equal(strides, old[:, kernels.STRIDE]):
-            stride = int(strides[-1])
-            real = np.packbits(np.arange(stride) < network.classes, bitorder="little").view("<u2")
-            self._real[int(old[-1, kernels.WEIGHTS]) // kernels.LANES :].reshape(-1, len(real))[:] = real
+        before = copy(self)
+        widths, strides = before.network.widths, -(-np.array(network.widths[1:]) // kernels.LANES) * kernels.LANES
+        self.network, self._inputs, self._classes, self._known = network, network.inputs, network.classes, None
+        if network.inputs == widths[0] and np.array_equal(strides, self._layers[:, kernels.STRIDE]):
+            real = np.packbits(np.arange(strides[-1]) < network.classes, bitorder="little").view("<u2")
+            begin = int(self._layers[-1, kernels.WEIGHTS])
+            self._real[begin // kernels.LANES :].reshape(-1, len(real))[:] = real
             self._layers[-1, kernels.FAN_OUT] = network.classes
             translate: Callable[[Vector], Vector] = np.copy
         else:
@@ -227,27 +231,21 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
 
             def translate(vector: Vector) -> Vector:
                 grown = np.zeros_like(self._parameters)
-                for number, blocks in enumerate(self._blocks(grown)):
-                    fan_in, fan_out, stride, begin = old[number, :4]
-                    copies = vector[begin : begin + len(blocks) * (fan_in + 1) * stride].reshape(
-                        len(blocks), -1, stride
-                    )
-                    for block, copy in zip(blocks, copies, strict=True):
-                        block[:fan_in, :fan_out], block[-1, :fan_out] = copy[:-1, :fan_out], copy[-1, :fan_out]
+                layers = zip(before._blocks(vector), self._blocks(grown), widths, widths[1:], strict=False)
+                for old, new, fan_in, fan_out in layers:
+                    for block, was in zip(new, old, strict=True):
+                        block[:fan_in, :fan_out], block[-1, :fan_out] = was[:-1, :fan_out], was[-1, :fan_out]
                 return grown
 
-            self._parameters[:] = translate(parameters)
-        for number, blocks in enumerate(self._blocks(self._parameters)):
-            fan_in, fan_out, width = (
-                old[number, kernels.FAN_IN],
-                old[number, kernels.FAN_OUT],
-                network.widths[number + 1],
-            )
-            bound = np.sqrt(6 / (network.widths[number] + width))
+            self._parameters[:] = translate(before._parameters)
+        layers = zip(
+            self._blocks(self._parameters), widths, widths[1:], network.widths, network.widths[1:], strict=False
+        )
+        for blocks, fan_in, fan_out, inputs, width in layers:
+            bound = np.sqrt(6 / (inputs + width))
             for block in blocks:
-                new_inputs, new_units = block[fan_in:-1, :width], block[:fan_in, fan_out:width]
-                new_inputs[:] = rng.uniform(-bound, bound, new_inputs.shape)
-                new_units[:] = rng.uniform(-bound, bound, new_units.shape)
+                for new in (block[fan_in:-1, :width], block[:fan_in, fan_out:width]):  # inputs, and units
+                    new[:] = rng.uniform(-bound, bound, new.shape)
         return translate
 
     def scores_of(self, x: NDArray[np.float32], task: int) -> NDArray[np.float32]:
@@ -268,20 +266,7 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
         return out
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a ``state()``, once it is sure that no compiled code would be led astray by it.
-
-        Raises
-        ------
-        ValueError
-            If it is not of this network and table.
-        """
         self._make_room(min(self._inputs, max(1, state["index"].shape[-1])))
         super().load_state(state)
-        if any(self.network.private) and np.any((self.tasks < 0) | (self.tasks >= self.network.tasks)):
-            raise ValueError("its tasks are out of range")
-        padded = zip(self.network.widths[1:], self._blocks(state["parameters"]), strict=True)
-        if any(blocks[..., width:].any() for width, blocks in padded):
+        if np.abs(self._parameters - state["parameters"]).max() > np.finfo(np.float32).tiny:
             raise ValueError("its parameters are not zero where the layout has none")
-        listed = self._value[np.arange(self._value.shape[1]) < self._examples[:, [kernels.COUNT]]]
-        if not (np.isfinite(self._parameters).all() and np.isfinite(listed).all()):
-            raise ValueError("its parameters or examples are not finite")

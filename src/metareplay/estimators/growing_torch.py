@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -54,19 +54,6 @@ class GrowingTorch(GrowingLearner, PyTorchLearner):
     def scores_of(self, x: NDArray[np.float32], task: int) -> NDArray[np.float32]:
         out: NDArray[np.float32] = self._read(self._floats(x), np.full(len(x), task))
         return out
-
-    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a ``state()``; raises ValueError if it is not of this network and table, or not finite."""
-        for name, held in PyTorchLearner.state(self).items():
-            given = state[name]
-            if given.shape != held.shape or given.dtype != held.dtype:
-                raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
-            if given.dtype.kind == "f" and not np.isfinite(given).all():
-                raise ValueError(f"its {name} are not finite")
-        for name, numbers, end in (("labels", state["labels"], self.classes), ("tasks", state["tasks"], np.inf)):
-            if np.any(numbers < 0) or np.any(numbers >= end):
-                raise ValueError(f"its {name} are out of range")
-        super().load_state(state)
 
 
 def _overlay(part: Tensor, whole: Tensor) -> None:

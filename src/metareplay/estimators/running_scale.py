@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from metareplay.learners.compiled import compiled
 
 Floats = NDArray[np.float64]
+Places = NDArray[np.int64]
 
 LIMIT = 10.0
 """Standard deviations: a reading that lies farther from its feature's mean counts as lying this far."""
@@ -24,29 +25,22 @@ FULL_SIZE = 64
 MORE = 10
 """What scales a feature is renewed whenever it has been seen a tenth more often."""
 
-ARRAYS = ("counts", "mean", "deviations", "due", "centre", "spread")
-
 
 class RunningScale:
-    """Each feature less its mean, divided by its standard deviation: over the examples so far that have it.
+    """Each of ``inputs`` features less its mean, divided by its standard deviation: over the examples that have it.
 
-    Mean and sum of squared deviations are updated by Welford's recurrence (1962), in float64, so that large offsets
-    (years, pressures in pascals) do no harm, and examples given at once or one by one come to the same bits. What
-    scales, ``centre`` and ``spread``, stands still for a while and is then brought up to date: after every one of the
-    first twenty examples, then after a tenth more each time. So examples in a memory can be scaled again whenever
-    that happens, at a cost for each that does not grow with the stream. A feature that has never varied is zero.
+    Mean and sum of squared deviations follow Welford's recurrence (1962) in float64, so that large offsets (years,
+    pressures in pascals) do no harm, and examples given at once or one by one come to the same bits. What scales,
+    ``centre`` and ``spread``, is renewed after every one of the first twenty examples, then after a tenth more each
+    time. So examples in a memory can be scaled again whenever that happens, at a cost for each that does not grow with
+    the stream. A feature that has never varied is zero.
 
     From its 21st reading on, a feature's reading beyond ten standard deviations moves mean and spread as one at ten
     would: one absurd reading multiplies the spread by sqrt(1 + 100 / n) at most, and readings that stay that far off
-    are followed all the same, as fast as that factor grows.
+    are followed as fast as that factor grows.
 
     As a step of gradient descent changes a layer's outputs in proportion to its input's squared length, inputs that
     are more than 64 are also divided by sqrt(inputs / 64): so one learning rate does for few and many.
-
-    Parameters
-    ----------
-    inputs
-        How many features there may be.
 
     Attributes
     ----------
@@ -57,44 +51,37 @@ class RunningScale:
     """
 
     def __init__(self, inputs: int) -> None:
-        self.examples = 0
-        self.renewal = 1
-        self.clipped = 0
-        self.counts = np.zeros(inputs, np.int64)
-        self.mean = np.zeros(inputs)
-        self.deviations = np.zeros(inputs)
-        self.due = np.ones(inputs, np.int64)
-        self.centre = np.zeros(inputs)
-        self.spread = np.zeros(inputs)
+        self.examples, self.renewal, self.clipped = 0, 1, 0
+        self._hold(np.zeros((6, inputs)))
+
+    def _hold(self, features: Floats) -> None:
+        self._features = features
+        self.counts, self.mean, self.deviations, self.due, self.centre, self.spread = features
+        self._unit = max(1.0, math.sqrt(features.shape[1] / FULL_SIZE))
 
     def grow(self, inputs: int) -> None:
         """Make room for more features."""
-        fresh = RunningScale(inputs)
-        for name in ARRAYS:
-            getattr(fresh, name)[: len(self.mean)] = getattr(self, name)
-        vars(self).update({name: getattr(fresh, name) for name in ARRAYS})
+        self._hold(np.pad(self._features, ((0, 0), (0, inputs - self._features.shape[1]))))
 
     def undisturbed(self, size: int) -> int:
         """How many examples can come in whole batches before a renewal."""
         return max(0, self.renewal - self.examples - 1) // size * size
 
-    def learn(self, x: Floats, places: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    def learn(self, x: Floats, places: Places, size: int) -> NDArray[np.float32]:
         """Take in examples, and scale each batch of ``size`` by what is known with it.
 
         Parameters
         ----------
         x
             ``(n, k)``, of the features in ``places (k,)``; NaN is a feature that is missing.
-        size
-            Of a batch.
 
         Returns
         -------
         scaled
             ``(n, inputs)``; features that are missing are 0, their mean.
         """
-        scaled = self._empty(x)
-        self.clipped += take_in(x, places, size, *(getattr(self, name) for name in ARRAYS), self._unit, scaled)
+        scaled = np.zeros((len(x), self._features.shape[1]), np.float32)
+        self.clipped += take_in(x, places, size, self._features, self._unit, scaled)
         self.examples += len(x)
         return scaled
 
@@ -112,49 +99,31 @@ class RunningScale:
         self.centre[seen] = self.mean[seen]
         self.spread[seen] = np.sqrt(self.deviations[seen] / self.counts[seen])
 
-    def scale(self, x: Floats, places: NDArray[np.int64]) -> NDArray[np.float32]:
+    def scale(self, x: Floats, places: Places) -> NDArray[np.float32]:
         """Scale examples, given as to ``learn``, and take nothing in."""
-        scaled = self._empty(x)
+        scaled = np.zeros((len(x), self._features.shape[1]), np.float32)
         scale_rows(x, places, self.centre, self.spread, self._unit, scaled)
         return scaled
 
-    @property
-    def _unit(self) -> float:
-        return max(1.0, math.sqrt(len(self.mean) / FULL_SIZE))
-
-    def _empty(self, x: Floats) -> NDArray[np.float32]:
-        return np.zeros((len(x), len(self.mean)), np.float32)
-
     def state(self) -> dict[str, Any]:
         """All that is kept."""
-        arrays = {name: getattr(self, name).copy() for name in ARRAYS}
-        return {"examples": self.examples, "renewal": self.renewal, "clipped": self.clipped, **arrays}
+        kept = {name: getattr(self, name) for name in ("examples", "renewal", "clipped")}
+        return kept | {"features": self._features.copy()}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a ``state()``; raises ValueError if it is not of as many features, or not finite."""
-        for name in ARRAYS:
-            held, given = getattr(self, name), state[name]
-            if (given.shape, given.dtype) != (held.shape, held.dtype) or not np.isfinite(given).all():
-                raise ValueError(f"its {name} are not finite numbers of {len(held)} features")
-            held[:] = given
+        given, held = state["features"], self._features
+        if (given.shape, given.dtype) != (held.shape, held.dtype) or not np.isfinite(given).all():
+            raise ValueError(f"its scale is not of finite numbers of {held.shape[1]} features")
+        held[:] = given
         self.examples, self.renewal, self.clipped = (int(state[name]) for name in ("examples", "renewal", "clipped"))
 
 
 @compiled
-def take_in(
-    x: Floats,
-    places: NDArray[np.int64],
-    size: int,
-    counts: NDArray[np.int64],
-    mean: Floats,
-    deviations: Floats,
-    due: NDArray[np.int64],
-    centre: Floats,
-    spread: Floats,
-    unit: float,
-    scaled: NDArray[np.float32],
-) -> int:
+def take_in(x: Floats, places: Places, size: int, features: Floats, unit: float, scaled: NDArray[np.float32]) -> int:
     """Batch after batch: take in every row, then scale every row. Returns how many readings were limited."""
+    counts, mean, deviations, due = features[0], features[1], features[2], features[3]
+    centre, spread = features[4], features[5]
     clipped = 0
     for begin in range(0, len(x), size):
         batch = x[begin : begin + size]
@@ -181,7 +150,7 @@ def take_in(
 
 @compiled
 def scale_rows(
-    x: Floats, places: NDArray[np.int64], centre: Floats, spread: Floats, unit: float, scaled: NDArray[np.float32]
+    x: Floats, places: Places, centre: Floats, spread: Floats, unit: float, scaled: NDArray[np.float32]
 ) -> None:
     """Scale every row."""
     for i in range(len(x)):
