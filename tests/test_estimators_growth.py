@@ -18,7 +18,7 @@ PLACES = np.arange(INPUTS)
 
 
 def life(method: Any, scaled: bool = False) -> Core:
-    return Core(method, Build((7, 6)), INPUTS, CLASSES, 2, scaled, 1, seed=0)
+    return Core(method, Build(INPUTS, CLASSES, tasks=2, scaled=scaled, batch_size=1, seed=0, hidden=(7, 6)))
 
 
 def examples(n: int, classes: int = CLASSES) -> tuple[Any, Any]:

@@ -72,8 +72,8 @@ def test_python_around_the_kernel_is_little_for_one_example(scale: bool, capsys:
     model = ContinualRiverClassifier(scale=scale, seed=0)
     for x, label in examples[:200]:
         model.learn_one(x, label)
-    assert model._life is not None
-    learner = model._life.learner
+    assert model._core is not None
+    learner = model._core.learner
     in_kernel, reptile = [0.0], learner.reptile
 
     def timed(*arguments: Any) -> None:

@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 
 
 def bits(model: ContinualRiverClassifier) -> bytes:
-    learner = model._life.learner
+    learner = model._core.learner
     return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
 
@@ -105,13 +105,13 @@ def test_the_order_of_names_in_a_dictionary_does_not_matter(features: int, scale
 
 def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
     model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(100))
-    life = model._life
+    life = model._core
     table = life.learner.forward(np.arange(20))
     steps = life.learner.steps
     life.grow(inputs=100, classes=5)
     assert life.learner.steps == steps
     np.testing.assert_array_equal(life.learner.forward(np.arange(20))[:, :2], table)
-    model._life.scale = None if model._life.scale is None else model._life.scale
+    model._core.scale = None if model._core.scale is None else model._core.scale
     assert (life.inputs, life.classes) == (100, 5)
 
 
@@ -120,7 +120,7 @@ def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="more than max_features=20 features have come"):
         learned(model, [({f"word {i}": 1.0, f"word {i + 1}": 1.0}, i % 2) for i in range(50)])
     assert len(model._features) == 20
-    assert model._life.inputs == 32
+    assert model._core.inputs == 32
     assert model.predict_one({"word 49": 1.0}) in (0, 1)
 
 
@@ -306,7 +306,7 @@ def test_text_is_refused_with_what_to_do() -> None:
         ({"lr": 0}, "lr is 0.0, but must lie in"),
         ({"max_features": 0}, "max_features is 0"),
         ({"tasks": 0}, "tasks is 0"),
-        ({"hidden_layer_sizes": (0,)}, "hidden_layer_sizes is 0"),
+        ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes is \(0,\)"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:

@@ -1,9 +1,9 @@
-"""What both faces of an estimator stand on: a method and its learner on a stream that may bring anything new."""
+"""What all estimators stand on: a method and its learner on a stream that may bring anything new."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,121 +24,78 @@ Inputs = NDArray[Any]
 
 ONLY = np.zeros(1, np.int64)
 """The place of a regression's target in its scale."""
-MADE = ("inputs", "classes", "tasks", "seed", "loss")
 KEPT = ("task", "seen", "class_weight")
 
 
 @dataclass(frozen=True)
 class Build:
-    """How a learner is built, for whatever number of inputs and classes.
+    """How a core is made: ``inputs``, ``classes`` are how many there are at first, ``tasks`` the most that will come.
 
-    Parameters
-    ----------
-    hidden
-        Units of each hidden layer of a perceptron.
-    network
-        A function of ``(shape, classes)`` that gives a ``torch.nn.Module``, or ``FILE.py:FACTORY``; None: a perceptron.
-    engine
-        ``fused``, or ``torch`` for any network on any device.
-    device
-        As PyTorch names it.
+    ``seed`` decides the weights, also those of units that come later, the memory and the replay. ``loss`` is
+    ``squared`` or ``absolute`` for a regression, which has one output; None: cross-entropy of the classes. ``network``
+    is what makes a module of PyTorch's; None: a perceptron with layers of ``hidden`` units.
     """
 
-    hidden: tuple[int, ...]
+    inputs: int
+    classes: int
+    tasks: int
+    scaled: bool
+    batch_size: int
+    seed: int
+    hidden: Sequence[int]
+    loss: str | None = None
     network: str | Callable[..., Any] | None = None
     engine: str = "fused"
     device: str = "cpu"
 
-    @property
-    def layered(self) -> bool:
-        """Whether its last layer can be reached."""
-        return self.network is None
-
-    def describe(self, inputs: int, classes: int) -> Network:
-        """The network for so many inputs and classes."""
-        if self.network is None:
-            return Perceptron((inputs, *self.hidden, classes))
-        return ModuleNetwork(self.network, (inputs,), classes)
-
-    def learner(
-        self, network: Network, slots: int, batch_size: int, rng: np.random.Generator, unscaled: bool
-    ) -> GrowingLearner:
-        """A learner of that network."""
-        if self.engine == "fused":
-            if not isinstance(network, Perceptron):
-                raise BadInput(f"the network is {network!r}, but the engine fused computes only perceptrons")
-            return GrowingPerceptron(network, slots, batch_size, rng, unscaled)
-        from metareplay.estimators.growing_torch import GrowingTorch
-
-        return GrowingTorch(network, slots, batch_size, rng, unscaled, self.device)
-
 
 class Core:
-    """A method and its learner, which take in examples without end.
+    """A method, which is started here, and its learner, which take in examples without end.
 
     Fresh, with all classes known, and without scaling, it comes to the same parameters as an ``Experiment`` of that
     seed, hidden layers and batch size on the same examples in the same order. What it holds is as large after the
     millionth example as when its memory is full.
 
-    Parameters
-    ----------
-    method
-        Its settings; it is started here.
-    network
-        How the learner is built.
-    inputs, classes
-        How many of them there are at first; more can come.
-    tasks
-        The most tasks that will come.
-    scaled
-        Whether features are brought to the same size first, those in the memory again and again.
-    batch_size
-        The largest batch that is learned at once.
-    seed
-        Decides the weights, also those of units that come later, the memory and the replay.
-    loss
-        ``squared`` or ``absolute`` for a regression, which has one output; None: cross-entropy of the classes.
-
     Attributes
     ----------
     class_weight
-        ``balanced``, or the weight of each class by its number, 1 beyond; None: all classes weigh the same.
+        ``balanced``, or the weight of each class by its number; None: all classes weigh the same.
+    seen
+        Examples so far.
     """
 
-    def __init__(
-        self,
-        method: Method,
-        network: Build,
-        inputs: int,
-        classes: int,
-        tasks: int,
-        scaled: bool,
-        batch_size: int,
-        seed: int,
-        loss: str | None = None,
-    ) -> None:
-        self.method = method
-        self.network = network
-        self.tasks = tasks
-        self.seed = seed
-        self.loss = loss
-        self.weights = randomness(seed, "weights")
-        slots = batch_size + method.capacity(tasks, batch_size)
-        self.learner = network.learner(self._network(inputs, classes), slots, batch_size, self.weights, scaled)
-        self.scale = RunningScale(inputs) if scaled else None
-        self.target_scale = RunningScale(1) if loss else None
-        if loss:
-            self.learner.objective = self._residual if loss == "squared" else self._sign
-        method.start(self.learner, randomness(seed, "method"), tasks)
+    def __init__(self, method: Method, build: Build) -> None:
+        self.method, self.build = method, build
+        self.weights = randomness(build.seed, "weights")
+        network = self._network(build.inputs, build.classes)
+        slots = build.batch_size + method.capacity(build.tasks, build.batch_size)
+        self.learner: GrowingLearner
+        if build.engine == "fused" and isinstance(network, Perceptron):
+            self.learner = GrowingPerceptron(network, slots, build.batch_size, self.weights, build.scaled)
+        else:
+            from metareplay.estimators.growing_torch import GrowingTorch
+
+            self.learner = GrowingTorch(network, slots, build.batch_size, self.weights, build.scaled, build.device)
+        if build.loss:
+            self.learner.objective = self._residual if build.loss == "squared" else self._sign
+        self.scale = RunningScale(build.inputs) if build.scaled else None
+        self.target_scale = RunningScale(1)
+        method.start(self.learner, randomness(build.seed, "method"), build.tasks)
         self.class_weight: str | list[float] | None = None
-        self.counts = np.zeros(classes, np.int64)
+        self.counts = np.zeros(build.classes, np.int64)
         self.task: int | None = None
         self.seen = 0
-        self._rows = np.arange(batch_size)
+        self._rows = np.arange(build.batch_size)
         self._fitted = (-1, 1.0)
 
     def _network(self, inputs: int, classes: int) -> Network:
-        return self.method.network(self.network.describe(inputs, classes), self.tasks)
+        build = self.build
+        network: Network = (
+            Perceptron((inputs, *build.hidden, classes))
+            if build.network is None
+            else ModuleNetwork(build.network, (inputs,), classes)
+        )
+        return self.method.network(network, build.tasks)
 
     @property
     def inputs(self) -> int:
@@ -150,6 +107,11 @@ class Core:
         """How many classes are known; 1 for a regression."""
         return self.learner.network.classes
 
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """Those of an example that has all inputs."""
+        return np.arange(self.inputs)
+
     def grow(self, inputs: int = 0, classes: int = 0) -> None:
         """Have at least so many inputs and classes. What the method remembers stays, its vectors too."""
         inputs, classes = max(inputs, self.inputs), max(classes, self.classes)
@@ -157,6 +119,7 @@ class Core:
             return
         if self.scale is not None and inputs > self.inputs:
             self.scale.grow(inputs)
+        self.counts = np.pad(self.counts, (0, classes - len(self.counts)))
         vectors = {name: value for name, value in vars(self.method).items() if hasattr(value, "__array_ufunc__")}
         before = self.learner.parameters() if vectors else None  # which may be large
         translate = self.learner.grow(self._network(inputs, classes), self.weights)
@@ -178,14 +141,10 @@ class Core:
         Parameters
         ----------
         x
-            ``(n, k)``, what they have in ``places (k,)``: float64 where they are scaled, else float32.
+            ``(n, k)``, what they have in ``places (k,)`` of the inputs.
         y
             ``(n,)``: a class that is new has the next number, and its output from its first batch on; float64 targets
             for a regression.
-        task
-            Their task's number.
-        places
-            Which inputs these are.
         known
             Whether scale and counts have taken these examples in before.
         weights
@@ -196,22 +155,32 @@ class Core:
         Diverged
             If a loss is not finite; what was learned before stays.
         """
+        size, begin = self.learner.batch_size, 0
+        labels = np.zeros(len(y), np.int64) if self.build.loss else y
+        largest = labels if len(y) == 1 else np.maximum.accumulate(labels)
         try:
             # An overflow is noticed by the loss that follows from it, and reported in words.
             with np.errstate(over="ignore", invalid="ignore"):
                 if task != self.task:
                     self.method.begin_task(task, self.task)
                     self.task = task
-                begin = 0
                 while begin < len(y):
                     end = len(y)
                     if self.scale is not None and not known:
-                        end = begin + (self.scale.undisturbed(self.learner.batch_size) or self.learner.batch_size)
-                    part = slice(begin, end)
-                    scaled = self._scaled(x[part], places, known)
-                    self._learn(
-                        scaled, x[part], y[part], task, places, known, None if weights is None else weights[part]
-                    )
+                        end = min(end, begin + (self.scale.undisturbed(size) or size))
+                    scaled, first = self._scaled(x[begin:end], places, known), begin
+                    for begin in range(first, end, size):
+                        now = slice(begin, min(begin + size, end))
+                        if largest[now.stop - 1] >= self.classes:
+                            self.grow(classes=int(largest[now.stop - 1]) + 1)
+                        rows = self._rows[: now.stop - begin]
+                        self.learner.put(rows, scaled[begin - first : now.stop - first], labels[now], task)
+                        self.learner.weigh(rows, None if weights is None else weights[now])
+                        if self.scale is not None:
+                            self.learner.hold_unscaled(rows, x[now], places)
+                        self._answer(rows, y[now], known)
+                        self.method.observe(rows)
+                        self.seen += len(rows)
                     begin = end
         except Diverged as diverged:
             lower = f"lower lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
@@ -227,11 +196,11 @@ class Core:
 
     def take_in_answers(self, y: NDArray[Any]) -> None:
         """The same of their classes or targets."""
-        if self.target_scale is not None:
+        if self.build.loss:
             self.target_scale.learn(np.asarray(y, np.float64)[:, None], ONLY, len(y))
             self.target_scale.settle()
-        elif self.class_weight is not None:
-            self._count(y)
+        else:
+            self.counts += np.bincount(y, minlength=self.classes)
 
     def _scaled(self, x: Inputs, places: NDArray[np.int64], known: bool) -> NDArray[np.float32]:
         """Inputs ``(n, inputs)``; where that renews the scale, the table follows it."""
@@ -241,7 +210,7 @@ class Core:
             return self.scale.scale(x, places)
         scaled = self.scale.learn(x, places, self.learner.batch_size)
         if self.scale.renew():
-            scale, everywhere = self.scale, np.arange(self.inputs)
+            scale, everywhere = self.scale, self.places
             self.learner.scale_again(lambda held: scale.scale(held, everywhere))
         return scaled
 
@@ -252,61 +221,20 @@ class Core:
         placed[:, places] = x
         return placed
 
-    def _learn(
-        self,
-        x: NDArray[np.float32],
-        unscaled: Inputs,
-        y: NDArray[Any],
-        task: int,
-        places: NDArray[np.int64],
-        known: bool,
-        weights: NDArray[np.float32] | None,
-    ) -> None:
-        size, learner = self.learner.batch_size, self.learner
-        labels = np.zeros(len(y), np.int64) if self.loss else y
-        largest = labels if len(y) == 1 else np.maximum.accumulate(labels)
-        for begin in range(0, len(y), size):
-            end = min(begin + size, len(y))
-            if largest[end - 1] >= self.classes:
-                self.grow(classes=int(largest[end - 1]) + 1)
-            rows = self._rows[: end - begin]
-            learner.put(rows, x[begin:end], labels[begin:end], task)
-            if weights is not None:
-                learner.weight[rows] = weights[begin:end]
-                learner.even = learner.even and bool((weights[begin:end] == 1).all())
-            elif not learner.even:
-                learner.weight[rows] = 1
-            if self.target_scale is not None:
-                learner.target[rows] = y[begin:end]
-                if not known:
-                    self._follow_targets(y[begin:end])
-            elif self.class_weight is not None:
-                if not known:
-                    self._count(y[begin:end])
-                learner.class_weight = self._class_weights()
-            if self.scale is not None:
-                learner.hold_unscaled(rows, unscaled[begin:end], places)
-            self.method.observe(rows)
-            self.seen += end - begin
-
-    # Classes that weigh differently
-
-    def _count(self, y: NDArray[np.int64]) -> None:
-        counts = np.bincount(y, minlength=len(self.counts))
-        counts[: len(self.counts)] += self.counts
-        self.counts = counts
-
-    def _class_weights(self) -> NDArray[np.float32]:
-        """The weight of each class, such that the examples so far weigh 1 on average."""
-        counts = np.zeros(self.classes)
-        counts[: len(self.counts)] = self.counts[: self.classes]
-        weights = 1 / np.maximum(counts, 1)
-        if isinstance(self.class_weight, list):
-            weights = np.ones(self.classes)
-            given = self.class_weight[: self.classes]
-            weights[: len(given)] = given
-        total = (weights * counts).sum()
-        return (weights * (counts.sum() / total if total else 1.0)).astype(np.float32)
+    def _answer(self, rows: NDArray[np.int64], y: NDArray[Any], known: bool) -> None:
+        """Let the table, scales and weights know the answers of a batch."""
+        if self.build.loss:
+            self.learner.target[rows] = y
+            if not known:
+                self._follow_targets(y)
+        elif self.class_weight is not None:
+            if not known:
+                self.take_in_answers(y)
+            balanced = isinstance(self.class_weight, str)
+            weights = 1 / np.maximum(self.counts, 1) if balanced else np.array(self.class_weight[: self.classes])
+            # Such that the examples so far weigh 1 on average:
+            weights *= self.counts.sum() / (weights * self.counts).sum()
+            self.learner.class_weight = weights.astype(np.float32)
 
     # Regression
 
@@ -316,11 +244,10 @@ class Core:
         That is Pop-Art (van Hasselt et al. 2016): w ← w·s/s', b ← (s·b + c − c')/s' for centres c and spreads s.
         """
         scale = self.target_scale
-        assert scale is not None
         centre, spread = float(scale.centre[0]), float(scale.spread[0])
         scale.learn(y[:, None], ONLY, len(y))
         now, wide = float(scale.centre[0]), float(scale.spread[0])
-        if (now, wide) != (centre, spread) and spread > 0 and self.network.layered:
+        if (now, wide) != (centre, spread) and spread > 0 and self.build.network is None:
             weights, biases = self.learner.layers()[-1]
             weights *= spread / wide
             biases *= spread / wide
@@ -328,7 +255,6 @@ class Core:
 
     def _residual(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """The gradient of half the squared error, of targets as they are scaled now."""
-        assert self.target_scale is not None
         return scores - self.target_scale.scale(self.learner.target[rows][:, None], ONLY)
 
     def _sign(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -351,28 +277,36 @@ class Core:
             raise BadInput("the network has no finite score for Input X: its values are too large, or lr was too high")
         return scores
 
-    def temperature(self, asked: float | str) -> float:
-        """A number as it is; for ``memory`` that under which the labels of what is in the memory are likeliest.
+    def targets(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What a regression predicts ``(n,)`` by its scores ``(n, 1)``."""
+        scaled: NDArray[np.float64] = scores[:, 0].astype(np.float64)
+        return scaled * float(self.target_scale.spread[0]) + float(self.target_scale.centre[0])
+
+    def log_probabilities(self, scores: NDArray[np.float32], temperature: float | str) -> NDArray[np.float64]:
+        """Logarithms of the softmax of scores ``(n, classes)`` divided by the temperature, or by ``memory``."""
+        return _log_softmax(scores, self.temperature() if isinstance(temperature, str) else temperature)
+
+    def temperature(self) -> float:
+        """The temperature under which the labels of what is in the memory are likeliest.
 
         One number, by golden sections of its logarithm between 1/20 and 20; found anew when something was learned.
         """
-        if isinstance(asked, str):
-            if self._fitted[0] != self.seen:
-                self._fitted = (self.seen, self._likeliest())
-            return self._fitted[1]
-        return float(asked)
+        if self._fitted[0] != self.seen:
+            self._fitted = (self.seen, self._likeliest())
+        return self._fitted[1]
 
     def _likeliest(self) -> float:
         rows = np.arange(self.learner.batch_size, self.learner.used)
         if not len(rows):
             return 1.0
         tasks, x = self.learner.tasks[rows], self.learner.inputs(rows)
-        scores = np.concatenate([self.learner.scores_of(x[tasks == task], int(task)) for task in np.unique(tasks)])
-        labels = np.concatenate([self.learner.labels[rows[tasks == task]] for task in np.unique(tasks)])
+        scores = np.empty((len(rows), self.classes), np.float32)
+        for task in np.unique(tasks):
+            scores[tasks == task] = self.learner.scores_of(x[tasks == task], int(task))
+        labels = self.learner.labels[rows]
 
         def loss(log_temperature: float) -> float:
-            logs = log_probabilities(scores, float(np.exp(log_temperature)))
-            return -float(logs[np.arange(len(labels)), labels].mean())
+            return -float(_log_softmax(scores, np.exp(log_temperature))[np.arange(len(labels)), labels].mean())
 
         low, high, golden = -3.0, 3.0, (5**0.5 - 1) / 2
         for _ in range(20):
@@ -380,24 +314,15 @@ class Core:
             low, high = (low, right) if loss(left) < loss(right) else (left, high)
         return float(np.exp((low + high) / 2))
 
-    def targets(self, scores: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What a regression predicts ``(n,)`` by its scores ``(n, 1)``."""
-        assert self.target_scale is not None
-        scaled: NDArray[np.float64] = scores[:, 0].astype(np.float64)
-        return scaled * float(self.target_scale.spread[0]) + float(self.target_scale.centre[0])
-
     # Saving
 
     def state(self) -> dict[str, Any]:
         """Everything that another process needs to go on from here to the same bits."""
-        scales = {name: getattr(self, name) for name in ("scale", "target_scale")}
-        return {
+        return {name: getattr(self, name) for name in KEPT} | {
             "settings": asdict(self.method),
-            "network": asdict(self.network),
-            **{name: getattr(self, name) for name in (*MADE, *KEPT)},
-            "batch_size": self.learner.batch_size,
-            "scaled": self.scale is not None,
-            **{name: None if scale is None else scale.state() for name, scale in scales.items()},
+            "build": dict(vars(replace(self.build, inputs=self.inputs, classes=self.classes))),
+            "scale": None if self.scale is None else self.scale.state(),
+            "target_scale": self.target_scale.state(),
             "counts": self.counts.copy(),
             "weights": self.weights.bit_generator.state,
             "learner": self.learner.state(),
@@ -407,15 +332,14 @@ class Core:
     @classmethod
     def of_state(cls, method: type[Method], state: Mapping[str, Any]) -> Core:
         """The one whose ``state()`` this is, with that method; raises ValueError if its parts do not fit together."""
-        made = {name: state[name] for name in (*MADE, "batch_size", "scaled")}
-        network = Build(**{**state["network"], "hidden": tuple(state["network"]["hidden"])})
-        core = cls(method(**state["settings"]), network, **made)
-        for scale, held in ((core.scale, state["scale"]), (core.target_scale, state["target_scale"])):
-            if scale is not None:
-                scale.load_state(held)
-        if state["counts"].dtype != np.int64 or state["counts"].ndim != 1 or (state["counts"] < 0).any():
+        core = cls(method(**state["settings"]), Build(**state["build"]))
+        if core.scale is not None:
+            core.scale.load_state(state["scale"])
+        core.target_scale.load_state(state["target_scale"])
+        counts = state["counts"]
+        if (counts.dtype, counts.shape) != (core.counts.dtype, core.counts.shape) or (counts < 0).any():
             raise ValueError("its counts of classes are no counts")
-        core.counts = state["counts"].copy()
+        core.counts = counts.copy()
         core.learner.load_state(state["learner"])
         core.method.load_state(state["method"])
         core.weights.bit_generator.state = state["weights"]
@@ -424,8 +348,7 @@ class Core:
         return core
 
 
-def log_probabilities(scores: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float64]:
-    """Logarithms of the softmax of scores ``(n, classes)`` divided by the temperature."""
+def _log_softmax(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     shifted = scores.astype(np.float64) / temperature
     shifted -= shifted.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -94,6 +94,14 @@ class GrowingLearner(Learner):
             self.unscaled[target] = self.unscaled[source]
         self.used = max(self.used, target + 1)
 
+    def weigh(self, rows: Rows, weights: NDArray[np.float32] | None) -> None:
+        """Let the losses of ``rows (n,)`` count ``weights (n,)`` from now on; None: 1."""
+        if weights is not None:
+            self.weight[rows] = weights
+            self.even = self.even and bool((weights == 1).all())
+        elif not self.even:
+            self.weight[rows] = 1
+
     def hold_unscaled(self, rows: Rows, x: NDArray[np.float64], places: NDArray[np.int64]) -> None:
         """Hold what was scaled into consecutive slots ``rows``: ``x (n, k)``, of the features in ``places (k,)``."""
         held = self.unscaled[rows[0] : rows[-1] + 1]

@@ -1,10 +1,11 @@
-"""Continual learning as a river classifier (extra ``river``)."""
+"""Continual learning in the interface of river (extra ``river``)."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,8 @@ from river import base
 from river.utils import dataframe
 
 from metareplay.errors import BadInput
-from metareplay.estimators.core import Core, log_probabilities
-from metareplay.estimators.parameters import Saving, check_temperature, make_build, make_method, name_of, one_of, whole
-from metareplay.estimators.shared import Numbers
-from metareplay.methods.base import Method
+from metareplay.estimators.estimator import Classifying, Estimator
+from metareplay.settings import setting
 
 if TYPE_CHECKING:
     from narwhals.stable.v2.typing import IntoDataFrame, IntoSeries
@@ -24,37 +23,51 @@ FEWEST_INPUTS = 16
 """Inputs that the network has at first; where there are too few, it gets twice as many. Unused ones cost nothing."""
 
 Label = bool | str | int
+Floats = NDArray[np.float64]
 
 
-class _Estimator(Saving):
+@dataclass(kw_only=True, eq=False, repr=False)
+class RiverEstimator(Estimator):
     """What classifier and regressor share."""
 
-    _LOSS: str | None = None
-    max_features: int
-    scale: bool
-    tasks: int
-    seed: int | None
+    max_features: int = setting(10_000, "[1, inf)", help="the most features that are taken in")
+    seed: int | None = None
 
-    def _start(self) -> None:
-        """Check the parameters; nothing is learned yet."""
-        self._method = type(make_method(self))
-        make_build(self)
-        whole("tasks", self.tasks)
-        whole("max_features", self.max_features)
+    def __post_init__(self) -> None:
+        self._method = type(self._made_method())
         self.missing_labels_ = 0
-        self._labels = Numbers()
-        self._tasks = Numbers()
-        self._features = Numbers()
+        self._meet_nothing()
         self._left_out = False
         self._last: tuple[list[Any], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
     # Learning
 
-    def _one(self, x: Mapping[Hashable, Any], y: Any, task: Hashable, w: float) -> None:
-        names = list(x)
-        self._learn(names, self._numbers(names, x)[None], [y], task, w)
+    def learn_one(self, x: dict[Hashable, Any], y: Any, task: Hashable = None, w: float = 1.0) -> None:
+        """Learn one example.
 
-    def _many(self, X: IntoDataFrame, y: IntoSeries, task: Hashable, w: float) -> None:
+        Parameters
+        ----------
+        x
+            Its features by name: numbers.
+        y
+            Its class, maybe one that never came before, or target. None and NaN are none: the example is skipped, and
+            counted in ``missing_labels_``.
+        task
+            Its task, for methods that need it.
+        w
+            What its loss counts, whenever it is learned or replayed; one that weighs 0 is skipped.
+
+        Raises
+        ------
+        BadInput
+            If something cannot be used; then nothing is learned.
+        Diverged
+            If its loss is not finite.
+        """
+        self._learn(list(x), self._numbers(x), [y], task, w)
+
+    def learn_many(self, X: IntoDataFrame, y: IntoSeries, task: Hashable = None, w: float = 1.0) -> None:
+        """Learn the rows of a data frame in their order, as ``learn_one`` would."""
         frame = dataframe.into_frame(X)
         values = dataframe.to_numpy(frame)
         self._check_finite(frame.columns, values)
@@ -63,7 +76,7 @@ class _Estimator(Saving):
             raise BadInput(f"Found input variables with inconsistent numbers of samples: {[len(values), len(answers)]}")
         self._learn(list(frame.columns), values, answers, task, w)
 
-    def _learn(self, names: list[Any], values: NDArray[np.float64], y: list[Any], task: Hashable, w: float) -> None:
+    def _learn(self, names: list[Any], values: Floats, y: list[Any], task: Hashable, w: float) -> None:
         with self._guard.writing():
             there = [label is not None and label == label for label in y]  # NaN does not equal itself
             if not all(there):
@@ -73,36 +86,22 @@ class _Estimator(Saving):
                 raise BadInput(f"w is {w!r}, but must be a weight from 0 up")
             if not y or w == 0:
                 return
-            number_of_task = 0
-            if self._method.needs_task_in_training:
-                given = None if task is None else [task]
-                number_of_task = int(self._tasks.of_tasks(given, self.tasks, self._name, "learn_one(x, y, task=…)")[0])
+            number = self._number(task, "learn_one(x, y, task=…)", self.tasks)
             places = self._new_places(names)
             inputs = max(FEWEST_INPUTS, 1 << (len(self._features) - 1).bit_length())
-            if not hasattr(self, "_life"):
-                self._begin(inputs)
-            self._life.grow(inputs=inputs)
+            if not hasattr(self, "_core"):
+                seed = np.random.SeedSequence().generate_state(1)[0] if self.seed is None else self.seed
+                self._begin(self._made_method(), inputs, 1, int(seed))
+            self._core.grow(inputs=inputs)
             try:
                 values, places = _with_places(values, places)
-                if isinstance(self, ContinualRiverClassifier):
-                    answers: NDArray[Any] = self._labels.of(y)
-                    self._life.class_weight = self._weights_by_number()
-                else:
-                    answers = np.array(y, np.float64)
                 weights = None if w == 1 else np.full(len(y), w, np.float32)
-                self._life.learn(values, answers, number_of_task, places, weights=weights)
+                self._core.learn(values, self._answers(y), number, places, weights=weights)
             finally:
-                self._life.grow(classes=len(self._labels))
+                self._core.grow(classes=len(self._labels))
 
-    def _begin(self, inputs: int) -> None:
-        seed = int(np.random.SeedSequence().generate_state(1)[0]) if self.seed is None else self.seed
-        self._life = Core(
-            make_method(self), make_build(self), inputs, 1, self.tasks, bool(self.scale), 1, seed, self._LOSS
-        )
-
-    @property
-    def _name(self) -> str:
-        return name_of(self._method)
+    def _number(self, task: Hashable, call: str, most: int | None = None) -> int:
+        return int(self._tasks.of_tasks(None if task is None else [task], 1, self._method, call, most)[0])
 
     def _new_places(self, names: list[Any]) -> NDArray[np.int64]:
         """The place of each feature among the inputs; new ones get theirs while there is room, and are −1 after.
@@ -128,27 +127,37 @@ class _Estimator(Saving):
         last, places = self._last
         return places if names == last else np.array([self._features.get(name, -1) for name in names], np.int64)
 
-    def _scores(
-        self, names: list[Any], values: NDArray[np.float64], task: Hashable
-    ) -> tuple[list[Label], NDArray[np.float32]]:
-        """The classes in the order in which they were met, and their logits ``(n, classes)``."""
+    # Answering
+
+    def predict_one(self, x: dict[Hashable, Any], task: Hashable = None) -> Any:
+        """The likeliest class, None before anything was learned; or the target, and then 0."""
+        return self._predicted(list(x), self._numbers(x), task)[0]
+
+    def predict_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoSeries:
+        """The same of each row."""
+        frame = dataframe.into_frame(X)
+        predicted = self._predicted(list(frame.columns), dataframe.to_numpy(frame), task)
+        return dataframe.to_native_series(predicted, name=None, like=frame)
+
+    def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[Any]:
+        raise NotImplementedError
+
+    def _scores(self, names: list[Any], values: Floats, task: Hashable) -> NDArray[np.float32]:
+        """Logits ``(n, classes)`` of the classes in the order in which they were met."""
         self._check_finite(names, values)
         with self._guard.reading():
-            if not hasattr(self, "_life"):
-                return [], np.empty((len(values), 0), np.float32)
-            number = 0
-            if self._method.needs_task_in_testing:
-                given = None if task is None else [task]
-                number = int(self._tasks.of_known_tasks(given, self._name, "predict_one(x, task=…)")[0])
-            x, places = _with_places(values, self._places(names))
-            return list(self._labels), self._life.scores(x, number, places)
+            if not hasattr(self, "_core"):
+                return np.empty((len(values), 0), np.float32)
+            number = self._number(task, "predict_one(x, task=…)")
+            values, places = _with_places(values, self._places(names))
+            return self._core.scores(values, number, places)
 
     # What was given
 
-    def _numbers(self, names: list[Any], x: Mapping[Hashable, Any]) -> NDArray[np.float64]:
-        """The values of an example's features, all finite."""
+    def _numbers(self, x: Mapping[Hashable, Any]) -> Floats:
+        """The values ``(1, n)`` of an example's features, all finite."""
         try:
-            values = np.fromiter(x.values(), np.float64, len(names))
+            values = np.fromiter(x.values(), np.float64, len(x))[None]
         except (TypeError, ValueError):
             for name, value in x.items():
                 if not isinstance(value, int | float | np.number | np.bool_):
@@ -157,10 +166,10 @@ class _Estimator(Saving):
                         "such as river.preprocessing.OneHotEncoder"
                     ) from None
             raise
-        self._check_finite(names, values)
+        self._check_finite(list(x), values)
         return values
 
-    def _check_finite(self, names: Any, values: NDArray[np.float64]) -> None:
+    def _check_finite(self, names: Any, values: Floats) -> None:
         largest = np.finfo(np.float64 if self.scale else np.float32).max
         if not np.abs(values).max(initial=0.0) <= largest:  # NaN is not either
             place = np.argwhere(~(np.abs(values) <= largest))[0, -1]
@@ -169,28 +178,17 @@ class _Estimator(Saving):
 
     # Saving
 
-    def _parameters(self) -> dict[str, Any]:
-        parameters: dict[str, Any] = self._get_params()  # type: ignore[attr-defined]  # of river's
-        return parameters
-
     def _learned(self) -> dict[str, Any]:
-        learned = {name: list(getattr(self, f"_{name}")) for name in ("labels", "tasks", "features")}
-        for what, names in learned.items():
-            for name in names:
-                if not isinstance(name.item() if isinstance(name, np.generic) else name, str | int | float | bool):
-                    raise BadInput(
-                        f"one of the {what} is {name!r}: only text, numbers and truth values can be saved; pickle it"
-                    )
-        return learned | {"left_out": self._left_out, "missing_labels": self.missing_labels_}
+        return super()._learned() | {"left_out": self._left_out, "missing_labels": self.missing_labels_}
 
     def _restore(self, learned: dict[str, Any]) -> None:
-        self._method = type(self._life.method)
-        for name in ("labels", "tasks", "features"):
-            getattr(self, f"_{name}").of(learned[name])
+        super()._restore(learned)
+        self._method = type(self._core.method)
         self._left_out, self.missing_labels_ = learned["left_out"], learned["missing_labels"]
 
 
-class ContinualRiverClassifier(_Estimator, base.MiniBatchClassifier):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ContinualRiverClassifier(Classifying, RiverEstimator, base.MiniBatchClassifier):  # type: ignore[misc]  # task
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
     A perceptron trained by one of the ten methods of this package; by default experience replay, which
@@ -229,88 +227,16 @@ class ContinualRiverClassifier(_Estimator, base.MiniBatchClassifier):
     True
     """
 
-    KIND: ClassVar[str] = "ContinualRiverClassifier"
-
-    def __init__(
-        self,
-        method: str | type[Method] = "eralg4",
-        memories: int = 5000,
-        lr: float | None = None,
-        beta: float | None = None,
-        gamma: float | None = None,
-        s: float | None = None,
-        batches_per_example: int | None = None,
-        replay_batch_size: int | None = None,
-        memory_strength: float | None = None,
-        n_memories: int | None = None,
-        recency: int | None = 5000,
-        settings: Mapping[str, Any] | None = None,
-        hidden_layer_sizes: tuple[int, ...] = (100, 100),
-        network: str | Callable[..., Any] | None = None,
-        engine: str | None = None,
-        device: str = "cpu",
-        scale: bool = True,
-        max_features: int = 10_000,
-        tasks: int = 10,
-        class_weight: str | Mapping[Any, float] | None = None,
-        temperature: float | str = 1.0,
-        seed: int | None = None,
-    ) -> None:
-        self._set(locals())
-        self._start()
-
-        check_temperature(temperature)
-
     @property
     def _multiclass(self) -> bool:
         return True
-
-    # Learning
-
-    def learn_one(self, x: dict[Hashable, Any], y: Label | None, task: Hashable = None, w: float = 1.0) -> None:
-        """Learn one example.
-
-        Parameters
-        ----------
-        x
-            Its features by name: numbers.
-        y
-            Its class, maybe one that never came before. None and NaN are no class: the example is skipped, and counted
-            in ``missing_labels_``.
-        task
-            Its task, for methods that need it.
-        w
-            What its loss counts, whenever it is learned or replayed; one that weighs 0 is skipped.
-
-        Raises
-        ------
-        BadInput
-            If something cannot be used; then nothing is learned.
-        Diverged
-            If its loss is not finite.
-        """
-        self._one(x, y, task, w)
-
-    def learn_many(self, X: IntoDataFrame, y: IntoSeries, task: Hashable = None, w: float = 1.0) -> None:
-        """Learn the rows of a data frame in their order, as ``learn_one`` would."""
-        self._many(X, y, task, w)
-
-    # Answering
 
     def predict_proba_one(  # type: ignore[override]  # task, by its name
         self, x: dict[Hashable, Any], task: Hashable = None
     ) -> dict[Label, float]:
         """The probability of each class met so far."""
-        names = list(x)
-        labels, p = self._probabilities(names, self._numbers(names, x)[None], task)
+        labels, p = self._probabilities(list(x), self._numbers(x), task)
         return dict(zip(labels, p[0].tolist(), strict=True))
-
-    def predict_one(  # type: ignore[override]  # task, by its name
-        self, x: dict[Hashable, Any], task: Hashable = None
-    ) -> Label | None:
-        """The likeliest class; None before anything was learned."""
-        names = list(x)
-        return _answers(*self._scores(names, self._numbers(names, x)[None], task))[0]
 
     def predict_proba_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoDataFrame:
         """The probability of each class met so far, a column each."""
@@ -318,22 +244,19 @@ class ContinualRiverClassifier(_Estimator, base.MiniBatchClassifier):
         labels, p = self._probabilities(list(frame.columns), dataframe.to_numpy(frame), task)
         return dataframe.to_native_frame(dict(zip(labels, p.T, strict=True)), like=frame)
 
-    def predict_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoSeries:
-        """The likeliest class of each row."""
-        frame = dataframe.into_frame(X)
-        answers = _answers(*self._scores(list(frame.columns), dataframe.to_numpy(frame), task))
-        return dataframe.to_native_series(answers, name=None, like=frame)
+    def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[Label | None]:
+        scores = self._scores(names, values, task)
+        labels = list(self._labels)
+        return [labels[number] for number in scores.argmax(1).tolist()] if scores.size else [None] * len(scores)
 
-    def _probabilities(
-        self, names: list[Any], values: NDArray[np.float64], task: Hashable
-    ) -> tuple[list[Label], NDArray[np.float64]]:
-        labels, scores = self._scores(names, values, task)
-        if not labels:
-            return [], scores.astype(np.float64)
-        return labels, np.exp(log_probabilities(scores, self._life.temperature(vars(self)["temperature"])))
+    def _probabilities(self, names: list[Any], values: Floats, task: Hashable) -> tuple[list[Label], Floats]:
+        scores = self._scores(names, values, task)
+        p = np.exp(self._core.log_probabilities(scores, self.temperature)) if scores.size else scores.astype(np.float64)
+        return list(self._labels)[: scores.shape[1]], p
 
 
-class ContinualRiverRegressor(_Estimator, base.MiniBatchRegressor):
+@dataclass(kw_only=True, eq=False, repr=False)
+class ContinualRiverRegressor(RiverEstimator, base.MiniBatchRegressor):
     """A regressor that goes on learning, example by example, and keeps what it learned before.
 
     As :class:`ContinualRiverClassifier`, with one output, and scaled targets as in
@@ -357,70 +280,14 @@ class ContinualRiverRegressor(_Estimator, base.MiniBatchRegressor):
     True
     """
 
-    KIND: ClassVar[str] = "ContinualRiverRegressor"
+    loss: str = setting("squared", ("squared", "absolute"), help="what is made small")
 
-    def __init__(
-        self,
-        method: str | type[Method] = "eralg4",
-        memories: int = 5000,
-        lr: float | None = None,
-        beta: float | None = None,
-        gamma: float | None = None,
-        s: float | None = None,
-        batches_per_example: int | None = None,
-        replay_batch_size: int | None = None,
-        memory_strength: float | None = None,
-        n_memories: int | None = None,
-        recency: int | None = 5000,
-        settings: Mapping[str, Any] | None = None,
-        hidden_layer_sizes: tuple[int, ...] = (100, 100),
-        network: str | Callable[..., Any] | None = None,
-        engine: str | None = None,
-        device: str = "cpu",
-        scale: bool = True,
-        max_features: int = 10_000,
-        tasks: int = 10,
-        loss: str = "squared",
-        seed: int | None = None,
-    ) -> None:
-        self._set(locals())
-        self._start()
-
-    @property
-    def _LOSS(self) -> str:  # type: ignore[override]
-        return one_of("loss", vars(self)["loss"], ("squared", "absolute"))
-
-    def learn_one(self, x: dict[Hashable, Any], y: float | None, task: Hashable = None, w: float = 1.0) -> None:
-        """Learn one example, as :meth:`ContinualRiverClassifier.learn_one`, with a target ``y``."""
-        self._one(x, y, task, w)
-
-    def learn_many(self, X: IntoDataFrame, y: IntoSeries, task: Hashable = None, w: float = 1.0) -> None:
-        """Learn the rows of a data frame in their order, as ``learn_one`` would."""
-        self._many(X, y, task, w)
-
-    def predict_one(self, x: dict[Hashable, Any], task: Hashable = None) -> float:
-        """The target; 0 before anything was learned."""
-        names = list(x)
-        return float(self._targets(names, self._numbers(names, x)[None], task)[0])
-
-    def predict_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoSeries:
-        """The target of each row."""
-        frame = dataframe.into_frame(X)
-        targets = self._targets(list(frame.columns), dataframe.to_numpy(frame), task)
-        return dataframe.to_native_series(targets, name=None, like=frame)
-
-    def _targets(self, names: list[Any], values: NDArray[np.float64], task: Hashable) -> NDArray[np.float64]:
-        _, scores = self._scores(names, values, task)
-        return self._life.targets(scores) if scores.shape[1] else np.zeros(len(values))
+    def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[float]:
+        scores = self._scores(names, values, task)
+        return list(self._core.targets(scores).tolist()) if scores.size else [0.0] * len(values)
 
 
-def _answers(labels: list[Label], scores: NDArray[np.float32]) -> list[Label | None]:
-    return [labels[number] for number in scores.argmax(1).tolist()] if labels else [None] * len(scores)
-
-
-def _with_places(
-    values: NDArray[np.float64], places: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _with_places(values: Floats, places: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:
     """Without the features that have no place."""
     if places.size and places.min() < 0:
         return np.ascontiguousarray(values[:, places >= 0]), places[places >= 0]

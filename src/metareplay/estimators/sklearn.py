@@ -1,27 +1,222 @@
-"""Continual learning as a scikit-learn classifier."""
+"""Continual learning in the interface of scikit-learn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_regressor
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils.validation import column_or_1d
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
 from metareplay.errors import BadInput
-from metareplay.estimators.core import log_probabilities
-from metareplay.estimators.parameters import check_temperature, one_of
-from metareplay.estimators.shared import Numbers
-from metareplay.estimators.sklearn_base import ScikitEstimator
+from metareplay.estimators.estimator import Classifying, Estimator, Numbers
 from metareplay.methods.base import Method
+from metareplay.runs.experiment import randomness
+from metareplay.settings import setting
 
+NUMBERS_AT_A_TIME = 2**20
+"""Rows are made dense and scaled in pieces of at most so many numbers (8 MB)."""
 KINDS = {"b": "truth values", "U": "text", "S": "bytes"}
 
 
-class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[misc]
+@dataclass(kw_only=True, eq=False, repr=False)
+class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
+    """What classifier and regressor share."""
+
+    epochs: int = setting(10, "[1, inf)", help="how often fit goes through its examples")
+    batch_size: int = setting(1, "[1, inf)", help="the examples that are learned at once")
+    random_state: int | np.random.RandomState | None = None
+
+    def fit(self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
+        """Learn a data set from the beginning: ``epochs`` times, each time in another order.
+
+        Parameters
+        ----------
+        X
+            ``(n, features)``: an array, a SciPy sparse matrix or array, or a data frame.
+        y
+            ``(n,)`` classes, or targets of a regression.
+        task
+            The task of all or ``(n,)`` of each, for methods that need it. Tasks come one after another, in the order
+            in which they are first named.
+        sample_weight
+            ``(n,)``, what each one's loss counts, whenever it is learned or replayed; None: 1. An example that weighs
+            0 is as if it were not there, to the bit.
+
+        Raises
+        ------
+        BadInput, ValueError
+            If the data or a parameter cannot be used.
+        Diverged
+            If a loss is not finite.
+        """
+        with self._guard.writing():
+            method = self._made_method()
+            X, y, names, weights = self._given(X, y, task, sample_weight, bool(self.scale), reset=True)
+            self._check_enough(y)
+            tasks = Numbers()
+            number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", self.tasks)
+            self._start(method, np.unique(y), X.shape[1], tasks)
+            answers = self._answers(y.tolist())
+            for part in self._parts(np.arange(len(y))):
+                self._core.take_in(_dense(X, part), self._core.places)
+            self._core.take_in_answers(answers)
+            for visit, number in enumerate(dict.fromkeys(number_of.tolist())):
+                rows = np.flatnonzero(number_of == number)
+                order = randomness(self._core.build.seed, "order", visit)
+                for _ in range(self.epochs):
+                    self._learn(X, answers, number, order.permutation(rows), weights, known=True)
+        return self
+
+    def _partial_fit(
+        self, X: Any, y: Any, classes: ArrayLike | None, task: ArrayLike | None, sample_weight: ArrayLike | None
+    ) -> Self:
+        with self._guard.writing():
+            first = not hasattr(self, "_core")
+            method = self._made_method() if first else self._core.method
+            scale = bool(self.scale) if first else self._core.scale is not None
+            X, y, names, weights = self._given(X, y, task, sample_weight, scale, reset=first)
+            announced = self._announced(y, classes, first)
+            tasks = Numbers() if first else self._tasks
+            most = self.tasks if first else self._core.build.tasks
+            number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", most)
+            if first:
+                self._start(method, announced, X.shape[1], tasks)
+            self._know(announced)
+            self._core.grow(classes=len(self._labels))
+            answers = self._answers(y.tolist())
+            self._know(y)
+            borders = np.flatnonzero(np.diff(number_of)) + 1
+            try:
+                for rows in np.split(np.arange(len(y)), borders) if len(y) else ():
+                    self._learn(X, answers, int(number_of[rows[0]]), rows, weights)
+            finally:
+                self._core.grow(classes=len(self._labels))
+        return self
+
+    def _start(self, method: Method, labels: NDArray[Any], features: int, tasks: Numbers) -> None:
+        seed = self.random_state
+        if seed is None:
+            seed = np.random.SeedSequence().generate_state(1)[0]
+        elif not isinstance(seed, Integral):
+            seed = check_random_state(seed).randint(2**31 - 1)
+        self.__dict__.pop("classes_", None)
+        self._meet_nothing()
+        self._tasks = tasks
+        self._know(labels)
+        self._begin(method, features, max(1, len(self._labels)), int(seed), int(self.batch_size))
+
+    def _learn(
+        self,
+        X: Any,
+        answers: NDArray[Any],
+        task: int,
+        rows: NDArray[np.int64],
+        weights: NDArray[np.float32] | None,
+        known: bool = False,
+    ) -> None:
+        for part in self._parts(rows):
+            given = None if weights is None else weights[part]
+            self._core.learn(_dense(X, part), answers[part], task, self._core.places, known, given)
+
+    def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Rows in pieces of whole batches that are not too large."""
+        size = self._core.learner.batch_size
+        step = max(1, NUMBERS_AT_A_TIME // self._core.inputs // size) * size
+        return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
+
+    # What a classifier does otherwise
+
+    def _check_enough(self, y: NDArray[Any]) -> None:
+        """Raise BadInput if that is too little to fit."""
+        if len(y) == 0:
+            raise BadInput("every sample_weight is 0: there is nothing to learn")
+
+    def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
+        """Classes that are announced, ascending."""
+        return y[:0]
+
+    def _know(self, labels: NDArray[Any]) -> None:
+        """Have these among ``classes_``, and number those that are new."""
+
+    # Answering
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        with self._guard.reading():
+            check_is_fitted(self, "_core")
+            yield
+
+    def _scores(self, X: Any, task: ArrayLike | None) -> NDArray[np.float32]:
+        """Logits ``(n, classes)``, by the numbers of the classes."""
+        dtype = np.float32 if self._core.scale is None else np.float64
+        X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=dtype, order="C")
+        n, method = X.shape[0], type(self._core.method)
+        names = _one_each(task, n) if method.needs_task_in_testing else None
+        tasks = self._tasks.of_tasks(names, n, method, "predict(X, task=…)")
+        scores = np.empty((n, self._core.classes), np.float32)
+        for number in np.unique(tasks):
+            for part in self._parts(np.flatnonzero(tasks == number)):
+                scores[part] = self._core.scores(_dense(X, part), int(number), self._core.places)
+        return scores
+
+    # What was given
+
+    def _made_method(self) -> Method:
+        check_random_state(self.random_state)
+        return super()._made_method()
+
+    def _given(
+        self, X: Any, y: Any, task: ArrayLike | None, sample_weight: ArrayLike | None, scale: bool, reset: bool
+    ) -> tuple[Any, NDArray[Any], list[Any] | None, NDArray[np.float32] | None]:
+        """Examples, their tasks' names and their weights, without those that weigh nothing."""
+        dtype, numeric = np.float64 if scale else np.float32, is_regressor(self)
+        X, y = validate_data(self, X, y, reset=reset, accept_sparse="csr", dtype=dtype, order="C", y_numeric=numeric)
+        if numeric:
+            y = y.astype(np.float64)
+        else:
+            check_classification_targets(y)
+        names = _one_each(task, len(y))
+        if sample_weight is None:
+            return X, y, names, None
+        weights = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        there = np.flatnonzero(weights)
+        if len(there) < len(y):
+            X, y, weights = X[there], y[there], weights[there]
+            names = None if names is None else [names[row] for row in there]
+        return X, y, names, weights.astype(np.float32)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    # Saving
+
+    def _learned(self) -> dict[str, Any]:
+        return super()._learned() | {
+            "dtype": getattr(self, "classes_", np.empty(0)).dtype.str,
+            "names": getattr(self, "feature_names_in_", np.empty(0)).tolist(),
+        }
+
+    def _restore(self, learned: dict[str, Any]) -> None:
+        super()._restore(learned)
+        self._know(np.array(learned["labels"], np.dtype(learned["dtype"])))
+        self.n_features_in_ = self._core.inputs
+        if learned["names"]:
+            self.feature_names_in_ = np.array(learned["names"], object)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # type: ignore[misc]
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
     A perceptron trained by one of the ten methods of this package; by default experience replay, which
@@ -96,64 +291,6 @@ class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[mis
     True
     """
 
-    KIND: ClassVar[str] = "ContinualClassifier"
-
-    def __init__(
-        self,
-        method: str | type[Method] = "eralg4",
-        *,
-        memories: int = 5000,
-        lr: float | None = None,
-        beta: float | None = None,
-        gamma: float | None = None,
-        s: float | None = None,
-        batches_per_example: int | None = None,
-        replay_batch_size: int | None = None,
-        memory_strength: float | None = None,
-        n_memories: int | None = None,
-        recency: int | None = 5000,
-        settings: Mapping[str, Any] | None = None,
-        hidden_layer_sizes: Sequence[int] = (100, 100),
-        network: str | Callable[..., Any] | None = None,
-        engine: str | None = None,
-        device: str = "cpu",
-        scale: bool = True,
-        epochs: int = 10,
-        batch_size: int = 1,
-        tasks: int = 10,
-        class_weight: str | Mapping[Any, float] | None = None,
-        temperature: float | str = 1.0,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self._set(locals())
-
-    # Learning
-
-    def fit(self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn a data set from the beginning: ``epochs`` times, each time in another order.
-
-        Parameters
-        ----------
-        X
-            ``(n, features)``: an array, a SciPy sparse matrix or array, or a data frame.
-        y
-            ``(n,)`` classes.
-        task
-            The task of all or ``(n,)`` of each, for methods that need it. Tasks come one after another, in the order
-            in which they are first named.
-        sample_weight
-            ``(n,)``, what each one's loss counts, whenever it is learned or replayed; None: 1. An example that weighs
-            0 is as if it were not there, to the bit.
-
-        Raises
-        ------
-        BadInput, ValueError
-            If the data or a parameter cannot be used.
-        Diverged
-            If a loss is not finite.
-        """
-        return self._fit(X, y, task, sample_weight)
-
     def partial_fit(
         self,
         X: Any,
@@ -185,19 +322,6 @@ class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[mis
         """
         return self._partial_fit(X, y, classes, task, sample_weight)
 
-    def _begin(self, method: Method, features: int, tasks: Numbers) -> None:
-        super()._begin(method, features, tasks)
-        self._life.class_weight = self._weights_by_number()
-
-    def _chosen_method(self) -> Method:
-        check_temperature(self.temperature)
-        return super()._chosen_method()
-
-    def _learn(self, X: Any, answers: Any, task: int, rows: Any, weights: Any, known: bool = False) -> None:
-        if isinstance(self._life.class_weight, list):
-            self._life.class_weight = self._weights_by_number()  # classes may be new
-        super()._learn(X, answers, task, rows, weights, known)
-
     def _check_enough(self, y: NDArray[Any]) -> None:
         super()._check_enough(y)
         if (y == y[0]).all():
@@ -205,9 +329,6 @@ class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[mis
                 f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
                 f"only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one"
             )
-
-    def _known(self, y: NDArray[Any]) -> NDArray[np.int64]:
-        return self._labels.of(y.tolist())
 
     def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
         announced = y[:0] if classes is None else np.unique(column_or_1d(classes))
@@ -217,13 +338,12 @@ class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[mis
             _check_same_kind(y, announced)
         return announced
 
-    def _announce(self, labels: NDArray[Any]) -> None:
+    def _know(self, labels: NDArray[Any]) -> None:
+        self._labels.of(labels.tolist())
         known = getattr(self, "classes_", labels[:0])
         if len(known) < len(self._labels):
             self.classes_ = np.unique(np.concatenate([known, labels]))
             self._order = self._labels.of(self.classes_.tolist())
-
-    # Answering
 
     def predict(self, X: Any, task: ArrayLike | None = None) -> NDArray[Any]:
         """The likeliest class of each of ``X (n, features)``: ``(n,)``; ``task`` for methods that need it here too."""
@@ -234,7 +354,7 @@ class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[mis
     def predict_log_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The logarithm of the probability of each class: ``(n, classes)``, in the order of ``classes_``."""
         with self._answering():
-            return log_probabilities(self._logits(X, task), self._life.temperature(self.temperature))
+            return self._core.log_probabilities(self._logits(X, task), self.temperature)
 
     def predict_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The probability of each class: ``(n, classes)``, in the order of ``classes_``."""
@@ -252,10 +372,10 @@ class ContinualClassifier(ClassifierMixin, ScikitEstimator):  # type: ignore[mis
 
     def _logits(self, X: Any, task: ArrayLike | None) -> NDArray[np.float32]:
         """``(n, classes)``, in the order of ``classes_``."""
-        scores = self._scores(X, task)
-        return scores[:, self._order]
+        return self._scores(X, task)[:, self._order]
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class ContinualRegressor(RegressorMixin, ScikitEstimator):  # type: ignore[misc]
     """A regressor that goes on learning, example by example, and keeps what it learned before.
 
@@ -282,43 +402,7 @@ class ContinualRegressor(RegressorMixin, ScikitEstimator):  # type: ignore[misc]
     True
     """
 
-    KIND: ClassVar[str] = "ContinualRegressor"
-
-    def __init__(
-        self,
-        method: str | type[Method] = "eralg4",
-        *,
-        memories: int = 5000,
-        lr: float | None = None,
-        beta: float | None = None,
-        gamma: float | None = None,
-        s: float | None = None,
-        batches_per_example: int | None = None,
-        replay_batch_size: int | None = None,
-        memory_strength: float | None = None,
-        n_memories: int | None = None,
-        recency: int | None = 5000,
-        settings: Mapping[str, Any] | None = None,
-        hidden_layer_sizes: Sequence[int] = (100, 100),
-        network: str | Callable[..., Any] | None = None,
-        engine: str | None = None,
-        device: str = "cpu",
-        scale: bool = True,
-        epochs: int = 10,
-        batch_size: int = 1,
-        tasks: int = 10,
-        loss: str = "squared",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> None:
-        self._set(locals())
-
-    @property
-    def _LOSS(self) -> str:  # type: ignore[override]
-        return one_of("loss", self.loss, ("squared", "absolute"))
-
-    def fit(self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn a data set from the beginning: as :meth:`ContinualClassifier.fit`, with targets ``y (n,)``."""
-        return self._fit(X, y, task, sample_weight)
+    loss: str = setting("squared", ("squared", "absolute"), help="what is made small")
 
     def partial_fit(
         self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None
@@ -329,11 +413,28 @@ class ContinualRegressor(RegressorMixin, ScikitEstimator):  # type: ignore[misc]
     def predict(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The target of each of ``X (n, features)``: ``(n,)``; ``task`` for methods that need it here too."""
         with self._answering():
-            return self._life.targets(self._scores(X, task))
+            return self._core.targets(self._scores(X, task))
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, task: ArrayLike | None = None) -> float:
         """The coefficient of determination R²."""
         return float(r2_score(y, self.predict(X, task), sample_weight=sample_weight))
+
+
+def _dense(X: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Some rows as a new array."""
+    part = X[rows]
+    dense: NDArray[Any] = part if isinstance(part, np.ndarray) else part.toarray()
+    return dense
+
+
+def _one_each(task: ArrayLike | None, n: int) -> list[Any] | None:
+    """A task for each example."""
+    if task is None:
+        return None
+    given = np.asarray(task)
+    if given.shape not in ((), (n,)):
+        raise BadInput(f"task has the shape {given.shape}, but must be one for all {n} examples, or one for each")
+    return list(np.broadcast_to(given, n).tolist())
 
 
 def _check_same_kind(labels: NDArray[Any], known: NDArray[Any]) -> None:

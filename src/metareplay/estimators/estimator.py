@@ -1,0 +1,389 @@
+"""What all estimators share: their parameters, the core that these ask for, the lock, and files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from importlib import metadata
+from pathlib import Path
+from threading import Condition, Lock
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay import networks
+from metareplay.errors import BadInput
+from metareplay.estimators.core import Build, Core
+from metareplay.files import write_atomically
+from metareplay.learners import engines
+from metareplay.methods import METHODS
+from metareplay.methods.base import Method
+from metareplay.runs.checkpoint import pack, unpack
+from metareplay.settings import Hyperparameter, hyperparameters, nearest, setting
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "online": {"lr": 0.01},
+    "taskinput": {"lr": 0.01},
+    "independent": {"lr": 0.03},
+    "ewc": {"lr": 0.01, "n_memories": 10, "memory_strength": 10.0},
+    "gem": {"lr": 0.03, "memory_strength": 0.5},
+    "eralg4": {"lr": 0.02, "replay_batch_size": 10},
+    "eralg5": {"lr": 0.03, "replay_batch_size": 10},
+    "meralg1": {"lr": 0.03, "beta": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
+    "meralg6": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
+    "meralg7": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "s": 2.0},
+}
+"""An estimator's settings where none are given, for features of about the same size.
+
+That of ``eralg4``, and the size and horizon of the memory, are chosen by ``python -m benchmarks.estimators --panel``.
+"""
+
+NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
+"""The methods' settings that are parameters of an estimator, besides those of the memory."""
+
+FORMAT = 3
+"""Of saved files; raised when older ones can no longer be read."""
+
+
+class Numbers(dict[Any, int]):
+    """Labels, or the names of tasks or features, by their number: the order in which they were met."""
+
+    def of(self, names: Iterable[Any]) -> NDArray[np.int64]:
+        """The number of each; new ones get the next."""
+        return np.array([self.setdefault(name, len(self)) for name in names], np.int64)
+
+    def of_tasks(
+        self, names: list[Any] | None, n: int, method: type[Method], call: str, most: int | None = None
+    ) -> NDArray[np.int64]:
+        """The number of each of ``n`` examples' task: 0 where the method needs none.
+
+        To learn, new ones get the next, but no more than ``most``; None: to answer, by tasks that were learned.
+        BadInput otherwise, which shows the ``call``.
+        """
+        if not (method.needs_task_in_testing if most is None else method.needs_task_in_training):
+            return np.zeros(n, np.int64)
+        if names is None:
+            also = " to predict too" if most is None else ""
+            raise BadInput(f"{name_of(method)} needs the task of each example{also}: {call}")
+        new = [name for name in dict.fromkeys(names) if name not in self]
+        if new and most is None:
+            raise BadInput(f"nothing was learned of task {new[0]!r}; known are {list(self)}: {call}")
+        if most is not None and len(self) + len(new) > most:
+            raise BadInput(
+                f"task {new[most - len(self)]!r} would be one more than the {most} that tasks={most} allows; "
+                "give the number that will come"
+            )
+        return self.of(names)
+
+
+class Guard:
+    """Lets one thread write, or any number read, in about the order in which they come."""
+
+    def __init__(self) -> None:
+        self._turn = Lock()
+        self._left = Condition()
+        self._readers = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Exclude writers while the block runs."""
+        with self._turn, self._left:
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._left:
+                self._readers -= 1
+                self._left.notify()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Exclude everybody else while the block runs."""
+        with self._turn:
+            with self._left:
+                self._left.wait_for(lambda: not self._readers)
+            yield
+
+
+def name_of(method: type[Method]) -> str:
+    """A method's name, or where a user's class is."""
+    own = f"{method.__module__}.{method.__qualname__}"
+    return next((name for name, known in METHODS.items() if known is method), own)
+
+
+def _check(parameter: Hyperparameter, value: Any) -> None:
+    try:
+        parameter.check(value)
+    except BadInput as error:
+        raise BadInput(str(error).replace(parameter.flag, parameter.name, 1)) from None
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Estimator:
+    """The parameters of all estimators, and how one is saved: as arrays and JSON, so that any file may be opened.
+
+    Attributes
+    ----------
+    clipped_
+        Readings so far that were too far off to be taken as they are (``scale=True``).
+    """
+
+    method: str | type[Method] = field(default="eralg4", kw_only=False)
+    memories: int = 5000
+    lr: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    s: float | None = None
+    batches_per_example: int | None = None
+    replay_batch_size: int | None = None
+    memory_strength: float | None = None
+    n_memories: int | None = None
+    recency: int | None = 5000
+    settings: Mapping[str, Any] | None = None
+    hidden_layer_sizes: Sequence[int] = (100, 100)
+    network: str | Callable[..., Any] | None = None
+    engine: str | None = None
+    device: str = "cpu"
+    scale: bool = True
+    tasks: int = setting(10, "[1, inf)", help="the most tasks that will come")
+
+    @property
+    def clipped_(self) -> int:
+        return 0 if self._core.scale is None else self._core.scale.clipped
+
+    @property
+    def _guard(self) -> Guard:
+        guard: Guard = self.__dict__.setdefault("_lock", Guard())  # one step, whichever thread comes first
+        return guard
+
+    # What the parameters ask for
+
+    def _made_method(self) -> Method:
+        """The method, with its settings, after a look at every parameter.
+
+        ``memories`` and ``recency`` are not looked at where the method has no such memory; another setting that it
+        does not have is an error.
+        """
+        for parameter in hyperparameters(type(self)):
+            _check(parameter, getattr(self, parameter.name))
+        self._layers()
+        chosen: Any = METHODS.get(self.method, self.method) if isinstance(self.method, str) else self.method
+        if not isinstance(chosen, type) or not issubclass(chosen, Method):
+            near = nearest(str(chosen), METHODS)
+            raise BadInput(
+                f"method is {chosen!r}{f' (did you mean {near}?)' if near else ''}, but must be one of "
+                f"{', '.join(METHODS)}, or a subclass of metareplay.Method"
+            )
+        known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
+        settings = {name: getattr(self, name) for name in NAMES if getattr(self, name) is not None}
+        settings |= self.settings or {}
+        for name in settings:
+            if name not in known:
+                has = ", ".join(known)
+                raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {has}")
+        for name, value in (("memories", self.memories), ("recency", self.recency or 0)):
+            if name in known:
+                settings.setdefault(name, value)
+        if isinstance(self.method, str):
+            settings = SETTINGS[self.method] | settings
+        for name, value in settings.items():
+            _check(known[name], value)
+        return chosen(**settings)
+
+    def _layers(self) -> dict[str, Any]:
+        """What of the parameters a core's build takes."""
+        sizes: Any = self.hidden_layer_sizes
+        if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or not all(
+            isinstance(units, int | np.integer) and units > 0 and units is not True for units in sizes
+        ):  # fmt: skip
+            raise BadInput(
+                f"hidden_layer_sizes is {sizes!r}, but must be the units of each hidden layer, as (100, 100)"
+            )
+        if self.network is not None and not callable(self.network):
+            networks.check(self.network)
+        try:
+            engine = engines.chosen(self.engine, self.device, "mlp" if self.network is None else "own")
+        except BadInput as error:
+            raise BadInput(str(error).replace("--", "")) from None
+        return {"hidden": tuple(sizes), "network": self.network, "engine": engine, "device": self.device}
+
+    def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
+        loss = getattr(self, "loss", None)  # a regressor's
+        tasks, scaled = int(self.tasks), bool(self.scale)
+        self._core = Core(method, Build(inputs, classes, tasks, scaled, batch_size, seed, loss=loss, **self._layers()))
+
+    def _meet_nothing(self) -> None:
+        self._labels, self._tasks, self._features = Numbers(), Numbers(), Numbers()
+
+    def _answers(self, y: list[Any]) -> NDArray[Any]:
+        """Answers as the core takes them."""
+        return np.array(y, np.float64)
+
+    # Files
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the estimator, with all that it has learned, into a file of arrays and JSON.
+
+        Raises
+        ------
+        BadInput
+            If the file cannot be written, or a label or name is neither text, a number nor a truth value.
+        """
+        state: dict[str, Any] = {"saved": type(self).__name__, "format": FORMAT}
+        state |= {"metareplay": metadata.version("metareplay"), "method": self.method, "learned": None}
+        with self._guard.reading():
+            if hasattr(self, "_core"):
+                core = self._core.state()
+                core["build"]["network"] = None
+                state |= {"method": type(self._core.method), "learned": self._learned() | {"core": core}}
+            state["parameters"] = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+            content = pack(state | {"method": _plain(state["method"])})
+        try:
+            write_atomically(Path(path), content)
+        except OSError as error:
+            raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        method: type[Method] | None = None,
+        network: Callable[..., Any] | None = None,
+    ) -> Self:
+        """The estimator that was saved; it goes on to the same bits. No code comes from the file.
+
+        Parameters
+        ----------
+        method
+            The method's class, where it is none of the ten.
+        network
+            The function that makes its network, where it has one.
+
+        Raises
+        ------
+        BadInput
+            If the file is missing, damaged, something else, or of a version that this one cannot read.
+        """
+        try:
+            state = unpack(Path(path).read_bytes())
+        except OSError as error:
+            raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+        except BadInput as error:
+            raise BadInput(f"{path} is damaged, or no saved {cls.__name__} ({error})") from error
+        if state.get("saved") != cls.__name__:
+            what = f"a {state['saved']}" if "saved" in state else "something else"
+            raise BadInput(f"{path} is {what}, but must be a saved {cls.__name__}")
+        if state.get("format") != FORMAT:
+            version = state.get("metareplay", "0.1.0.dev0")
+            raise BadInput(
+                f"{path} was saved by metareplay {version} (format {state.get('format')}), but this version reads "
+                f"format {FORMAT}: learn it again, or load it with metareplay {version}"
+            )
+        if method is None and state.get("method") not in METHODS:
+            raise BadInput(f"{path} was learned by {state.get('method')}: give that class, load(path, method=…)")
+        own = state["parameters"].get("network")
+        if own is not None and network is None:
+            raise BadInput(f"{path} has the network {own}: give what makes it, load(path, network=…)")
+        try:
+            parameters, learned = {name: _given(value) for name, value in state["parameters"].items()}, state["learned"]
+            method = method or METHODS[state["method"]]
+            if parameters["method"] not in METHODS:
+                parameters["method"] = method
+            parameters["network"] = None if own is None else network
+            estimator = cls(**parameters)
+            if learned:
+                learned["core"]["build"]["network"] = parameters["network"]
+                estimator._core = Core.of_state(method, learned["core"])
+                estimator._restore(learned)
+        except Exception as error:  # what a changed file may say has no end
+            raise BadInput(f"{path} is damaged, or from another version ({error})") from error
+        return estimator
+
+    def _learned(self) -> dict[str, Any]:
+        """What was learned besides the core, plain."""
+        learned = {name: list(getattr(self, f"_{name}", ())) for name in ("labels", "tasks", "features")}
+        for what, names in learned.items():
+            for name in names:
+                if not isinstance(name.item() if isinstance(name, np.generic) else name, str | int | float | bool):
+                    raise BadInput(
+                        f"one of the {what} is {name!r}: only text, numbers and truth values can be saved; pickle it"
+                    )
+        return learned
+
+    def _restore(self, learned: dict[str, Any]) -> None:
+        """Take over what ``_learned()`` gave."""
+        self._meet_nothing()
+        for name in ("labels", "tasks", "features"):
+            getattr(self, f"_{name}").of(learned[name])
+
+    def __getstate__(self) -> dict[str, Any]:
+        with self._guard.reading():
+            inherited: Any = super().__getstate__()
+            state = {name: value for name, value in inherited.items() if name != "_lock"}
+            if "_core" in state:
+                state["_core"] = (type(self._core.method), self._core.state())
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if "_core" in state:
+            state = state | {"_core": Core.of_state(*state["_core"])}
+        inherited: Any = getattr(super(), "__setstate__", self.__dict__.update)
+        inherited(state)
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Classifying(Estimator):
+    """What the classifiers share."""
+
+    class_weight: str | Mapping[Any, float] | None = None
+    temperature: float | str = 1.0
+
+    def _made_method(self) -> Method:
+        given = self.temperature
+        if given != "memory" and (not isinstance(given, int | float | np.number) or not given > 0):
+            raise BadInput(f"temperature is {given!r}, but must be a positive number or 'memory'")
+        return super()._made_method()
+
+    def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
+        super()._begin(method, inputs, classes, seed, batch_size)
+        self._core.class_weight = self._weights()
+
+    def _answers(self, y: list[Any]) -> NDArray[np.int64]:
+        numbers = self._labels.of(y)
+        if isinstance(self._core.class_weight, list):
+            self._core.class_weight = self._weights()  # classes may be new
+        return numbers
+
+    def _weights(self) -> str | list[float] | None:
+        """The parameter ``class_weight`` as the core takes it."""
+        given: Any = self.class_weight
+        if given is None or given == "balanced":
+            return given  # type: ignore[no-any-return]
+        if not isinstance(given, Mapping) or not all(np.isreal(weight) and weight > 0 for weight in given.values()):
+            raise BadInput(f"class_weight is {given!r}, but must be None, 'balanced', or a positive number by class")
+        return [float(given.get(label, 1.0)) for label in self._labels]
+
+
+def _plain(value: Any) -> Any:
+    """A parameter as a file can hold it: a dictionary's pairs, a function's name."""
+    if isinstance(value, np.random.RandomState):
+        return {"random_state": value.get_state(legacy=False)}
+    if isinstance(value, Mapping):
+        return {"pairs": [[key, each] for key, each in value.items()]}
+    if isinstance(value, type) and issubclass(value, Method):
+        return name_of(value)
+    return f"{value.__module__}.{value.__qualname__}" if callable(value) else value
+
+
+def _given(value: Any) -> Any:
+    """The parameter of a file."""
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, dict) and "random_state" in value:
+        random_state = np.random.RandomState()
+        random_state.set_state(value["random_state"])
+        return random_state
+    return dict(value["pairs"]) if isinstance(value, dict) else value
