@@ -237,7 +237,7 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
         streams whose early classes do not come back for many thousands of examples.
     lr, beta, gamma, s, batches_per_example, replay_batch_size, memory_strength, n_memories
         The method's settings, as ``metareplay run BENCHMARK METHOD --help`` explains them. None: what does well on
-        features of about the same size, as ``scale=True`` makes them (``metareplay.estimators.parameters.SETTINGS``).
+        features of about the same size, as ``scale=True`` makes them (``metareplay.estimators.estimator.SETTINGS``).
     settings
         Settings that have no parameter here, by name: ``{"mean_of_squares": True}``.
     hidden_layer_sizes
