@@ -172,10 +172,9 @@ class Estimator:
         self._layers()
         chosen: Any = METHODS.get(self.method, self.method) if isinstance(self.method, str) else self.method
         if not isinstance(chosen, type) or not issubclass(chosen, Method):
-            near = nearest(str(chosen), METHODS)
             raise BadInput(
-                f"method is {chosen!r}{f' (did you mean {near}?)' if near else ''}, but must be one of "
-                f"{', '.join(METHODS)}, or a subclass of metareplay.Method"
+                f"method is {chosen!r}{nearest(str(chosen), METHODS) or ';'} it must be one of {', '.join(METHODS)}, "
+                "or a subclass of metareplay.Method"
             )
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
         settings = {name: getattr(self, name) for name in NAMES if getattr(self, name) is not None}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.learners import kernels
-from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights, check_labels, check_tasks
+from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights, check_range, check_state
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.losses import onehot, softmax
 from metareplay.networks.perceptron import Perceptron
@@ -167,18 +167,14 @@ class GrowingLearner(Learner):
         self.used, self.even = int(state["used"]), bool(state["even"])
         if not self.batch_size <= self.used <= self.slots:
             raise ValueError(f"its table cannot use {self.used} of {self.slots} slots")
-        for name, own in self.state().items():
-            given = state[name]
-            if (given.shape, given.dtype) != (own.shape, own.dtype):
-                raise ValueError(f"its {name} do not have the shape and type that its settings ask for")
+        check_state(state, self.state())
+        for name, given in state.items():
             if given.dtype.kind == "f" and name != "unscaled" and not np.isfinite(given).all():
                 raise ValueError(f"its {name} are not finite")
         for name in HELD:
             getattr(self, name)[: self.used] = state[name]
         super().load_state(state)  # type: ignore[safe-super]
-        rows = np.arange(self.slots)
-        check_labels(self.labels, rows, self.classes)
-        check_tasks(self.tasks, rows, self._task_count())
+        check_range("task", self.tasks, np.arange(self.slots), self._task_count())
 
 
 class GrowingPerceptron(GrowingLearner, FusedPerceptron):
