@@ -119,9 +119,8 @@ class SGD:
         self.learned = True
 
     def predict_one(self, x: dict[Any, float]) -> Any:
-        return (
-            self.model.predict(self.scaler.transform(np.fromiter(x.values(), float)[None]))[0] if self.learned else None
-        )
+        row = np.fromiter(x.values(), float)[None]
+        return self.model.predict(self.scaler.transform(row))[0] if self.learned else None
 
 
 MODELS: dict[str, Callable[[int, list[Any]], Any]] = {
@@ -245,20 +244,15 @@ def draw(outcomes: list[Outcome], folder: Path) -> None:
     for stream, model in itertools.product(STREAMS, SHOWN):
         mine = [o for o in outcomes if (o.stream, o.model) == (stream, model)]
         curve = np.mean([o.curve for o in mine], axis=0)
+        about = {"stream": stream, "model": model}
         curves += [
-            {
-                "stream": stream,
-                "model": model,
-                "at": round(100 * (i + 0.5) / WINDOWS),
-                "accuracy": round(100 * share, 1),
-            }
+            about | {"at": round(100 * (i + 0.5) / WINDOWS), "accuracy": round(100 * share, 1)}
             for i, share in enumerate(curve.tolist())
         ]
         if len(mine[0].at_end) > 1:
             at_end = np.mean([o.at_end for o in mine], axis=0)
             kept += [
-                {"stream": stream, "model": model, "part": i + 1, "accuracy": round(100 * share, 1)}
-                for i, share in enumerate(at_end.tolist())
+                about | {"part": i + 1, "accuracy": round(100 * share, 1)} for i, share in enumerate(at_end.tolist())
             ]
     y = alt.Y("accuracy:Q", title="right answers (%)", scale=alt.Scale(zero=False))
     charts = {

@@ -142,23 +142,21 @@ def test_fit_twice_with_the_same_random_state_gives_the_same(method: str) -> Non
 
 def test_other_random_states_learn_otherwise() -> None:
     X, y = blobs()
-    models = [ContinualClassifier(random_state=state).fit(X, y) for state in (0, 1, None, None)]
-    assert len({bits(model) for model in models}) == 4
+    assert len({bits(ContinualClassifier(random_state=state).fit(X, y)) for state in (0, 1, None, None)}) == 4
 
 
 def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -> None:
     X, y = load_digits(return_X_y=True)
-    model = ContinualClassifier(random_state=0)
-    for digit in range(10):
-        here = y[:1200] == digit
-        model.partial_fit(X[:1200][here], y[:1200][here])
-        assert list(model.classes_) == list(range(digit + 1))
-    assert model.score(X[1200:], y[1200:]) > 0.8
-    forgetful = ContinualClassifier("online", random_state=0)
-    for digit in range(10):
-        here = y[:1200] == digit
-        forgetful.partial_fit(X[:1200][here], y[:1200][here])
-    assert forgetful.score(X[1200:], y[1200:]) < 0.3
+    score = {}
+    for method in ("eralg4", "online"):
+        model = ContinualClassifier(method, random_state=0)
+        for digit in range(10):
+            here = y[:1200] == digit
+            model.partial_fit(X[:1200][here], y[:1200][here])
+            assert list(model.classes_) == list(range(digit + 1))
+        score[method] = model.score(X[1200:], y[1200:])
+    assert score["eralg4"] > 0.8
+    assert score["online"] < 0.3
 
 
 def test_announced_classes_are_answers_before_they_are_met() -> None:
@@ -236,13 +234,6 @@ def test_the_unit_and_the_origin_of_a_feature_do_not_matter(offset: float, facto
     X, y = blobs(300)
     model = ContinualClassifier(random_state=0).partial_fit(X * factor + offset * factor, y)
     assert model.score(X * factor + offset * factor, y) > 0.95
-
-
-def test_an_outlier_does_not_end_learning() -> None:
-    X, y = blobs(300)
-    X[150] *= 1e12
-    model = ContinualClassifier(random_state=0).partial_fit(X, y).partial_fit(X[151:], y[151:])
-    assert np.isfinite(model.predict_proba(X)).all()
 
 
 @pytest.mark.parametrize("reading", [1e6, 1e12, 1e155, -1e300])
@@ -722,25 +713,22 @@ def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path: Any) -> None
         model.save(tmp_path / "nowhere" / "model.npz")
 
 
-def test_a_file_whose_numbers_are_not_finite_or_not_of_the_layout_is_refused(tmp_path: Any) -> None:
-    X, y = blobs()
-    model = ContinualClassifier(**SMALL).partial_fit(X, y)
-    for place, value in ((0, np.nan), (15, 1.0)):  # of the first row, twelve of sixteen are weights
-        state = model._core.state()
-        state["learner"]["parameters"][place] = value
-        model._core.state = lambda state=state: state  # type: ignore[method-assign,misc]
-        model.save(tmp_path / "model.npz")
-        del model._core.state
-        with pytest.raises(BadInput, match="is damaged, or from another version"):
-            ContinualClassifier.load(tmp_path / "model.npz")
-
-
-@pytest.mark.parametrize("part", ["parameters", "index", "examples"])
-def test_a_table_that_would_lead_compiled_code_astray_is_refused(part: str, tmp_path: Any) -> None:
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("parameters", lambda held: np.where(np.arange(len(held)) == 0, np.float32(np.nan), held)),
+        ("parameters", lambda held: np.where(np.arange(len(held)) == 15, np.float32(1), held)),  # of 16, 12 are weights
+        ("parameters", lambda held: held[:-1]),
+        ("index", lambda held: held + 1000),
+        ("examples", lambda held: held + 1000),
+    ],
+    ids=["not finite", "beside the layout", "too short", "inputs there are not", "more than there is room for"],
+)
+def test_a_file_whose_numbers_do_not_fit_is_refused(part: str, change: Any, tmp_path: Any) -> None:
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     state = model._core.state()
-    state["learner"][part] = state["learner"][part][:-1] if part == "parameters" else state["learner"][part] + 1000
+    state["learner"][part] = change(state["learner"][part])
     model._core.state = lambda: state  # type: ignore[method-assign]
     model.save(tmp_path / "model.npz")
     with pytest.raises(BadInput, match="is damaged, or from another version"):

@@ -111,7 +111,6 @@ def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
     life.grow(inputs=100, classes=5)
     assert life.learner.steps == steps
     np.testing.assert_array_equal(life.learner.forward(np.arange(20))[:, :2], table)
-    model._core.scale = None if model._core.scale is None else model._core.scale
     assert (life.inputs, life.classes) == (100, 5)
 
 

@@ -58,17 +58,8 @@ class GrowingLearner(Learner):
     def grow(self, network: Any, rng: np.random.Generator) -> Callable[[Vector], Vector]:
         """Become a network with more inputs or more classes, whose other layers are as before.
 
-        Parameters
-        ----------
-        network
-            What to become.
-        rng
-            Decides the weights of what is new.
-
-        Returns
-        -------
-        translate
-            Takes a vector in the parameters' old layout to the new one; it is zero where the network is new.
+        ``rng`` decides the weights of what is new. Returns what takes a vector in the parameters' old layout to the new
+        one, zero where the network is new.
         """
 
     @abstractmethod
@@ -182,13 +173,7 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
 
     A new class within the padding of the last layer costs that layer's column; else the parameters are laid out anew.
     The table has room for as many non-zero inputs as an example has had, so that wide sparse ones take little.
-
-    Parameters
-    ----------
-    network, slots, batch_size, rng
-        As for a fused perceptron.
-    unscaled
-        Whether the table holds inputs before scaling.
+    ``unscaled``: whether it holds inputs before scaling. All else as for a fused perceptron.
     """
 
     def __init__(

@@ -214,8 +214,6 @@ class ContinualRiverClassifier(Classifying, RiverEstimator, base.MiniBatchClassi
     ----------
     missing_labels_
         Examples so far that were skipped because their label was None or NaN.
-    clipped_
-        Readings so far that were too far off to be taken as they are (``scale=True``).
 
     Examples
     --------

@@ -136,7 +136,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
     # What a classifier does otherwise
 
     def _check_enough(self, y: NDArray[Any]) -> None:
-        """Raise BadInput if that is too little to fit."""
         if len(y) == 0:
             raise BadInput("every sample_weight is 0: there is nothing to learn")
 
@@ -438,13 +437,12 @@ def _one_each(task: ArrayLike | None, n: int) -> list[Any] | None:
 
 
 def _check_same_kind(labels: NDArray[Any], known: NDArray[Any]) -> None:
-    """Raise BadInput if labels are of another kind than those that are known: 1 and "1" are not to become one."""
+    """1 and "1" are not to become one."""
     if _kind(labels) != _kind(known):
         raise BadInput(f"y holds {_kind(labels)}, but the labels that are known are {_kind(known)}")
 
 
 def _kind(labels: NDArray[Any]) -> str:
-    """What labels are, for messages and to compare."""
     if labels.dtype == object:
         return " and ".join(sorted({_kind(np.asarray(label)) for label in np.unique(labels)}))
     return KINDS.get(labels.dtype.kind, "numbers")
