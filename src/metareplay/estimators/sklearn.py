@@ -73,7 +73,7 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
                 rows = np.flatnonzero(number_of == number)
                 order = randomness(self._core.build.seed, "order", visit)
                 for _ in range(self.epochs):
-                    self._learn(X, answers, number, order.permutation(rows), weights, known=True)
+                    self._learn(X, answers, weights, number, order.permutation(rows), known=True)
         return self
 
     def _partial_fit(
@@ -97,7 +97,7 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
             borders = np.flatnonzero(np.diff(number_of)) + 1
             try:
                 for rows in np.split(np.arange(len(y)), borders) if len(y) else ():
-                    self._learn(X, answers, int(number_of[rows[0]]), rows, weights)
+                    self._learn(X, answers, weights, int(number_of[rows[0]]), rows)
             finally:
                 self._core.grow(classes=len(self._labels))
         return self
@@ -114,18 +114,10 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         self._know(labels)
         self._begin(method, features, max(1, len(self._labels)), int(seed), int(self.batch_size))
 
-    def _learn(
-        self,
-        X: Any,
-        answers: NDArray[Any],
-        task: int,
-        rows: NDArray[np.int64],
-        weights: NDArray[np.float32] | None,
-        known: bool = False,
-    ) -> None:
+    def _learn(self, X: Any, y: Any, weights: Any, task: int, rows: NDArray[np.int64], known: bool = False) -> None:
         for part in self._parts(rows):
             given = None if weights is None else weights[part]
-            self._core.learn(_dense(X, part), answers[part], task, self._core.places, known, given)
+            self._core.learn(_dense(X, part), y[part], task, self._core.places, known, given)
 
     def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Rows in pieces of whole batches that are not too large."""
