@@ -144,6 +144,7 @@ def test_a_reservoir_holds_different_examples_as_many_as_fit(
 
 
 def test_a_reservoir_without_room_keeps_and_replays_nothing() -> None:
+    assert reservoir(10)[0].draw(2, 5).shape == (2, 0), "nothing is held yet"
     memory, table = reservoir(0)
     offer(memory, table, range(50))
     assert table.copies == 0
@@ -160,11 +161,6 @@ def test_a_reservoir_of_one_holds_each_example_equally_often() -> None:
         offer(memory, table, range(offered))
         counts[table.memories] += 1
     assert abs(chi_square(counts, reservoirs / offered)) < 3.5
-
-
-def test_nothing_is_replayed_before_anything_is_held() -> None:
-    memory, _ = reservoir(10)
-    assert memory.draw(2, 5).shape == (2, 0)
 
 
 @pytest.mark.parametrize("offered", [8, 100])
@@ -203,19 +199,10 @@ def test_drawing_more_does_not_change_what_is_kept() -> None:
     assert (quiet_table.memories == busy_table.memories).all()
 
 
-def test_keeping_more_does_not_change_what_is_drawn() -> None:
-    one, one_table = reservoir(10)
-    two, two_table = reservoir(10)
+def test_what_is_drawn_depends_neither_on_what_is_kept_nor_on_how_many_batches_come_at_once() -> None:
+    (one, one_table), (two, two_table) = reservoir(10), reservoir(10)
     offer(one, one_table, range(10))
     offer(two, two_table, range(1000))
-    assert (one.draw(50, 7) == two.draw(50, 7)).all()
-
-
-def test_batches_drawn_at_once_are_those_drawn_one_by_one() -> None:
-    one, one_table = reservoir(10)
-    two, two_table = reservoir(10)
-    offer(one, one_table, range(10))
-    offer(two, two_table, range(10))
     assert (one.draw(6, 7) == np.concatenate([two.draw(1, 7) for _ in range(6)])).all()
 
 
@@ -267,13 +254,10 @@ def test_a_ring_holds_the_newest_examples_of_each_task(
 
 
 def test_a_ring_whose_slots_do_not_divide_shares_out_what_does() -> None:
-    table: Any = Table(11, 1)
-    memory = RingPerTask(table, 3)
+    memory = RingPerTask(Table(11, 1), 3)  # type: ignore[arg-type]
     for example in range(30):
-        table.example[0] = example
         memory.offer(0, example % 3)
     assert [len(memory.rows(task)) for task in range(3)] == [3, 3, 3]
-    assert table.slots == 12
 
 
 def test_a_rings_state_is_a_copy() -> None:
@@ -288,16 +272,12 @@ def test_a_rings_state_is_a_copy() -> None:
 @pytest.mark.parametrize("place", [0, -1])
 def test_the_current_example_stands_at_its_place_among_memories(place: int) -> None:
     memory, table = reservoir(capacity=4)
+    assert memory.draw_beside(0, 2, 3, place).tolist() == [[0], [0]]  # alone while nothing is held
     offer(memory, table, range(9))
     drawn = memory.draw_beside(0, 50, 3, place)
     assert drawn.shape == (50, 4)
     assert (drawn[:, place] == 0).all()
     assert set(np.delete(drawn, place, 1).ravel()) == {1, 2, 3, 4}
-
-
-def test_with_nothing_held_the_current_example_stands_alone() -> None:
-    memory, _ = reservoir(capacity=4)
-    assert memory.draw_beside(0, 2, 3).tolist() == [[0], [0]]
 
 
 def test_a_capacity_is_a_part_of_the_table_and_offer_says_where_the_example_went() -> None:
