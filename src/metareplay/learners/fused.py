@@ -116,11 +116,8 @@ class FusedPerceptron(Learner):
         self._gradient = np.empty(len(self._parameters), np.float32)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
-        self._undo = (
-            np.empty(len(self._parameters), np.float32),
-            np.empty(first_rows, np.int64),
-            np.zeros(first_rows, np.uint8),
-        )
+        before = np.empty(len(self._parameters), np.float32)
+        self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs = widths[0] if self._in_blocks else 0
         self._dual = (
@@ -244,7 +241,9 @@ class FusedPerceptron(Learner):
         if rows is not self._known:
             rows = self._slots(rows)
         out = np.empty((len(rows), self._classes), np.float32)
-        self._require(rows, kernels.forward(*self._table, rows, *self._workspace, out))
+        done = kernels.forward(*self._table, rows, *self._workspace, out)
+        if done < len(rows):
+            self._refuse(rows, done)
         return out
 
     def activations(self, rows: Rows) -> list[NDArray[np.float32]]:
@@ -266,7 +265,9 @@ class FusedPerceptron(Learner):
             weights = base.as_weights(weights, rows, loss)
         if len(rows) == 1 and loss is None:
             self._rate[0] = lr if weights is None else lr * weights[0]
-            self._require(rows, kernels.sgd_each(*self._table, rows, self._rate, *self._workspace))
+            done = kernels.sgd_each(*self._table, rows, self._rate, *self._workspace)
+            if done < 1:
+                self._refuse(rows, done)
         else:
             self._add_gradient(self._parameters, rows, -lr, weights, loss)
         self.steps += 1
@@ -283,7 +284,8 @@ class FusedPerceptron(Learner):
             scale = scale / len(rows) if weights is None else scale
         else:
             workspace = self._carried_back(rows, loss)
-        scales = np.full(len(rows), scale, np.float32) if weights is None else np.float32(scale) * weights
+        scales = np.empty(len(rows), np.float32)
+        scales[:] = scale if weights is None else np.float32(scale) * weights
         kernels.add_gradients(target, *self._table[1:], rows, scales, *workspace)
 
     def _carried_back(self, rows: Rows, loss: Loss) -> tuple[NDArray[Any], ...]:
@@ -322,11 +324,8 @@ class FusedPerceptron(Learner):
 
     def _step_in_batches(self, rows: Rows, lr: ArrayLike, rate: float) -> None:
         blocks = self._in_blocks and rows.shape[1] >= kernels.FEWEST
-        rates = self._rates(lr, rows)
-        done = kernels.steps(
-            *self._table, rows, rates, np.float32(rate), *self._workspace, *self._undo, blocks, self._dual
-        )
-        self._count_steps(rows, done)
+        given = (rows, self._rates(lr, rows), np.float32(rate), *self._workspace, *self._undo, blocks, self._dual)
+        self._count_steps(rows, kernels.steps(*self._table, *given))
 
     def _rates(self, lr: ArrayLike, rows: Rows) -> NDArray[np.float32]:
         """Learning rates as the kernels take them: all of them, or one for all."""
@@ -346,7 +345,7 @@ class FusedPerceptron(Learner):
         if sys.getrefcount(self._gradient) > 2:
             self._gradient = np.empty(len(self._parameters), np.float32)
         gradient = self._gradient
-        gradient.fill(0)  # all of it, since whoever held it may have written anywhere
+        gradient.view(np.uint8).fill(0)  # all of it, since whoever held it may have written anywhere; fast as bytes
         self._add_gradient(gradient, self._slots(rows), 1, None, loss)
         return gradient
 
