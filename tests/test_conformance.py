@@ -19,6 +19,7 @@ from metareplay.methods.memory import Reservoir
 from metareplay.methods.replay import ER
 from metareplay.runs.conformance import CHECKS, check, check_one
 
+NAMED = {checked.__name__.removeprefix("check_"): checked for checked in CHECKS}
 VARIANTS: dict[str, Callable[..., Method]] = {
     **METHODS,
     "taskinput, fast": functools.partial(METHODS["taskinput"], lr=0.1),
@@ -40,7 +41,7 @@ VARIANTS: dict[str, Callable[..., Method]] = {
 }
 
 
-@pytest.mark.parametrize("checked", CHECKS, ids=lambda checked: checked.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("checked", NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize("method", VARIANTS.values(), ids=VARIANTS)
 def test_methods(method: Callable[..., Method], checked: Callable[..., None]) -> None:
     result = check_one(method, checked)
@@ -276,15 +277,13 @@ def test_the_good_method_is_good() -> None:
 
 @pytest.mark.parametrize(("method", "name", "words"), WRONG, ids=[method.__name__ for method, *_ in WRONG])
 def test_what_is_wrong_is_found_and_said(method: type[Method], name: str, words: str) -> None:
-    (checked,) = (c for c in CHECKS if c.__name__ == f"check_{name}")
-    result = check_one(method, checked)
+    result = check_one(method, NAMED[name])
     assert result.outcome == "fails"
     assert words in str(result)
 
 
 def test_an_authors_error_is_told_with_its_place() -> None:
-    (checked,) = (c for c in CHECKS if c.__name__ == "check_batches_of_any_size_are_taken")
-    message = check_one(TakesOneAtATime, checked).message
+    message = check_one(TakesOneAtATime, NAMED["batches_of_any_size_are_taken"]).message
     assert "test_conformance.py:" in message
     assert "in observe" in message
 
@@ -300,13 +299,12 @@ def test_a_check_is_waived_by_a_reason() -> None:
     class Excused(NeverLearns):
         waived: ClassVar[dict[str, str]] = {"it_takes_every_example": "it is a reader, not a learner"}
 
-    (result,) = (result for result in check(Excused) if result.check == "it_takes_every_example")
+    result = check_one(Excused, NAMED["it_takes_every_example"])
     assert (result.outcome, result.message) == ("waived", "it is a reader, not a learner")
 
 
 def test_a_method_that_is_its_base_where_it_does_nothing_passes() -> None:
-    (checked,) = (c for c in CHECKS if c.__name__ == "check_with_its_constant_inert_it_is_its_base")
-    assert check_one(Doubled, checked).outcome == "holds"
+    assert check_one(Doubled, NAMED["with_its_constant_inert_it_is_its_base"]).outcome == "holds"
 
 
 def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more() -> None:

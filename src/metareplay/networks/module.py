@@ -60,13 +60,7 @@ class ModuleNetwork:
         return replace(self, private=True, tasks=tasks, share=tasks)
 
     def modules(self) -> list[Module]:
-        """Make its copies, with fresh weights from PyTorch's generators.
-
-        Raises
-        ------
-        BadInput
-            If a user's factory raises, or returns something else than a module.
-        """
+        """Make its copies, with fresh weights from PyTorch's generators; BadInput if a user's factory makes none."""
         return [self._made() for _ in range(self.copies)]
 
     def _made(self) -> Module:
