@@ -29,6 +29,7 @@ from metareplay import (
     Stream,
     Task,
     Trainer,
+    benchmark,
     setting,
 )
 from metareplay.learners.base import Learner, Rows
@@ -594,3 +595,43 @@ def test_a_method_typed_into_a_notebook_can_be_run() -> None:
     done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.strip() == "__main__:Mine"
+
+
+class ByBatches(Online):
+    """Online without the call that learns many examples."""
+
+    def observe(self, rows):
+        self.learner.sgd(rows, self.lr)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("digits-rotations", {}),
+        ("digits-rotations", {"eval_every": 7}),
+        ("digits-rotations", {"order": "iid"}),
+        ("digits-split", {"scenario": "task-incremental"}),
+        ("digits-split", {"scenario": "class-incremental"}),
+    ],
+)
+def test_examples_learned_in_one_call_give_the_bits_of_a_call_for_each(name, options):
+    stream = benchmark(name, tasks=3)
+    trainers = [
+        Trainer(Experiment(stream=stream, method=cls(lr=0.05), samples_per_task=40, **options))
+        for cls in (ByBatches, Online)
+    ]
+    plain, at_once = (trainer.train() for trainer in trainers)
+    assert [trainer.one_by_one for trainer in trainers] == [False, True]
+    assert at_once.steps == plain.steps == 120
+    for name in ("predicted_right", "correct", "evaluated_at"):
+        assert np.array_equal(getattr(plain, name), getattr(at_once, name))
+    for mine, theirs in zip(*(trainer.learner.state().values() for trainer in trainers), strict=True):
+        assert np.array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("method", [ByBatches, Online])
+def test_the_example_is_named_whose_loss_is_not_finite(method):
+    stream = benchmark("digits-rotations", tasks=2)
+    experiment = Experiment(stream=stream, method=method(lr=1e5), samples_per_task=40)
+    with pytest.raises(Diverged, match=r"not finite at example 6, in task 0: lower --lr"):
+        Trainer(experiment).train()

@@ -178,6 +178,18 @@ class Learner(ABC):
         for place, rate in enumerate(as_rates(lr, rows.shape)):
             self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
+    def predict_and_learn(self, x: NDArray[np.float32], y: Rows, task: int, lr: float) -> Rows:
+        """For each example in turn: ``put`` it into slot 0, predict its class, ``sgd`` on it; the ``(n,)`` predictions.
+
+        What prequential evaluation of online learning does, in one call.
+        """
+        predicted, slot = np.empty(len(y), np.int64), np.zeros(1, np.int64)
+        for i in range(len(y)):
+            self.put(slot, x[i : i + 1], y[i : i + 1], task)
+            predicted[i] = self.forward(slot).argmax()
+            self.sgd(slot, lr)
+        return predicted
+
     def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
         """For each batch of ``rows (b, n)``: ``sgd_each``, then θ ← θ₀ + rate·(θ − θ₀), θ₀ as before the batch.
 

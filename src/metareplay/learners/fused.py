@@ -120,15 +120,11 @@ class FusedPerceptron(Learner):
         self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs = widths[0] if self._in_blocks else 0
+        block = kernels.BLOCK
         self._dual = (
-            _aligned(inputs * kernels.BLOCK),
-            np.zeros(inputs, np.uint16),
-            _aligned(kernels.BLOCK * stride),
-            _aligned(kernels.BLOCK * stride),
-            _aligned(kernels.BLOCK * kernels.BLOCK),
-            *(np.zeros(kernels.BLOCK, np.int64) for _ in range(2)),
-            np.arange(kernels.BLOCK, dtype=np.uint16),
-        )
+            _aligned(inputs * block), np.zeros(inputs, np.uint16), _aligned(block * stride), _aligned(block * stride),
+            _aligned(block * block), *np.zeros((2, block), np.int64), np.arange(block, dtype=np.uint16),
+        )  # fmt: skip
 
     def _make_workspace(self, rows: int) -> tuple[NDArray[Any], ...]:
         tasks = 0 if self._restriction is None else len(self._restriction)
@@ -315,6 +311,16 @@ class FusedPerceptron(Learner):
             self._step_in_batches(rows[np.newaxis], lr, 1)
         else:
             self._count_steps(rows, kernels.sgd_each(*self._table, rows, self._rates(lr, rows), *self._workspace))
+
+    def predict_and_learn(self, x: Vector, y: Rows, task: int, lr: float) -> Rows:
+        x, y, predicted = _compact(x, _FLOAT32), _compact(y, _INT64), np.empty(len(y), np.int64)
+        fits = x.shape == (len(y), self._inputs) and self._index.shape[1] >= self._inputs
+        given = (x, y, task, np.float32(lr), *self._workspace, predicted)
+        done = kernels.predict_and_learn(*self._table, *given) if fits else 0
+        self.steps += done
+        if done < len(y):  # lists that may be too short, or a bad example, which is then refused in words
+            predicted[done:] = super().predict_and_learn(x[done:], y[done:], task, lr)
+        return predicted
 
     def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
         if loss is not None:

@@ -600,15 +600,20 @@ def _backward(parameters, layers, task, active, counts, delta):
 
 @_inlined
 def _step_behind_first(parameters, layers, label, task, active, activation, counts, delta, masks, lr):
-    """One SGD step in all layers but the first, whose outputs are given. Its delta takes their place.
+    """One SGD step in all layers but the first, whose outputs are given. Its delta takes their place."""
+    _forward_from_second(parameters, layers, task, active, activation, counts, delta)
+    _mask(layers, task, delta, masks)
+    return _learn_behind_first(parameters, layers, label, task, active, activation, counts, delta, lr)
 
-    False, with nothing changed, if the loss is not finite. Each layer's backward pass and update share one visit to its
-    rows.
+
+@_inlined
+def _learn_behind_first(parameters, layers, label, task, active, activation, counts, delta, lr):
+    """Go on from the scores: False, with nothing changed, if the loss is not finite.
+
+    Each layer's backward pass and update share one visit to its rows.
     """
     last = len(layers) - 1
-    _forward_from_second(parameters, layers, task, active, activation, counts, delta)
     scores = layers[last, OUTPUTS]
-    _mask(layers, task, delta, masks)
     if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], label):
         return False
     for layer in range(last, 0, -1):
@@ -714,6 +719,47 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
             return i
         _add_to_rows(stride, parameters, weights, biases, index[row], value[row], count, scale, delta[0, of:])
     return len(rows)
+
+
+@_inlined
+def _put(example, indices, values, x, label, task):
+    """Write a dense example as the list of its non-zero inputs, which has room for one more."""
+    count = np.uint64(0)
+    for j in range(len(x)):
+        indices[count] = j
+        values[count] = x[j]
+        count += np.uint64(x[j] != 0)
+    example[COUNT], example[LABEL], example[TASK] = count, label, task
+
+
+@compiled
+def predict_and_learn(
+    parameters, layers, examples, index, value, x, y, task, lr, active, activation, counts, delta, predicted
+):
+    """Put each dense example into slot 0, predict its class, and take one SGD step on it; how many before a bad one."""
+    masks, of, stride = _masks(active, delta), layers[0, OUTPUTS], layers[0, STRIDE]
+    own = task * layers[0, TASK_STRIDE]
+    weights, biases, scores = layers[0, WEIGHTS] + own, layers[0, BIASES] + own, layers[len(layers) - 1, OUTPUTS]
+    slot = np.zeros(1, np.int64)
+    for i in range(len(y)):
+        _put(examples[0], index[0], value[0], x[i], y[i], task)
+        if _first_wrong(slot, examples, layers, active, delta, True) >= 0:
+            return i
+        count = examples[0, COUNT]
+        _forward(
+            parameters, layers, index[0], value[0], count, task, active[0], activation[0], counts[0], delta[0], masks
+        )
+        best = 0
+        for c in range(1, layers[len(layers) - 1, FAN_OUT]):
+            if delta[0, scores + c] > delta[0, scores + best]:
+                best = c
+        predicted[i] = best
+        if not _learn_behind_first(
+            parameters, layers, y[i], task, active[0], activation[0], counts[0], delta[0], lr
+        ):  # fmt: skip
+            return i
+        _add_to_rows(stride, parameters, weights, biases, index[0], value[0], count, -lr, delta[0, of:])
+    return len(y)
 
 
 @_inlined
@@ -1107,14 +1153,7 @@ def put(examples, index, value, rows, x, y, task, inputs):
                 return False
     _require_slots(rows, len(examples))
     for i in range(len(rows)):
-        row = rows[i]
-        indices, values = index[row], value[row]
-        count = np.uint64(0)
-        for j in range(x.shape[1]):
-            indices[count] = j
-            values[count] = x[i, j]
-            count += np.uint64(x[i, j] != 0)
-        examples[row, COUNT], examples[row, LABEL], examples[row, TASK] = count, y[i], task
+        _put(examples[rows[i]], index[rows[i]], value[rows[i]], x[i], y[i], task)
     return True
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar, dataclass_transform
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows
@@ -86,6 +87,8 @@ class Method:
             if cls.id in METHODS or cls.family not in FAMILIES:
                 raise TypeError(f"the method {cls.id} is there twice, or its family {cls.family!r} is not in FAMILIES")
             METHODS[cls.id] = cls
+        if "observe" in vars(cls) and "observe_each" not in vars(cls):  # an inherited one would not do the same
+            cls.observe_each = Method.observe_each  # type: ignore[method-assign]
         if "begin_task" in vars(cls) and "needs_boundaries" not in vars(cls):
             cls.needs_boundaries = True
         dataclasses.dataclass(kw_only=True, eq=False)(cls)
@@ -113,6 +116,13 @@ class Method:
     def observe(self, rows: Rows) -> None:
         """Learn the incoming batch, which lies in slots ``rows (n,)`` of the learner's table."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to learn: give it an observe(self, rows)")
+
+    def observe_each(self, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> NDArray[np.int64]:
+        """Predict and learn ``n`` examples of a task one by one, to the bits of ``observe``; their predicted classes.
+
+        Optional: a method for which a learner's primitive does this in one call has it, and saves Python's time.
+        """
+        raise NotImplementedError
 
     def steps(self, examples: int, batches: int) -> int | None:
         """The SGD steps that so many examples, in so many batches, take: what a suite plans with; None if unknown."""

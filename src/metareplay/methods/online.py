@@ -1,5 +1,8 @@
 """Learning each batch once as it comes, with nothing against forgetting."""
 
+import numpy as np
+from numpy.typing import NDArray
+
 from metareplay.learners.base import Rows
 from metareplay.methods.base import Method
 from metareplay.settings import setting
@@ -15,6 +18,9 @@ class Online(Method):
 
     def observe(self, rows: Rows) -> None:
         self.learner.sgd(rows, self.lr)
+
+    def observe_each(self, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> NDArray[np.int64]:
+        return self.learner.predict_and_learn(x, y, task, self.lr)
 
     def steps(self, examples: int, batches: int) -> int:
         return batches

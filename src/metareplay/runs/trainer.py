@@ -158,6 +158,8 @@ class Trainer:
         self.seen, self.batches = 0, 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
         self.clock = Clock()
+        at_once = type(self.method).observe_each is not Method.observe_each
+        self.one_by_one = at_once and experiment.batch_size == 1
         self.last_report = -np.inf
 
     def _spans(self) -> list[Span]:
@@ -299,31 +301,44 @@ class Trainer:
         for first in range(self.place, len(span.examples), chunk):
             which = span.examples[first : first + chunk]
             x, y = images.inputs(which), images.labels[which]
-            for begin in range(0, len(which), size):
-                self.learn_batch(span, x[begin : begin + size], y[begin : begin + size])
-                self.place += len(y[begin : begin + size])
+            begin = 0
+            while begin < len(which):
+                end = begin + (self._examples_at_once() if self.one_by_one else size)
+                self.learn_batch(span, x[begin:end], y[begin:end])
+                self.place += len(y[begin:end])
+                begin = end
                 if self.place < len(span.examples):
                     self._save(border=False)
 
+    def _examples_at_once(self) -> int:
+        """How many examples a method that learns one by one may be given: none beyond the next evaluation."""
+        every = self.experiment.eval_every
+        return every - self.batches % every if every else CHUNK
+
     def learn_batch(self, span: Span, x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
-        """Predict a batch, then learn it."""
+        """Predict a batch, then learn it; where the method learns one by one, a batch for each example."""
         every = self.experiment.eval_every
         if every and self.batches and self.batches % every == 0 and self.batches != self.evaluations[-1][0]:
             self.evaluate(span.visit)
-        rows, clock = np.arange(len(y)), self.clock
+        rows, clock, steps = np.arange(len(y)), self.clock, self.learner.steps
         clock.start()
-        self.learner.put(rows, x, y, span.task)
-        clock.spent("train_seconds")
-        self.predicted_right[self.seen : self.seen + len(y)] = self.learner.forward(rows).argmax(1) == y
-        clock.spent("eval_seconds")
         try:
-            self.method.observe(rows)
+            if self.one_by_one:
+                predicted = self.method.observe_each(x, y, span.task)
+            else:
+                self.learner.put(rows, x, y, span.task)
+                clock.spent("train_seconds")
+                predicted = self.learner.forward(rows).argmax(1)
+                clock.spent("eval_seconds")
+                self.method.observe(rows)
         except Diverged as diverged:
             # Its own example where that one is new, else the first of the batch that was being learned.
-            example = self.seen + 1 + (diverged.row if diverged.row < len(y) else 0)
-            raise Diverged(diverged.step, diverged.row, self._where(example, span.task)) from None
+            place = self.learner.steps - steps if self.one_by_one else diverged.row if diverged.row < len(y) else 0
+            where = self._where(self.seen + 1 + place, span.task)
+            raise Diverged(diverged.step, diverged.row, where) from None
+        self.predicted_right[self.seen : self.seen + len(y)] = predicted == y
         self.seen += len(y)
-        self.batches += 1
+        self.batches += len(y) if self.one_by_one else 1
         clock.spent("train_seconds")
         if self.report and clock.now() - self.last_report > SECONDS_BETWEEN_REPORTS:
             self.last_report = clock.now()
