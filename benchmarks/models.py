@@ -14,6 +14,7 @@ from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Images, Stream
 from metareplay.data.images import ImageSet
 from metareplay.learners.fused import FusedPerceptron
+from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs import recipes
@@ -160,7 +161,17 @@ def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: 
 
         return work
 
-    competitors = {"ours": learning("ours", ours, batches), "PyTorch": learning("PyTorch", plain, tensors)}
+    def at_once(units: int) -> None:
+        """As a run has it where the method learns many examples in one call."""
+        for begin in range(0, units, EXAMPLES):
+            ours.method.observe_each(x[: units - begin], y[: units - begin], case.tasks - 1)
+
+    in_one_call = type(ours.method).observe_each is not Method.observe_each
+    x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    competitors = {
+        "ours": at_once if in_one_call else learning("ours", ours, batches),
+        "PyTorch": learning("PyTorch", plain, tensors),
+    }
     if case.gradients:
         competitors["step"] = step
     times = in_turns(competitors, seconds, rounds)

@@ -119,8 +119,7 @@ class FusedPerceptron(Learner):
         before = np.empty(len(self._parameters), np.float32)
         self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
-        inputs = widths[0] if self._in_blocks else 0
-        block = kernels.BLOCK
+        inputs, block = widths[0] if self._in_blocks else 0, kernels.BLOCK
         self._dual = (
             _aligned(inputs * block), np.zeros(inputs, np.uint16), _aligned(block * stride), _aligned(block * stride),
             _aligned(block * block), *np.zeros((2, block), np.int64), np.arange(block, dtype=np.uint16),
@@ -132,9 +131,8 @@ class FusedPerceptron(Learner):
         if self._restriction is not None:
             begin = self._layers[-1, kernels.OUTPUTS]
             delta[rows:, begin : begin + self._restriction.shape[1]][~self._restriction] = EXCLUDED
-        shape = (rows, self._outputs)
-        counts = np.zeros((rows, len(self._layers)), np.int64)
-        return np.zeros(shape, self._unit_type), np.zeros(shape, np.float32), counts, delta
+        active, counts = np.zeros_like(delta[:rows], self._unit_type), np.zeros((rows, len(self._layers)), np.int64)
+        return active, np.zeros(active.shape, np.float32), counts, delta
 
     def _room_for(self, rows: int) -> tuple[NDArray[Any], ...]:
         if len(self._many[0]) < rows:
@@ -314,9 +312,9 @@ class FusedPerceptron(Learner):
 
     def predict_and_learn(self, x: Vector, y: Rows, task: int, lr: float) -> Rows:
         x, y, predicted = _compact(x, _FLOAT32), _compact(y, _INT64), np.empty(len(y), np.int64)
-        fits = x.shape == (len(y), self._inputs) and self._index.shape[1] >= self._inputs
-        given = (x, y, task, np.float32(lr), *self._workspace, predicted)
-        done = kernels.predict_and_learn(*self._table, *given) if fits else 0
+        given, done = (x, y, task, np.float32(lr), *self._workspace, predicted), 0
+        if x.shape == (len(y), self._inputs) and self._index.shape[1] >= self._inputs:
+            done = kernels.predict_and_learn(*self._table, *given)
         self.steps += done
         if done < len(y):  # lists that may be too short, or a bad example, which is then refused in words
             predicted[done:] = super().predict_and_learn(x[done:], y[done:], task, lr)
