@@ -8,7 +8,7 @@ import sys
 import tempfile
 from typing import Any
 
-MOST_SECONDS = 20
+MOST_SECONDS = 16
 PROGRAM = """
 from metareplay import METHODS, run
 from metareplay.streams import catalogue as benchmarks

@@ -5,8 +5,8 @@ All compiled code is in this one file, because Numba's cache on disk does not no
 How it is fast, all of it exact:
 
 - Weights are stored input-major, so a zero input costs nothing: neither its row's product nor its row's update.
-- A row of weights is padded to whole vectors of 16 floats. Up to eight vectors are one `Block`, whose sums stay in
-  registers while the rows of the non-zero inputs stream by; a wider layer takes its columns a block at a time.
+- A row of weights is padded to whole vectors of 16 floats. 1, 2, 4, 7 or 8 vectors are one `Block`, whose sums stay
+  in registers while the rows of the non-zero inputs stream by; other layers take their columns a block at a time.
 - Hidden units that are off are left out of the next layer and of the backward pass; they are found without a branch.
 - One example's gradient has rank one in each layer, so it is never formed: weights are updated from the two factors.
 
