@@ -178,6 +178,7 @@ def _trainer(
         raise Fault(f"capacity() gave {capacity!r}, but must give a whole number of slots, at least 0")
     options = {"engine": "fused", "samples_per_task": 0, "hidden": hidden, **options}
     trainer = Trainer(Experiment(stream=stream, method=method, **options))
+    trainer.one_by_one = False  # what is watched is observe(), and each example has a state behind it
     learner: Any = trainer.learner
     learner.__class__ = type("Watched", (Watching, type(learner)), {})
     learner.holding, learner.given = np.zeros(learner.slots, bool), None
