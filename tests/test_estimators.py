@@ -40,7 +40,7 @@ def blobs(n: int = 200, classes: int = 4) -> tuple[Any, Any]:
 
 
 def bits(model: ContinualClassifier) -> bytes:
-    learner = model._core.learner
+    learner = model._life.learner
     return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
 
@@ -107,7 +107,7 @@ def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: 
         settings={name: value for name, value in plain.items() if hasattr(METHODS[method], name)},
     )  # fmt: skip
     model.partial_fit(x, y, classes=range(10), task=task)
-    assert model._core.learner.parameters().tobytes() == life.learner.parameters().tobytes()  # type: ignore[attr-defined]
+    assert model._life.learner.parameters().tobytes() == life.learner.parameters().tobytes()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -127,7 +127,7 @@ def test_batches_are_learned_whole_when_calls_give_whole_batches() -> None:
     at_once = ContinualClassifier("online", batch_size=8, **SMALL).partial_fit(X, y)
     model = ContinualClassifier("online", batch_size=8, **SMALL).partial_fit(X[:64], y[:64]).partial_fit(X[64:], y[64:])
     assert bits(model) == bits(at_once)
-    assert at_once._core.learner.steps == math.ceil(len(y) / 8)
+    assert at_once._life.learner.steps == math.ceil(len(y) / 8)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -271,7 +271,7 @@ def test_threads_may_learn_predict_and_save_at_once(tmp_path: Any) -> None:
     with ThreadPoolExecutor(7) as pool:
         for future in [pool.submit(learn, 50 + 100 * k) for k in range(4)] + [pool.submit(answer, k) for k in range(3)]:
             future.result()
-    assert model._core.seen == 450
+    assert model._life.seen == 450
     assert model.score(X[1200:], y[1200:]) > 0.8
     assert clone(model)._guard is not model._guard
 
@@ -293,10 +293,10 @@ def test_scaling_is_by_the_mean_and_deviation_of_what_was_seen() -> None:
     rng = np.random.default_rng(0)
     X = rng.gamma(2.0, [1.0, 30.0, 1e-4], (500, 3)) + np.array([0.0, 1e5, 0.0])
     model = ContinualClassifier(**SMALL).fit(X, np.arange(500) % 2)
-    assert model._core.scale is not None
-    np.testing.assert_allclose(model._core.scale.mean, X.mean(0))
-    np.testing.assert_allclose(np.sqrt(model._core.scale.deviations / 500), X.std(0))
-    scaled = model._core.scale.scale(X, np.arange(3))
+    assert model._life.scale is not None
+    np.testing.assert_allclose(model._life.scale.mean, X.mean(0))
+    np.testing.assert_allclose(np.sqrt(model._life.scale.deviations / 500), X.std(0))
+    scaled = model._life.scale.scale(X, np.arange(3))
     np.testing.assert_allclose(scaled, np.clip((X - X.mean(0)) / X.std(0), -10, 10), rtol=1e-5, atol=1e-5)
 
 
@@ -304,7 +304,7 @@ def test_what_is_remembered_is_scaled_as_what_is_new() -> None:
     rng = np.random.default_rng(0)
     far, near = rng.normal(1000, 1, (300, 2)), rng.normal(0, 1, (300, 2))
     model = ContinualClassifier(**SMALL).partial_fit(far, np.zeros(300)).partial_fit(near, np.ones(300))
-    learner, scale = model._core.learner, model._core.scale
+    learner, scale = model._life.learner, model._life.scale
     assert scale is not None
     held = slice(1, 31)
     dense = np.zeros((30, 2), np.float32)
@@ -371,7 +371,7 @@ def test_every_method_learns_with_weights(method: str) -> None:
     model = ContinualClassifier(method, class_weight="balanced", **SMALL)
     task = np.arange(len(y)) // 60
     model.partial_fit(X, y, task=task, sample_weight=np.random.default_rng(0).uniform(0, 3, len(y)))
-    assert np.isfinite(model._core.learner.parameters()).all()
+    assert np.isfinite(model._life.learner.parameters()).all()
 
 
 def test_rare_classes_are_found_where_classes_are_balanced() -> None:
@@ -405,9 +405,9 @@ def test_probabilities_follow_the_temperature() -> None:
         np.testing.assert_allclose(np.exp(log_p).sum(1), 1)
         np.testing.assert_allclose(log_p - log_p[:, :1], (scores - scores[:, :1]) / temperature, atol=1e-5)
     model.set_params(temperature="memory")
-    fitted = model._core.temperature()
-    held = np.arange(1, model._core.learner.used)
-    logits, labels = model._core.learner.forward(held), model._core.learner.labels[held]
+    fitted = model._life.temperature()
+    held = np.arange(1, model._life.learner.used)
+    logits, labels = model._life.learner.forward(held), model._life.learner.labels[held]
 
     def loss(temperature: float) -> float:
         z = logits / temperature
@@ -416,7 +416,7 @@ def test_probabilities_follow_the_temperature() -> None:
 
     assert loss(fitted) <= min(loss(fitted * 1.05), loss(fitted / 1.05))
     model.partial_fit(X[:50], (y[:50] + 1) % 4)
-    assert model._core.temperature() != fitted
+    assert model._life.temperature() != fitted
     with pytest.raises(BadInput, match="temperature is 'cold', but must be a positive number or 'memory'"):
         ContinualClassifier(temperature="cold").fit(X, y)
 
@@ -436,17 +436,17 @@ def test_a_new_class_in_a_wide_problem_costs_its_column() -> None:
     learner = ContinualClassifier("eralg4", scale=False, hidden_layer_sizes=(20,), random_state=0)
     X = sparse.random(4, 2**18, density=1e-4, format="csr", random_state=0)
     learner.partial_fit(X[:1], [0])
-    table, parameters = learner._core.learner._index, learner._core.learner._parameters
+    table, parameters = learner._life.learner._index, learner._life.learner._parameters
     before = parameters.copy()
-    learner._core.grow(classes=7)
-    assert learner._core.learner._index is table
-    assert learner._core.learner._parameters is parameters
-    columns = learner._core.learner.layers()[-1][0]
+    learner._life.grow(classes=7)
+    assert learner._life.learner._index is table
+    assert learner._life.learner._parameters is parameters
+    columns = learner._life.learner.layers()[-1][0]
     assert columns.shape == (20, 7)
     assert (columns[:, 1:] != 0).all()
     assert np.count_nonzero(parameters != before) == 20 * 6
     learner.partial_fit(X, np.arange(4))
-    assert learner._core.learner.table_bytes < 10_000_000
+    assert learner._life.learner.table_bytes < 10_000_000
     assert list(learner.predict(X)) == list(learner.predict(X.toarray()))
 
 
@@ -516,9 +516,9 @@ def test_when_the_scale_of_targets_moves_predictions_stay() -> None:
     X, y = load_diabetes(return_X_y=True)
     model = ContinualRegressor(random_state=0).partial_fit(X[:200], y[:200])
     before = model.predict(X)
-    model._core._follow_targets(np.full(300, 5000.0))
-    assert model._core.target_scale is not None
-    assert model._core.target_scale.centre[0] > 1000
+    model._life._follow_targets(np.full(300, 5000.0))
+    assert model._life.target_scale is not None
+    assert model._life.target_scale.centre[0] > 1000
     np.testing.assert_allclose(model.predict(X), before, rtol=1e-3)
 
 
@@ -573,7 +573,7 @@ def test_fit_goes_through_tasks_one_after_another() -> None:
     X, y = blobs()
     task = np.arange(len(y)) % 3
     model = ContinualClassifier("ewc", tasks=3, **SMALL).fit(X, y, task=task)
-    assert model._core.method.past == 2  # type: ignore[attr-defined]
+    assert model._life.method.past == 2  # type: ignore[attr-defined]
 
 
 # scikit-learn's tools
@@ -600,7 +600,7 @@ def test_parameters_are_those_of_the_signature() -> None:
 def test_a_users_method_works_too(tmp_path: Any) -> None:
     X, y = blobs()
     model = ContinualClassifier(Patient, settings={"times": 3}, **SMALL).partial_fit(X, y)
-    assert model._core.learner.steps == 3 * len(y)
+    assert model._life.learner.steps == 3 * len(y)
     model.save(tmp_path / "patient.npz")
     with pytest.raises(BadInput, match=r"was learned by .*Patient: give that class"):
         ContinualClassifier.load(tmp_path / "patient.npz")
@@ -727,9 +727,9 @@ def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path: Any) -> None
 def test_a_file_whose_numbers_do_not_fit_is_refused(part: str, change: Any, tmp_path: Any) -> None:
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
-    state = model._core.state()
+    state = model._life.state()
     state["learner"][part] = change(state["learner"][part])
-    model._core.state = lambda: state  # type: ignore[method-assign]
+    model._life.state = lambda: state  # type: ignore[method-assign]
     model.save(tmp_path / "model.npz")
     with pytest.raises(BadInput, match="is damaged, or from another version"):
         ContinualClassifier.load(tmp_path / "model.npz")
@@ -819,6 +819,6 @@ def test_learning_that_diverges_ends_in_words_and_never_in_nan() -> None:
     model = ContinualClassifier("online", lr=50.0, scale=False, random_state=0)
     with pytest.raises(Diverged, match=r"the loss is not finite at example \d+: lower lr \(it is 50\), or scale"):
         model.partial_fit(X * 1e6, y)
-    assert np.isfinite(model._core.learner.parameters()).all()
+    assert np.isfinite(model._life.learner.parameters()).all()
     with pytest.raises(BadInput, match="the network has no finite score for Input X"):
         model.predict_proba(np.full((1, 5), 3e38))

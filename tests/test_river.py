@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 
 
 def bits(model: ContinualRiverClassifier) -> bytes:
-    learner = model._core.learner
+    learner = model._life.learner
     return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
 
@@ -105,7 +105,7 @@ def test_the_order_of_names_in_a_dictionary_does_not_matter(features: int, scale
 
 def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
     model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(100))
-    life = model._core
+    life = model._life
     table = life.learner.forward(np.arange(20))
     steps = life.learner.steps
     life.grow(inputs=100, classes=5)
@@ -119,7 +119,7 @@ def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
     with pytest.warns(RuntimeWarning, match="more than max_features=20 features have come"):
         learned(model, [({f"word {i}": 1.0, f"word {i + 1}": 1.0}, i % 2) for i in range(50)])
     assert len(model._features) == 20
-    assert model._core.inputs == 32
+    assert model._life.inputs == 32
     assert model.predict_one({"word 49": 1.0}) in (0, 1)
 
 

@@ -123,11 +123,9 @@ def test_what_is_typed_in_counts_with_its_text_and_with_what_it_uses() -> None:
         exec(
             f"LR = {rate}\ndef helper(): return {helper}\nclass Mine:\n  def observe(self): return LR * helper()", space
         )
-        before, sys.modules["__main__"].__file__ = sys.modules["__main__"].__file__, None
-        try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules["__main__"], "__file__", None, raising=False)
             return user_code.sources(space["Mine"])
-        finally:
-            sys.modules["__main__"].__file__ = before
 
     assert hashed("1", "2") == hashed("1", "2")
     assert len({tuple(hashed(*given).values()) for given in (("1", "2"), ("3", "2"), ("1", "4"))}) == 3

@@ -152,7 +152,7 @@ class Estimator:
 
     @property
     def clipped_(self) -> int:
-        return 0 if self._core.scale is None else self._core.scale.clipped
+        return 0 if self._life.scale is None else self._life.scale.clipped
 
     @property
     def _guard(self) -> Guard:
@@ -212,7 +212,7 @@ class Estimator:
     def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
         loss = getattr(self, "loss", None)  # a regressor's
         tasks, scaled = int(self.tasks), bool(self.scale)
-        self._core = Core(method, Build(inputs, classes, tasks, scaled, batch_size, seed, loss=loss, **self._layers()))
+        self._life = Core(method, Build(inputs, classes, tasks, scaled, batch_size, seed, loss=loss, **self._layers()))
 
     def _meet_nothing(self) -> None:
         self._labels, self._tasks, self._features = Numbers(), Numbers(), Numbers()
@@ -234,10 +234,10 @@ class Estimator:
         state: dict[str, Any] = {"saved": type(self).__name__, "format": FORMAT}
         state |= {"metareplay": metadata.version("metareplay"), "method": self.method, "learned": None}
         with self._guard.reading():
-            if hasattr(self, "_core"):
-                core = self._core.state()
+            if hasattr(self, "_life"):
+                core = self._life.state()
                 core["build"]["network"] = None
-                state |= {"method": type(self._core.method), "learned": self._learned() | {"core": core}}
+                state |= {"method": type(self._life.method), "learned": self._learned() | {"core": core}}
             state["parameters"] = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
             content = pack(state | {"method": _plain(state["method"])})
         try:
@@ -295,7 +295,7 @@ class Estimator:
             estimator = cls(**parameters)
             if learned:
                 learned["core"]["build"]["network"] = parameters["network"]
-                estimator._core = Core.of_state(method, learned["core"])
+                estimator._life = Core.of_state(method, learned["core"])
                 estimator._restore(learned)
         except Exception as error:  # what a changed file may say has no end
             raise BadInput(f"{path} is damaged, or from another version ({error})") from error
@@ -322,13 +322,13 @@ class Estimator:
         with self._guard.reading():
             inherited: Any = super().__getstate__()
             state = {name: value for name, value in inherited.items() if name != "_lock"}
-            if "_core" in state:
-                state["_core"] = (type(self._core.method), self._core.state())
+            if "_life" in state:
+                state["_life"] = (type(self._life.method), self._life.state())
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        if "_core" in state:
-            state = state | {"_core": Core.of_state(*state["_core"])}
+        if "_life" in state:
+            state = state | {"_life": Core.of_state(*state["_life"])}
         inherited: Any = getattr(super(), "__setstate__", self.__dict__.update)
         inherited(state)
 
@@ -348,12 +348,12 @@ class Classifying(Estimator):
 
     def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
         super()._begin(method, inputs, classes, seed, batch_size)
-        self._core.class_weight = self._weights()
+        self._life.class_weight = self._weights()
 
     def _answers(self, y: list[Any]) -> NDArray[np.int64]:
         numbers = self._labels.of(y)
-        if isinstance(self._core.class_weight, list):
-            self._core.class_weight = self._weights()  # classes may be new
+        if isinstance(self._life.class_weight, list):
+            self._life.class_weight = self._weights()  # classes may be new
         return numbers
 
     def _weights(self) -> str | list[float] | None:

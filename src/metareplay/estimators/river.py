@@ -89,16 +89,16 @@ class RiverEstimator(Estimator):
             number = self._number(task, "learn_one(x, y, task=…)", self.tasks)
             places = self._new_places(names)
             inputs = max(FEWEST_INPUTS, 1 << (len(self._features) - 1).bit_length())
-            if not hasattr(self, "_core"):
+            if not hasattr(self, "_life"):
                 seed = np.random.SeedSequence().generate_state(1)[0] if self.seed is None else self.seed
                 self._begin(self._made_method(), inputs, 1, int(seed))
-            self._core.grow(inputs=inputs)
+            self._life.grow(inputs=inputs)
             try:
                 values, places = _with_places(values, places)
                 weights = None if w == 1 else np.full(len(y), w, np.float32)
-                self._core.learn(values, self._answers(y), number, places, weights=weights)
+                self._life.learn(values, self._answers(y), number, places, weights=weights)
             finally:
-                self._core.grow(classes=len(self._labels))
+                self._life.grow(classes=len(self._labels))
 
     def _number(self, task: Hashable, call: str, most: int | None = None) -> int:
         return int(self._tasks.of_tasks(None if task is None else [task], 1, self._method, call, most)[0])
@@ -146,11 +146,11 @@ class RiverEstimator(Estimator):
         """Logits ``(n, classes)`` of the classes in the order in which they were met."""
         self._check_finite(names, values)
         with self._guard.reading():
-            if not hasattr(self, "_core"):
+            if not hasattr(self, "_life"):
                 return np.empty((len(values), 0), np.float32)
             number = self._number(task, "predict_one(x, task=…)")
             values, places = _with_places(values, self._places(names))
-            return self._core.scores(values, number, places)
+            return self._life.scores(values, number, places)
 
     # What was given
 
@@ -183,7 +183,7 @@ class RiverEstimator(Estimator):
 
     def _restore(self, learned: dict[str, Any]) -> None:
         super()._restore(learned)
-        self._method = type(self._core.method)
+        self._method = type(self._life.method)
         self._left_out, self.missing_labels_ = learned["left_out"], learned["missing_labels"]
 
 
@@ -249,7 +249,7 @@ class ContinualRiverClassifier(Classifying, RiverEstimator, base.MiniBatchClassi
 
     def _probabilities(self, names: list[Any], values: Floats, task: Hashable) -> tuple[list[Label], Floats]:
         scores = self._scores(names, values, task)
-        p = np.exp(self._core.log_probabilities(scores, self.temperature)) if scores.size else scores.astype(np.float64)
+        p = np.exp(self._life.log_probabilities(scores, self.temperature)) if scores.size else scores.astype(np.float64)
         return list(self._labels)[: scores.shape[1]], p
 
 
@@ -282,7 +282,7 @@ class ContinualRiverRegressor(RiverEstimator, base.MiniBatchRegressor):
 
     def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[float]:
         scores = self._scores(names, values, task)
-        return list(self._core.targets(scores).tolist()) if scores.size else [0.0] * len(values)
+        return list(self._life.targets(scores).tolist()) if scores.size else [0.0] * len(values)
 
 
 def _with_places(values: Floats, places: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

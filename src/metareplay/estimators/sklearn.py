@@ -67,11 +67,11 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
             self._start(method, np.unique(y), X.shape[1], tasks)
             answers = self._answers(y.tolist())
             for part in self._parts(np.arange(len(y))):
-                self._core.take_in(_dense(X, part), self._core.places)
-            self._core.take_in_answers(answers)
+                self._life.take_in(_dense(X, part), self._life.places)
+            self._life.take_in_answers(answers)
             for visit, number in enumerate(dict.fromkeys(number_of.tolist())):
                 rows = np.flatnonzero(number_of == number)
-                order = randomness(self._core.build.seed, "order", visit)
+                order = randomness(self._life.build.seed, "order", visit)
                 for _ in range(self.epochs):
                     self._learn(X, answers, weights, number, order.permutation(rows), known=True)
         return self
@@ -80,18 +80,18 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         self, X: Any, y: Any, classes: ArrayLike | None, task: ArrayLike | None, sample_weight: ArrayLike | None
     ) -> Self:
         with self._guard.writing():
-            first = not hasattr(self, "_core")
-            method = self._made_method() if first else self._core.method
-            scale = bool(self.scale) if first else self._core.scale is not None
+            first = not hasattr(self, "_life")
+            method = self._made_method() if first else self._life.method
+            scale = bool(self.scale) if first else self._life.scale is not None
             X, y, names, weights = self._given(X, y, task, sample_weight, scale, reset=first)
             announced = self._announced(y, classes, first)
             tasks = Numbers() if first else self._tasks
-            most = self.tasks if first else self._core.build.tasks
+            most = self.tasks if first else self._life.build.tasks
             number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", most)
             if first:
                 self._start(method, announced, X.shape[1], tasks)
             self._know(announced)
-            self._core.grow(classes=len(self._labels))
+            self._life.grow(classes=len(self._labels))
             answers = self._answers(y.tolist())
             self._know(y)
             borders = np.flatnonzero(np.diff(number_of)) + 1
@@ -99,7 +99,7 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
                 for rows in np.split(np.arange(len(y)), borders) if len(y) else ():
                     self._learn(X, answers, weights, int(number_of[rows[0]]), rows)
             finally:
-                self._core.grow(classes=len(self._labels))
+                self._life.grow(classes=len(self._labels))
         return self
 
     def _start(self, method: Method, labels: NDArray[Any], features: int, tasks: Numbers) -> None:
@@ -117,12 +117,12 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
     def _learn(self, X: Any, y: Any, weights: Any, task: int, rows: NDArray[np.int64], known: bool = False) -> None:
         for part in self._parts(rows):
             given = None if weights is None else weights[part]
-            self._core.learn(_dense(X, part), y[part], task, self._core.places, known, given)
+            self._life.learn(_dense(X, part), y[part], task, self._life.places, known, given)
 
     def _parts(self, rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Rows in pieces of whole batches that are not too large."""
-        size = self._core.learner.batch_size
-        step = max(1, NUMBERS_AT_A_TIME // self._core.inputs // size) * size
+        size = self._life.learner.batch_size
+        step = max(1, NUMBERS_AT_A_TIME // self._life.inputs // size) * size
         return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
 
     # What a classifier does otherwise
@@ -143,20 +143,20 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
     @contextmanager
     def _answering(self) -> Iterator[None]:
         with self._guard.reading():
-            check_is_fitted(self, "_core")
+            check_is_fitted(self, "_life")
             yield
 
     def _scores(self, X: Any, task: ArrayLike | None) -> NDArray[np.float32]:
         """Logits ``(n, classes)``, by the numbers of the classes."""
-        dtype = np.float32 if self._core.scale is None else np.float64
+        dtype = np.float32 if self._life.scale is None else np.float64
         X = validate_data(self, X, reset=False, accept_sparse="csr", dtype=dtype, order="C")
-        n, method = X.shape[0], type(self._core.method)
+        n, method = X.shape[0], type(self._life.method)
         names = _one_each(task, n) if method.needs_task_in_testing else None
         tasks = self._tasks.of_tasks(names, n, method, "predict(X, task=…)")
-        scores = np.empty((n, self._core.classes), np.float32)
+        scores = np.empty((n, self._life.classes), np.float32)
         for number in np.unique(tasks):
             for part in self._parts(np.flatnonzero(tasks == number)):
-                scores[part] = self._core.scores(_dense(X, part), int(number), self._core.places)
+                scores[part] = self._life.scores(_dense(X, part), int(number), self._life.places)
         return scores
 
     # What was given
@@ -201,7 +201,7 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
     def _restore(self, learned: dict[str, Any]) -> None:
         super()._restore(learned)
         self._know(np.array(learned["labels"], np.dtype(learned["dtype"])))
-        self.n_features_in_ = self._core.inputs
+        self.n_features_in_ = self._life.inputs
         if learned["names"]:
             self.feature_names_in_ = np.array(learned["names"], object)
 
@@ -345,7 +345,7 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
     def predict_log_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The logarithm of the probability of each class: ``(n, classes)``, in the order of ``classes_``."""
         with self._answering():
-            return self._core.log_probabilities(self._logits(X, task), self.temperature)
+            return self._life.log_probabilities(self._logits(X, task), self.temperature)
 
     def predict_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The probability of each class: ``(n, classes)``, in the order of ``classes_``."""
@@ -404,7 +404,7 @@ class ContinualRegressor(RegressorMixin, ScikitEstimator):  # type: ignore[misc]
     def predict(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The target of each of ``X (n, features)``: ``(n,)``; ``task`` for methods that need it here too."""
         with self._answering():
-            return self._core.targets(self._scores(X, task))
+            return self._life.targets(self._scores(X, task))
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None, task: ArrayLike | None = None) -> float:
         """The coefficient of determination R²."""

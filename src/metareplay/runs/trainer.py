@@ -158,7 +158,8 @@ class Trainer:
         self.seen, self.batches = 0, 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
         self.clock = Clock()
-        at_once = type(self.method).observe_each is not Method.observe_each
+        # The other engine gains nothing, and may be slow: progress and checkpoints come between its examples.
+        at_once = experiment.engine == "fused" and type(self.method).observe_each is not Method.observe_each
         self.one_by_one = at_once and experiment.batch_size == 1
         self.last_report = -np.inf
 
