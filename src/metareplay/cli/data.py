@@ -21,7 +21,7 @@ COMMANDS = {
     "make": "make a file of tasks from one, for other programs: make rotations -o FILE.pt",
 }
 ASK = 10**9
-"""Bytes from which on `data make` wants to be told that a file may be so large."""
+"""Bytes from which on `data make` asks for --yes."""
 SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
 """What the MER project's generator calls these options."""
 

@@ -60,7 +60,7 @@ class Method:
     needs_task_in_training, needs_task_in_testing
         Whether it uses the task of an example where it learns, and where it answers.
     needs_boundaries
-        Whether it must be told where a task ends and the next begins. Set by itself where there is a ``begin_task``.
+        Whether it needs to know where a task ends and the next begins. Set by itself where there is a ``begin_task``.
     inert
         Settings with which its mechanism does nothing, and the method that it then equals bit for bit:
         ``({"alpha": 0.0}, ER)``. The conformance checks hold it to that.

@@ -1,4 +1,4 @@
-"""The tables of a report and of `metareplay results`. Accuracies are in percent, but in fractions where all is told."""
+"""The tables of a report and of `metareplay results`. Accuracies are in percent, but fractions where every number is exported."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Unusable(BadInput):
 class FileCheckpoints:
     """The newest state in a file, replaced every so many seconds, and where a task ends.
 
-    A state that cannot be written, as on a full disk, does not end the run: the one before stays, ``note`` is told
+    A state that cannot be written, as on a full disk, does not end the run: the one before stays, ``note`` is called
     once in a line, and the next may find room. Whoever keeps states elsewhere has another ``read`` and ``write``.
     """
 

@@ -272,7 +272,7 @@ class Run:
 def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
     """An error in one line; unless it is a message of ours, with the line of code where it came up.
 
-    Of the lines that it came through, the last one in the file of the ``experiment``'s method is told.
+    Of the lines that it came through, the last one in the file of the ``experiment``'s method is named.
     """
     text = " ".join(str(error).split())
     if isinstance(error, RunFailed | BadInput):

@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation on all tasks' test examples, as a tracker is told of it."""
+    """One evaluation on all tasks' test examples, as a tracker receives it."""
 
     visit: int
     """The visit under way or just ended; -1 before any training."""
@@ -152,15 +152,14 @@ class Trainer:
         self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint
 
         self.spans = self._spans()
-        # Where it is: how many spans are over, how many examples of the next one are learned, whether it has begun.
+        # Spans that are over, examples learned of the next one, whether it has begun.
         self.span, self.place, self.begun = 0, 0, False
         self.predicted_right = np.zeros(sum(len(span.examples) for span in self.spans), bool)
-        self.seen, self.batches = 0, 0
+        self.seen = self.batches = 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
         self.clock = Clock()
-        # The other engine gains nothing, and may be slow: progress and checkpoints come between its examples.
-        at_once = experiment.engine == "fused" and type(self.method).observe_each is not Method.observe_each
-        self.one_by_one = at_once and experiment.batch_size == 1
+        at_once = type(self.method).observe_each is not Method.observe_each and experiment.batch_size == 1
+        self.one_by_one = at_once and experiment.engine == "fused"  # the other gains nothing, and may be slow
         self.last_report = -np.inf
 
     def _spans(self) -> list[Span]:

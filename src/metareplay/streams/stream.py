@@ -363,7 +363,7 @@ def _base(what: str, x: Any, shape: tuple[int, ...] | None) -> BaseImages:
         raise BadInput(f"{what} has {width} inputs, but the shape {tuple(shape)} has {math.prod(shape)}")
     pixels = array.reshape(len(array), width)
     if pixels.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is told below
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
             pixels = pixels.astype(np.float32, copy=False)
         # Both ends show NaN and infinity, without an array of truth values in between.
         if not (math.isfinite(pixels.min()) and math.isfinite(pixels.max())):

@@ -105,7 +105,7 @@ def steps_of(experiment: Experiment) -> int | None:
 
 
 def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:
-    """The SGD steps of a method that learns so many examples in each visit to a task; None if it cannot be told."""
+    """The SGD steps of a method that learns so many examples in each visit to a task; None if that is not known."""
     return method.steps(sum(visits), sum(math.ceil(examples / batch_size) for examples in visits))
 
 

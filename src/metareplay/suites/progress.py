@@ -94,7 +94,7 @@ class Display:
             _line(plain(text))
 
     def run(self, name: str = "") -> Report:
-        """Show one run: what this returns is told where the run is."""
+        """Show one run; the callback that this returns reports its progress."""
         speed = Speed()
         note = "compiling, the first time"
         bar = self.bars.add_task(name or "getting ready", total=None, note=note) if self.live else None
