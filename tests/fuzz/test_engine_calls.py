@@ -21,7 +21,7 @@ from metareplay.learners.base import Diverged, Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 
-COUNT = int(os.environ.get("FUZZ", "8000"))
+COUNT = int(os.environ.get("FUZZ", "20000"))
 AT_ONCE = 20_000
 """Calls of one process."""
 CALLS_PER_LEARNER = 60

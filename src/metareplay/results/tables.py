@@ -1,4 +1,4 @@
-"""The tables of a report and of `metareplay results`. Accuracies are in percent, but fractions where every number is exported."""
+"""The tables of a report and of `metareplay results`: percent where people read, fractions where all is exported."""
 
 from __future__ import annotations
 
