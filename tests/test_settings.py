@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from metareplay import BadInput, setting
-from metareplay.settings import Hyperparameter, hyperparameters, nearest
+from metareplay import METHODS, BadInput, setting
+from metareplay.settings import Hyperparameter, Range, hyperparameters, nearest
 
 
 @dataclass
@@ -75,3 +75,16 @@ def test_the_name_that_was_probably_meant(word: str, meant: str | None) -> None:
     assert nearest(word, ["meralg1", "online", "mnist-rotations", "mnist-permutations"]) == (
         f"; did you mean {meant}?" if meant else ""
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_where_a_search_looks_is_where_a_setting_may_be(method: str) -> None:
+    searched = [setting for setting in hyperparameters(METHODS[method]) if setting.search]
+    for setting in searched:
+        ends = setting.search[:2] if isinstance(setting.search, Range) else setting.search
+        assert [setting.check(end) for end in ends] == list(ends), f"{method}: {setting.name}"
+        if isinstance(setting.search, Range):
+            low, high, scale = setting.search
+            assert low < high
+            assert scale == "linear" or (scale == "log" and low > 0)
+    assert "lr" in {setting.name for setting in searched} or "lr" not in METHODS[method].__dataclass_fields__

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
 import numpy as np
 
@@ -25,7 +25,17 @@ def within(value: Any, interval: str) -> bool:
     return bool(above and below and (isinstance(value, int) or math.isfinite(value)))
 
 
-def setting(default: Any, valid: str | tuple[str, ...] = "", *, help: str) -> Any:
+class Range(NamedTuple):
+    """Where a search looks for a number: between both ends, each value or each order of magnitude as likely."""
+
+    low: float
+    high: float
+    scale: Literal["log", "linear"]
+
+
+def setting(
+    default: Any, valid: str | tuple[str, ...] = "", *, help: str, search: Range | tuple[Any, ...] | list[Any] = ()
+) -> Any:
     """Declare a setting: as a field of a dataclass, or as the default of a function's parameter.
 
     Parameters
@@ -36,14 +46,18 @@ def setting(default: Any, valid: str | tuple[str, ...] = "", *, help: str) -> An
         The numbers that it may be, as an interval: ``(0, 1]``; or its words: ``("sgd", "adamw")``. Empty for any.
     help
         What it means, for ``--help`` and for error messages: "the share of each batch's change that is kept".
+    search
+        Where ``metareplay tune`` looks unless told otherwise: ``(low, high, "log")`` or ``(low, high, "linear")`` for a
+        range, a list ``[5, 10, 25]`` for some values. Leave it out where it is not tuned, as for ``memories``.
 
     Examples
     --------
     >>> class MyMethod(Method):
-    ...     lr: float = setting(0.01, "(0, inf)", help="the learning rate")
+    ...     lr: float = setting(0.01, "(0, inf)", search=(1e-3, 1, "log"), help="the learning rate")
     ...     decay: float | None = setting(None, "[0, 1)", help="the weight decay; none for none")
     """
-    return dataclasses.field(default=default, metadata={"valid": valid, "help": help})
+    searched = tuple(search) if isinstance(search, list) else Range(*search) if search else ()
+    return dataclasses.field(default=default, metadata={"valid": valid, "help": help, "search": searched})
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,7 @@ class Hyperparameter:
     help: str
     words: tuple[str, ...] = ()
     optional: bool = False
+    search: Range | tuple[Any, ...] = ()
 
     @property
     def flag(self) -> str:
@@ -101,7 +116,8 @@ def _declared(owner: Callable[..., Any]) -> tuple[Hyperparameter, ...]:
             valid, help = field.metadata["valid"], field.metadata["help"]
             interval, words = (valid, ()) if isinstance(valid, str) else ("", tuple(valid))
             optional = len(get_args(hints[name])) > len(kinds)
-            made.append(Hyperparameter(name, kinds[0], field.default, interval, help, words, optional))
+            search = field.metadata["search"]
+            made.append(Hyperparameter(name, kinds[0], field.default, interval, help, words, optional, search))
     return tuple(made)
 
 

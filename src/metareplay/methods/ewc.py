@@ -22,10 +22,15 @@ class EWC(Method):
     id = "ewc"
     family = "regularisation"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
-    memory_strength: float = setting(0.0, "[0, inf)", help="λ, how strongly past tasks hold their parameters")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
+    memory_strength: float = setting(
+        0.0, "[0, inf)", search=(0.1, 1000, "log"), help="λ, how strongly past tasks hold their parameters"
+    )
     n_memories: int = setting(
-        0, "[0, inf)", help="the examples of each task that its F is estimated from (its first batch always is)"
+        0,
+        "[0, inf)",
+        search=[10, 100],
+        help="the examples of each task that its F is estimated from (its first batch always is)",
     )
     mean_of_squares: bool = setting(
         False, help="whether F is the mean of the squared gradients (Fisher) instead of the square of the mean gradient"

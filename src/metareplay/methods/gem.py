@@ -22,9 +22,12 @@ class GEM(Method):
     id = "gem"
     family = "projection"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memory_strength: float = setting(
-        0.0, "[0, inf)", help="the margin: the least weight of every past task's gradient once one is violated"
+        0.0,
+        "[0, inf)",
+        search=(0, 1, "linear"),
+        help="the margin: the least weight of every past task's gradient once one is violated",
     )
     memories: int = setting(
         5120, "[0, inf)", help="the examples held, over all tasks: each task has an equal share of them, its newest"

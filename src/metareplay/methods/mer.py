@@ -18,7 +18,9 @@ class MER(Replay):
     id = "meralg1"
     family = "meta-replay"
 
-    beta: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 1)")
+    beta: float = setting(
+        1.0, "(0, 1]", search=(0.01, 1, "log"), help="the share of each batch's change that is kept (MER, Algorithm 1)"
+    )
     gamma: float = setting(
         1.0, "(0, 1]", help="the share of an example's change, over all its batches, that is kept (MER, Algorithm 1)"
     )
@@ -45,7 +47,9 @@ class MEROneBigBatch(Replay):
     id = "meralg6"
     family = "meta-replay"
 
-    gamma: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 6)")
+    gamma: float = setting(
+        1.0, "(0, 1]", search=(0.01, 1, "log"), help="the share of each batch's change that is kept (MER, Algorithm 6)"
+    )
     batches_per_example: int = setting(
         1, "[1, inf)", help="the batches that each new example is learned in (the paper has one)"
     )
@@ -69,8 +73,12 @@ class MERCurrentExampleLearningRate(Replay):
     id = "meralg7"
     family = "meta-replay"
 
-    s: float = setting(1.0, "(0, inf)", help="what the current example's learning rate is multiplied by")
-    gamma: float = setting(1.0, "(0, 1]", help="the share of each batch's change that is kept (MER, Algorithm 7)")
+    s: float = setting(
+        1.0, "(0, inf)", search=[1.0, 2.0, 5.0, 10.0], help="what the current example's learning rate is multiplied by"
+    )
+    gamma: float = setting(
+        1.0, "(0, 1]", search=(0.01, 1, "log"), help="the share of each batch's change that is kept (MER, Algorithm 7)"
+    )
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.order, memory = rng.spawn(2)

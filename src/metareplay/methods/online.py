@@ -14,7 +14,7 @@ class Online(Method):
     id = "online"
     family = "baseline"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
 
     def observe(self, rows: Rows) -> None:
         self.learner.sgd(rows, self.lr)

@@ -13,9 +13,11 @@ from metareplay.settings import setting
 class Replay(Method):
     """What all methods with a reservoir share: the reservoir, and how much is replayed from it."""
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed in each batch, beside the new example")
+    replay_batch_size: int = setting(
+        20, "[0, inf)", search=[5, 10, 25, 50], help="the memories replayed in each batch, beside the new example"
+    )
     recency: int = setting(0, "[0, inf)", help="about how many of the newest examples the reservoir samples; 0: all")
 
     def capacity(self, tasks: int, batch_size: int) -> int:
