@@ -19,9 +19,11 @@ from metareplay.data import catalogue as sources
 from metareplay.data.catalogue import MNIST
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
+from metareplay.learners import engines
+from metareplay.networks.perceptron import Perceptron
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.groups import alphabets, splits
-from metareplay.streams.permutations import orders, permutations
+from metareplay.streams.permutations import input_permuted, label_permuted, nth, online_permuted, orders, permutations
 from metareplay.streams.rotations import angles, rotation_map, rotations
 from metareplay.streams.stream import Stream
 
@@ -140,10 +142,80 @@ def test_more_tasks_leave_the_first_ones_as_they_were() -> None:
     np.testing.assert_array_equal(orders(3, 784, 5), orders(10, 784, 5)[:3])
 
 
-# Both
+# Streams that go on
 
 
-@pytest.mark.parametrize("make", [rotations, permutations])
+@given(st.integers(0, 10**6), st.integers(1, 900), st.integers(0, 2**40))
+def test_every_order_of_a_stream_that_goes_on_holds_everything_once(task: int, length: int, seed: int) -> None:
+    np.testing.assert_array_equal(np.sort(nth(task, length, seed)), np.arange(length))
+
+
+def test_an_order_depends_on_its_task_and_the_seed_alone() -> None:
+    found = {nth(task, 784, seed).tobytes() for task in range(20) for seed in range(3)}
+    assert len(found) == 60
+    assert hashlib.sha256(nth(799, 784, 0).tobytes()).hexdigest() == LAST_OF_800
+    stream = online_permuted(made_up(10), tasks=5)
+    for number, task in enumerate(stream.tasks):
+        assert task.train.index_map is task.test.index_map
+        np.testing.assert_array_equal(task.train.index_map, nth(number, 784, 0))
+
+
+LAST_OF_800 = "fc885c6c502ac3d113b8ba1b4cd7495b4de0dd731b46718f05191c2f394b82ce"
+
+
+def test_pixels_are_centred_where_the_stream_says_so() -> None:
+    images = made_up(20)
+    plain, centred = online_permuted(images, tasks=3), input_permuted(images, tasks=3)
+    for one, other in zip(plain.tasks, centred.tasks, strict=True):
+        x = one.train.inputs(np.arange(20)).astype(np.float64)
+        np.testing.assert_allclose(other.train.inputs(np.arange(20)), (x - 0.5) / 0.5, atol=1e-7)
+        assert other.train.base.pixels is images.train.pixels, "no image is copied"
+    digits = input_permuted(sources.get("digits"), tasks=1).tasks[0].train.inputs(np.arange(1297))
+    assert (digits.min(), digits.max()) == (-1, 1)
+
+
+def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay() -> None:
+    images = made_up(50)
+    stream = label_permuted(images, tasks=6)
+    names = [nth(task, 10, 0) for task in range(6)]
+    assert len({tuple(own) for own in names}) == 6
+    for task, own in zip(stream.tasks, names, strict=True):
+        np.testing.assert_array_equal(task.train.labels, own[images.train_labels])
+        np.testing.assert_array_equal(task.test.labels, own[images.test_labels])
+        x = images.train.inputs(np.arange(50)).astype(np.float64)
+        np.testing.assert_allclose(task.train.inputs(np.arange(50)), 2 * x - 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", [online_permuted, input_permuted, label_permuted])
+def test_eight_hundred_tasks_take_no_more_memory_than_twenty(make: Any) -> None:
+    images = made_up(100)
+
+    def peak(tasks: int) -> int:
+        tracemalloc.start()
+        stream = make(images, tasks=tasks)
+        for part in (stream, stream.validation(10)):
+            assert sum(len(task.train) for task in part.tasks) == tasks * (100 if part is stream else 90)
+        allocated = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return allocated
+
+    peak(20)  # what is imported and cached on first use does not count
+    assert peak(800) < peak(20) + 10_000
+
+
+def test_dense_inputs_are_scored_as_they_are_learned() -> None:
+    """Black is −1 there, so that no input may be left out as zero."""
+    stream = find("digits-input-permuted").stream(tasks=2)
+    learner = engines.learner(Perceptron((64, 20, 10)), 500, 500, np.random.default_rng(0))
+    test = stream.tasks[1].test
+    learner.put(np.arange(500), test.inputs(np.arange(500)), test.labels, 1)
+    np.testing.assert_allclose(learner.scores(test, 1), learner.forward(np.arange(500)), atol=1e-5)
+
+
+# All of them
+
+
+@pytest.mark.parametrize("make", [rotations, permutations, online_permuted, input_permuted])
 def test_the_stream_seed_decides_the_tasks_and_nothing_else_does(make: Callable[..., Stream]) -> None:
     def maps(seed: int) -> list[list[int]]:
         np.random.seed(seed + 17)  # noqa: NPY002 - global state, which must not matter
@@ -181,8 +253,8 @@ def test_tasks_share_one_base_and_cost_only_their_maps(name: str) -> None:
     tracemalloc.stop()
     assert allocated < 100_000 + 5000 * len(stream.tasks)
     for task in stream.tasks:
-        assert task.train.base is images.train
-        assert task.test.base is images.test
+        assert task.train.base.pixels is images.train.pixels
+        assert task.test.base.pixels is images.test.pixels
         assert task.train.index_map is task.test.index_map
 
 
@@ -195,6 +267,12 @@ def test_benchmarks_have_their_published_sizes() -> None:
         "mnist-permutations": (20, 1000),
         "mnist-many-permutations": (100, 200),
         "digits-split": (5, 0),
+        "digits-online-permuted": (30, 0),
+        "digits-input-permuted": (30, 500),
+        "digits-label-permuted": (30, 500),
+        "mnist-online-permuted": (800, 0),
+        "mnist-input-permuted": (200, 5000),
+        "mnist-label-permuted": (400, 2500),
         "mnist-split": (5, 1000),
         "fashion-mnist-rotations": (20, 1000),
         "fashion-mnist-permutations": (20, 1000),
@@ -272,7 +350,7 @@ def test_inputs_that_form_no_image_cannot_be_rotated() -> None:
 # Validation
 
 
-@pytest.mark.parametrize("make", [rotations, permutations, splits])
+@pytest.mark.parametrize("make", [rotations, permutations, splits, input_permuted, label_permuted])
 @pytest.mark.parametrize("held_out", [0.25, 20, np.int64(20)])
 def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(make: Any, held_out: Any) -> None:
     stream = make(made_up(400, 4), tasks=3)

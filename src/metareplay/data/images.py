@@ -26,20 +26,27 @@ class BaseImages:
         The grey level that becomes input 1.0 (uint8 only).
     shape
         How the ``d`` inputs lie in an image, for those that draw it; None when they form no image.
+    centred
+        Whether grey levels become −1 … 1, (x − .5) / .5, in place of 0 … 1 (uint8 only).
     """
 
     def __init__(
-        self, pixels: NDArray[np.uint8] | NDArray[np.float32], white: int = 255, shape: tuple[int, ...] | None = None
+        self,
+        pixels: NDArray[np.uint8] | NDArray[np.float32],
+        white: int = 255,
+        shape: tuple[int, ...] | None = None,
+        centred: bool = False,
     ) -> None:
         if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.float32):
             raise BadInput(
                 f"base images are {pixels.dtype} with shape {pixels.shape}, but must be uint8 or float32 "
                 "with one row per image"
             )
-        self.pixels = np.ascontiguousarray(pixels)
+        self.pixels: NDArray[Any] = np.ascontiguousarray(pixels)
         self.shape = shape
         # Dividing, not multiplying by 1/white: the last bit is then what PyTorch's `x / 255.0` gives.
-        self.levels = (np.arange(256) / np.float32(white)).astype(np.float32)
+        levels = (np.arange(256) / np.float32(white)).astype(np.float32)
+        self.white, self.levels = white, (levels - np.float32(0.5)) / np.float32(0.5) if centred else levels
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -61,7 +68,7 @@ class BaseImages:
         ``columns[starts[s, i] : starts[s, i + 1]]`` are those of image i that lie in the s-th strip of 112 columns.
         About 20 % of MNIST; made once, at the first evaluation, and shared by every task.
         """
-        there = self.pixels != 0
+        there = self.pixels != 0 if self.pixels.dtype != np.uint8 else (self.levels != 0)[self.pixels]
         begins = range(0, self.width, STRIP)
         starts = np.zeros((len(begins), len(self) + 1), np.int64)
         columns, values, end = [], [], 0

@@ -126,6 +126,7 @@ class Trainer:
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment, self.stream = experiment, experiment.stream
+        self.test_sizes = np.array([len(task.test) for task in self.stream.tasks])
         self.report: Report | None = None
         self.tracker: Tracker | None = None
         self.checkpoints: FileCheckpoints | None = None
@@ -256,7 +257,7 @@ class Trainer:
             started=self.started,
             visits=np.array(self.experiment.visits),
             **self._evaluated(),
-            test_sizes=np.array([len(task.test) for task in self.stream.tasks]),
+            test_sizes=self.test_sizes,
             predicted_right=self.predicted_right,
             steps=self.learner.steps,
             **self.clock.state(),
@@ -347,22 +348,22 @@ class Trainer:
     def evaluate(self, visit: int) -> None:
         """Count the right answers on every task's test examples."""
         self.clock.start()
-        tests = [task.test for task in self.stream.tasks]
         with self.method.readied():
-            predicted = [self.learner.scores(test, number).argmax(1) for number, test in enumerate(tests)]
-        correct = np.array([np.count_nonzero(p == test.labels) for p, test in zip(predicted, tests, strict=True)])
+            tests = ((number, task.test) for number, task in enumerate(self.stream.tasks))
+            right = [np.count_nonzero(self.learner.scores(test, n).argmax(1) == test.labels) for n, test in tests]
+        correct = np.array(right)
         self.evaluations.append((self.batches, visit, correct))
         self.clock.spent("eval_seconds")
         if self.report:
             self.report(self._progress(max(visit, 0)))
         if self.tracker:
-            accuracy = correct / [len(test) for test in tests]
+            accuracy = correct / self.test_sizes
             self.tracker(self.experiment, Evaluation(visit, self.batches, self.seen, self.learner.steps, accuracy))
 
     def _progress(self, visit: int) -> Progress:
         _, after, correct = self.evaluations[-1] if self.evaluations else (0, -1, ())
         met = sorted(set(self.experiment.visits[: after + 1]))
-        accuracy = float(np.mean([correct[task] / len(self.stream.tasks[task].test) for task in met])) if met else None
+        accuracy = float(np.mean([correct[task] / self.test_sizes[task] for task in met])) if met else None
         place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.experiment.visits))
         return Progress(*place, self.seen, len(self.predicted_right), self.learner.steps, accuracy)
 
@@ -413,11 +414,10 @@ class Trainer:
         if self.place > sizes[self.span] or self.seen != examples or self.batches > examples:
             raise ValueError(f"it is at example {self.seen}, batch {self.batches}, in span {self.span}")
         batches, visits = state["evaluated_at"], state["evaluated_visit"]
-        tests = [len(task.test) for task in self.stream.tasks]
         check_array(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
         check_array(batches, int, (len(batches),), 0, self.batches)
         check_array(visits, int, (len(batches),), -1, len(self.experiment.visits) - 1)
-        check_array(state["correct"], int, (len(batches), len(tests)), 0, max(tests))
+        check_array(state["correct"], int, (len(batches), len(self.test_sizes)), 0, self.test_sizes.max())
         if self.experiment.evaluate == "borders" and not len(batches):
             raise ValueError("it has no evaluation")
         self.predicted_right[:] = state["predicted_right"]

@@ -13,9 +13,10 @@ from metareplay.errors import BadInput, plain
 from metareplay.settings import Hyperparameter, nearest
 from metareplay.streams import npz_folder, task_list
 from metareplay.streams.groups import alphabets, splits
-from metareplay.streams.permutations import permutations
+from metareplay.streams.kind import Kind
+from metareplay.streams.permutations import input_permuted, label_permuted, online_permuted, permutations
 from metareplay.streams.rotations import rotations
-from metareplay.streams.stream import CLASS, TASK, Kind, Stream
+from metareplay.streams.stream import CLASS, TASK, Stream
 
 
 @dataclass(frozen=True)
@@ -92,25 +93,36 @@ class Benchmark:
         return {name: option.check(asked.get(name, option.default)) for name, option in options.items()}
 
 
-KINDS = {kind.name: kind for kind in (rotations, permutations, splits, alphabets)}
+KINDS = {
+    kind.name: kind
+    for kind in (rotations, permutations, splits, alphabets, online_permuted, input_permuted, label_permuted)
+}
 _TURNED, _REORDERED = "turned by another angle in each task", "pixels in another order in each task"
-_ROWS: tuple[tuple[str, str, str, Kind, int, int, tuple[str, ...] | None], ...] = (
-    ("digits-rotations", f"small digits, {_TURNED}", "digits", rotations, 10, 1297, None),
-    ("digits-permutations", f"small digits, {_REORDERED}", "digits", permutations, 10, 1297, None),
-    ("digits-split", "small digits, two classes in each task", "digits", splits, 5, 0, None),
-    ("mnist-rotations", f"MNIST, {_TURNED} (MER paper)", "mnist", rotations, 20, 1000, None),
-    ("mnist-permutations", f"MNIST, {_REORDERED} (MER paper)", "mnist", permutations, 20, 1000, None),
-    ("mnist-many-permutations", "the same, more tasks with fewer examples (MER paper)", "mnist", permutations, 100, 200,
-     None),
-    ("mnist-split", "MNIST, two classes in each task", "mnist", splits, 5, 1000, None),
-    ("fashion-mnist-rotations", f"Fashion-MNIST, {_TURNED}", "fashion-mnist", rotations, 20, 1000, None),
-    ("fashion-mnist-permutations", f"Fashion-MNIST, {_REORDERED}", "fashion-mnist", permutations, 20, 1000, None),
-    ("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", splits, 5, 0, (TASK, CLASS)),
-    ("cifar100-split", "CIFAR-100, five classes in each task (GEM)", "cifar100", splits, 20, 0, (TASK, CLASS)),
-    ("omniglot", "Omniglot, the characters of an alphabet in each task", "omniglot", alphabets, 50, 0, None),
-    ("omniglot-small", "the same, the eight alphabets of its small sets", "omniglot-small", alphabets, 8, 0, None),
+_MANY, _RENAMED = "hundreds of orders of pixels, all images in each", "other labels for the classes in each task"
+_NAMED = (
+    Benchmark("digits-rotations", f"small digits, {_TURNED}", "digits", rotations, 10, 1297),
+    Benchmark("digits-permutations", f"small digits, {_REORDERED}", "digits", permutations, 10, 1297),
+    Benchmark("digits-split", "small digits, two classes in each task", "digits", splits, 5, 0),
+    Benchmark("digits-online-permuted", f"small digits, {_MANY}", "digits", online_permuted, 30, 0),
+    Benchmark("digits-input-permuted", "the same, pixels from −1 to 1", "digits", input_permuted, 30, 500),
+    Benchmark("digits-label-permuted", f"small digits, {_RENAMED}", "digits", label_permuted, 30, 500),
+    Benchmark("mnist-rotations", f"MNIST, {_TURNED} (MER paper)", "mnist", rotations, 20, 1000),
+    Benchmark("mnist-permutations", f"MNIST, {_REORDERED} (MER paper)", "mnist", permutations, 20, 1000),
+    Benchmark("mnist-many-permutations", "the same, more tasks with fewer examples (MER paper)", "mnist", permutations,
+              100, 200),
+    Benchmark("mnist-split", "MNIST, two classes in each task", "mnist", splits, 5, 1000),
+    Benchmark("mnist-online-permuted", f"MNIST, {_MANY} (Dohare 2024)", "mnist", online_permuted, 800, 0),
+    Benchmark("mnist-input-permuted", "the same, fewer images, pixels from −1 to 1 (UPGD paper)", "mnist",
+              input_permuted, 200, 5000),
+    Benchmark("mnist-label-permuted", f"MNIST, {_RENAMED} (UPGD paper)", "mnist", label_permuted, 400, 2500),
+    Benchmark("fashion-mnist-rotations", f"Fashion-MNIST, {_TURNED}", "fashion-mnist", rotations, 20, 1000),
+    Benchmark("fashion-mnist-permutations", f"Fashion-MNIST, {_REORDERED}", "fashion-mnist", permutations, 20, 1000),
+    Benchmark("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", splits, 5, 0, (TASK, CLASS)),
+    Benchmark("cifar100-split", "CIFAR-100, five classes in each task (GEM)", "cifar100", splits, 20, 0, (TASK, CLASS)),
+    Benchmark("omniglot", "Omniglot, the characters of an alphabet in each task", "omniglot", alphabets, 50, 0),
+    Benchmark("omniglot-small", "the same, the eight alphabets of its small sets", "omniglot-small", alphabets, 8, 0),
 )  # fmt: skip
-BENCHMARKS = {row[0]: Benchmark(*row) for row in _ROWS}
+BENCHMARKS = {benchmark.name: benchmark for benchmark in _NAMED}
 
 
 def find(name: str) -> Benchmark:

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import setting
-from metareplay.streams.stream import CLASS, TASK, Images, Task, kind
+from metareplay.streams.kind import kind
+from metareplay.streams.stream import CLASS, TASK, Images, Task
 
 
 @kind("split", "each task has some of the classes", (CLASS, TASK))

@@ -11,7 +11,8 @@ from PIL import Image
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import setting
-from metareplay.streams.stream import Images, Task, kind
+from metareplay.streams.kind import kind
+from metareplay.streams.stream import Images, Task
 
 
 @kind("rotations", "the images are turned by another angle in each task", resized=True)

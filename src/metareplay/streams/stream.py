@@ -10,14 +10,14 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, plain
-from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
+from metareplay.settings import brief, nearest
 
 DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
 
@@ -99,6 +99,24 @@ class Task:
         object.__setattr__(self, "description", plain(self.description))
 
 
+class Tasks(Sequence[Task]):
+    """So many tasks, each made by its number when it is asked for: a thousand take no more memory than one."""
+
+    def __init__(self, count: int, make: Callable[[int], Task]) -> None:
+        self._count, self._make = count, make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, number: int) -> Task: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Task]: ...
+    def __getitem__(self, number: int | slice) -> Task | Sequence[Task]:
+        which = range(self._count)[number]
+        return self._make(which) if isinstance(which, int) else [self._make(each) for each in which]
+
+
 @dataclass(frozen=True, eq=False)
 class Stream:
     """Tasks in their order.
@@ -108,7 +126,7 @@ class Stream:
     name
         The benchmark's name, such as ``mnist-rotations``.
     tasks
-        At least one; all with the same number of inputs.
+        At least one; all with the same number of inputs. A tuple, or ``Tasks``.
     classes
         How many classes the tasks have together; labels run from 0 to ``classes - 1``.
     settings
@@ -122,7 +140,7 @@ class Stream:
     """
 
     name: str
-    tasks: tuple[Task, ...]
+    tasks: Sequence[Task]
     classes: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     data_sha256: str = ""
@@ -253,8 +271,9 @@ class Stream:
         kind = held_out.item() if isinstance(held_out, np.generic) else held_out
         if isinstance(kind, bool) or not isinstance(kind, int | float) or not kind > 0 or (kind >= 1 and kind % 1):
             raise BadInput(f"held_out is {brief(held_out)}, but must be a share between 0 and 1, or a number of images")
-        tasks = []
-        for number, task in enumerate(self.tasks):
+
+        def held(number: int) -> Task:
+            task = self.tasks[number]
             n = len(task.train)
             count = round(kind * n) if kind < 1 else int(kind)
             if not 0 < count < n:
@@ -265,10 +284,12 @@ class Stream:
             out = np.zeros(n, bool)
             out[np.argsort(task.train.labels, kind="stable")] = np.arange(n) * count % n < count
             train, test = (task.train.only(np.flatnonzero(side)) for side in (~out, out))
-            tasks.append(replace(task, train=train, test=test))
+            return replace(task, train=train, test=test)
+
+        tasks = Tasks(len(self.tasks), held)
         least = min(len(task.train) for task in tasks)
         samples = None if self.samples_per_task is None else min(self.samples_per_task, least)
-        return replace(self, tasks=tuple(tasks), samples_per_task=samples, settings={**self.settings, "held_out": kind})
+        return replace(self, tasks=tasks, samples_per_task=samples, settings={**self.settings, "held_out": kind})
 
     @property
     def inputs(self) -> int:
@@ -408,41 +429,3 @@ def _sha256(sides: Sequence[Images]) -> str:
         whole.update(digests[id(base)])
         whole.update(np.ascontiguousarray(images.labels).data)
     return whole.hexdigest()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What is done to a data set to make a stream: one function, whose signature declares its settings."""
-
-    name: str  # such as ``rotations``
-    meaning: str  # what a task is, in a line
-    tasks: Callable[..., list[Task]]  # makes the tasks from images and its settings
-    scenarios: tuple[str, ...]  # what a run may choose from unless the benchmark says otherwise, its default first
-    resized: bool  # whether the tasks of other images would cost a run the same: as many, which differ by a map alone
-
-    @property
-    def settings(self) -> tuple[Hyperparameter, ...]:
-        return hyperparameters(self.tasks)
-
-    def __call__(
-        self,
-        images: ImageSet,
-        *,
-        name: str | None = None,
-        samples_per_task: int | None = None,
-        scenarios: tuple[str, ...] | None = None,
-        **chosen: Any,
-    ) -> Stream:
-        """A stream of the images, by default named ``<images>-<kind>``; BadInput if a setting does not fit."""
-        values = {setting.name: setting.check(chosen.pop(setting.name, setting.default)) for setting in self.settings}
-        tasks = tuple(self.tasks(images, **values, **chosen))
-        classes = 1 + max((max(task.classes) for task in tasks if task.classes), default=images.classes - 1)
-        name = name or f"{images.name}-{self.name}"
-        return Stream(name, tasks, classes, values, images.sha256, samples_per_task, scenarios or self.scenarios)
-
-
-def kind(
-    name: str, meaning: str, scenarios: tuple[str, ...] = (DOMAIN,), resized: bool = False
-) -> Callable[[Callable[..., list[Task]]], Kind]:
-    """Declare a function of images and settings, which makes tasks, as a kind of stream; see ``Kind``."""
-    return lambda tasks: Kind(name, meaning, tasks, scenarios, resized)
