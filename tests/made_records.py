@@ -63,6 +63,8 @@ def record(
         test_sizes=np.full(tasks, 1000),
         predicted_right=rng.random(examples) < level,
         steps=examples * 5,
+        gradients=examples * 50,
+        forward_passes=examples,
         train_seconds=float(0.5 + rng.random()) * (1 + (memories or 0) / 100),
         eval_seconds=1.5,
         compile_seconds=0.0,

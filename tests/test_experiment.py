@@ -35,6 +35,7 @@ from metareplay import (
 from metareplay.learners.base import Learner, Rows
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
+from metareplay.methods.replay import ER
 from metareplay.runs.metrics import CURVES, Undefined
 
 INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
@@ -351,6 +352,20 @@ def test_steps_and_bytes_are_counted() -> None:
     assert record.parameter_bytes == 4 * ((6 + 1) * 8 + (8 + 1) * 5 + (5 + 1) * 3)
     assert record.train_seconds > 0
     assert record.eval_seconds > 0
+
+
+def test_gradients_and_forward_passes_are_counted_in_examples(tmp_path: Path) -> None:
+    mer = MER(memories=10, replay_batch_size=4, batches_per_example=3)
+    record, digits = run(method=mer, samples_per_task=7), 21
+    assert record.gradients == record.steps == mer.steps(digits, digits)  # one for each of its steps
+    assert record.forward_passes == digits  # each is predicted before it is learned
+    batches = run(method=ER(memories=10, replay_batch_size=4), samples_per_task=7, batch_size=7)
+    assert (batches.steps, batches.gradients) == (21, 21 + 0 + 1 + 2 + 3 + 17 * 4)
+    for batch_size in (1, 3):
+        online = run(method=Online(), samples_per_task=6, batch_size=batch_size)
+        assert (online.gradients, online.forward_passes) == (18, 18)
+    record.save(tmp_path)
+    assert Record.load(tmp_path).summary() == record.summary()
 
 
 def test_what_a_method_counts_is_in_the_record(tmp_path: Path) -> None:

@@ -81,8 +81,10 @@ class WatchedPerceptron(PyTorchLearner):
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Any = None) -> NDArray[Any]:
         dots = super().dots(rows, groups)
+        taken = self.gradients_taken  # what follows is the test's, not the method's
         lengths = np.linalg.norm(self.gradients(groups), axis=1) * np.linalg.norm(self.gradient(rows))
         self.nearest = min(self.nearest, float(np.abs(dots / lengths).min()))
+        self.gradients_taken = taken
         return dots
 
     def descend(self, vector: NDArray[Any], lr: float) -> None:
@@ -134,6 +136,8 @@ def test_a_method_takes_the_same_steps_on_both_learners(name: str, changed: dict
             theirs.observe(rows)
             assert fused.steps == watched.steps
             if watched.nearest > 3e-6:
+                assert fused.gradients_taken == watched.gradients_taken
+                assert fused.forward_passes == watched.forward_passes
                 compared += 1
                 after, expected = flat(fused.layers()), flat(watched.layers())
                 change = np.linalg.norm(expected - before)

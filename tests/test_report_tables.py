@@ -197,7 +197,7 @@ def test_costs_are_means_over_seeds() -> None:
     costs = tables.costs(first_problem(study(3)))
     cells = next(row.cells for row in costs.rows if row.cells[0] == "meralg1, 50 memories")
     seconds = [record("meralg1", seed, memories=50, level=0.85).train_seconds for seed in range(3)]
-    assert cells == ("meralg1, 50 memories", 3, "200", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
+    assert cells == ("meralg1, 50 memories", 3, "200", "2 000", "40", f"{sum(seconds) / 3:.2g}", "1.5", "0.36", "0.05")
 
 
 @pytest.mark.parametrize("evaluate", [{"eval_every": 5}, {"evaluate": "end"}])

@@ -73,6 +73,10 @@ class Learner(ABC):
         ``(slots,)`` int64: class and task of the example in each slot.
     steps
         SGD steps taken so far.
+    gradients_taken, forward_passes
+        What it computed so far, in examples: those whose gradient was taken, and those that were only passed forward
+        (by ``forward`` and ``activations``). What is undone later counts too; ``scores``, with which runs are
+        evaluated, does not. No part of ``state()``.
     network
         What was asked to be built.
 
@@ -95,6 +99,8 @@ class Learner(ABC):
     labels: NDArray[np.int64]
     tasks: NDArray[np.int64]
     steps: int
+    gradients_taken: int = 0
+    forward_passes: int = 0
     network: Network
     _restriction: NDArray[np.bool_] | None = None
 

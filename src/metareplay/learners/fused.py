@@ -156,16 +156,12 @@ class FusedPerceptron(Learner):
         blocks = [block[..., :width] if private else block[0, :, :width] for block, width, private in parts]
         return [(block[..., :-1, :], block[..., -1, :]) for block in blocks]
 
-    # Scenarios
-
     def restrict(self, allowed: NDArray[np.bool_] | None) -> None:
         base.check_restriction(allowed, self.classes)
         if allowed is None and self._restriction is None:
             return
         self._restriction = None if allowed is None else allowed.copy()
         self._workspace = self._many = self._make_workspace(2)
-
-    # The table
 
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
         if rows is not self._known:
@@ -208,8 +204,6 @@ class FusedPerceptron(Learner):
             base.check_range("label", self.labels[wrong], wrong, self.classes)
         raise Diverged(self.steps, int(rows.flat[done]))
 
-    # Reading
-
     def scores(self, images: Images, task: int) -> NDArray[np.float32]:
         base.check_range("task", np.array([task]), None, self._task_count())
         index_map = np.arange(images.base.width) if images.index_map is None else images.index_map
@@ -235,6 +229,7 @@ class FusedPerceptron(Learner):
         if rows is not self._known:
             rows = self._slots(rows)
         out = np.empty((len(rows), self._classes), np.float32)
+        self.forward_passes += len(rows)
         done = kernels.forward(*self._table, rows, *self._workspace, out)
         if done < len(rows):
             self._refuse(rows, done)
@@ -243,14 +238,13 @@ class FusedPerceptron(Learner):
     def activations(self, rows: Rows) -> list[NDArray[np.float32]]:
         rows = self._slots(rows)
         workspace = self._room_for(len(rows))
+        self.forward_passes += len(rows)
         done = kernels.raw(*self._table, rows, *workspace)
         if done < 0:
             self._refuse(rows, done)
         outputs, begins = workspace[3][: len(rows)], self._layers[:-1, kernels.OUTPUTS]
         hidden = zip(begins, self.network.widths[1:-1], strict=True)
         return [np.maximum(outputs[:, begin : begin + width], 0) for begin, width in hidden]
-
-    # Stepping
 
     def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
         if rows is not self._known:
@@ -262,6 +256,7 @@ class FusedPerceptron(Learner):
             done = kernels.sgd_each(*self._table, rows, self._rate, *self._workspace)
             if done < 1:
                 self._refuse(rows, done)
+            self.gradients_taken += 1
         else:
             self._add_gradient(self._parameters, rows, -lr, weights, loss)
         self.steps += 1
@@ -272,6 +267,7 @@ class FusedPerceptron(Learner):
         """Target += scale · gradient of the mean loss, of the weighted sum of losses, or of ``loss``."""
         if len(rows) == 0:
             raise BadInput("a gradient needs at least one row")
+        self.gradients_taken += len(rows)
         if loss is None:
             workspace = self._room_for(len(rows))
             self._require(rows, kernels.backward(*self._table, rows, *workspace))
@@ -316,6 +312,8 @@ class FusedPerceptron(Learner):
         if x.shape == (len(y), self._inputs) and self._index.shape[1] >= self._inputs:
             done = kernels.predict_and_learn(*self._table, *given)
         self.steps += done
+        self.gradients_taken += done
+        self.forward_passes += done
         if done < len(y):  # lists that may be too short, or a bad example, which is then refused in words
             predicted[done:] = super().predict_and_learn(x[done:], y[done:], task, lr)
         return predicted
@@ -340,6 +338,7 @@ class FusedPerceptron(Learner):
 
     def _count_steps(self, rows: Rows, done: int) -> None:
         self.steps += max(done, 0)
+        self.gradients_taken += max(done, 0)
         self._require(rows, done)
 
     # Gradients as vectors
@@ -366,6 +365,7 @@ class FusedPerceptron(Learner):
         if len(rows) == 0 or sizes.min() == 0:
             raise BadInput("a gradient needs at least one row")
         rows, others = self._slots(rows), self._slots(np.concatenate(groups))
+        self.gradients_taken += len(rows) + len(others)
         for given in (rows, others):
             wrong = kernels.first_wrong(
                 self._layers, self._examples, given, self._workspace[0], self._workspace[3], True
@@ -414,8 +414,6 @@ class FusedPerceptron(Learner):
         for blocks, private in zip(self._blocks(self._parameters), self.network.private, strict=True):
             if private:
                 blocks[target] = blocks[source]
-
-    # Saving
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {

@@ -138,6 +138,7 @@ class PyTorchLearner(Learner):
 
     def forward(self, rows: Rows) -> Floats:
         rows = self._rows(rows)
+        self.forward_passes += len(rows)
         return self._read(self._x(rows), self._tasks_of(rows))
 
     def _read(self, x: Tensor, tasks: NDArray[np.int64], hidden: list[Tensor] | None = None) -> Floats:
@@ -149,6 +150,7 @@ class PyTorchLearner(Learner):
     def activations(self, rows: Rows) -> list[Floats]:
         rows = self._rows(rows)
         hidden: list[Tensor] = []
+        self.forward_passes += len(rows)
         self._read(self._x(rows), self._tasks_of(rows), hidden)
         return [on_host(part) for part in hidden]
 
@@ -195,6 +197,7 @@ class PyTorchLearner(Learner):
         rates = base.as_rates(lr, rows.shape).tolist()
         start, before = self._theta.clone(), self._moving
         taken = self._steps(rows, rates)
+        self.gradients_taken += taken
         if taken < len(rows):
             self._theta.copy_(start)
             self._moving = before
@@ -231,6 +234,7 @@ class PyTorchLearner(Learner):
         rows = self._rows(rows)
         if not len(rows):
             raise BadInput("a gradient needs at least one row")
+        self.gradients_taken += len(rows)
         shares = None if weights is None else self._floats(base.as_weights(weights, rows, loss))[:, None]
         tasks = self._tasks_of(rows)
         if loss is None:

@@ -19,7 +19,7 @@ from metareplay.errors import BadInput, plain
 from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
 from metareplay.runs.folder import find
 from metareplay.runs.metrics import CURVES, METRICS, Undefined
-from metareplay.runs.record import NUMBERS, Record
+from metareplay.runs.record import COUNTED, NUMBERS, Record
 
 HOW = ("method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "engine", "device")
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
@@ -45,6 +45,8 @@ class Finished:
     def numbers(self) -> dict[str, float | Undefined]:
         """Its metrics and costs by name."""
         undefined = {name: Undefined(because) for name, because in self.summary["undefined"].items()}
+        older = Undefined("the run was made before it was counted")
+        undefined |= {name: older for name in COUNTED if self.summary.get(name) is None}
         return {name: undefined.get(name, self.summary[name]) for name in (*METRICS, *NUMBERS)}
 
     @cached_property

@@ -36,6 +36,8 @@ def _megabytes(size: float) -> str:
 
 UNITS = {
     "steps": ("SGD steps", thousands),
+    "gradients": ("gradients", thousands),
+    "forward_passes": ("forward passes", thousands),
     "train_seconds": ("training, s", _seconds),
     "eval_seconds": ("evaluation, s", _seconds),
     "parameter_bytes": ("network, MB", _megabytes),

@@ -30,7 +30,9 @@ PREFIXES = {"arrays": "record-", "weights": "weights-"}
 UNSIGNED = "0" * 64
 """Stands in ``record.json`` where its SHA-256 will, while that is computed."""
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
-NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes")
+COUNTED = ("gradients", "forward_passes")
+"""What older records do not have: there it is None."""
+NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes", *COUNTED)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -38,6 +40,7 @@ class Record(History):
     """What happened in a run: its :class:`History` and what it cost.
 
     ``started`` is in ISO 8601 (UTC), ``steps`` are SGD steps, ``counters`` what the method's mechanism did, by name.
+    ``gradients`` and ``forward_passes`` are examples, as ``Learner`` counts them; predicting each is one of the latter.
     ``weights`` are what was learned, for ``metareplay.load``; None in a record that was read back.
     """
 
@@ -49,6 +52,8 @@ class Record(History):
     compile_seconds: float
     parameter_bytes: int
     table_bytes: int
+    gradients: int | None = None
+    forward_passes: int | None = None
     counters: dict[str, float] = field(default_factory=dict)
     weights: State | None = field(default=None, repr=False)
 
@@ -161,7 +166,7 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     with _whole(folder):
-        summary: dict[str, Any] = json.loads(text)
+        summary: dict[str, Any] = dict.fromkeys(COUNTED) | json.loads(text)
         sha256 = summary.pop("sha256")
         if hashlib.sha256(text.replace(sha256.encode(), UNSIGNED.encode(), 1)).hexdigest() != sha256:
             raise ValueError(f"{RECORD} is another than was written")

@@ -260,6 +260,8 @@ class Trainer:
             test_sizes=self.test_sizes,
             predicted_right=self.predicted_right,
             steps=self.learner.steps,
+            gradients=self.learner.gradients_taken,
+            forward_passes=self.learner.forward_passes,
             **self.clock.state(),
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
@@ -383,6 +385,7 @@ class Trainer:
             "key": self.experiment.key,
             "version": metadata.version("metareplay"),
             **{name: getattr(self, name) for name in PLACE},
+            "cost": [self.learner.gradients_taken, self.learner.forward_passes],
             **self._evaluated(),
             "predicted_right": self.predicted_right,
             **self.clock.state(),
@@ -409,9 +412,10 @@ class Trainer:
             if type(state[name]) is not kind or (kind is int and state[name] < 0):
                 raise ValueError(f"{name} is {state[name]!r}")
             setattr(self, name, state[name])
+        self.learner.gradients_taken, self.learner.forward_passes = state["cost"]
         sizes = [*(len(span.examples) for span in self.spans), 0]
         examples = sum(sizes[: self.span]) + self.place
-        if self.place > sizes[self.span] or self.seen != examples or self.batches > examples:
+        if min(state["cost"]) < 0 or self.place > sizes[self.span] or self.seen != examples or self.batches > examples:
             raise ValueError(f"it is at example {self.seen}, batch {self.batches}, in span {self.span}")
         batches, visits = state["evaluated_at"], state["evaluated_visit"]
         check_array(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
@@ -433,12 +437,7 @@ PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, 
 def run(stream: Stream, method: Method, **options: Any) -> Record:
     """Run a method on a stream, in memory, with ``options`` of :class:`Experiment`, such as ``seed=0``.
 
-    Raises
-    ------
-    BadInput
-        If an option is out of its range.
-    Diverged
-        If a loss is not finite.
+    BadInput if an option is out of its range, Diverged if a loss is not finite.
 
     Examples
     --------
