@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from killed_runs import Trap, little, room
 from metareplay import BadInput, Record, RunFailed, Trainer, files
+from metareplay.results.groups import Finished
 from metareplay.runs.record import read_summary
 
 
@@ -85,6 +86,11 @@ def test_a_summary_is_read_without_unpacking_the_arrays(record: Record, saved: P
     summary = read_summary(saved)
     del summary["arrays"]
     assert json.dumps(summary) == json.dumps(record.summary())
+
+
+def test_a_record_of_before_anything_was_counted_says_that(record: Record) -> None:
+    older = Finished({**record.summary(), "gradients": None, "forward_passes": None}, lambda: record)
+    assert str(older.numbers["gradients"]) == "undefined, because the run was made before it was counted"
 
 
 def test_the_json_says_what_was_asked_of_it(saved: Path) -> None:

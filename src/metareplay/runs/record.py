@@ -166,8 +166,10 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     except OSError as error:
         raise _unreadable(folder, error) from error
     with _whole(folder):
-        summary: dict[str, Any] = dict.fromkeys(COUNTED) | json.loads(text)
+        summary: dict[str, Any] = json.loads(text)
         sha256 = summary.pop("sha256")
+        for name in COUNTED:
+            summary.setdefault(name, None)
         if hashlib.sha256(text.replace(sha256.encode(), UNSIGNED.encode(), 1)).hexdigest() != sha256:
             raise ValueError(f"{RECORD} is another than was written")
         if missing := {"configuration", "environment", "started", *NUMBERS} - set(summary):
