@@ -548,8 +548,9 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_methods_that_must_know_the_task_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     main(["methods"])
     shown = capsys.readouterr().out
-    assert shown.count("must know the task in training") == 5
-    assert shown.count("must know the task in training and testing") == 2
+    told = [(method.needs_task_in_training, method.needs_task_in_testing) for method in METHODS.values()]
+    assert shown.count("must know the task in training") == sum(training for training, _ in told) >= 5
+    assert shown.count("must know the task in training and testing") == told.count((True, True)) >= 2
 
 
 def test_data_get(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,10 +25,12 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import metareplay
-from metareplay import METHODS, BadInput, Diverged, Experiment, Trainer, estimators
+from metareplay import BadInput, Diverged, Experiment, Trainer, estimators
 from metareplay.estimators import ContinualClassifier, ContinualRegressor
 from metareplay.estimators import sklearn as face
+from metareplay.estimators.estimator import SETTINGS
 
+METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 ENGINES = ("fused", "torch")

@@ -25,6 +25,7 @@ from metareplay.methods.task_networks import Independent, TaskInput
 from metareplay.networks.perceptron import Perceptron
 from metareplay.settings import hyperparameters
 from metareplay.streams.stream import Images
+from test_method_base import PUBLISHED
 
 INPUTS, CLASSES = 20, 4
 Floats = NDArray[np.floating[Any]]
@@ -103,7 +104,7 @@ def test_the_twin_would_notice_another_step() -> None:
         world.assert_as_twin()
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_the_defaults_are_the_published_ones(name: str) -> None:
     published = {"lr": 0.001, "beta": 1.0, "gamma": 1.0, "s": 1.0, "memories": 5120, "n_memories": 0}
     published |= {"memory_strength": 0.0, "replay_batch_size": 20, "recency": 0, "batches_per_example": 1}

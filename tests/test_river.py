@@ -14,10 +14,13 @@ pytest.importorskip("river")
 
 from river import checks, compose, datasets, evaluate, metrics, preprocessing, stream
 
-from metareplay import METHODS, BadInput, Diverged
+import metareplay
+from metareplay import BadInput, Diverged
 from metareplay.estimators import ContinualRiverClassifier, ContinualRiverRegressor
 from metareplay.estimators import river as river_module
+from metareplay.estimators.estimator import SETTINGS
 
+METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}

@@ -45,7 +45,7 @@ def written() -> dict[str, np.ndarray]:
         return dict(arrays)
 
 
-@pytest.mark.parametrize("method", list(make.metareplay.METHODS))
+@pytest.mark.parametrize("method", make.METHODS)
 @pytest.mark.parametrize("benchmark", list(make.TASKS))
 def test_the_numbers(
     benchmark: str,

@@ -173,8 +173,13 @@ class Estimator:
         chosen: Any = METHODS.get(self.method, self.method) if isinstance(self.method, str) else self.method
         if not isinstance(chosen, type) or not issubclass(chosen, Method):
             raise BadInput(
-                f"method is {chosen!r}{nearest(str(chosen), METHODS) or ';'} it must be one of {', '.join(METHODS)}, "
+                f"method is {chosen!r}{nearest(str(chosen), SETTINGS) or ';'} it must be one of {', '.join(SETTINGS)}, "
                 "or a subclass of metareplay.Method"
+            )
+        if name_of(chosen) in METHODS.keys() - SETTINGS.keys():
+            raise BadInput(
+                f"method is {chosen.id}, which is for runs: its loss knows nothing of classes that come later, weights "
+                f"or targets that are numbers; an estimator's is one of {', '.join(SETTINGS)}"
             )
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
         settings = {name: getattr(self, name) for name in NAMES if getattr(self, name) is not None}
