@@ -249,6 +249,7 @@ def test_the_same_seed_gives_the_same_record(name: str) -> None:
         ({"samples_per_task": np.array(7)}, {"samples_per_task": 7}),
         ({"task_order": np.array([1, 0])}, {"task_order": (1, 0)}),
         ({"task_order": range(2)}, {"task_order": (0, 1)}),
+        ({"task_order": "0-1,0"}, {"task_order": (0, 1, 0)}),
         ({"seed": np.uint8(3), "epochs": np.int16(2)}, {"seed": 3, "epochs": 2}),
         ({"batch_size": np.int64(4)}, {"batch_size": 4}),
         ({"evaluate": "every 3"}, {"eval_every": 3}),
@@ -470,8 +471,9 @@ def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
             f"--samples-per-task is {TRAIN + 1}, but task 0 of told-apart has only {TRAIN}",
         ),
         ({"task_order": ()}, "order of tasks is empty"),
+        ({"task_order": "1-x"}, "--task-order is '1-x', but must be numbers of tasks"),
         ({"task_order": (0, 3)}, "task 3 is in the order of tasks, but told-apart has 3"),
-        ({"task_order": (0, -1)}, "task_order is (0, -1)"),
+        ({"task_order": (0, -1)}, "--task-order is (0, -1)"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_words(settings: dict[str, Any], words: str) -> None:

@@ -226,9 +226,9 @@ def test_a_command_is_safe_in_a_shell_and_runs_every_seed() -> None:
 
 def test_what_no_flag_can_say_is_told_behind_the_command() -> None:
     configuration = record("online", hidden=[30, 20], task_order=[0, 1, 0, 1]).configuration
-    told = command(configuration, [0]).split("#")[1]
+    line, told = command(configuration, [0]).split("#")
     assert "hidden=(30, 20)" in told
-    assert "task_order" in told
+    assert "--task-order 0-1,0-1" in line
 
 
 # CSV and LaTeX

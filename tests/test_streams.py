@@ -297,6 +297,7 @@ def test_options_tell_their_defaults() -> None:
         "tasks": 100,
         "stream_seed": 0,
         "samples_per_task": 200,
+        "held_out": 0.0,
     }
     assert [o.flag for o in find("digits-rotations").options] == [
         "--tasks",
@@ -304,6 +305,7 @@ def test_options_tell_their_defaults() -> None:
         "--max-angle",
         "--stream-seed",
         "--samples-per-task",
+        "--held-out",
     ]
 
 
@@ -348,6 +350,14 @@ def test_inputs_that_form_no_image_cannot_be_rotated() -> None:
 
 
 # Validation
+
+
+def test_a_benchmark_holds_images_out_where_it_is_asked_to() -> None:
+    asked = find("digits-rotations").stream(tasks=2, held_out=0.25)
+    made = find("digits-rotations").stream(tasks=2).validation(0.25)
+    assert asked.settings == made.settings
+    assert asked.settings != find("digits-rotations").stream(tasks=2).settings
+    assert all((a.test.rows == b.test.rows).all() for a, b in zip(asked.tasks, made.tasks, strict=True))
 
 
 @pytest.mark.parametrize("make", [rotations, permutations, splits, input_permuted, label_permuted])

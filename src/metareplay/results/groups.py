@@ -321,7 +321,8 @@ def flat(configuration: dict[str, Any], chosen: Callable[[str], bool], in_order:
     """
     settings: dict[str, Any] = {}
     for name, value in configuration.items():
-        usual = name == "task_order" and value == list(range(len(value)))
+        tasks = name == "task_order" and configuration.get("stream", {}).get("tasks", len(value))
+        usual = name == "task_order" and value == list(range(tasks))
         if chosen(name) and name != "method" and (in_order or not usual):
             settings |= value if isinstance(value, dict) else {name: value}
     return settings

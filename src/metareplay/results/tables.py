@@ -293,7 +293,7 @@ def ranges(numbers: Iterable[int]) -> str:
 def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
     """A line for a shell that runs a configuration with these seeds.
 
-    What no flag can say (layers of different widths, tasks in an order of one's own) stands behind it as a comment.
+    What no flag can say (layers of different widths) stands behind it as a comment.
     """
     words = ["metareplay", "run", str(configuration["benchmark"]), str(configuration["method"])]
     known = BENCHMARKS.get(configuration["benchmark"])
@@ -302,7 +302,13 @@ def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
     flags = dict(configuration["hyperparameters"])
     flags |= {name: value for name, value in stream.items() if usual.get(name) != value and value is not None}
     run = {option.name: option.default for option in (*RUN, *NETWORK)}
+    order = list(configuration.get("task_order", ()))
+    usual_order = configuration.get("order", "tasks") != "tasks" or order == list(
+        range(stream.get("tasks", len(order)))
+    )
+    order_text = None if usual_order else ranges(order).replace("–", "-").replace(", ", ",")
     given = {name: configuration.get(name, value) for name, value in run.items() if name not in ("seed", "from_")}
+    given["task_order"] = order_text
     flags |= {name: value for name, value in given.items() if value not in (run[name], None)}
     hidden = configuration.get("hidden", [run["hiddens"]] * run["layers"])
     notes = [f"from Python, with hidden={tuple(hidden)}"] if len(set(hidden)) > 1 else []
@@ -312,9 +318,6 @@ def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
         flag = "--" + name.replace("_", "-")
         no_flag = "--no-" + flag[2:]
         words += [flag if value else no_flag] if isinstance(value, bool) else [flag, str(value)]
-    order = configuration.get("task_order")
-    if configuration.get("order", "tasks") == "tasks" and order is not None and list(order) != sorted(set(order)):
-        notes.append("from Python, with a task_order of its own")
     if configuration.get("from_sha256"):
         notes.append("with --from, the folder of a run whose network it goes on with")
     line = " ".join(map(_quoted, words))

@@ -19,7 +19,7 @@ from metareplay.methods.base import Method
 from metareplay.networks import Network, describe
 from metareplay.runs import model
 from metareplay.runs.checkpoint import State
-from metareplay.settings import hyperparameters, setting
+from metareplay.settings import brief, hyperparameters, setting
 from metareplay.streams.stream import Stream
 
 RESULTS = 1
@@ -63,7 +63,7 @@ class Experiment:
     order
         With ``iid`` each batch is of one task. The seed decides ``shuffled`` and ``iid``.
     task_order
-        The tasks visited, by number; None for each once, in ``order``. A task may return.
+        The tasks visited, by number, or as text: ``0-2``, ``4,2,4``; None for each once, in ``order``.
     scenario
         One of the stream's ``scenarios``; None for the first of these.
     engine, device
@@ -100,7 +100,7 @@ class Experiment:
         help="the order of the stream: tasks, one after another; shuffled, these in a random order; or iid, the "
         "examples of all tasks mixed, the upper bound",
     )
-    task_order: tuple[int, ...] | None = None
+    task_order: tuple[int, ...] | str | None = None
     scenario: str | None = setting(
         None,
         help="among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
@@ -130,7 +130,8 @@ class Experiment:
             self._set(option.name, option.check(str(given) if isinstance(given, Path) else given))
         self._set("hidden", _whole_numbers(self.hidden, "hidden", 1))
         if self.task_order is not None:
-            self._set("task_order", _whole_numbers(self.task_order, "task_order", 0))
+            given = numbers(self.task_order) if isinstance(self.task_order, str) else self.task_order
+            self._set("task_order", _whole_numbers(given, "--task-order", 0))
         if self.samples_per_task is not None:
             samples = _whole_numbers(self.samples_per_task, "--samples-per-task", 0)
             if len(samples) != 1:
@@ -187,7 +188,7 @@ class Experiment:
     def visits(self) -> tuple[int, ...]:
         """The tasks visited, by number, in order."""
         if self.task_order is not None:
-            return self.task_order
+            return tuple(self.task_order)  # type: ignore[arg-type]  # numbers by now, whatever was given
         tasks = np.arange(len(self.stream.tasks))
         if self.order == "shuffled":
             tasks = randomness(self.seed, "tasks").permutation(tasks)
@@ -242,6 +243,14 @@ def evaluations(evaluate: str, eval_every: int) -> tuple[str, int]:
     if evaluate != "borders" and eval_every:
         raise BadInput(f"--evaluate is {evaluate}, so --eval-every cannot be {eval_every}: leave one of them out")
     return evaluate, eval_every
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """The numbers of a text such as ``0-2,5``; BadInput if it is none."""
+    ends = [part.split("-") for part in text.split(",")]
+    if not all(len(part) < 3 and all(end.strip().isdecimal() and len(end) < 9 for end in part) for part in ends):
+        raise BadInput(f"--task-order is {brief(text)}, but must be numbers of tasks, from 0, as in 0-2 or 4,2,0")
+    return tuple(n for part in ends for n in range(int(part[0]), int(part[-1]) + 1))
 
 
 def _whole_numbers(given: Any, name: str, least: int) -> tuple[int, ...]:

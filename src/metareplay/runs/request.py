@@ -31,7 +31,10 @@ NETWORK = (
     Hyperparameter("hiddens", int, 100, "[1, inf)", "how many units each hidden layer has"),
     *(_OF_A_RUN[name] for name in ("network", "engine", "device")),
 )
-RUN = tuple(option for option in _OF_A_RUN.values() if option not in NETWORK)
+RUN = (
+    *(option for option in _OF_A_RUN.values() if option not in NETWORK),
+    Hyperparameter("task_order", str, None, "", "which tasks are learned, in order, as in 0-2 or 4,2,0", optional=True),
+)
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,14 @@ class Benchmark:
         what = "images" if self.kind else "examples"
         text = f"how many training {what} of each task are learned; 0: all"
         samples = Hyperparameter("samples_per_task", int, self.samples_per_task, "[0, inf)", text)
+        text = f"the share of each task's training {what} to test on in place of the test {what}, to choose settings"
+        held_out = Hyperparameter("held_out", float, 0.0, "[0, 1)", text)
         own = self.kind.settings if self.kind else ()
-        return (*(dataclasses.replace(o, default=self.tasks) if o.name == "tasks" else o for o in own), samples)
+        return (
+            *(dataclasses.replace(o, default=self.tasks) if o.name == "tasks" else o for o in own),
+            samples,
+            held_out,
+        )
 
     def stream(self, *, images: ImageSet | None = None, progress: bool = True, **options: Any) -> Stream:
         """Make the stream; on first use this downloads its base data.
@@ -65,6 +71,11 @@ class Benchmark:
             If the base data cannot be downloaded.
         """
         chosen = self._checked({name: value for name, value in options.items() if value is not None})
+        held_out = chosen.pop("held_out")
+        stream = self._whole(images, progress, chosen)
+        return stream.validation(held_out) if held_out else stream
+
+    def _whole(self, images: ImageSet | None, progress: bool, chosen: dict[str, Any]) -> Stream:
         if self.kind is None:
             path = Path(self.data)
             own = npz_folder.read(path) if path.is_dir() else task_list.read(path, progress)
