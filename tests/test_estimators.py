@@ -6,11 +6,9 @@ import doctest
 import io
 import math
 import pickle
-import re
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -73,19 +71,6 @@ def test_the_example_of_the_docstring_runs() -> None:
     failed, tried = doctest.testmod(face)
     assert tried
     assert not failed
-
-
-def test_the_blocks_of_the_page_run_one_after_another(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("river")
-    pytest.importorskip("pandas")
-    page = Path(__file__).parents[1] / "docs" / "estimators.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    assert len(blocks) == 3
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, str(page), "exec"), names)
-    assert (tmp_path / "sensors.npz").exists()
 
 
 # Learning

@@ -5,11 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
-import re
-import shlex
-import sys
 import tracemalloc
-import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -448,59 +444,10 @@ def test_a_run_of_a_folder_from_the_command_line(
 # The page
 
 
-class FakeCIFAR10:
-    """What of torchvision's ``CIFAR10`` the page uses."""
-
-    def __init__(self, root: str, train: bool, download: bool) -> None:
-        n = 100 if train else 50
-        self.data = np.random.default_rng(0).integers(256, size=(n, 32, 32, 3)).astype(np.uint8)
-        self.targets = [i % 10 for i in range(n)]
-
-
-class FakeDataset:
-    """What of a data set from Hugging Face the page uses: rows as a dictionary of columns."""
-
-    def with_format(self, kind: str) -> FakeDataset:
-        assert kind == "numpy"
-        return self
-
-    def __getitem__(self, rows: slice) -> dict[str, NDArray[Any]]:
-        return {"image": np.zeros((20, 8, 8), np.uint8)[rows], "label": np.arange(20)[rows] % 10}
-
-
-def test_all_that_the_page_shows_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    pytest.importorskip("torch")
-    monkeypatch.chdir(tmp_path)
-    torchvision, vision, hugging = (types.ModuleType(name) for name in ("torchvision", "torchvision.datasets", "d"))
-    vision.CIFAR10 = FakeCIFAR10  # type: ignore[attr-defined]
-    hugging.load_dataset = lambda path, name: {"train": FakeDataset(), "test": FakeDataset()}  # type: ignore[attr-defined]
-    for name, module in (("torchvision", torchvision), ("torchvision.datasets", vision), ("datasets", hugging)):
-        monkeypatch.setitem(sys.modules, name, module)
-
-    blocks = re.findall(r"```(python|bash)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert [language for language, _ in blocks] == ["python", "python", "bash", "python", "bash", "python", "python"]
-    names: dict[str, Any] = {}
-    streams = []
-    for language, block in blocks:
-        assert len([line for line in block.splitlines() if line.strip()]) < 10
-        if language == "python":
-            exec(block, names)
-            streams.append(names["stream"])
-        for line in block.splitlines() if language == "bash" else []:
-            assert main([*shlex.split(line)[1:], "--quiet"]) == 0, line
-    first, *_, cifar, digits = streams
-    assert [each.description for each in first.tasks] == ["as it is", "shifted by 1", "shifted by 2"]
-    assert float(capsys.readouterr().out.splitlines()[0]) > 0.8
-    assert (cifar.tasks[0].train.base.shape, cifar.classes, cifar.scenarios) == ((3, 32, 32), 10, (CLASS, TASK))
-    assert (digits.tasks[0].train.base.shape, digits.scenarios) == ((8, 8), (DOMAIN,))
-
-
 def test_the_line_that_the_page_quotes_is_what_one_gets() -> None:
     x, y = np.zeros((5, 20)), np.arange(5)
     spoiled = x.copy()
     spoiled[3, 17] = np.nan
     with pytest.raises(BadInput) as caught:
         Stream.from_arrays("shifts", [(x, y, x, y), (x, y, spoiled, y)])
-    assert f"    metareplay: {caught.value}\n" in PAGE.read_text(encoding="utf-8")
+    assert f"\nmetareplay: {caught.value}\n" in PAGE.read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
 def _files_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every block of the page that begins with a file's name, as that file."""
     monkeypatch.chdir(tmp_path)
-    for language, block in re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+    for language, block in re.findall(r"```(python|toml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
         name = block.splitlines()[0].removeprefix("# ")
         assert name.endswith({"python": ".py", "toml": ".toml"}[language])
         Path(name).write_text(block)

@@ -256,7 +256,7 @@ def alive(process: int) -> bool:
 
 
 PAGE = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
-FIRST, SECOND, SUITE, SLURM = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+_, FIRST, SECOND, SUITE, SLURM = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 STUBS = {
     "srun": """while [ "${1#-}" != "$1" ]; do case $1 in -w|-x) machine=$1; shift 2;; *) shift;; esac; done
 [ "$machine" = -x ] && HOME=$HOME/other

@@ -527,15 +527,6 @@ def examples(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 
-@pytest.mark.parametrize("text", examples("toml"), ids=lambda text: text.split("\n")[0][:40])
-def test_every_suite_in_the_docs_can_be_planned(text: str, tmp_path: Path) -> None:
-    (tmp_path / "my_method.py").write_text(PATIENT)
-    suite = read(tmp_path, text)
-    planned = plan(suite.requests, tmp_path / "runs")
-    assert len(planned) == len(suite.requests) > 1
-    assert not (tmp_path / "runs").exists()
-
-
 def test_the_docs_first_suite_has_the_runs_that_they_count(tmp_path: Path) -> None:
     assert len(read(tmp_path, examples("toml")[0]).requests) == 40
 
@@ -552,12 +543,6 @@ def test_the_docs_mistakes_are_told_like_that(tmp_path: Path) -> None:
     (shown,) = (text for text in examples("text") if "mistakes" in text)
     for line in str(error.value).splitlines()[1:]:
         assert line in shown.splitlines()
-
-
-def test_the_docs_python_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (text,) = examples("python")
-    exec(text, {})
-    assert capsys.readouterr().out.startswith("digits-rotations online {}\n")
 
 
 # What it costs

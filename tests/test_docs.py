@@ -1,0 +1,198 @@
+"""Every block of code in README and docs runs: page by page, in order, in a fresh folder.
+
+CONTRIBUTING.md ("Code in the docs") says how a block is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import re
+import runpy
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import pytest
+
+from metareplay import Trainer, user_code
+from metareplay.cli import main, suite
+from metareplay.data import catalogue as data
+from metareplay.results import groups
+from metareplay.runs import conformance
+from metareplay.suites.suite import Suite
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks/README.md",
+]
+RUN = "0123456789abcdef"
+"""In the docs, the run that was made last."""
+MARK = re.compile(r"#(?:.*[;:,.])? *(needs|takes) (.*)$", re.MULTILINE)
+SECONDS = re.compile(r"(\d+|some|a few) seconds")
+
+
+class Block(NamedTuple):
+    line: int
+    language: str
+    text: str
+
+
+def blocks(page: Path) -> list[Block]:
+    found, text = [], page.read_text(encoding="utf-8")
+    for block in re.finditer(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE):
+        lines = (line.removeprefix(block[1]) for line in block[3].splitlines(keepends=True))
+        found.append(Block(text.count("\n", 0, block.start(3)), block[2], "".join(lines)))
+    return found
+
+
+def commands(block: Block) -> list[str]:
+    """Each with its mark; one on a line of its own holds for all of them."""
+    lines = [line for line in block.text.replace("\\\n", " ").splitlines() if line.strip()]
+    above = next((line for line in lines if line.startswith("#") and MARK.search(line)), "")
+    return [f"{line}  {above}".strip() for line in lines if not line.startswith("#")]
+
+
+class Stopped(BaseException):
+    """A command got as far as it is tried."""
+
+
+class Reader:
+    """Does what a page says, in its order; what takes long is done only where that is asked for."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, patient: bool) -> None:
+        self.patch, self.patient = patch, patient
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+
+    def skips(self, text: str) -> bool:
+        """Whether a mark says that this cannot be done here, or not now."""
+        if not (mark := MARK.search(text)):
+            return False
+        if mark[1] == "takes":
+            return not (self.patient and SECONDS.match(mark[2]))
+        return not all(re.fullmatch(r"\w+", word) and _installed(word) for word in re.split(r",? and |, ", mark[2]))
+
+    def read(self, page: Path, block: Block) -> None:
+        text = block.text.replace(RUN, newest()) if block.language == "python" else block.text
+        first = re.match(r"# ([\w-]+\.(?:py|toml|csv))\b", text)
+        if block.language not in ("python", "bash", "toml", "text"):
+            pytest.fail(f"the block is {block.language or 'nothing'}, but must be python, bash, toml or text")
+        elif first:
+            Path(first[1]).write_text(text, encoding="utf-8")
+        elif block.language == "toml":
+            Path("block.toml").write_text(text, encoding="utf-8")
+            if "benchmarks" in tomllib.loads(text):
+                Suite.read("block.toml")
+        elif block.language == "python":
+            code = compile("\n" * block.line + text, page, "exec")
+            if not self.skips("\n".join(text.splitlines()[:2])):
+                exec(code, self.names)
+        elif block.language == "bash":
+            for command in commands(block):
+                self.type(command.replace(RUN, newest()))
+
+    def type(self, command: str) -> None:
+        program, *words = shlex.split(command, comments=True)
+        skip = self.skips(command)
+        if program == "metareplay" and not re.search("GPU", command):
+            with self.arguments_alone() if skip else contextlib.nullcontext():
+                assert self.status(words) == 0, command
+        elif program == "make":
+            targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+            assert set(re.findall(r"^[a-z]+$", "\n".join(words), re.MULTILINE)) <= set(targets), command
+        elif program == "pip":
+            extras = re.findall(r"\[(.*?)\]", command)
+            there = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+            assert set(",".join(extras).split(",")) <= {"", *there}, command
+            assert all((ROOT / file).exists() for file in words if file.endswith(".txt")), command
+        elif program in ("python", "python3") and not skip:
+            self.patch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)
+            with contextlib.suppress(SystemExit):
+                runpy.run_module(words[1], run_name="__main__") if words[0] == "-m" else runpy.run_path(
+                    words[0], run_name="__main__"
+                )
+        elif program in ("python", "python3"):
+            name = words[1].replace(".", "/") if words[0] == "-m" else words[0]
+            assert any((ROOT / folder / f"{name}{end}").exists() for folder in ("", "src") for end in ("", ".py")), (
+                command
+            )
+        elif program != "metareplay" and not skip:
+            pytest.fail(f"a test cannot try {program!r}: say what it needs, as in `{command}  # needs a cluster`")
+
+    @staticmethod
+    def status(words: list[str]) -> int:
+        try:
+            return main(words)
+        except SystemExit as left:  # --help
+            return int(left.code or 0)
+        except Stopped:
+            return 0
+
+    @contextlib.contextmanager
+    def arguments_alone(self) -> Iterator[None]:
+        """Let commands check all that they are given, and stop before they fetch data or learn."""
+
+        def stop(*given: Any, **named: Any) -> NoReturn:
+            raise Stopped
+
+        def get(name: str, *given: Any, **named: Any) -> Any:
+            return here(name, *given, **named) if name == "digits" else stop()
+
+        here = data.get
+        with self.patch.context() as patch:
+            patch.setattr(data, "get", get)
+            patch.setattr(Trainer, "train", stop)
+            patch.setattr(suite, "SuiteDisplay", stop)
+            patch.setattr(groups, "load", stop)
+            patch.setattr(conformance, "check_one", stop)
+            patch.setattr(user_code, "load", stop)
+            yield
+
+
+def _installed(name: str) -> bool:
+    return importlib.util.find_spec({"pytorch": "torch"}.get(name.lower(), name)) is not None
+
+
+def newest() -> str:
+    runs = [file.parent for file in Path().glob("runs/*/record.json")]
+    return max(runs, key=lambda run: (run / "record.json").stat().st_mtime_ns).name if runs else RUN
+
+
+def follow(page: Path, patient: bool, patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.chdir(folder)
+    patch.syspath_prepend(folder)
+    reader = Reader(patch, patient)
+    for block in blocks(page):
+        try:
+            reader.read(page, block)
+        except (Exception, pytest.fail.Exception) as error:
+            error.add_note(f"in the block at {page.relative_to(ROOT)}:{block.line}")
+            raise
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
+def test_every_block_of_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    follow(page, False, monkeypatch, tmp_path)
+
+
+LONG = [
+    page for page in PAGES if any(SECONDS.match(mark[2]) for mark in MARK.finditer(page.read_text(encoding="utf-8")))
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
+def test_blocks_that_take_seconds_run_too(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    follow(page, True, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_commands_stand_in_blocks_that_are_tried(page: Path) -> None:
+    outside = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"^    (?:metareplay|python3?|pip|make) [a-z./].*", outside, re.MULTILINE) == []
