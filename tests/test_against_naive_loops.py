@@ -23,7 +23,7 @@ from metareplay.networks.perceptron import Perceptron
 torch = pytest.importorskip("torch")
 
 from metareplay.learners.pytorch import PyTorchLearner
-from naive import Example, Naive, dark
+from naive import Example, Naive, agem, dark, gdumb, replay
 
 SHAPE, CLASSES, TASKS = (1, 6, 6), 8, 4
 INPUTS = SHAPE[1] * SHAPE[2]
@@ -43,8 +43,17 @@ class Case:
 
 REPLAY = {"lr": 0.1, "memories": 20, "replay_batch_size": 5}
 
+CLSER = {"stable_decay": 0.9, "stable_rate": 0.4, "plastic_decay": 0.7, "plastic_rate": 0.8, "strength": 0.5}
+
 CASES = [
+    Case("agem", agem.AGEM, REPLAY),
+    Case("clser", replay.CLSER, REPLAY | CLSER),
+    Case("der", dark.DERPP, REPLAY | {"alpha": 0.3}),
     Case("derpp", dark.DERPP, REPLAY | {"alpha": 0.3, "beta": 0.7}),
+    Case("erace", replay.ERACE, REPLAY),
+    Case("gdumb", gdumb.GDumb, {"lr": 0.1, "memories": 20, "passes": 3, "fit_batch_size": 6}),
+    Case("gss", replay.GSS, REPLAY | {"candidates": 3}),
+    Case("mir", replay.MIR, REPLAY | {"candidates": 10}),
 ]
 
 

@@ -94,6 +94,11 @@ class Reservoir:
         rows[:, place] = row
         return rows
 
+    def draw_distinct(self, size: int) -> Rows:
+        """Slots of ``min(size, held)`` memories ``(that,)``, uniformly without replacement."""
+        size = min(size, self.held)
+        return self.first + self.replaying.choice(self.held, size, replace=False, shuffle=False)
+
     def _draw(self, batches: int, size: int) -> Rows:
         # Of a few numbers, NumPy draws fractions in a third of the time that it takes for integers.
         rows = (self.replaying.random((batches, size)) * self.held).astype(np.int64)

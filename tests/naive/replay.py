@@ -1,0 +1,124 @@
+"""ER-ACE (Caccia et al. 2022), MIR and GSS (Aljundi et al. 2019), CLS-ER (Arani et al. 2022)."""
+
+import torch
+from torch import Tensor
+
+from naive import Example, Memory, Naive
+
+
+class ERACE(Naive):
+    def start(self) -> None:
+        self.memory, self.met = Memory(self.memories, self.rng), set[int]()
+
+    def among(self, examples: list[Example], classes: set[int]) -> Tensor:
+        z = self.z(examples)
+        others = [c for c in range(z.shape[1]) if c not in classes]
+        z[:, others] = -torch.inf
+        return self.ce(examples, z).mean()
+
+    def observe(self, batch: list[Example]) -> None:
+        past, here = self.memory.draw(self.replay_batch_size), {e.y for e in batch}
+        unmet = {c for c in range(8) if c not in self.met}
+        self.met |= here
+        loss = self.among(batch, here | unmet)
+        if past:
+            loss = loss + self.among(past, self.met)
+        self.step(loss)
+        self.memory.offer(batch)
+
+
+class MIR(Naive):
+    def start(self) -> None:
+        self.memory = Memory(self.memories, self.rng)
+
+    def observe(self, batch: list[Example]) -> None:
+        kept, size = self.memory.kept, self.replay_batch_size
+        count = min(self.candidates, len(kept))
+        candidates = [kept[i] for i in self.memory.replaying.choice(len(kept), count, replace=False, shuffle=False)]
+        if len(candidates) > size:
+            before = self.ce(candidates).detach()
+            theta = self.copy()
+            self.step(self.ce(batch).mean())
+            rise = self.ce(candidates).detach() - before
+            with torch.no_grad():
+                for part, was in zip(self.theta, theta, strict=True):
+                    part.copy_(was)
+            order = rise.argsort(descending=True).tolist()
+            self.near((rise[order[size - 1]] - rise[order[size]]) / before.abs().max())
+            candidates = [candidates[i] for i in order[:size]]
+        self.step(self.ce(batch + candidates).mean())
+        self.memory.offer(batch)
+
+
+class GSS(Naive):
+    def start(self) -> None:
+        self.keeping, self.replaying = self.rng.spawn(2)
+        self.kept: list[Example] = []
+        self.score: list[float] = []
+
+    def observe(self, batch: list[Example]) -> None:
+        count = min(self.replay_batch_size, len(self.kept))
+        past = [self.kept[int(fraction * len(self.kept))] for fraction in self.replaying.random(count)]
+        self.step(self.ce(batch + past).mean())
+        for example in batch:
+            self.offer(example)
+
+    def own(self, example: Example) -> Tensor:
+        return torch.cat([part.flatten() for part in self.gradient(self.ce([example]).sum())])
+
+    def offer(self, example: Example) -> None:
+        count = min(self.candidates, len(self.kept))
+        others = [self.kept[int(fraction * len(self.kept))] for fraction in self.keeping.random(count)]
+        g = self.own(example)
+        cosines = [float(torch.cosine_similarity(g, self.own(other), dim=0)) for other in others]
+        c = 1 + max(cosines, default=0.0)
+        if len(self.kept) < self.memories:
+            self.kept.append(example)
+            self.score.append(c)
+            return
+        self.near(c - 1)
+        if c >= 1:
+            return
+        share, i = self.keeping.random() * sum(self.score), 0
+        while share >= self.score[i]:
+            share -= self.score[i]
+            i += 1
+        self.near(share, share - self.score[i])
+        chance = self.keeping.random() - self.score[i] / (self.score[i] + c)
+        self.near(chance)
+        if chance < 0:
+            self.kept[i], self.score[i] = example, c
+            self.counters["replaced"] += 1
+
+
+class CLSER(Naive):
+    def start(self) -> None:
+        self.chance, memory = self.rng.spawn(2)
+        self.memory = Memory(self.memories, memory)
+        self.stable, self.plastic = self.copy(), self.copy()
+
+    def observe(self, batch: list[Example]) -> None:
+        past = self.memory.draw(self.replay_batch_size)
+        loss = self.ce(batch + past).mean()
+        if past:
+            scores = [self.counting(self.z(past, average), past).detach() for average in (self.stable, self.plastic)]
+            distances = []
+            for i, example in enumerate(past):
+                stable, plastic = (z[i].softmax(0)[example.y] for z in scores)
+                self.near((stable - plastic) / stable if stable != plastic else 1.0)
+                target = scores[0][i] if stable > plastic else scores[1][i]
+                counting = torch.isfinite(target)
+                distances.append((self.z([example])[0] - target)[counting] ** 2)
+            loss = loss + self.strength * torch.cat(distances).mean()
+        self.step(loss)
+        fractions = self.chance.random(2)
+        for name, fraction in zip(("stable", "plastic"), fractions, strict=True):
+            if fraction < self.settings[f"{name}_rate"]:
+                d = self.settings[f"{name}_decay"]
+                average = [d * a + (1 - d) * b for a, b in zip(getattr(self, name), self.copy(), strict=True)]
+                setattr(self, name, average)
+                self.counters[f"{name} updates"] += 1
+        self.memory.offer(batch)
+
+    def answers(self, examples: list[Example]) -> Tensor:
+        return self.z(examples, self.stable)
