@@ -162,8 +162,11 @@ class Learner(ABC):
         """Scores (logits) ``(len(images), classes)`` of data outside the table."""
 
     @abstractmethod
-    def forward(self, rows: Rows) -> NDArray[np.float32]:
-        """Scores (logits) ``(n, classes)`` of slots ``rows (n,)``; about −1e30 where a class is excluded."""
+    def forward(self, rows: Rows, theta: Vector | None = None) -> NDArray[np.float32]:
+        """Scores (logits) ``(n, classes)`` of slots ``rows (n,)``; about −1e30 where a class is excluded.
+
+        With other parameters ``theta``, what a network with those gives, and for all classes.
+        """
 
     def activations(self, rows: Rows) -> list[NDArray[np.float32]]:
         """The outputs ``(n, units)`` of each hidden layer for ``rows (n,)``, after its ReLU; the last are the features.

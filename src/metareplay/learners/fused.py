@@ -93,7 +93,8 @@ class FusedPerceptron(Learner):
             outputs += stride
         self._layers = np.array(rows, np.int64)
         self._outputs = outputs
-        self._parameters = _aligned(begin, kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
+        behind = kernels.LANES * int(self._layers[:, kernels.STRIDE].max())
+        self._parameters, self._others = _aligned(begin, behind), _aligned(begin, behind)
         real = np.zeros(begin, bool)
         for blocks, width in zip(self._blocks(real), self.network.widths[1:], strict=True):
             blocks[..., :width] = True
@@ -225,12 +226,18 @@ class FusedPerceptron(Learner):
             out[:, ~self._restriction[task]] += np.float32(EXCLUDED)
         return out
 
-    def forward(self, rows: Rows) -> NDArray[np.float32]:
+    def forward(self, rows: Rows, theta: Vector | None = None) -> NDArray[np.float32]:
         if rows is not self._known:
             rows = self._slots(rows)
         out = np.empty((len(rows), self._classes), np.float32)
         self.forward_passes += len(rows)
-        done = kernels.forward(*self._table, rows, *self._workspace, out)
+        if theta is None:
+            done = kernels.forward(*self._table, rows, *self._workspace, out)
+        else:
+            self._check_shape(theta)
+            self._others[:] = theta  # with room behind them
+            *others, delta = self._workspace
+            done = kernels.forward(self._others, *self._table[1:], rows, *others, delta[: len(others[0])], out)
         if done < len(rows):
             self._refuse(rows, done)
         return out

@@ -136,10 +136,15 @@ class PyTorchLearner(Learner):
         parts = [self._read(self._floats(images.inputs(which)), np.full(len(which), task)) for which in groups]
         return np.concatenate(parts)
 
-    def forward(self, rows: Rows) -> Floats:
+    def forward(self, rows: Rows, theta: Any = None) -> Floats:
         rows = self._rows(rows)
         self.forward_passes += len(rows)
-        return self._read(self._x(rows), self._tasks_of(rows))
+        x, tasks = self._x(rows), self._tasks_of(rows)
+        if theta is None:
+            return self._read(x, tasks)
+        with self.trial(), torch.no_grad():
+            self.load(theta)
+            return on_host(self._through(x, tasks, learning=False))
 
     def _read(self, x: Tensor, tasks: NDArray[np.int64], hidden: list[Tensor] | None = None) -> Floats:
         with torch.no_grad(), self._going_back():

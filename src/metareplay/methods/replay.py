@@ -35,16 +35,35 @@ class Replay(Method):
 
 
 class ER(Replay):
-    """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4)."""
+    """Experience replay: one SGD step on the mean loss of the current example and the memories (MER, Algorithm 4).
+
+    With ``interpolate_every`` it is the lighter MER of Abbes et al. (2025, arXiv:2508.01908): a Reptile step over so
+    many batches, θ ← θ_before + rate · (θ − θ_before).
+    """
 
     id = "eralg4"
     family = "replay"
+
+    interpolate_every: int = setting(
+        0, "[0, inf)", help="the batches after which only a share of the change since the last time is kept; 0: never"
+    )
+    rate: float = setting(0.1, "(0, 1]", help="the share of the change that is kept then")
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        super().start(learner, rng, tasks)
+        self.before = learner.parameters() if self.interpolate_every else None
+        self.batches = 0
 
     def observe(self, rows: Rows) -> None:
         for row in rows:
             batch = self.memory.draw_beside(row, 1, self.replay_batch_size)[0]
             self.learner.sgd(batch, self.lr, self.weights(batch))
             self.memory.offer(row)
+            self.batches += 1
+            if self.interpolate_every and self.batches % self.interpolate_every == 0:
+                self.learner.interpolate(self.before, self.rate)
+                self.before = self.learner.parameters()
+                self.counters["interpolations"] += 1
 
     def steps(self, examples: int, batches: int) -> int:
         return examples
