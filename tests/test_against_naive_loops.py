@@ -23,7 +23,7 @@ from metareplay.networks.perceptron import Perceptron
 torch = pytest.importorskip("torch")
 
 from metareplay.learners.pytorch import PyTorchLearner
-from naive import Example, Naive, agem, dark, gdumb, replay
+from naive import Example, Naive, agem, consolidation, dark, distillation, gdumb, meta, prototypes, replay
 
 SHAPE, CLASSES, TASKS = (1, 6, 6), 8, 4
 INPUTS = SHAPE[1] * SHAPE[2]
@@ -42,6 +42,8 @@ class Case:
 
 
 REPLAY = {"lr": 0.1, "memories": 20, "replay_batch_size": 5}
+EWC = {"lr": 0.1, "strength": 5.0, "n_memories": 6, "decay": 0.7}
+META = REPLAY | {"glances": 2, "clip": 0.5}
 
 CLSER = {"stable_decay": 0.9, "stable_rate": 0.4, "plastic_decay": 0.7, "plastic_rate": 0.8, "strength": 0.5}
 
@@ -54,6 +56,17 @@ CASES = [
     Case("gdumb", gdumb.GDumb, {"lr": 0.1, "memories": 20, "passes": 3, "fit_batch_size": 6}),
     Case("gss", replay.GSS, REPLAY | {"candidates": 3}),
     Case("mir", replay.MIR, REPLAY | {"candidates": 10}),
+    Case("si", consolidation.SI, {"lr": 0.1, "c": 0.05, "xi": 0.001}),
+    Case("ewc-online", consolidation.OnlineEWC, EWC),
+    Case("ewc-online", consolidation.OnlineEWC, EWC | {"empirical": True}),
+    Case("mas", consolidation.MAS, {"lr": 0.1, "strength": 0.5, "n_memories": 6}),
+    Case("lwf", distillation.LwF, {"lr": 0.1, "strength": 1.5, "temperature": 3.0}),
+    Case("ncm", prototypes.NCM, {}, not_in=("cnn",)),
+    Case("slda", prototypes.SLDA, {"shrinkage": 0.1}, not_in=("cnn",)),
+    Case("cmaml", meta.CMAML, META | {"outer_lr": 0.3}),
+    Case("sync", meta.Sync, META | {"outer_lr": 0.3, "lr_of_lr": 2.0}),
+    Case("lamaml", meta.LaMAML, META | {"lr_of_lr": 2.0}),
+    Case("eralg4", meta.MERLite, REPLAY | {"interpolate_every": 3, "rate": 0.3}),
 ]
 
 

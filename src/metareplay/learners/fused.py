@@ -93,8 +93,7 @@ class FusedPerceptron(Learner):
             outputs += stride
         self._layers = np.array(rows, np.int64)
         self._outputs = outputs
-        behind = kernels.LANES * int(self._layers[:, kernels.STRIDE].max())
-        self._parameters, self._others = _aligned(begin, behind), _aligned(begin, behind)
+        self._parameters = _aligned(begin, kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
         real = np.zeros(begin, bool)
         for blocks, width in zip(self._blocks(real), self.network.widths[1:], strict=True):
             blocks[..., :width] = True
@@ -117,7 +116,7 @@ class FusedPerceptron(Learner):
         self._gradient = np.empty(len(self._parameters), np.float32)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
-        before = np.empty(len(self._parameters), np.float32)
+        before = _aligned(len(self._parameters), kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
         self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs, block = widths[0] if self._in_blocks else 0, kernels.BLOCK
@@ -231,13 +230,12 @@ class FusedPerceptron(Learner):
             rows = self._slots(rows)
         out = np.empty((len(rows), self._classes), np.float32)
         self.forward_passes += len(rows)
-        if theta is None:
-            done = kernels.forward(*self._table, rows, *self._workspace, out)
-        else:
+        table, workspace = self._table, self._workspace
+        if theta is not None:
             self._check_shape(theta)
-            self._others[:] = theta  # with room behind them
-            *others, delta = self._workspace
-            done = kernels.forward(self._others, *self._table[1:], rows, *others, delta[: len(others[0])], out)
+            self._undo[0][:] = theta
+            table, workspace = (self._undo[0], *table[1:]), (*workspace[:3], workspace[3][:2])  # without the masks
+        done = kernels.forward(*table, rows, *workspace, out)
         if done < len(rows):
             self._refuse(rows, done)
         return out
@@ -423,13 +421,9 @@ class FusedPerceptron(Learner):
                 blocks[target] = blocks[source]
 
     def state(self) -> dict[str, NDArray[Any]]:
-        return {
-            "parameters": self._parameters.copy(),
-            "examples": self._examples.copy(),
-            "index": self._index.copy(),
-            "value": self._value.copy(),
-            "steps": np.array(self.steps),
-        }
+        held: tuple[NDArray[Any], ...] = (self._parameters, *self._table[2:])
+        names = ("parameters", "examples", "index", "value")
+        return {name: array.copy() for name, array in zip(names, held, strict=True)} | {"steps": np.array(self.steps)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a ``state()``; BadInput if compiled code would be led astray by it."""

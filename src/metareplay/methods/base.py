@@ -125,7 +125,10 @@ class Method:
         raise NotImplementedError
 
     def steps(self, examples: int, batches: int) -> int | None:
-        """The SGD steps that so many examples, in so many batches, take: what a suite plans with; None if unknown."""
+        """The SGD steps that so many examples, in so many batches, take: what a suite plans with; None if unknown.
+
+        0 for what learns without any.
+        """
         return None
 
     def ready(self) -> None:

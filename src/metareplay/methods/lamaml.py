@@ -90,7 +90,7 @@ def follow(theta: Vector, meta: Vector, start: Vector, outer_lr: float, share: f
     return start - outer_lr * (share * meta)
 
 
-class Sync(CMAML):
+class SyncMAML(CMAML):
     """Sync: C-MAML with a rate α for each parameter, which is learned at the same time: α ← α − η g_α."""
 
     id = "sync"
