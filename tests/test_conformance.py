@@ -22,13 +22,16 @@ from metareplay.runs.conformance import CHECKS, check, check_one
 NAMED = {checked.__name__.removeprefix("check_"): checked for checked in CHECKS}
 VARIANTS: dict[str, Callable[..., Method]] = {
     **METHODS,
+    **{name: functools.partial(METHODS[name], glances=2) for name in ("lamaml", "sync", "cmaml")},
     "taskinput, fast": functools.partial(METHODS["taskinput"], lr=0.1),
     "independent, no copies": functools.partial(METHODS["independent"], lr=0.1, finetune=False),
     "ewc, strong": functools.partial(METHODS["ewc"], lr=0.05, memory_strength=0.5, n_memories=4),
     "ewc, Fisher": functools.partial(METHODS["ewc"], lr=0.05, memory_strength=0.5, n_memories=4, mean_of_squares=True),
     "gem, margin": functools.partial(METHODS["gem"], lr=0.05, memory_strength=0.5, memories=12),
     "gem, projection": functools.partial(METHODS["gem"], lr=0.05, memories=12),
-    "eralg4, small": functools.partial(METHODS["eralg4"], lr=0.05, memories=5, replay_batch_size=3),
+    "eralg4, small": functools.partial(
+        METHODS["eralg4"], lr=0.05, memories=5, replay_batch_size=3, interpolate_every=3
+    ),
     "eralg5, mean": functools.partial(METHODS["eralg5"], lr=0.05, memories=5, mean_over_tasks=True),
     "meralg1, all": functools.partial(
         METHODS["meralg1"], lr=0.05, beta=0.3, gamma=0.5, memories=5, replay_batch_size=3, batches_per_example=2
