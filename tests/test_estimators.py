@@ -83,10 +83,10 @@ def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: 
     chosen = METHODS[method](lr=0.02, **settings)
     life = Trainer(Experiment(stream=stream, method=chosen, seed=7, hidden=(18, 15), samples_per_task=25))
     life.train()
-    spans = [(stream.tasks[span.task].train, span) for span in life.spans]
+    spans = [(stream.tasks[span.visit].train, span) for span in life.spans]
     x = np.concatenate([images.inputs(span.examples) for images, span in spans])
     y = np.concatenate([images.labels[span.examples] for images, span in spans])
-    task = np.concatenate([np.full(len(span.examples), span.task) for _, span in spans])
+    task = np.concatenate([np.full(len(span.examples), span.visit) for _, span in spans])
     plain = {"beta": 1.0, "gamma": 1.0, "batches_per_example": 1, "replay_batch_size": 20, "s": 1.0}
     plain |= {"memory_strength": 0.0, "n_memories": 0}
     model = ContinualClassifier(

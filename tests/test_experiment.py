@@ -36,7 +36,9 @@ from metareplay.learners.base import Learner, Rows
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.methods.replay import ER
+from metareplay.runs.checkpoint import pack
 from metareplay.runs.metrics import CURVES, Undefined
+from metareplay.runs.record import ARRAYS, PREQUENTIAL
 
 INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
 
@@ -331,11 +333,38 @@ def test_it_may_evaluate_at_the_end_alone_and_then_only_what_that_shows_has_a_me
     assert str(record.metrics["forgetting"]) == "undefined, because tasks were tested at the end alone: evaluate = end"
 
 
+def test_a_run_that_never_evaluates_keeps_a_few_bytes_for_a_thousand_examples_and_for_a_task() -> None:
+    """48 million examples of 800 tasks are scaled down; what is kept must grow with the examples by next to nothing."""
+
+    def kept(tasks: int, epochs: int) -> tuple[int, int]:
+        one = benchmark("digits-online-permuted", tasks=tasks, samples_per_task=100)
+        experiment = Experiment(stream=one, method=Online(), hidden=(4,), epochs=epochs, evaluate="never")
+        trainer = Trainer(experiment)
+        record = trainer.train()
+        assert record.online[1] == tasks * epochs * 100
+        arrays = sum(array.nbytes for name in (*ARRAYS, *PREQUENTIAL) if (array := getattr(record, name)) is not None)
+        return len(pack(trainer.state())), arrays
+
+    little, more_tasks, more_examples = kept(10, 1), kept(60, 1), kept(10, 31)
+    for now, tasks, examples in zip(little, more_tasks, more_examples, strict=True):
+        by_task, by_thousand = (tasks - now) / 50, (examples - now) / 30
+        assert by_task <= 60  # its number, its test images' number, the right ones, the examples, whether it was met
+        assert by_thousand <= 9
+        assert now + 800 * by_task + 48_000 * by_thousand < 500_000
+
+
 def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_learned() -> None:
     record = run(evaluate="never")
     assert evaluations(record) == []
     assert record.accuracy.shape == (0, 3)
-    assert np.array_equal(record.predicted_right, run().predicted_right)
+    whole = run()
+    assert len(record.predicted_right) == 0, "one by one they are not kept"
+    for name in ("right_by_visit", "right_by_thousand"):
+        np.testing.assert_array_equal(getattr(record, name), getattr(whole, name))
+    assert whole.right_by_visit is not None
+    assert whole.right_by_visit[:, 0].tolist() == whole.predicted_right.reshape(3, TRAIN).sum(1).tolist()
+    assert whole.right_by_visit[:, 1].tolist() == [TRAIN] * 3
+    assert record.metrics["online_accuracy"] == whole.metrics["online_accuracy"] == whole.predicted_right.mean()
     there = {name for name, value in record.metrics.items() if not isinstance(value, Undefined)}
     assert there == {"online_accuracy"}
     assert str(record.metrics["retained_accuracy"]) == "undefined, because tasks were never tested: evaluate = never"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from metareplay.networks import Network, describe
 from metareplay.runs import model
 from metareplay.runs.checkpoint import State
 from metareplay.settings import brief, hyperparameters, setting
+from metareplay.streams import order as orders
+from metareplay.streams.order import Order
 from metareplay.streams.stream import Stream
 
 RESULTS = 1
 """Changes when the same configuration gives other numbers than before: part of every run's key."""
-ORDERS = ("tasks", "shuffled", "iid")
 MOST_EXAMPLES = 10**10
-RANDOMNESS = ("examples", "order", "weights", "method", "tasks")
+RANDOMNESS = ("examples", "order", "weights", "method", "tasks", "mixed")
 """What a run's seed decides, each with a generator of its own; the method's is split again into memory and replay."""
 
 
@@ -61,7 +63,10 @@ class Experiment:
         every N batches too; the same as ``eval_every=N``. ``end``: once, when all is learned. ``never``: only what was
         predicted before it was learned is recorded. Metrics that need more are then ``Undefined``.
     order
-        With ``iid`` each batch is of one task. The seed decides ``shuffled`` and ``iid``.
+        One of ``streams.order.ORDERS``, which says what they are; with ``iid`` each batch is of one task. The seed
+        decides all but ``tasks``.
+    imbalance
+        1: all of them. Else class c of C keeps imbalance^(−c / (C − 1)) of its examples.
     task_order
         The tasks visited, by number, or as text: ``0-2``, ``4,2,4``; None for each once, in ``order``.
     scenario
@@ -96,9 +101,12 @@ class Experiment:
     )
     order: str = setting(
         "tasks",
-        ORDERS,
-        help="the order of the stream: tasks, one after another; shuffled, these in a random order; or iid, the "
-        "examples of all tasks mixed, the upper bound",
+        help="the order of the stream: tasks, one after another; shuffled, these in a random order; iid, the examples "
+        "of all tasks mixed, the upper bound; 'recurring N', all tasks N times, with other examples each time; "
+        "'gradual WIDTH', neighbours mixed around the border; or 'blurry SHARE', with a share of others' examples",
+    )
+    imbalance: float = setting(
+        1.0, "[1, 1000000]", help="how many times as many examples the first class has as the last; between, ever fewer"
     )
     task_order: tuple[int, ...] | str | None = None
     scenario: str | None = setting(
@@ -139,6 +147,8 @@ class Experiment:
             self._set("samples_per_task", samples[0])
         for name, value in zip(("evaluate", "eval_every"), evaluations(self.evaluate, self.eval_every), strict=True):
             self._set(name, value)
+        kind, number = orders.read(self.order)
+        self._set("order", f"{kind} {number:g}" if number else kind)
         if self.order != "tasks" and self.task_order is not None:
             raise BadInput(f"the order of tasks is given, so --order must be 'tasks', not {self.order!r}")
         allowed = self.stream.scenarios
@@ -162,20 +172,27 @@ class Experiment:
     def _check_examples(self) -> None:
         if not self.visits:
             raise BadInput("the order of tasks is empty, but at least one must be visited")
-        examples = 0
         for task in self.visits:
             if task >= len(self.stream.tasks):
                 raise BadInput(
                     f"task {task} is in the order of tasks, but {self.stream.name} has {len(self.stream.tasks)}"
                 )
             there = len(self.stream.tasks[task].train)
-            wanted = there if self.samples is None else self.samples
-            if wanted > there:
+            if self.samples is not None and self.samples > there:
                 raise BadInput(
-                    f"--samples-per-task is {wanted}, but task {task} of {self.stream.name} has only {there}"
+                    f"--samples-per-task is {self.samples}, but task {task} of {self.stream.name} has only {there}"
                 )
-            examples += self.epochs * wanted
-        if examples > MOST_EXAMPLES:
+        if not self.spans.borders and self.method.needs_boundaries:
+            name = method_name(type(self.method))
+            raise BadInput(
+                f"--order is {self.order!r}, which has no borders between tasks, but {name} must know them: take "
+                "another order, or a method of which `metareplay methods` does not say so"
+            )
+        if (fewest := self.spans.counts.min()) < 1:
+            raise BadInput(
+                f"--order is {self.order!r}, but then a task comes with {fewest} examples: let it come less often"
+            )
+        if (examples := int(self.spans.counts.sum())) > MOST_EXAMPLES:
             raise BadInput(f"a run of {examples} examples is too long: {MOST_EXAMPLES} are the most; lower --epochs")
 
     @property
@@ -192,7 +209,22 @@ class Experiment:
         tasks = np.arange(len(self.stream.tasks))
         if self.order == "shuffled":
             tasks = randomness(self.seed, "tasks").permutation(tasks)
-        return tuple(tasks.tolist())
+        kind, number = orders.read(self.order)
+        return tuple(tasks.tolist()) * (int(number) if kind == "recurring" else 1)
+
+    @cached_property
+    def spans(self) -> Order:
+        """All examples, in the order in which they come."""
+        return Order(
+            self.order,
+            self.stream,
+            self.visits,
+            samples=self.samples,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            imbalance=self.imbalance,
+            draw=partial(randomness, self.seed),
+        )
 
     @property
     def described_network(self) -> Network:
@@ -219,6 +251,7 @@ class Experiment:
             "order": self.order,
             "task_order": list(self.visits),
             "scenario": self.scenario,
+            **({"imbalance": self.imbalance} if self.imbalance > 1 else {}),  # older keys are as they were
             "engine": self.engine,
             "device": self.device,
             "network": _network_name(self.network),

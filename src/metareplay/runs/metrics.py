@@ -59,8 +59,13 @@ class History:
         -1 before any training.
     correct
         ``(e, tasks)`` right answers on each task's test examples; there are ``test_sizes (tasks,)`` of these.
+    right_by_visit
+        ``(v, 2)`` how many examples of each visit were predicted right before they were learned, and how many came;
+        where tasks come mixed, those that belong to it. None in older records.
+    right_by_thousand
+        ``(⌈examples / 1000⌉,)`` the same of each thousand examples, as they came.
     predicted_right
-        ``(examples,)`` whether each example, in the order of the stream, was predicted right before it was learned.
+        ``(examples,)`` the same of each example; ``(0,)`` where ``evaluate`` is ``never``.
     """
 
     configuration: dict[str, Any]
@@ -70,6 +75,8 @@ class History:
     correct: NDArray[np.int64]
     test_sizes: NDArray[np.int64]
     predicted_right: NDArray[np.bool_]
+    right_by_visit: NDArray[np.int64] | None = None
+    right_by_thousand: NDArray[np.int64] | None = None
 
     @property
     def iid(self) -> bool:
@@ -80,6 +87,14 @@ class History:
     def evaluate(self) -> str:
         """When it was evaluated: ``borders``, ``end`` or ``never``."""
         return str(self.configuration.get("evaluate", "borders"))
+
+    @property
+    def online(self) -> tuple[int, int]:
+        """How many examples were predicted right before they were learned, and how many there were."""
+        if self.right_by_visit is None:
+            return int(self.predicted_right.sum()), len(self.predicted_right)
+        right, examples = self.right_by_visit.sum(0).tolist()
+        return right, examples
 
     @cached_property
     def tasks(self) -> Visits:
@@ -189,7 +204,8 @@ def stability_gap(history: History) -> float | Undefined:
 
 def online_accuracy(history: History) -> float:
     """Online accuracy: the share of examples that were predicted right before they were learned (prequential)."""
-    return float(history.predicted_right.mean())
+    right, examples = history.online
+    return right / examples
 
 
 def distance_to_iid(history: History, iid: History) -> float:
@@ -239,7 +255,12 @@ def running_online_accuracy(history: History) -> Curve | Undefined:
     """The online accuracy of the last 1000 examples (of all, while there are fewer), at about 200 places."""
     if undefined := _seen_again(history):
         return undefined
-    examples = len(history.predicted_right)
+    _, examples = history.online
+    if len(history.predicted_right) == 0 and history.right_by_thousand is not None:
+        thousands = history.right_by_thousand
+        which = np.arange(len(thousands) - 1, -1, -max(1, len(thousands) // POINTS))[::-1]
+        at = np.minimum((which + 1) * RUNNING, examples)
+        return Curve(at, thousands[which] / (at - which * RUNNING))
     right = np.concatenate([[0], np.cumsum(history.predicted_right)])
     at = np.arange(examples, 0, -max(1, examples // POINTS))[::-1]
     begin = np.maximum(at - RUNNING, 0)
@@ -283,7 +304,8 @@ def _seen_again(history: History) -> Undefined | None:
     if (epochs := history.configuration.get("epochs", 1)) > 1:
         return Undefined(f"in {epochs} epochs examples came that had been learned already")
     returned = Undefined("tasks returned, with examples that had been learned already")
-    return returned if len(history.tasks) < len(history.visits) else None
+    others = str(history.configuration.get("order")).startswith("recurring")  # other examples each time
+    return returned if len(history.tasks) < len(history.visits) and not others else None
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +18,17 @@ from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.runs import model
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array, check_seconds
+from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.record import Record, environment
+from metareplay.streams.order import Span
 from metareplay.streams.stream import Stream, allowed_classes
-
-if TYPE_CHECKING:
-    from numba.core.event import TimingListener
 
 SECONDS_BETWEEN_REPORTS = 0.1
 CHUNK = 1000
 """Examples whose inputs are laid out at a time."""
+THOUSAND = 1000
+"""Examples of whose predictions one number is kept."""
 
 
 @dataclass(frozen=True)
@@ -62,52 +61,6 @@ class Evaluation:
 Report = Callable[[Progress], None]
 Tracker = Callable[[Experiment, Evaluation | Record], None]
 """Called after every evaluation, and with the record at the end."""
-
-
-class Span(NamedTuple):
-    """Examples of one task that come one after another, after which the learner may meet another task."""
-
-    visit: int
-    task: int
-    examples: NDArray[np.int64]
-
-
-class Clock:
-    """The seconds that a run takes for learning, for predicting, and while Numba compiles, which is in no other."""
-
-    def __init__(self) -> None:
-        self.seconds = dict.fromkeys(("train_seconds", "eval_seconds", "compile_seconds"), 0.0)
-        self._compiling: TimingListener | None = None
-        self._begin = 0.0
-
-    def now(self) -> float:
-        """Seconds since some moment, standing still while Numba compiles."""
-        return time.perf_counter() - self._compiled()
-
-    def start(self) -> None:
-        """Begin something that takes time."""
-        self._begin = self.now()
-
-    def spent(self, purpose: str) -> None:
-        """Count the time since the last call of this or of ``start``."""
-        begin, self._begin = self._begin, self.now()
-        self.seconds[purpose] += self._begin - begin
-
-    def state(self) -> dict[str, Any]:
-        """All seconds so far; loading what was compiled before is quick, and counts as learning."""
-        return self.seconds | {"compile_seconds": self.seconds["compile_seconds"] + self._compiled()}
-
-    def _compiled(self) -> float:
-        return float(self._compiling.duration) if self._compiling and self._compiling.done else 0.0
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Heed what is compiled from here to the end of the block."""
-        from numba.core import event
-
-        self._compiling = self._compiling or event.TimingListener()
-        with event.install_listener("numba:compile", self._compiling):
-            yield
 
 
 class Trainer:
@@ -152,37 +105,20 @@ class Trainer:
         self.method.start(self.learner, randomness(experiment.seed, "method"), tasks)
         self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint
 
-        self.spans = self._spans()
+        self.spans, self.visits = experiment.spans, np.array(experiment.visits)
         # Spans that are over, examples learned of the next one, whether it has begun.
         self.span, self.place, self.begun = 0, 0, False
-        self.predicted_right = np.zeros(sum(len(span.examples) for span in self.spans), bool)
+        self.met = np.full(len(self.visits), experiment.order == "iid")
+        self.examples = int(self.spans.counts.sum())
+        self.predicted_right = np.zeros(0 if experiment.evaluate == "never" else self.examples, bool)
+        self.right_by_thousand = np.zeros(-(-self.examples // THOUSAND), np.int64)
+        self.right_by_visit = np.zeros((len(self.visits), 2), np.int64)
         self.seen = self.batches = 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
         self.clock = Clock()
         at_once = type(self.method).observe_each is not Method.observe_each and experiment.batch_size == 1
         self.one_by_one = at_once and experiment.engine == "fused"  # the other gains nothing, and may be slow
         self.last_report = -np.inf
-
-    def _spans(self) -> list[Span]:
-        """All examples, in the order in which they come."""
-        experiment = self.experiment
-        spans = [Span(visit, task, self._presented(visit, task)) for visit, task in enumerate(experiment.visits)]
-        if experiment.order != "iid":
-            return spans
-        size, last = experiment.batch_size, len(spans) - 1
-        batches = [
-            Span(last, span.task, span.examples[begin : begin + size])
-            for span in spans
-            for begin in range(0, len(span.examples), size)
-        ]
-        return [batches[place] for place in randomness(experiment.seed, "tasks").permutation(len(batches))]
-
-    def _presented(self, visit: int, task: int) -> NDArray[np.int64]:
-        """Which of a task's training examples come in a visit, in order; a task that returns shows the same ones."""
-        experiment = self.experiment
-        examples = randomness(experiment.seed, "examples", task).permutation(len(self.stream.tasks[task].train))
-        order = randomness(experiment.seed, "order", visit)
-        return np.concatenate([order.permutation(examples[: experiment.samples]) for _ in range(experiment.epochs)])
 
     def train(
         self,
@@ -234,16 +170,17 @@ class Trainer:
 
     def _go_on(self) -> None:
         self.restrict()
-        borders = self.experiment.evaluate == "borders"
+        borders, last = self.experiment.evaluate == "borders", len(self.spans) - 1
         if borders and not self.evaluations:
             self.evaluate(visit=-1)
-        while self.span < len(self.spans):
+        before = self.spans[self.span - 1] if self.span else None
+        while self.span <= last:
             span = self.spans[self.span]
-            if not self.begun:
-                self.begin_task(span.task, self.spans[self.span - 1].task if self.span else None)
+            if self.spans.borders and not self.begun:
+                self.begin_task(span, before)
             self.learn(span)
-            is_last = self.span + 1 == len(self.spans)
-            visit_is_over = is_last or self.spans[self.span + 1].visit != span.visit
+            before, is_last = span, self.span == last
+            visit_is_over = is_last or self.experiment.order != "iid"
             if (borders and visit_is_over) or (is_last and self.experiment.evaluate == "end"):
                 self.evaluate(span.visit)
             self.span, self.place, self.begun = self.span + 1, 0, False
@@ -255,10 +192,12 @@ class Trainer:
             configuration=self.experiment.configuration(),
             environment=environment(self.experiment.engine),
             started=self.started,
-            visits=np.array(self.experiment.visits),
+            visits=self.visits,
             **self._evaluated(),
             test_sizes=self.test_sizes,
             predicted_right=self.predicted_right,
+            right_by_visit=self.right_by_visit,
+            right_by_thousand=self.right_by_thousand,
             steps=self.learner.steps,
             gradients=self.learner.gradients_taken,
             forward_passes=self.learner.forward_passes,
@@ -278,58 +217,90 @@ class Trainer:
             "correct": np.array(correct, np.int64).reshape(len(at), len(self.stream.tasks)),
         }
 
-    def begin_task(self, task: int, previous: int | None) -> None:
-        """Tell the method that the next examples come from a task."""
+    def begin_task(self, span: Span, before: Span | None) -> None:
+        """Tell the method which task the next examples come from, and which the last ones came from."""
+        task = self._task(span.sources)
+        previous = None if before is None else self._task(before.sources)
         self.clock.start()
         try:
             self.method.begin_task(task, previous)
         except Diverged as diverged:  # methods may take gradients here
             raise Diverged(diverged.step, diverged.row, self._where(self.seen, previous)) from None
         self.begun = True
-        if self.experiment.order != "iid":
-            self.restrict()
+        self._meet(span.sources[:1])
         self.clock.spent("train_seconds")
 
+    def _meet(self, visits: NDArray[np.int64]) -> None:
+        """Score the classes of these visits' tasks too; where all tasks are mixed, all are met at once."""
+        if not self.met[visits].all():
+            self.met[visits] = True
+            self.restrict()
+
     def restrict(self) -> None:
-        """Tell the learner which classes are scored from here on; where all tasks are mixed, all are met at once."""
-        spans = self.spans if self.experiment.order == "iid" else self.spans[: self.span + self.begun]
+        """Tell the learner which classes are scored from here on."""
+        met = set(self.visits[self.met].tolist())
         assert self.experiment.scenario is not None
-        self.allowed = allowed_classes(self.stream, self.experiment.scenario, {span.task for span in spans})
+        self.allowed = allowed_classes(self.stream, self.experiment.scenario, met)
         self.learner.restrict(self.allowed)
 
     def learn(self, span: Span) -> None:
         """What is left of a span, batch by batch."""
-        images, size = self.stream.tasks[span.task].train, self.experiment.batch_size
+        size = self.experiment.batch_size
         chunk = max(1, CHUNK // size) * size
         for first in range(self.place, len(span.examples), chunk):
-            which = span.examples[first : first + chunk]
-            x, y = images.inputs(which), images.labels[which]
+            part = Span(span.visit, *(array[first : first + chunk] for array in span[1:]))
+            x, y = self._laid_out(part)
             begin = 0
-            while begin < len(which):
-                end = begin + (self._examples_at_once() if self.one_by_one else size)
-                self.learn_batch(span, x[begin:end], y[begin:end])
+            while begin < len(y):
+                end = begin + (self._examples_at_once(part.sources[begin:]) if self.one_by_one else size)
+                self.learn_batch(span.visit, part.sources[begin:end], x[begin:end], y[begin:end])
                 self.place += len(y[begin:end])
                 begin = end
                 if self.place < len(span.examples):
                     self._save(border=False)
 
-    def _examples_at_once(self) -> int:
-        """How many examples a method that learns one by one may be given: none beyond the next evaluation."""
-        every = self.experiment.eval_every
-        return every - self.batches % every if every else CHUNK
+    def _task(self, sources: NDArray[np.int64]) -> int:
+        """The task that the first of these examples is of."""
+        return int(self.visits[sources[0]])
 
-    def learn_batch(self, span: Span, x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
+    def _by_task(self, sources: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each task that some examples are of, and which of them."""
+        tasks = self.visits[sources]
+        for task in np.unique(tasks).tolist():
+            yield task, np.flatnonzero(tasks == task)
+
+    def _laid_out(self, part: Span) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Inputs and labels."""
+        if self.spans.borders:
+            images = self.stream.tasks[self._task(part.sources)].train
+            return images.inputs(part.examples), images.labels[part.examples]
+        x, y = np.empty((len(part.examples), self.stream.inputs), np.float32), np.empty(len(part.examples), np.int64)
+        for task, own in self._by_task(part.sources):
+            images, which = self.stream.tasks[task].train, part.examples[own]
+            x[own], y[own] = images.inputs(which), images.labels[which]
+        return x, y
+
+    def _examples_at_once(self, sources: NDArray[np.int64]) -> int:
+        """How many examples a method that learns one by one may be given: of one task, none beyond an evaluation."""
+        every, others = self.experiment.eval_every, np.flatnonzero(self.visits[sources] != self._task(sources))
+        same = int(others[0]) if len(others) else len(sources)
+        return min(same, every - self.batches % every) if every else same
+
+    def learn_batch(self, visit: int, sources: NDArray[np.int64], x: NDArray[np.float32], y: NDArray[np.int64]) -> None:
         """Predict a batch, then learn it; where the method learns one by one, a batch for each example."""
         every = self.experiment.eval_every
         if every and self.batches and self.batches % every == 0 and self.batches != self.evaluations[-1][0]:
-            self.evaluate(span.visit)
+            self.evaluate(visit)
+        if not self.spans.borders:
+            self._meet(sources)
         rows, clock, steps = np.arange(len(y)), self.clock, self.learner.steps
         clock.start()
         try:
             if self.one_by_one:
-                predicted = self.method.observe_each(x, y, span.task)
+                predicted = self.method.observe_each(x, y, self._task(sources))
             else:
-                self.learner.put(rows, x, y, span.task)
+                for task, own in [(self._task(sources), rows)] if self.spans.borders else self._by_task(sources):
+                    self.learner.put(own, x[own], y[own], task)
                 clock.spent("train_seconds")
                 predicted = self.learner.forward(rows).argmax(1)
                 clock.spent("eval_seconds")
@@ -337,15 +308,26 @@ class Trainer:
         except Diverged as diverged:
             # Its own example where that one is new, else the first of the batch that was being learned.
             place = self.learner.steps - steps if self.one_by_one else diverged.row if diverged.row < len(y) else 0
-            where = self._where(self.seen + 1 + place, span.task)
+            where = self._where(self.seen + 1 + place, self._task(sources[place:]))
             raise Diverged(diverged.step, diverged.row, where) from None
-        self.predicted_right[self.seen : self.seen + len(y)] = predicted == y
-        self.seen += len(y)
+        self._count(sources, predicted == y)
         self.batches += len(y) if self.one_by_one else 1
         clock.spent("train_seconds")
         if self.report and clock.now() - self.last_report > SECONDS_BETWEEN_REPORTS:
             self.last_report = clock.now()
-            self.report(self._progress(span.visit))
+            self.report(self._progress(visit))
+
+    def _count(self, sources: NDArray[np.int64], right: NDArray[np.bool_]) -> None:
+        """Note which examples were predicted right."""
+        end = self.seen + len(right)
+        if len(self.predicted_right):
+            self.predicted_right[self.seen : end] = right
+        if self.spans.borders:
+            self.right_by_visit[sources[0]] += np.count_nonzero(right), len(right)
+        else:
+            np.add.at(self.right_by_visit, sources, np.stack([right, np.ones_like(right)], 1))
+        np.add.at(self.right_by_thousand, np.arange(self.seen, end)[right] // THOUSAND, 1)
+        self.seen = end
 
     def evaluate(self, visit: int) -> None:
         """Count the right answers on every task's test examples."""
@@ -364,10 +346,10 @@ class Trainer:
 
     def _progress(self, visit: int) -> Progress:
         _, after, correct = self.evaluations[-1] if self.evaluations else (0, -1, ())
-        met = sorted(set(self.experiment.visits[: after + 1]))
+        met = sorted(set(self.visits[: after + 1].tolist()))
         accuracy = float(np.mean([correct[task] / self.test_sizes[task] for task in met])) if met else None
-        place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.experiment.visits))
-        return Progress(*place, self.seen, len(self.predicted_right), self.learner.steps, accuracy)
+        place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.visits))
+        return Progress(*place, self.seen, self.examples, self.learner.steps, accuracy)
 
     def _where(self, example: int, task: int | None) -> str:
         if self.learner.steps == 0:
@@ -387,7 +369,7 @@ class Trainer:
             **{name: getattr(self, name) for name in PLACE},
             "cost": [self.learner.gradients_taken, self.learner.forward_passes],
             **self._evaluated(),
-            "predicted_right": self.predicted_right,
+            **{name: getattr(self, name).copy() for name in COUNTS},
             **self.clock.state(),
             "learner": self.learner.state(),
             "method": self.method.state(),
@@ -413,18 +395,21 @@ class Trainer:
                 raise ValueError(f"{name} is {state[name]!r}")
             setattr(self, name, state[name])
         self.learner.gradients_taken, self.learner.forward_passes = state["cost"]
-        sizes = [*(len(span.examples) for span in self.spans), 0]
+        sizes = [*self.spans.sizes.tolist(), 0]
         examples = sum(sizes[: self.span]) + self.place
         if min(state["cost"]) < 0 or self.place > sizes[self.span] or self.seen != examples or self.batches > examples:
             raise ValueError(f"it is at example {self.seen}, batch {self.batches}, in span {self.span}")
         batches, visits = state["evaluated_at"], state["evaluated_visit"]
-        check_array(state["predicted_right"], bool, (len(self.predicted_right),), 0, 1)
+        for name in COUNTS:
+            ours = getattr(self, name)
+            check_array(state[name], ours.dtype, ours.shape, 0, 1 if ours.dtype == bool else self.seen)
         check_array(batches, int, (len(batches),), 0, self.batches)
-        check_array(visits, int, (len(batches),), -1, len(self.experiment.visits) - 1)
+        check_array(visits, int, (len(batches),), -1, len(self.visits) - 1)
         check_array(state["correct"], int, (len(batches), len(self.test_sizes)), 0, self.test_sizes.max())
         if self.experiment.evaluate == "borders" and not len(batches):
             raise ValueError("it has no evaluation")
-        self.predicted_right[:] = state["predicted_right"]
+        for name in COUNTS:
+            getattr(self, name)[:] = state[name]
         self.evaluations = list(zip(batches.tolist(), visits.tolist(), state["correct"], strict=True))
         for name in self.clock.seconds:
             self.clock.seconds[name] = check_seconds(state[name])
@@ -432,6 +417,8 @@ class Trainer:
 
 PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, "batches": int}
 """The attributes of a trainer that say where it is, with their types."""
+COUNTS = ("met", "predicted_right", "right_by_thousand", "right_by_visit")
+"""Its arrays: which visits have been met, and what was predicted right before it was learned."""
 
 
 def run(stream: Stream, method: Method, **options: Any) -> Record:

@@ -99,9 +99,7 @@ forget_streams = _stream.cache_clear
 
 def steps_of(experiment: Experiment) -> int | None:
     """The SGD steps of a run, exactly; None for a user's own method."""
-    there = [len(experiment.stream.tasks[task].train) for task in experiment.visits]
-    visits = [min(experiment.samples or examples, examples) * experiment.epochs for examples in there]
-    return steps(experiment.method, visits, experiment.batch_size)
+    return steps(experiment.method, experiment.spans.sizes.tolist(), experiment.batch_size)
 
 
 def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:

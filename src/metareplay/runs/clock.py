@@ -1,0 +1,49 @@
+"""How long a run takes, and for what."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numba.core.event import TimingListener
+
+
+class Clock:
+    """The seconds that a run takes for learning, for predicting, and while Numba compiles, which is in no other."""
+
+    def __init__(self) -> None:
+        self.seconds = dict.fromkeys(("train_seconds", "eval_seconds", "compile_seconds"), 0.0)
+        self._compiling: TimingListener | None = None
+        self._begin = 0.0
+
+    def now(self) -> float:
+        """Seconds since some moment, standing still while Numba compiles."""
+        return time.perf_counter() - self._compiled()
+
+    def start(self) -> None:
+        """Begin something that takes time."""
+        self._begin = self.now()
+
+    def spent(self, purpose: str) -> None:
+        """Count the time since the last call of this or of ``start``."""
+        begin, self._begin = self._begin, self.now()
+        self.seconds[purpose] += self._begin - begin
+
+    def state(self) -> dict[str, Any]:
+        """All seconds so far; loading what was compiled before is quick, and counts as learning."""
+        return self.seconds | {"compile_seconds": self.seconds["compile_seconds"] + self._compiled()}
+
+    def _compiled(self) -> float:
+        return float(self._compiling.duration) if self._compiling and self._compiling.done else 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Heed what is compiled from here to the end of the block."""
+        from numba.core import event
+
+        self._compiling = self._compiling or event.TimingListener()
+        with event.install_listener("numba:compile", self._compiling):
+            yield
