@@ -16,7 +16,7 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format fuzz bench lines lock clean
+.PHONY: help demo test check format fuzz bench wheel lines lock clean
 
 help:
 	@echo 'make demo    what forgetting is, and what MER does about it: real digits, under a minute'
@@ -25,6 +25,7 @@ help:
 	@echo 'make format  put the code into the format that make check wants'
 	@echo 'make fuzz    damaged files for every reader: make fuzz N=100000'
 	@echo 'make bench   how fast, beside PyTorch and, where it is installed, JAX'
+	@echo 'make wheel   a wheel and a source distribution, in dist/'
 	@echo 'make lines   how many lines each room of the source has'
 	@echo 'make lock    choose new versions of everything: writes constraints.txt (wants Python 3.11)'
 	@echo 'make clean   remove the environment and all caches; results stay'
@@ -53,12 +54,19 @@ fuzz: $(VENV)/installed-test
 bench: $(VENV)/installed-test
 	@$(RUN) benchmarks $(ARGS)
 
+# Of what lies here, into dist/.
+wheel: $(VENV)/python
+	@rm -rf dist
+	@$(PIP) 'hatchling>=1.27,<2'
+	@$(VENV)/bin/hatchling build
+
 lines: $(VENV)/installed-core
 	@$(VENV)/bin/python tests/test_architecture.py
 
-# Each stands on the one before it, so that under `make -j` no two pips work in the same environment at once.
+# What is installed for one purpose serves those before it too; two pips must not work in one environment at once.
+.NOTPARALLEL:
 
-$(VENV)/installed-core: pyproject.toml constraints.txt
+$(VENV)/python:
 	@set -e; \
 	if ! $(VENV)/bin/python -c '$(SUITABLE)' 2>/dev/null; then \
 	    for python in $(CANDIDATES) ''; do \
@@ -71,19 +79,22 @@ $(VENV)/installed-core: pyproject.toml constraints.txt
 	    echo "Making an environment in $(VENV) with $$("$$python" --version)"; \
 	    "$$python" -m venv --clear $(VENV); \
 	fi
+	@touch $@
+
+$(VENV)/installed-core: $(VENV)/python pyproject.toml constraints.txt
 	@echo 'Installing metareplay and what it stands on (165 MB to download, the first time)'
 	@$(PIP) -e '.[report]'
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed-core
-	@echo 'Installing what the tests need; PyTorch is the large one (200 MB for CPUs, far more with CUDA)'
+$(VENV)/installed-test: $(VENV)/python pyproject.toml constraints.txt
+	@echo 'Installing metareplay and what the tests need; PyTorch is the large one (200 MB for CPUs, far more with CUDA)'
 	@$(PIP) -e '.[test]'
-	@touch $@
+	@touch $(VENV)/installed-core $@
 
-$(VENV)/installed-dev: $(VENV)/installed-test
-	@echo 'Installing the linter and the type checker'
+$(VENV)/installed-dev: $(VENV)/python pyproject.toml constraints.txt
+	@echo 'Installing metareplay, what the tests need (PyTorch: 200 MB for CPUs, far more with CUDA), linter and type checker'
 	@$(PIP) -e '.[dev]'
-	@touch $@
+	@touch $(VENV)/installed-core $(VENV)/installed-test $@
 
 # The oldest Python chooses, so that every later one can install what was chosen.
 lock: CANDIDATES = $(or $(PYTHON),python3.11)

@@ -103,7 +103,7 @@ def test_without_pytorch_the_error_has_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert make("rotations -o a.pt") == 2
-    assert 'pip install "metareplay[torch]"' in capsys.readouterr().err
+    assert "pip install '.[torch]'" in capsys.readouterr().err
 
 
 def test_help_has_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

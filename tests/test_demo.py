@@ -82,7 +82,7 @@ def test_both_learners_run_with_every_seed_and_are_kept(tmp_path: Path) -> None:
 def test_without_what_draws_pages_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     text = shown(demo.report([], tmp_path), width=300)
-    assert "pip install 'metareplay[report]'" in text
+    assert "pip install '.[report]'" in text
     assert f"report {tmp_path}" in text
 
 

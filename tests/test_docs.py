@@ -119,9 +119,8 @@ class Reader:
                 )
         elif program in ("python", "python3"):
             name = words[1].replace(".", "/") if words[0] == "-m" else words[0]
-            assert any((ROOT / folder / f"{name}{end}").exists() for folder in ("", "src") for end in ("", ".py")), (
-                command
-            )
+            places = [ROOT / folder / f"{name}{end}" for folder in ("", "src") for end in ("", ".py")]
+            assert any(place.exists() for place in places) or _installed(name), command
         elif program != "metareplay" and not skip:
             pytest.fail(f"a test cannot try {program!r}: say what it needs, as in `{command}  # needs a cluster`")
 

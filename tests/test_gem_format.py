@@ -412,9 +412,9 @@ def test_without_pytorch_the_error_has_the_command_that_installs_it(
 ) -> None:
     path = saved(tmp_path / "tasks.pt", [[task()], [task()]])
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(BadInput, match=r'pip install "metareplay\[torch\]"'):
+    with pytest.raises(BadInput, match=r"pip install '\.\[torch\]'"):
         gem_format.read(path)
-    with pytest.raises(BadInput, match=r'pip install "metareplay\[torch\]"'):
+    with pytest.raises(BadInput, match=r"pip install '\.\[torch\]'"):
         gem_format.write(streams()["split"], tmp_path / "new.pt")
     assert [file.name for file in tmp_path.iterdir()] == ["tasks.pt"]
 

@@ -526,7 +526,7 @@ def test_without_pytorch_nothing_is_fetched(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["rotations", flag]) == 2
-    assert 'pip install "metareplay[torch]"' in one_line(capsys.readouterr().err)
+    assert "pip install '.[torch]'" in one_line(capsys.readouterr().err)
     assert left() == set()
 
 

@@ -283,7 +283,7 @@ def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read
     assert results.main([str(tmp_path / "a.txt"), str(tmp_path / "a.pt")]) == 2
     shown = capsys.readouterr()
     assert len(shown.out.splitlines()) == 2
-    assert "pip install 'metareplay[torch]'" in shown.err
+    assert "pip install '.[torch]'" in shown.err
     assert shown.err.count("\n") == 1
 
 

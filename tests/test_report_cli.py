@@ -111,7 +111,7 @@ def test_without_the_extra_one_line_says_how_to_install_it(
     without_the_extra(monkeypatch)
     assert main(["report", *asked.split()]) == 2
     shown = capsys.readouterr()
-    assert "pip install 'metareplay[report]'" in shown.err
+    assert "pip install '.[report]'" in shown.err
     assert shown.err.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["runs"]
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from metareplay.streams.catalogue import benchmark
     from metareplay.streams.stream import Images, Stream, Task
 
+__version__ = "0.1.0.dev0"
+
 # Names are imported when they are first used (PEP 562): Numba alone would take most of the time to start.
 _HOME = {
     "errors": ("BadInput", "RunFailed"),

@@ -1,5 +1,8 @@
 """The two ways in which a run can go wrong, each with its exit status; and text that is safe to show."""
 
+INSTALL = "pip install '.[{0}]' in a clone of metareplay, or pip install 'FILE.whl[{0}]' with its wheel"
+"""How an extra is installed, until the name is on the package index (docs/releasing.md)."""
+
 
 class BadInput(ValueError):
     """What the user gave cannot be used: wrong usage or bad data (exit status 2).

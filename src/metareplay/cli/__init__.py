@@ -133,8 +133,7 @@ def _ctrl_c_leaves_at_once() -> Iterator[None]:
 
 def _parser() -> Parser:
     """What ``metareplay --help`` tells; the commands read their own arguments."""
-    from importlib import metadata
-
+    from metareplay import __version__
     from metareplay.cli.arguments import Parser
 
     parser = Parser(
@@ -143,7 +142,7 @@ def _parser() -> Parser:
         description="A laboratory for online continual learning: task after task, and nothing must be forgotten.",
         epilog="`metareplay COMMAND --help` explains each. To begin with: `metareplay demo`",
     )
-    parser.add_argument("--version", action="version", version=f"metareplay {metadata.version('metareplay')}")
+    parser.add_argument("--version", action="version", version=f"metareplay {__version__}")
     parser.add_list("commands", COMMANDS)
     return parser
 

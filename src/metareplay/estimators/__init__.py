@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from metareplay.errors import INSTALL
+
 if TYPE_CHECKING:
     from metareplay.estimators.river import ContinualRiverClassifier, ContinualRiverRegressor
     from metareplay.estimators.sklearn import ContinualClassifier, ContinualRegressor
@@ -19,4 +21,4 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "river":
             raise
-        raise ImportError(f'{name} needs river; install it with: pip install "metareplay[river]"') from error
+        raise ImportError(f"{name} needs river: {INSTALL.format('river')}") from error

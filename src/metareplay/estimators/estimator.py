@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
-from importlib import metadata
 from pathlib import Path
 from threading import Condition, Lock
 from typing import Any, Self
@@ -14,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay import networks
+from metareplay import __version__, networks
 from metareplay.errors import BadInput
 from metareplay.estimators.core import Build, Core
 from metareplay.files import write_atomically
@@ -237,7 +236,7 @@ class Estimator:
             If the file cannot be written, or a label or name is neither text, a number nor a truth value.
         """
         state: dict[str, Any] = {"saved": type(self).__name__, "format": FORMAT}
-        state |= {"metareplay": metadata.version("metareplay"), "method": self.method, "learned": None}
+        state |= {"metareplay": __version__, "method": self.method, "learned": None}
         with self._guard.reading():
             if hasattr(self, "_life"):
                 core = self._life.state()

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from metareplay.errors import BadInput
+from metareplay.errors import INSTALL, BadInput
 from metareplay.learners.base import Learner
 from metareplay.networks import Network
 from metareplay.networks.perceptron import Perceptron
@@ -35,7 +35,7 @@ def chosen(engine: str | None, device: str, network: str) -> str:
     if engine == "fused" and device != "cpu":
         raise BadInput(f"--engine is fused, which computes only on the CPU: take --engine torch for {device!r}")
     if engine == "torch" and find_spec("torch") is None:
-        raise BadInput('--engine is torch, which needs PyTorch; install it with: pip install "metareplay[torch]"')
+        raise BadInput(f"--engine is torch, which needs PyTorch: {INSTALL.format('torch')}")
     if device == "cpu":
         return engine
     import torch

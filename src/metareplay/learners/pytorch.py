@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metareplay.errors import BadInput
+from metareplay.errors import INSTALL, BadInput
 from metareplay.learners import base
 from metareplay.learners.base import EXCLUDED, Diverged, Learner, Loss, Rows, Rule
 from metareplay.networks import Network
@@ -19,7 +19,7 @@ from metareplay.streams.stream import Images
 try:
     import torch
 except ImportError as error:
-    raise BadInput('the PyTorch learner needs PyTorch; install it with: pip install "metareplay[torch]"') from error
+    raise BadInput(f"the PyTorch learner needs PyTorch: {INSTALL.format('torch')}") from error
 
 from torch import Tensor
 from torch.nn.functional import hardshrink, nll_loss, relu

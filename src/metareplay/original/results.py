@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
-from metareplay.errors import BadInput, Refused, RunFailed
+from metareplay.errors import INSTALL, BadInput, Refused, RunFailed
 from metareplay.files import read_regular
 from metareplay.networks.perceptron import Layer
 from metareplay.runs import metrics
@@ -190,7 +190,7 @@ def _read_pt(path: Path) -> Results:
         # Tensors, plain values, and the one class that the original put beside them; making it runs nothing.
         labels, accuracies, weights, statistics, line, options = task_list.load(path, argparse.Namespace)
     except BadInput:
-        raise BadInput(f"{path} can only be read with PyTorch: pip install 'metareplay[torch]'") from None
+        raise BadInput(f"{path} can only be read with PyTorch: {INSTALL.format('torch')}") from None
     if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
         raise Refused(f"the checksum of {damaged} in it is another one: it is damaged")
     arrays = task_list.Arrays(path.stat().st_size)

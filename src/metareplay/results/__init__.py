@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from metareplay.errors import BadInput
+from metareplay.errors import INSTALL, BadInput
 
 
 def require_drawing() -> None:
@@ -13,5 +13,5 @@ def require_drawing() -> None:
     missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
         raise BadInput(
-            f"pages and figures need {' and '.join(missing)}, not installed here: pip install 'metareplay[report]'"
+            f"pages and figures need {' and '.join(missing)}, not installed here: {INSTALL.format('report')}"
         )

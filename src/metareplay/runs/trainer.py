@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from metareplay import __version__
 from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.learners.base import Diverged
@@ -365,7 +365,7 @@ class Trainer:
         """All that another process needs to resume from here, to the same bits."""
         return {
             "key": self.experiment.key,
-            "version": metadata.version("metareplay"),
+            "version": __version__,
             **{name: getattr(self, name) for name in PLACE},
             "cost": [self.learner.gradients_taken, self.learner.forward_passes],
             **self._evaluated(),
@@ -377,7 +377,7 @@ class Trainer:
 
     def load_state(self, state: State) -> None:
         """Go on from a ``state()``; Unusable if it is another experiment's or version's, or does not fit."""
-        for name, ours in (("key", self.experiment.key), ("version", metadata.version("metareplay"))):
+        for name, ours in (("key", self.experiment.key), ("version", __version__)):
             if state.get(name) != ours:
                 raise Unusable(f"the checkpoint is of a run with the {name} {state.get(name)!r}, not {ours!r}")
         try:

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.data.download import progress_bar
-from metareplay.errors import BadInput, Refused, RunFailed
+from metareplay.errors import INSTALL, BadInput, Refused, RunFailed
 from metareplay.files import open_regular, placed, shown
 from metareplay.streams.rotations import angles, rotations
 from metareplay.streams.stream import Images, Stream
@@ -340,7 +340,5 @@ def require_torch() -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise BadInput(
-            'task lists in .pt files need PyTorch; install it with: pip install "metareplay[torch]"'
-        ) from error
+        raise BadInput(f"task lists in .pt files need PyTorch: {INSTALL.format('torch')}") from error
     return torch

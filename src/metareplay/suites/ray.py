@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from metareplay import methods, user_code
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import INSTALL, BadInput, RunFailed
 from metareplay.runs.checkpoint import FileCheckpoints
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
@@ -40,7 +40,7 @@ if "RAY_AUTH_TOKEN" in os.environ or TOKEN.is_file():
 try:
     import ray
 except ImportError as error:
-    raise BadInput('this executor needs Ray; install it with: pip install "metareplay[ray]"') from error
+    raise BadInput(f"this executor needs Ray: {INSTALL.format('ray')}") from error
 
 from ray.exceptions import AuthenticationError, RayError, RayTaskError  # noqa: E402
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: E402
