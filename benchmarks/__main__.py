@@ -17,9 +17,9 @@ one_thread_on_one_core()  # before these import PyTorch and JAX
 
 import torch  # noqa: E402
 
-from benchmarks import data, evaluation, first_use, in_c, models, primitives, steps, torch_engine, whole_run  # noqa: E402
+from benchmarks import baselines, data, evaluation, first_use, in_c, models, primitives, steps, torch_engine, whole_run  # noqa: E402
 
-PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "run", "first-use")
+PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "baselines", "run", "first-use")
 
 
 def main() -> None:
@@ -50,6 +50,9 @@ def main() -> None:
         elif part == "models":
             results[part] = models.measure(base, seconds / 2, rounds // 2)
             report = models.lines(results[part])
+        elif part == "baselines":
+            results[part] = baselines.measure(base, seconds / 2, rounds // 2)
+            report = baselines.lines(results[part])
         elif part == "run":
             results[part] = whole_run.measure(base, max(1, round(250 * options.effort)))
             report = whole_run.lines(results[part])

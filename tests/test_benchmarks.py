@@ -74,6 +74,17 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, m
                 np.testing.assert_allclose(mine, theirs.detach().numpy(), rtol=1e-4, atol=2e-5)
 
 
+def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop() -> None:
+    pytest.importorskip("torch")
+    from benchmarks import baselines, data
+
+    results = baselines.measure(data.images(None), 0.01, 3, ("erace",))
+    assert set(results["erace"]) == {1, 10}
+    (row,) = baselines.lines(results)[4:]
+    assert row.startswith("| erace | ")
+    assert "| 90 / 14 |" in row
+
+
 def test_the_benchmarks_run(tmp_path: Path) -> None:
     parts = ["steps", "primitives", "torch", "evaluation", "models", "run"]
     command = [sys.executable, "-m", "benchmarks", "--effort", "0.01", "--json", str(tmp_path / "all.json")]

@@ -102,14 +102,12 @@ class CLSER(Naive):
         loss = self.ce(batch + past).mean()
         if past:
             scores = [self.counting(self.z(past, average), past).detach() for average in (self.stable, self.plastic)]
-            distances = []
-            for i, example in enumerate(past):
-                stable, plastic = (z[i].softmax(0)[example.y] for z in scores)
-                self.near((stable - plastic) / stable if stable != plastic else 1.0)
-                target = scores[0][i] if stable > plastic else scores[1][i]
-                counting = torch.isfinite(target)
-                distances.append((self.z([example])[0] - target)[counting] ** 2)
-            loss = loss + self.strength * torch.cat(distances).mean()
+            stable, plastic = (z.softmax(1)[range(len(past)), [e.y for e in past]] for z in scores)
+            if (stable != plastic).any():
+                self.near(((stable - plastic) / stable)[stable != plastic])
+            target = torch.where((stable > plastic)[:, None], *scores)
+            counting = torch.isfinite(target)
+            loss = loss + self.strength * ((self.z(past)[counting] - target[counting]) ** 2).mean()
         self.step(loss)
         fractions = self.chance.random(2)
         for name, fraction in zip(("stable", "plastic"), fractions, strict=True):

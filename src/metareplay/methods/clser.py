@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.losses import Scores, onehot, softmax
+from metareplay.methods.losses import Scores, errors, softmax
 from metareplay.methods.online import Online
 from metareplay.methods.replay import Replay
 from metareplay.settings import setting
@@ -46,7 +46,7 @@ class CLSER(Replay):
             weight = np.float32(2 * self.strength / np.count_nonzero(allowed[new:]))
 
             def loss(z: Scores, batch: Rows) -> Scores:
-                g = (softmax(z, allowed) - onehot(self.learner.labels[batch], z.shape[1])) / np.float32(len(z))
+                g = errors(z, self.learner.labels[batch], allowed) / np.float32(len(z))
                 g[new:] += weight * np.where(allowed[new:], z[new:] - target, np.float32(0))
                 return g
 

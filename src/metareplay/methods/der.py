@@ -8,7 +8,7 @@ import numpy as np
 
 from metareplay.learners.base import Learner, Rows
 from metareplay.methods.base import Method
-from metareplay.methods.losses import Scores, mse_to, onehot, softmax
+from metareplay.methods.losses import Scores, errors
 from metareplay.methods.online import Online
 from metareplay.methods.replay import Replay
 from metareplay.settings import setting
@@ -42,10 +42,10 @@ class DER(Replay):
 
         def loss(z: Scores, batch: Rows) -> Scores:
             self.scores[rows] = z[:new]
-            g = softmax(z, self.learner.allowed(batch)) - onehot(self.learner.labels[batch], z.shape[1])
+            g = errors(z, self.learner.labels[batch], self.learner.allowed(batch))
             g[:new] /= new
-            g[new:old] = np.float32(self.alpha) * mse_to(z[new:old], self.scores[past])
-            g[old:] *= np.float32(beta / max(1, len(again)))
+            np.multiply(z[new:old] - self.scores[past], 2 * self.alpha / max(1, z[new:old].size), out=g[new:old])
+            g[old:] *= beta / max(1, len(again))
             return g
 
         if self.alpha or beta:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.methods.losses import Scores, onehot, softmax
+from metareplay.methods.losses import Scores, errors
 from metareplay.methods.replay import Replay
 
 
@@ -33,7 +33,7 @@ class ERACE(Replay):
             counting = self.learner.allowed(batch)
             counting[:new] &= here
             counting[new:] &= self.met
-            g = softmax(z, counting) - onehot(self.learner.labels[batch], z.shape[1])
+            g = errors(z, self.learner.labels[batch], counting)
             g[:new] /= new
             g[new:] /= max(1, len(past))
             return g

@@ -1,0 +1,38 @@
+"""Every method takes single examples and batches in every scenario, or says why it cannot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import metareplay
+from metareplay import METHODS, BadInput, Stream
+
+STREAMS = {"domain-incremental": [range(4), range(4)], "task-incremental": [(0, 1), (2, 3)]}
+STREAMS["class-incremental"] = STREAMS["task-incremental"]
+REFUSED: dict[tuple[str, str], str] = {}
+"""By method and scenario, how the reason begins."""
+
+
+def stream(scenario: str) -> Stream:
+    rng = np.random.default_rng(0)
+    centres, parts = rng.standard_normal((4, 16)), []
+    for classes in STREAMS[scenario]:
+        y = rng.choice(np.array(classes), 24)
+        x = (centres[y] + 0.2 * rng.standard_normal((24, 16))).astype(np.float32)
+        parts.append((x, y, x[:12], y[:12]))
+    return Stream.from_arrays("little", parts, classes=4, scenarios=[scenario])
+
+
+@pytest.mark.parametrize("scenario", STREAMS)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_learns_in_batches_of_one_and_of_ten(name: str, scenario: str) -> None:
+    for batch_size in (1, 10):
+        options = {"scenario": scenario, "batch_size": batch_size, "hidden": (12,), "epochs": 4}
+        if reason := REFUSED.get((name, scenario)):
+            with pytest.raises(BadInput, match=reason):
+                metareplay.run(stream(scenario), METHODS[name](), **options)
+            continue
+        record = metareplay.run(stream(scenario), METHODS[name](lr=0.1), **options)
+        assert record.gradients > 0
+        assert record.accuracy[-1].mean() > (0.6 if scenario == "task-incremental" else 0.4), "chance is 0.5, else 0.25"
