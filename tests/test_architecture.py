@@ -25,6 +25,7 @@ LEVELS = (
     {"methods"},
     {"runs"},
     {"suites", "results", "estimators", "trackers"},
+    {"studies"},
     {"cli"},
     {"original"},
     {"top"},

@@ -133,8 +133,8 @@ def test_each_run_is_done_once_and_nothing_is_started_for_what_is_there(out: Pat
 
 def test_the_runs_of_one_seed_come_before_the_next_and_the_longest_first(out: Path) -> None:
     requests = [tiny(seed=1), tiny(seed=0), tiny("meralg1", seed=1), tiny("meralg1", seed=0)]
-    queue = Driver(requests, out, lambda progress: None, print)
-    queue.prepare()
+    queue = Driver([], out, lambda progress: None, print)
+    queue.add(requests)
     order = [(job.requests[0].method, job.requests[0].run["seed"]) for job in queue.waiting]
     assert order == [("meralg1", 0), ("online", 0), ("meralg1", 1), ("online", 1)]
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from metareplay.settings import setting
     from metareplay.streams.catalogue import benchmark
     from metareplay.streams.stream import Images, Stream, Task
+    from metareplay.studies.tune import tune
 
 __version__ = "0.1.0.dev0"
 
@@ -45,6 +46,7 @@ _HOME = {
     "streams.catalogue": ("benchmark",),
     "data.images": ("BaseImages",),
     "streams.stream": ("Images", "Stream", "Task"),
+    "studies.tune": ("tune",),
 }  # fmt: skip
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 
@@ -52,7 +54,7 @@ __all__ = [
     "ER", "EWC", "GEM", "MER", "METHODS", "BadInput", "BaseImages", "Diverged", "ERWithTasks", "Evaluation",
     "Experiment", "Images", "Independent", "MERCurrentExampleLearningRate", "MEROneBigBatch", "Method", "Model",
     "Online", "Progress", "Record", "Reservoir", "RingPerTask", "RunFailed", "Stream", "Task", "TaskInput", "Trainer",
-    "benchmark", "load", "run", "setting",
+    "benchmark", "load", "run", "setting", "tune",
 ]  # fmt: skip
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "run": "learn one benchmark with one method: run BENCHMARK METHOD",
     "check": "check a method of your own: check FILE.py:CLASS",
     "suite": "carry out many runs: suite NAME|FILE.toml",
+    "tune": "choose settings by a protocol: tune FILE.toml",
     "results": "list the runs there are: done, running, stopped, failed or broken",
     "compare": "compare methods over seeds: which differences are established",
     "report": "tables and figures of a folder of runs: a page, LaTeX, CSV, SVG and PDF",

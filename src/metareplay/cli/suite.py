@@ -8,7 +8,7 @@ import shlex
 import sys
 from argparse import Namespace
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from metareplay import user_code
@@ -16,7 +16,9 @@ from metareplay.cli.arguments import Parser, values
 from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
+from metareplay.results.choices import Choice
 from metareplay.results.table import Column, Row, Table, thousands
+from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome
@@ -36,17 +38,20 @@ def main(argv: list[str]) -> None:
     given = _parser().parse(argv)
     chosen = values((SEEDS, JOBS), given)
     seeds, jobs = (option.check(chosen[option.name]) if option.name in chosen else None for option in (SEEDS, JOBS))
-    _check(given)
+    check(given)
     suite = Suite.read(given.suite, seeds)
+    tuned = [Choice.read(told) for told in suite.tuned]
     out = Path(given.out)
     if given.dry_run:
         at_a_time = jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
         _show_plan(suite, plan(suite.requests, out), at_a_time, out)
         return
-    if _fetch(suite, given.quiet):
+    if fetch(suite.requests, given.quiet):
         suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
     for text in suite.notes:
         note(text, given.quiet)
+    for choice in tuned:
+        choice.save(out)  # so that no report of these runs claims anything on what their settings were chosen on
     executor = importlib.import_module(f"metareplay.suites.{given.executor}")
     address = {"address": given.address} if given.address else {}
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
@@ -71,35 +76,40 @@ def _parser() -> Parser:
         "What is there already is not run again; what was stopped goes on from where it was.",
     )
     parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
-    for flag, metavar, default, text in (
-        ("--seeds", "N", None, "run each configuration with seeds 0 … N−1, not with the file's"),
-        ("--jobs", "N", None, "how many runs are under way at a time (default: one for each core)"),
-        ("--out", "DIR", "runs", "where records are kept (default: runs)"),
-        ("--executor", "local|ray", "local", "what runs them (default: local)"),
-        ("--address", "ADDRESS", None, "the Ray cluster, such as auto; else one on this machine"),
-        ("--tracker", "FILE.py:NAME", None, "a function of yours to call after every evaluation"),
-    ):
-        parser.add_argument(flag, metavar=metavar, default=default, help=text)
+    parser.add_argument("--seeds", metavar="N", help="run each configuration with seeds 0 … N−1, not with the file's")
+    add_flags(parser, "runs")
+    parser.add_argument("--tracker", metavar="FILE.py:NAME", help="a function of yours to call after every evaluation")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
-    parser.add_argument("--quiet", action="store_true", help="show no progress and no notes")
     return parser
 
 
-def _check(given: Namespace) -> None:
-    """What can be said before the suite is read."""
+def add_flags(parser: Parser, out: str) -> None:
+    """Add the flags of all that carries out many runs."""
+    for flag, metavar, default, text in (
+        ("--jobs", "N", None, "how many runs are under way at a time (default: one for each core)"),
+        ("--out", "DIR", out, f"where records are kept (default: {out})"),
+        ("--executor", "local|ray", "local", "what runs them (default: local)"),
+        ("--address", "ADDRESS", None, "the Ray cluster, such as auto; else one on this machine"),
+    ):
+        parser.add_argument(flag, metavar=metavar, default=default, help=text)
+    parser.add_argument("--quiet", action="store_true", help="show no progress and no notes")
+
+
+def check(given: Namespace) -> None:
+    """What can be said of those flags before anything is read."""
     if given.executor not in EXECUTORS:
         raise BadInput(f"--executor is {given.executor!r}, but must be one of {', '.join(EXECUTORS)}")
     if given.address and given.executor != "ray":
         raise BadInput("--address is where a Ray cluster is, and needs --executor ray")
-    if given.tracker:
+    if getattr(given, "tracker", None):
         user_code.load(given.tracker, "--tracker")
     if Path(given.out).exists() and not Path(given.out).is_dir():
         raise BadInput(f"--out is {given.out}, but must be a folder")
 
 
-def _fetch(suite: Suite, quiet: bool) -> bool:
+def fetch(requests: Iterable[Request], quiet: bool) -> bool:
     """Fetch what data are not here yet, once, before the workers need them; whether there were any."""
-    wanted = [benchmarks.find(benchmark) for benchmark in dict.fromkeys(r.benchmark for r in suite.requests)]
+    wanted = [benchmarks.find(benchmark) for benchmark in dict.fromkeys(r.benchmark for r in requests)]
     missing = dict.fromkeys(benchmark.data for benchmark in wanted if not at_hand(benchmark))
     for data in missing:
         sources.get(data, progress=not quiet)
@@ -180,6 +190,6 @@ def _command(given: Namespace) -> str:
     """The command that was given, to be given again."""
     words = ["metareplay", "suite", given.suite]
     for flag in ("seeds", "jobs", "executor", "address", "tracker"):
-        if getattr(given, flag) not in (None, "local"):
+        if getattr(given, flag, None) not in (None, "local"):
             words += [f"--{flag}", getattr(given, flag)]
     return shlex.join([*words, "--out", given.out] if given.out != "runs" else words)

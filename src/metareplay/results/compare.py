@@ -112,12 +112,16 @@ def sections(
 
 
 def paired(one: Group, other: Group, metric: str) -> list[float]:
-    """How much higher a metric of one is than of the other, with each seed that both have; none if it is undefined."""
+    """How much higher a metric of one is than of the other, with each seed that both have; none if it is undefined.
+
+    Seeds on which the settings of one of them were chosen do not count.
+    """
     first, second = one.values(metric), other.values(metric)
     if isinstance(first, Undefined) or isinstance(second, Undefined):
         return []
     others = dict(zip(other.seeds, second.tolist(), strict=True))
-    return [value - others[seed] for seed, value in zip(one.seeds, first.tolist(), strict=True) if seed in others]
+    seeds = others.keys() - {*one.looked_at, *other.looked_at}
+    return [value - others[seed] for seed, value in zip(one.seeds, first.tolist(), strict=True) if seed in seeds]
 
 
 def judge(found: Iterable[Section], metric: str) -> dict[Pair, Difference]:
@@ -135,7 +139,7 @@ def means(section: Section, metric: str) -> Table:
     columns = (Column("method", holds="words", width=20), Column("seeds"), Column("mean ± 95 %"))
     signed = METRICS[metric].difference
     rows = [
-        Row((text, len(group.seeds), with_interval(group.interval(metric), signed=signed) or "undefined"))
+        Row((text, seeds_of(group), with_interval(group.interval(metric), signed=signed) or "undefined"))
         for text, group in section.entrants.items()
     ]
     return Table(columns, tuple(rows))
@@ -177,7 +181,15 @@ def tidy(found: Sequence[Section], judged: Mapping[Pair, Difference], metric: st
 
 def _why_not(pair: Pair, metric: str) -> str:
     undefined = any(isinstance(group.values(metric), Undefined) for group in pair)
-    return "undefined" if undefined else "cannot be compared: they have no seed in common"
+    chosen = any(group.looked_at for group in pair) and set(pair[0].seeds) & set(pair[1].seeds)
+    other = "settings were chosen on these runs" if chosen else "they have no seed in common"
+    return "undefined" if undefined else f"cannot be compared: {other}"
+
+
+def seeds_of(group: Group) -> int | str:
+    """How many seeds, and on how many of them settings were chosen."""
+    number = len(group.seeds)
+    return f"{number}, {len(group.looked_at)} to choose" if group.looked_at else number
 
 
 def _check(selection: Selection, groups: Sequence[Group], on: str) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.errors import BadInput, plain
+from metareplay.results import choices
+from metareplay.results.choices import Choice
 from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
 from metareplay.runs.folder import find
 from metareplay.runs.metrics import CURVES, METRICS, Undefined
@@ -29,11 +31,15 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A finished run: its ``Record.summary()``, its record, read when it is first needed, and its folder's name."""
+    """A finished run: its ``Record.summary()``, its record, read when it is first needed, and its folder's name.
+
+    ``looked_at`` where its settings were chosen on the same tasks and seed: nothing is established on it.
+    """
 
     summary: dict[str, Any]
     load: Callable[[], Record]
     key: str = ""
+    looked_at: bool = False
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -121,6 +127,8 @@ class Group:
         may be compared seed by seed.
     label
         The method, its number of memories, and whatever else tells the group from the others of its problem.
+    tuned
+        Whether it has the settings that a study chose (``yes``) or the untuned ones beside them (``no``), or neither.
     """
 
     configuration: dict[str, Any]
@@ -128,6 +136,7 @@ class Group:
     unfinished: int
     problem: str = ""
     label: str = ""
+    tuned: str | None = None
 
     @property
     def benchmark(self) -> str:
@@ -142,7 +151,7 @@ class Group:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The method's settings, and those of the network and the engine."""
-        return flat(self.configuration, lambda name: name in HOW)
+        return flat(self.configuration, lambda name: name in HOW) | ({"tuned": self.tuned} if self.tuned else {})
 
     @property
     def memories(self) -> int | None:
@@ -158,6 +167,11 @@ class Group:
     def seeds(self) -> tuple[int, ...]:
         """The seeds, increasing."""
         return tuple(int(run.configuration["seed"]) for run in self.runs)
+
+    @cached_property
+    def looked_at(self) -> tuple[int, ...]:
+        """The seeds on which its settings were chosen, or on whose tasks."""
+        return tuple(seed for seed, run in zip(self.seeds, self.runs, strict=True) if run.looked_at)
 
     def values(self, name: str) -> Values | Undefined:
         """A metric or a cost (``steps``, ``train_seconds``, …) of each seed, ``(seeds,)``, in the order of ``seeds``.
@@ -212,11 +226,12 @@ class Group:
 
 
 class Contents(NamedTuple):
-    """What a folder of runs holds: its configurations, the runs that are not finished, and where it is."""
+    """What a folder of runs holds: its configurations, the runs not finished, where it is, how settings were chosen."""
 
     groups: list[Group]
-    unfinished: list[Unfinished] = []  # noqa: RUF012  # nothing changes it
+    unfinished: Sequence[Unfinished] = ()
     source: str = ""
+    choices: Sequence[Choice] = ()
 
     @property
     def problems(self) -> dict[str, list[Group]]:
@@ -242,7 +257,7 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
     """
     if not root.is_dir():
         raise BadInput(f"there is no folder {root}: `metareplay run` and `metareplay suite` make one (--out)")
-    found = find(root)
+    found, chosen = find(root), choices.load(root)
     finished, unfinished = [], []
     for done, run in enumerate(found):
         progress(done, len(found))
@@ -253,11 +268,12 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
             continue
         if not METRICS.keys() <= summary.keys():  # of a version that had fewer metrics
             summary |= Record.load(run.folder).summary()
-        finished.append(Finished(summary, partial(Record.load, run.folder), run.key))
-    return Contents(groups(finished), unfinished, str(root))
+        looked_at = any(choice.looked_at(summary["configuration"]) for choice in chosen)
+        finished.append(Finished(summary, partial(Record.load, run.folder), run.key, looked_at))
+    return Contents(groups(finished, chosen), unfinished, str(root), chosen)
 
 
-def groups(runs: Iterable[Record | Finished | Unfinished]) -> list[Group]:
+def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choice] = ()) -> list[Group]:
     """Put runs of the same configuration together, by benchmark, problem, method and settings.
 
     Of two of one configuration and one seed, that which was started last counts.
@@ -283,6 +299,8 @@ def groups(runs: Iterable[Record | Finished | Unfinished]) -> list[Group]:
         Group(shared, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
         for key, shared in configurations.items()
     ]
+    for group in made:
+        group.tuned = next(filter(None, (choice.tuned(group.configuration) for choice in chosen)), None)
     learned = [flat(group.configuration, lambda name: name not in (*HOW, "benchmark")) for group in made]
     for group, telling in zip(made, distinguishing(learned, [group.benchmark for group in made]), strict=True):
         group.problem = plain(", ".join([group.benchmark, *telling]))

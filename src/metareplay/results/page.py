@@ -14,7 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from metareplay.errors import plain
-from metareplay.results import tables
+from metareplay.results import choices, tables
 from metareplay.results.charts import Styles, styles, theme
 from metareplay.results.figures import FIGURES, POINTS, Figure, ends
 from metareplay.results.groups import Contents, Group
@@ -76,6 +76,7 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         "descriptions": {name: _description(problem[0].configuration) for name, problem in problems.items()},
         "tables": tables,
         "missing": tables.missing(contents),
+        "chosen": [choices.table(choice) for choice in contents.choices if choice.ended],
         "environments": environments.most_common(),
         "meanings": METRICS,
         "sizes": sorted({size for group in groups if (size := group.memories)}),

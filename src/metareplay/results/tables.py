@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from metareplay.methods import METHODS
-from metareplay.results.compare import paired
+from metareplay.results.compare import paired, seeds_of
 from metareplay.results.groups import Contents, Finished, Group, distinguishing, flat
 from metareplay.results.statistics import Difference, Progress, differences, estimate, sign_flip_tests
 from metareplay.results.table import Column, Row, Table, thousands, with_interval
@@ -62,7 +62,12 @@ def sizes(problem: list[Group]) -> list[int]:
 def of_size(problem: list[Group], size: int) -> list[Group]:
     """Those with so many memories, and those that need none, from the highest retained accuracy to the lowest."""
     there = [group for group in problem if (group.memories or size) == size]
-    return sorted(there, key=lambda group: 0 if isinstance(mean := group.mean(RA), Undefined) else -mean)
+
+    def place(group: Group) -> tuple[bool, float]:
+        mean = group.mean(RA)
+        return group.looked_at == group.seeds, 0.0 if isinstance(mean, Undefined) else -mean
+
+    return sorted(there, key=place)  # those on which settings were chosen stand last
 
 
 def answers(contents: Contents, progress: Progress = lambda done, of: None) -> dict[str, list[Answer]]:
@@ -86,12 +91,12 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
     better_than_some = any(difference.established for difference in judged.values())
     for place, group in enumerate(ranked, 1):
         found, mean = judged.get(group), group.interval(RA)
-        verdict, gap, p = None if place == 1 or isinstance(mean, Undefined) else "no seed in common", None, None
+        verdict, gap, p = None if place == 1 or isinstance(mean, Undefined) else _apart(ranked[0], group), None, None
         if found:
             verdict = "yes" if found.established else found.verdict.partition(" to tell")[0]
             gap, p = with_interval(found.estimate, signed=True), f"{found.corrected:.2g}"
         strong = place == 1 or (better_than_some and not (found and found.established))
-        rows.append(_row(group, (group.short, place, with_interval(mean), verdict, gap, p, len(group.seeds)), strong))
+        rows.append(_row(group, (group.short, place, with_interval(mean), verdict, gap, p, seeds_of(group)), strong))
     columns = (
         words("method"),
         Column("rank"),
@@ -101,7 +106,18 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
         Column("p", meaning="of an exact permutation test, corrected for all rows of this table"),
         Column("seeds"),
     )
-    return Table(columns, tuple(rows), title, _task_notes(ranked))
+    return Table(columns, tuple(rows), title, (*_task_notes(ranked), *_choice_notes(ranked)))
+
+
+def _apart(first: Group, other: Group) -> str:
+    return "settings chosen on these" if other.looked_at or first.looked_at else "no seed in common"
+
+
+def _choice_notes(ranked: list[Group]) -> tuple[str, ...]:
+    """Which seeds do not count, since settings were chosen on them or on their tasks."""
+    chosen = [group for group in ranked if group.looked_at]
+    text = "; ".join(f"of {group.short} seeds {ranges(group.looked_at)}" for group in chosen)
+    return (f"Settings were chosen on these runs, which no comparison counts: {text}.",) if chosen else ()
 
 
 def _task_notes(ranked: list[Group]) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ class Progress:
     steps: int
     accuracy: float | None
     """Mean test accuracy, at the last evaluation, on the tasks seen by then; None before the first task ended."""
+    evaluated: int = -1  # the visit under way or just ended at that evaluation
 
 
 @dataclass(frozen=True)
@@ -334,8 +335,8 @@ class Trainer:
         self.clock.start()
         with self.method.readied():
             tests = ((number, task.test) for number, task in enumerate(self.stream.tasks))
-            right = [np.count_nonzero(self.learner.scores(test, n).argmax(1) == test.labels) for n, test in tests]
-        correct = np.array(right)
+            right = (np.count_nonzero(self.learner.scores(test, n).argmax(1) == test.labels) for n, test in tests)
+            correct = np.array(list(right))
         self.evaluations.append((self.batches, visit, correct))
         self.clock.spent("eval_seconds")
         if self.report:
@@ -349,7 +350,7 @@ class Trainer:
         met = sorted(set(self.visits[: after + 1].tolist()))
         accuracy = float(np.mean([correct[task] / self.test_sizes[task] for task in met])) if met else None
         place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.visits))
-        return Progress(*place, self.seen, self.examples, self.learner.steps, accuracy)
+        return Progress(*place, self.seen, self.examples, self.learner.steps, accuracy, after)
 
     def _where(self, example: int, task: int | None) -> str:
         if self.learner.steps == 0:

@@ -26,7 +26,7 @@ SECONDS_BETWEEN_REPORTS = 0.1
 SECONDS_IN_SILENCE = 2.0
 """After which a suite that waits for other processes alone says so."""
 
-State = Literal["done", "failed", "elsewhere", "not started"]
+State = Literal["done", "failed", "elsewhere", "given up", "not started"]
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Outcome:
     key
         The name of its folder; None where it could not be worked out, as when its data cannot be loaded.
     state
-        One of ``done`` (now or before), ``failed``, ``elsewhere`` (another process runs it), ``not started`` (the suite
-        was stopped before its turn, or in its middle).
+        One of ``done`` (now or before), ``failed``, ``elsewhere`` (another process runs it), ``given up`` (its source
+        wants no more of it), ``not started`` (the suite was stopped before its turn, or in its middle).
     message
         One line: why it failed, who runs it; empty where it is done.
     """
@@ -75,6 +75,18 @@ class SuiteProgress:
 
 
 Show = Callable[[SuiteProgress], None]
+
+
+class Source:
+    """Whence more runs come while others are under way; this one has none."""
+
+    def more(self, outcomes: Sequence[Outcome]) -> Sequence[Request]:
+        """What to run next, given all outcomes so far; nothing at the end, or where that depends on what runs."""
+        return ()
+
+    def give_up(self, request: Request, progress: Progress) -> bool:
+        """Whether a run under way is worth no more time."""
+        return False
 
 
 @dataclass(eq=False)
@@ -113,8 +125,11 @@ class Backend(Protocol):
     def poll(self, seconds: float) -> Iterable[tuple[Job, Event]]:
         """What has happened, waiting for something so many seconds at most."""
 
+    def end(self, job: Job) -> None:
+        """End a run under way; it loses nothing but the time since its last checkpoint."""
+
     def stop(self) -> None:
-        """End all runs under way at once; they lose nothing but the time since their last checkpoints."""
+        """End all runs under way at once."""
 
 
 class Driver:
@@ -129,8 +144,12 @@ class Driver:
         If there can be no such folder of runs.
     """
 
-    def __init__(self, requests: Sequence[Request], out: Path, report: Show, note: Note) -> None:
-        self.requests, self.out, self.report, self.note = requests, out, report, note
+    def __init__(
+        self, requests: Sequence[Request], out: Path, report: Show, note: Note, source: Source | None = None
+    ) -> None:
+        self.requests: list[Request] = []
+        self.out, self.report, self.note, self.source = out, report, note, source or Source()
+        self.first, self.pace = requests, Pace()
         self.waiting: deque[Job] = deque()
         self.running: list[Job] = []
         self.elsewhere: list[Job] = []
@@ -148,15 +167,19 @@ class Driver:
         """Run until nothing is left, or until Ctrl-C or SIGTERM; the outcomes are in the order of the requests."""
         try:
             with _terminated_as_by_ctrl_c():
-                self.prepare()
-                while self.running or self.waiting or self.elsewhere:
-                    while backend.room() and (job := self.next()):
+                forget_streams()
+                self.add(self.first)
+                while True:
+                    while backend.room() and (job := self.next() or self.another()):
                         self.running.append(job)
                         job.progress = None
                         backend.start(job)
+                    if not (self.running or self.waiting or self.elsewhere):
+                        break
                     self.show()
                     for job, event in backend.poll(SECONDS_BETWEEN_LOOKS):
-                        self.take(job, event)
+                        if job in self.running:  # else it was given up a moment ago
+                            self.take(job, event, backend)
                 self.show()
         except KeyboardInterrupt:
             pass
@@ -164,18 +187,21 @@ class Driver:
             backend.stop()
         return self.in_order()
 
-    def prepare(self) -> None:
-        """Find out which runs there are, and which of them are done."""
-        forget_streams()
+    def add(self, requests: Sequence[Request]) -> None:
+        """Find out which runs these are, and which of them are done."""
+        self.requests += requests
+        there = {job.key: job for job in (*self.waiting, *self.running, *self.elsewhere)}
         jobs: dict[str, Job] = {}
-        pace = Pace()
-        for request in sorted(self.requests, key=lambda request: (request.benchmark, str(request.stream))):
+        for request in sorted(requests, key=lambda request: (request.benchmark, str(request.stream))):
             try:
                 experiment = as_experiment(request)
             except Exception as error:
                 self.outcomes.append(Outcome(request, None, "failed", one_line(error)))
                 continue
-            seconds = pace.seconds(experiment)
+            if job := there.get(experiment.key):
+                job.requests.append(request)
+                continue
+            seconds = self.pace.seconds(experiment)
             job = jobs.setdefault(experiment.key, Job(experiment.key, [], float("inf") if seconds is None else seconds))
             job.requests.append(request)
         for job in sorted(jobs.values(), key=lambda job: (job.requests[0].run.get("seed", 0), -job.seconds)):
@@ -198,10 +224,23 @@ class Driver:
         self._tell_waiting()
         return None
 
-    def take(self, job: Job, event: Event) -> None:
+    def another(self) -> Job | None:
+        """A run to begin that its source has asked for meanwhile."""
+        while requests := self.source.more(self.outcomes):
+            self.add(requests)
+            if job := self.next():
+                return job
+        return None
+
+    def take(self, job: Job, event: Event, backend: Backend) -> None:
         """Take in what a backend tells of a run."""
         if isinstance(event, Progress):
             job.progress = event
+            given_up = [self.source.give_up(request, event) for request in job.requests]
+            if all(given_up):
+                backend.end(job)
+                self.running.remove(job)
+                self._over(job, "given up", "it is not worth more time")
             return
         if isinstance(event, str):
             self.note(f"{name(job.requests[0])}: {event}")

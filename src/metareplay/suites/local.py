@@ -20,7 +20,7 @@ from metareplay.errors import RunFailed
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
-from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome, Show
+from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome, Show, Source
 from metareplay.suites.plan import as_experiment
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
@@ -34,6 +34,7 @@ def execute(
     report: Show = lambda progress: None,
     tracker: str | None = None,
     note: Note = lambda text: print(f"metareplay: {text}", file=sys.stderr),
+    source: Source | None = None,
 ) -> list[Outcome]:
     """Carry out runs, several at a time.
 
@@ -53,6 +54,8 @@ def execute(
         ``FILE.py:NAME`` of a function that each worker calls after every evaluation; see ``Trainer.train``.
     note
         Called with one line that the user may want to know.
+    source
+        Whence more runs come while these are under way.
 
     Returns
     -------
@@ -65,7 +68,7 @@ def execute(
         If there can be no such folder.
     """
     workers = Workers(jobs or len(os.sched_getaffinity(0)), out, tracker)
-    return Driver(requests, out, report, note).carry_out(workers)
+    return Driver(requests, out, report, note, source).carry_out(workers)
 
 
 @dataclass(eq=False)
@@ -130,6 +133,12 @@ class Workers:
             if worker.connection in ready or (worker.process.poll() is not None and not worker.connection.poll()):
                 assert worker.job is not None
                 yield worker.job, self._heard(worker, worker.connection in ready)
+
+    def end(self, job: Job) -> None:
+        worker = next(worker for worker in self.busy if worker.job is job)
+        worker.end()
+        self.busy.remove(worker)
+        self.idle.append(worker.name)
 
     def stop(self) -> None:
         for worker in [*self.busy, *self.idle]:

@@ -139,15 +139,17 @@ class Speed:
 class TimeLeft:
     """How long a suite will still take, from what was expected of each run and how fast it went so far.
 
-    A run of which nothing is known counts like the mean of the others.
+    A run of which nothing is known counts like the mean of the others. One that was not planned is one of those that
+    are to come: ``spare`` says for each how long it takes.
     """
 
-    def __init__(self, plan: Sequence[Planned]) -> None:
+    def __init__(self, plan: Sequence[Planned], spare: Sequence[float] = ()) -> None:
         known = [planned.seconds for planned in plan if planned.seconds is not None]
         mean = sum(known) / len(known) if known else 1.0
         expected = {name(planned.request): planned.seconds for planned in plan if planned.state != "done"}
         self.left = {run: mean if seconds is None else seconds for run, seconds in expected.items()}
-        self.all = sum(self.left.values())
+        self.spare, self.known = list(spare), {name(planned.request) for planned in plan}
+        self.all = sum(self.left.values()) + sum(spare)
         self.first: dict[str, float] = {}  # of each run the share that was done when it was first seen
         self.spent = self.under_way = self.since_seen = 0.0
         self.began: float | None = None
@@ -155,6 +157,13 @@ class TimeLeft:
 
     def update(self, now: SuiteProgress) -> None:
         """Take in where the suite is."""
+        for request in (
+            *(outcome.request for outcome in now.outcomes[self.ended :]),
+            *(r for r, _ in now.running.values()),
+        ):
+            if self.spare and (run := name(request)) not in self.known:
+                self.known.add(run)
+                self.left[run] = self.spare.pop()
         for outcome in now.outcomes[self.ended :]:
             run = name(outcome.request)
             work = self.left.pop(run, 0.0)
@@ -172,22 +181,27 @@ class TimeLeft:
 
     def share(self) -> float:
         """How much of all work is done."""
-        return 1 - (sum(self.left.values()) - self.under_way) / self.all if self.all else 1.0
+        return 1 - (self.to_do() - self.under_way) / self.all if self.all else 1.0
+
+    def to_do(self) -> float:
+        """Seconds of work that are not over."""
+        return sum(self.left.values()) + sum(self.spare)
 
     def seconds(self) -> float | None:
         """How long the rest will take; None while it is too early to tell."""
         if self.began is None or self.spent + self.since_seen <= 0.01 * self.all:
             return None
         pace = (self.spent + self.since_seen) / (time.monotonic() - self.began)
-        return (sum(self.left.values()) - self.under_way) / pace
+        return (self.to_do() - self.under_way) / pace
 
 
 class SuiteDisplay(Display):
     """A suite under way, of whose runs ``plan`` was expected: a bar for the whole and one for each worker, or lines."""
 
-    def __init__(self, plan: Sequence[Planned], quiet: bool = False) -> None:
+    def __init__(self, plan: Sequence[Planned], quiet: bool = False, spare: Sequence[float] = ()) -> None:
         super().__init__(quiet)
-        self.time_left = TimeLeft(plan)
+        self.time_left = TimeLeft(plan, spare)
+        self.expected = len(spare)
         self.done = 0
         self.seen = 0  # outcomes
         self.whole = self.bars.add_task("getting ready", total=1.0, note="")
@@ -201,7 +215,7 @@ class SuiteDisplay(Display):
                 self.note(f"{name(outcome.request)} failed: {outcome.message}")
         self.seen, self.done, failed = len(now.outcomes), now.count("done"), now.count("failed")
         seconds = self.time_left.seconds()
-        runs = f"{self.done} of {now.all} runs done"
+        runs = f"{self.done} of {max(now.all, self.expected)} runs done"
         note = "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"
         note = f"{failed} failed · {note}" if failed else note
         self.line(f"{runs} · {note}")

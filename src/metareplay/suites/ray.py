@@ -30,7 +30,7 @@ from metareplay.runs.record import Record
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress, Tracker, Trainer
 from metareplay.streams.stream import Stream
-from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show
+from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show, Source
 from metareplay.suites.plan import as_experiment
 
 TOKEN = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
@@ -222,19 +222,25 @@ class Cluster:
             return
         ended, _ = ray.wait(list(self.flying), timeout=seconds)
         under_way, notes = ray.get(self.actor.news.remote())
-        for job, _ in self.flying.values():
+        for job, _ in list(self.flying.values()):
             yield from ((job, text) for key, text in notes if key == job.key)
             if job.key in under_way:
-                worker, job.progress = under_way[job.key]
+                worker, progress = under_way[job.key]
                 job.worker = f"{worker}, {job.key[:4]}"
-        for reference in ended:
+                if progress is not None:
+                    yield job, progress
+        for reference in self.flying.keys() & set(ended):
             job, stack = self.flying.pop(reference)
             yield job, self._ended(reference, Run(self.out / job.key), stack)
 
+    def end(self, job: Job) -> None:
+        reference = next(reference for reference, (flying, _) in self.flying.items() if flying is job)
+        ray.cancel(reference, force=True)
+        self.flying.pop(reference)[1].close()
+
     def stop(self) -> None:
-        for reference, (_, stack) in self.flying.items():
-            ray.cancel(reference, force=True)
-            stack.close()
+        for job in [job for job, _ in self.flying.values()]:
+            self.end(job)
 
     def _ended(self, reference: Any, run: Run, stack: contextlib.ExitStack) -> Ended:
         """Save the record that the cluster gives back."""
@@ -314,6 +320,7 @@ def execute(
     report: Show = lambda progress: None,
     tracker: str | None = None,
     note: Note = lambda text: None,
+    source: Source | None = None,
 ) -> list[Outcome]:
     """Carry out runs on a Ray cluster.
 
@@ -331,7 +338,7 @@ def execute(
     KeyboardInterrupt
         After Ctrl-C; what is under way resumes from its checkpoints.
     """
-    driver = Driver(requests, out, report, note)
+    driver = Driver(requests, out, report, note, source)
     # Ray reports workers that die on standard output, which is for results.
     with contextlib.redirect_stdout(sys.stderr), _connected(address, jobs, note):
         outcomes = driver.carry_out(Cluster(jobs, out, tracker))

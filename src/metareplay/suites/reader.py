@@ -29,7 +29,7 @@ from metareplay.streams.stream import Stream
 from metareplay.suites.lines import Place
 from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
 
-KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include")
+KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "tuned")
 PUBLISHED = "published"
 MOST = 100_000
 """Runs that a suite may have; a grid gets to more by mistake."""

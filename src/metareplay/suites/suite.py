@@ -6,7 +6,7 @@ import tomllib
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from metareplay.errors import BadInput
 from metareplay.runs.request import Request
@@ -27,11 +27,14 @@ class Suite:
         Its runs, no two of them the same: all of the first seed, then all of the next.
     notes
         What its author may want to know: settings that no recipe fits exactly, runs that were asked for twice.
+    tuned
+        How its settings were chosen, as ``metareplay tune`` wrote it.
     """
 
     name: str
     requests: tuple[Request, ...]
     notes: tuple[str, ...] = ()
+    tuned: tuple[dict[str, Any], ...] = ()
 
     @classmethod
     def read(cls, suite: str | Path, seeds: int | None = None) -> Self:
@@ -51,28 +54,33 @@ class Suite:
         BadInput
             If anything is wrong with it; the message lists all that is, each with its line.
         """
-        file, text = _text(str(suite))
-        try:
-            content = tomllib.loads(text)
-            places = lines(text)
-            reader = Reader(content, places, file.parent, seeds)
-            reader.refuse_absurd((), content)
-        except RecursionError:
-            raise BadInput(f"{file} cannot be read: its brackets are nested too deep") from None
-        except tomllib.TOMLDecodeError as error:
-            raise BadInput(f"{file} is not valid TOML: {error}") from None
-        except ValueError:
-            raise BadInput(f"{file} is not valid TOML: a number in it has thousands of digits") from None
+        file, reader = parse(suite, seeds)
         requests = () if reader.problems else reader.requests()
-        if reader.problems:
-            raise BadInput(_listed(file, sorted(reader.problems)))
-        return cls(content.get("name", file.stem), requests, tuple(dict.fromkeys(reader.notes)))
+        refuse(file, reader)
+        name, tuned = reader.content.get("name", file.stem), tuple(reader.content.get("tuned", ()))
+        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned)
 
     @staticmethod
     def shipped() -> tuple[str, ...]:
         """The names of the suites that come with the package."""
         there = (file.name for file in files("metareplay.suites").iterdir())
         return tuple(sorted(name[:-5] for name in there if name.endswith(".toml")))
+
+
+def parse(suite: str | Path, seeds: int | None = None) -> tuple[Path, Reader]:
+    """A suite's file, or one that comes with the package, and its content; BadInput if that is no TOML."""
+    file, text = _text(str(suite))
+    try:
+        content = tomllib.loads(text)
+        reader = Reader(content, lines(text), file.parent, seeds)
+        reader.refuse_absurd((), content)
+    except RecursionError:
+        raise BadInput(f"{file} cannot be read: its brackets are nested too deep") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{file} is not valid TOML: {error}") from None
+    except ValueError:
+        raise BadInput(f"{file} is not valid TOML: a number in it has thousands of digits") from None
+    return file, reader
 
 
 def _text(suite: str) -> tuple[Path, str]:
@@ -94,8 +102,10 @@ def _text(suite: str) -> tuple[Path, str]:
         raise BadInput(f"the suite {suite} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from None
 
 
-def _listed(file: Path, problems: list[tuple[int, str]]) -> str:
-    found = [f"line {line}: {text}" if line else text for line, text in dict.fromkeys(problems)]
+def refuse(file: Path, reader: Reader) -> None:
+    """Raise BadInput with all that is wrong with a file, if anything is."""
+    found = [f"line {line}: {text}" if line else text for line, text in dict.fromkeys(sorted(reader.problems))]
     if len(found) == 1:
-        return f"{file}, {found[0]}"
-    return "\n  ".join([f"{file} has {len(found)} mistakes; nothing was run:", *found])
+        raise BadInput(f"{file}, {found[0]}")
+    if found:
+        raise BadInput("\n  ".join([f"{file} has {len(found)} mistakes; nothing was run:", *found]))

@@ -1,0 +1,172 @@
+"""How settings were chosen: what a study searched and looked at, kept beside the runs, so that no claim rests on it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from metareplay.errors import BadInput
+from metareplay.files import read_regular, write_atomically
+from metareplay.results.table import Column, Row, Table, thousands
+from metareplay.runs.metrics import METRICS
+
+STUDIES = "studies"
+"""The folder in a folder of runs in which what was chosen is kept."""
+NEAR = 0.01
+"""Trials whose score is at most this much lower than the best are nearly as good."""
+
+
+@dataclass
+class Choice:
+    """One method's settings on one benchmark: what was searched, by which protocol, and what each trial gave.
+
+    Parameters
+    ----------
+    benchmark, method
+        What the settings are for.
+    protocol, search, metric, budget
+        On what trials are made, who chooses them, what is compared, and how many there are, besides the untuned one.
+    fixed, space
+        Settings that all trials share; and where each other one is searched: ``[low, high, scale]``, or values.
+    used
+        What was looked at: ``benchmark``, ``stream`` and ``data_sha256`` of the trials, the tasks visited
+        (``task_order``) and, where it is other seeds that are reported, ``seeds``.
+    trials
+        As they began, the first with untuned settings: ``settings``, ``state`` (running, done, pruned or failed),
+        ``runs`` (their keys), ``curve`` (accuracy after each task), and as far as there are any ``score`` (a mean over
+        seeds), ``gradients`` and ``seconds`` (of all its runs), ``message``.
+    """
+
+    benchmark: str
+    method: str
+    protocol: str
+    search: str
+    metric: str
+    budget: int
+    fixed: dict[str, Any]
+    space: dict[str, list[Any]]
+    used: dict[str, Any]
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def file(self) -> str:
+        """The name of the file that it is kept in: it covers all but the trials."""
+        return f"{_sha256({**asdict(self), 'trials': None})[:16]}.json"
+
+    @property
+    def sha256(self) -> str:
+        """A hash of all that it says."""
+        return _sha256(asdict(self))
+
+    @property
+    def ended(self) -> list[dict[str, Any]]:
+        """The trials that have a score."""
+        return [trial for trial in self.trials if trial["state"] == "done"]
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The first of the trials with the highest score; BadInput if none has one."""
+        if not self.ended:
+            why = next((trial["message"] for trial in self.trials if trial.get("message")), "none was carried out")
+            raise BadInput(f"no trial of {self.method} on {self.benchmark} has a score: {why}")
+        return max(self.ended, key=lambda trial: float(trial["score"]))
+
+    def cost(self, what: str) -> float:
+        """The ``gradients`` or ``seconds`` of all trials together."""
+        return math.fsum(trial.get(what) or 0 for trial in self.trials)
+
+    def tuned(self, configuration: Mapping[str, Any]) -> str | None:
+        """``yes`` for a run with the settings that were chosen, ``no`` with the untuned ones; None for others."""
+        if (configuration["benchmark"], configuration["method"]) != (self.benchmark, self.method):
+            return None
+        if not self.ended:
+            return None
+        words = {"no": self.trials[0], "yes": self.best}
+        return next((word for word in ("yes", "no") if self._has(configuration, words[word])), None)
+
+    def looked_at(self, configuration: Mapping[str, Any]) -> bool:
+        """Whether a run shows settings on what they were chosen on; untuned ones were not chosen."""
+        same = all(configuration.get(name) == self.used[name] for name in ("benchmark", "stream", "data_sha256"))
+        tasks = set(configuration.get("task_order", ())) & set(self.used["task_order"])
+        seeds = self.used.get("seeds") or [configuration["seed"]]
+        if not same or not tasks or configuration["seed"] not in seeds or configuration["method"] != self.method:
+            return False
+        return self.tuned(configuration) != "no" and any(self._has(configuration, trial) for trial in self.trials)
+
+    def _has(self, configuration: Mapping[str, Any], trial: Mapping[str, Any]) -> bool:
+        own = {name: value for name, value in configuration["hyperparameters"].items() if value is not None}
+        return bool(own == self.fixed | trial["settings"])
+
+    def save(self, out: Path) -> None:
+        """Keep it in a folder of runs."""
+        (out / STUDIES).mkdir(parents=True, exist_ok=True)
+        write_atomically(out / STUDIES / self.file, (json.dumps(asdict(self), indent=1) + "\n").encode())
+
+    @classmethod
+    def read(cls, told: Any) -> Choice:
+        """From plain values; BadInput if they are of something else, or were changed since they got their hash."""
+        try:
+            made = cls(**{name: value for name, value in told.items() if name != "sha256"})
+            made.tuned({"benchmark": made.benchmark, "method": made.method, "hyperparameters": {}})
+            made.looked_at({"seed": 0, **made.used, "method": made.method, "hyperparameters": {}})
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            raise BadInput(f"it does not say how settings were chosen ({type(error).__name__}: {error})") from None
+        if told.get("sha256", made.sha256) != made.sha256:
+            raise BadInput("how settings were chosen was changed since `metareplay tune` wrote it: run that again")
+        return made
+
+
+def load(out: Path) -> list[Choice]:
+    """All choices that are kept in a folder of runs; BadInput for a damaged one."""
+    found = []
+    for path in sorted((out / STUDIES).glob("*.json")):
+        try:
+            found.append(Choice.read(json.loads(read_regular(path))))
+        except (OSError, ValueError, BadInput) as error:
+            raise BadInput(f"{path} cannot be read: {error}; delete it, and the study begins again") from error
+    return found
+
+
+def table(choice: Choice) -> Table:
+    """What was searched, what was chosen, and how flat the optimum is: the values of all trials nearly as good."""
+    best = choice.best
+    near = [trial for trial in choice.ended if trial["score"] >= best["score"] - NEAR]
+    rows = []
+    for name, where in choice.space.items():
+        low, high, scale = where if _is_range(where) else (None, None, "")
+        searched = f"{low:g} to {high:g} ({scale})" if scale else ", ".join(map(str, where))
+        good = sorted({trial["settings"][name] for trial in near}, key=lambda value: (str(type(value)), value))
+        shown = f"{good[0]:.3g} to {good[-1]:.3g}" if scale and len(good) > 1 else ", ".join(map(str, good))
+        rows.append(Row((name, searched, choice.trials[0]["settings"][name], best["settings"][name], shown)))
+    score = "–" if (untuned := choice.trials[0].get("score")) is None else f"{100 * untuned:.1f}"
+    rows.append(
+        Row((f"{METRICS[choice.metric].short}, %", None, score, f"{100 * best['score']:.1f}", None), strong=True)
+    )
+    states = {state: sum(trial["state"] == state for trial in choice.trials) for state in ("done", "pruned", "failed")}
+    counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    columns = [Column(title, holds="words") for title in ("setting", "searched")]
+    columns += [Column("untuned"), Column("chosen"), Column(f"within {100 * NEAR:g} point of the best")]
+    return Table(
+        tuple(columns),
+        tuple(rows),
+        f"{choice.method} on {choice.benchmark}, by {choice.protocol}",
+        (
+            f"{choice.search} search, {len(choice.trials)} trials ({counted}), {len(near)} of them within "
+            f"{100 * NEAR:g} point of the best; {thousands(choice.cost('gradients'))} gradients, "
+            f"{thousands(choice.cost('seconds'))} s; sha256 {choice.sha256[:8]}.",
+            "What was looked at is no test: claims rest on other runs.",
+        ),
+    )
+
+
+def _is_range(where: Iterable[Any]) -> bool:
+    return list(where)[-1:] in (["log"], ["linear"]) and len(list(where)) == 3
+
+
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,208 @@
+"""Study files: which settings of which methods are searched, and by which protocol they are chosen.
+
+A protocol keeps what settings are chosen on apart from what is reported: the first tasks (A-GEM), training images held
+out, other seeds, or another stream.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from metareplay import methods
+from metareplay.errors import BadInput
+from metareplay.runs.metrics import METRICS
+from metareplay.runs.request import Request
+from metareplay.settings import Hyperparameter, Range, brief, hyperparameters, nearest
+from metareplay.streams import catalogue as benchmarks
+from metareplay.studies.search import MADE, SEARCHES, Searched, Space, usual
+from metareplay.suites.lines import Place
+from metareplay.suites.plan import stream
+from metareplay.suites.reader import Reader
+from metareplay.suites.suite import parse, refuse
+
+SEED = 1000
+"""The first of the seeds that trials have: far from those that anybody reports."""
+KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric")
+TRIALS = Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried, besides the untuned ones")
+PROTOCOLS = {
+    "first-tasks": Hyperparameter("first_tasks", int, None, "[1, inf)", "how many tasks settings are chosen on"),
+    "validation": Hyperparameter("validation", float, None, "(0, 1)", "the share of training images held out"),
+    "seeds": Hyperparameter("seeds", int, None, "[1, inf)", "how many other seeds settings are chosen on"),
+    "stream": Hyperparameter("stream", str, None, "", "the benchmark that settings are chosen on"),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One method on one benchmark.
+
+    Parameters
+    ----------
+    request
+        What is reported, with all settings as they are untuned.
+    space
+        Where each setting is searched.
+    protocol, search, metric, trials
+        As the file has them.
+    """
+
+    request: Request
+    space: Space
+    protocol: str
+    search: str
+    metric: str
+    trials: int | None
+
+    @property
+    def seeds(self) -> range:
+        """Of each trial."""
+        kind, _, value = self.protocol.partition(":")
+        return range(SEED, SEED + (int(value) if kind == "seeds" else 1))
+
+    @property
+    def runs(self) -> int:
+        """How many runs its trials take, if none is given up."""
+        return len(self.seeds) * (1 + MADE[self.search](self.space, self.trials).trials)
+
+    @property
+    def needed(self) -> tuple[Request, ...]:
+        """Runs whose data it needs."""
+        kind, _, value = self.protocol.partition(":")
+        return (self.request, *([replace(self.request, benchmark=value, stream={})] if kind == "stream" else []))
+
+    def apart(self) -> tuple[Request, Request]:
+        """What trials run, and what is reported; BadInput if the protocol does not go with the stream."""
+        kind, _, value = self.protocol.partition(":")
+        request = self.request
+        if kind == "stream":
+            return replace(request, benchmark=value, stream={}), request
+        if kind == "validation":
+            return replace(request, stream={**request.stream, "held_out": float(value)}), request
+        if kind == "seeds":
+            return request, request
+        tasks, most = len(stream(request).tasks), int(value)
+        if most >= tasks:
+            raise BadInput(
+                f"protocol is {self.protocol}, but {request.benchmark} has {tasks} tasks: leave some to report"
+            )
+        parts = (f"0-{most - 1}", f"{most}-{tasks - 1}")
+        one, other = (replace(request, run={**request.run, "task_order": part}) for part in parts)
+        return one, other
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """What a study file asks for: its name, its studies, and the seeds that are reported."""
+
+    name: str
+    studies: tuple[Study, ...]
+    seeds: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read(file: str | Path) -> StudyFile:
+    """Read a study file and check all of it; BadInput lists all that is wrong, each with its line."""
+    path, reader = parse(file)
+    content = reader.content
+    reader.refuse_others((), content, KEYS)
+    told = {name: _word(reader, name, known) for name, known in (("metric", METRICS), ("search", SEARCHES))}
+    metric, search = told["metric"] or "retained_accuracy", told["search"] or usual()
+    if not METRICS[metric].higher_is_better:
+        reader.problem(("metric",), f"is {metric}, but must be one of which more is better")
+    trials = _checked(reader, ("trials",), TRIALS, content.get("trials"))
+    protocol = _protocol(reader, content.get("protocol"))
+    seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
+    ranges = _ranges(reader)
+    studies: list[Study] = []
+    for block in reader.product(seeds[:1]):
+        grid = reader.grid(block)
+        if grid is None or reader.problems:
+            continue
+        kind = methods.find(reader.own_file(block.method[1]))
+        own, searched = {parameter.name: parameter for parameter in hyperparameters(kind)}, dict[str, Searched]()
+        for (what, name), values in grid.items():
+            if what == "settings" and (scale := ranges.get(block.options[name][0])):
+                searched[name] = Searched(Range(values[0], values[1], scale), own[name].type)
+            elif what == "settings" and len(values) > 1:
+                searched[name] = Searched(tuple(values), own[name].type)
+        others = {key: values for key, values in grid.items() if key[0] != "settings" or key[1] not in searched}
+        if not searched:
+            free = (p for name, p in own.items() if p.search and ("settings", name) not in others)
+            searched = {parameter.name: Searched(parameter.search, parameter.type) for parameter in free}
+        if not searched:
+            reader.problem(block.method[0], "has nothing to search: give it lr = { low = 1e-3, high = 1, log = true }")
+            continue
+        for chosen in itertools.product(*others.values()):
+            given: dict[str, dict[str, Any]] = {"settings": {}, "stream": {}, "run": {}}
+            for (what, name), value in zip(others, chosen, strict=True):
+                given[what][name] = value
+            request = Request(reader.own_file(block.benchmark[1]), reader.own_file(block.method[1]), **given)
+            if reader.fits_together(request, block):
+                whole = {**request.defaults()[0], **request.settings}
+                studies.append(Study(replace(request, settings=whole), searched, protocol, search, metric, trials))
+    if not studies and not reader.problems:
+        reader.problem((), 'asks for nothing: begin with benchmarks = ["digits-rotations"] and methods = ["eralg4"]')
+    refuse(path, reader)
+    for study in studies:
+        MADE[search](study.space, trials)  # complains of a grid that does not fit
+    return StudyFile(content.get("name", path.stem), tuple(studies), seeds, tuple(dict.fromkeys(reader.notes)))
+
+
+def _word(reader: Reader, name: str, known: Any) -> str | None:
+    word = reader.content.get(name)
+    if word is None or word in known:
+        return word
+    reader.problem((name,), f"is {brief(word)}, but must be one of {', '.join(known)}{nearest(str(word), known)}")
+    return None
+
+
+def _checked(reader: Reader, place: Place, option: Hyperparameter, value: Any) -> Any:
+    try:
+        return None if value is None else option.check(value)
+    except BadInput as error:
+        reader.problem(place, str(error).removeprefix(f"{option.flag} "))
+        return None
+
+
+def _protocol(reader: Reader, given: Any) -> str:
+    kind, _, value = str(given).partition(":")
+    if kind not in PROTOCOLS or not value:
+        known = '"seeds:3", "first-tasks:3", "validation:0.1" or "stream:digits-permutations"'
+        reader.problem(
+            ("protocol",) if given is not None else (), f"must say what settings are chosen on: protocol = {known}"
+        )
+        return "seeds:1"
+    option = PROTOCOLS[kind]
+    typed: Any = value
+    with contextlib.suppress(ValueError):
+        typed = option.type(value)
+    if kind == "stream":
+        reader.usable((("protocol",), value), benchmarks.find)
+        return f"stream:{reader.own_file(value)}"
+    _checked(reader, ("protocol",), option, typed)
+    return str(given)
+
+
+def _ranges(reader: Reader) -> dict[Place, Literal["log", "linear"]]:
+    """Where ranges are written, each with its scale; their tables become lists of both ends, as all else checks."""
+    found: dict[Place, Literal["log", "linear"]] = {}
+    tables = reader.content.get("methods")
+    for method, several in (tables if isinstance(tables, dict) else {}).items():
+        many = several if isinstance(several, list) else [several]
+        for number, table in enumerate(many):
+            place: Place = ("methods", method, number) if isinstance(several, list) else ("methods", method)
+            for name, value in (table if isinstance(table, dict) else {}).items():
+                if isinstance(value, dict):
+                    low, high, log = value.get("low", 0), value.get("high", 0), value.get("log", False)
+                    fine = value.keys() <= {"low", "high", "log"} and isinstance(log, bool)
+                    if not fine or not all(isinstance(end, int | float) for end in (low, high)) or not low < high:
+                        reader.problem((*place, name), "must be { low = 1e-3, high = 1, log = true }, low below high")
+                    elif log and low <= 0:
+                        reader.problem((*place, name, "low"), f"is {low}, but a range by its logarithm begins above 0")
+                    found[*place, name] = "log" if log else "linear"
+                    table[name] = [low, high]
+    return found

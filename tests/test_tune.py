@@ -1,0 +1,308 @@
+"""Choosing settings: what a study file asks for, what trials look at, and that no claim rests on what was looked at."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import metareplay
+from metareplay.cli import main
+from metareplay.errors import BadInput
+from metareplay.results import choices, compare, tables
+from metareplay.results.choices import Choice
+from metareplay.results.compare import Selection
+from metareplay.results.groups import load
+from metareplay.runs.folder import find
+from metareplay.runs.request import Request
+from metareplay.settings import Range
+from metareplay.studies.file import Study, read
+from metareplay.studies.search import Grid, Random, Searched
+from metareplay.studies.tune import tune
+from metareplay.suites import local
+from metareplay.suites.driver import Driver, Event, Job, Outcome
+from metareplay.suites.plan import as_experiment
+from metareplay.suites.suite import Suite
+from test_local_executor import InTurn
+
+LITTLE = 'benchmarks = [{ name = "digits-rotations", tasks = 3, samples_per_task = 30 }]\nseeds = 6\n'
+LR = Searched(Range(1e-3, 1, "log"), float)
+
+
+class Inline(InTurn):
+    """Carries out each run at once, in this process, and tells what it reports; stops after so many runs."""
+
+    def __init__(self, out: Path, most: int = 10_000) -> None:
+        super().__init__(out)
+        self.most = most
+
+    def poll(self, seconds: float) -> Iterator[tuple[Job, Event]]:
+        assert self.job is not None
+        if len(self.started) > self.most:
+            raise KeyboardInterrupt
+        job, events = self.job, list[Event]()
+        self.job = None
+        over = local.carry_out(job.requests[0], job.key, self.out, None, events.append)
+        yield from ((job, event) for event in [*events, over])
+
+    def end(self, job: Job) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def backend(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    made: dict[str, Any] = {"most": 10_000}
+
+    def execute(requests: Any, out: Path, *, report: Any, note: Any, source: Any = None, **_: Any) -> list[Outcome]:
+        made["backend"] = Inline(out, made["most"])
+        return Driver(requests, out, report, note, source).carry_out(made["backend"])
+
+    monkeypatch.setattr(local, "execute", execute)
+    return made
+
+
+def write(folder: Path, text: str) -> Path:
+    (folder / "study.toml").write_text(text)
+    return folder / "study.toml"
+
+
+# What a study file asks for
+
+
+def test_a_method_alone_is_searched_where_its_settings_say(tmp_path: Path) -> None:
+    (study,) = read(write(tmp_path, LITTLE + 'methods = ["eralg4"]\nprotocol = "seeds:2"\n')).studies
+    assert study.space.keys() == {"lr", "replay_batch_size"}
+    assert study.space["lr"].where == Range(1e-4, 1, "log")
+    assert study.request.settings["lr"] == 0.1  # the recipe's, untuned
+    assert list(study.seeds) == [1000, 1001]
+
+
+def test_what_a_file_says_is_searched_and_nothing_else(tmp_path: Path) -> None:
+    text = """protocol = "seeds:1"
+[methods.eralg4]
+memories = 50
+lr = { low = 1e-2, high = 0.5, log = true }
+[[methods.meralg1]]
+beta = [0.03, 0.3]
+[[methods.meralg1]]
+batches_per_example = { low = 1, high = 5 }
+"""
+    one, two, three = (study.space for study in read(write(tmp_path, LITTLE + text)).studies)
+    assert one == {"lr": Searched(Range(1e-2, 0.5, "log"), float)}
+    assert two == {"beta": Searched((0.03, 0.3), float)}
+    assert three == {"batches_per_example": Searched(Range(1, 5, "linear"), int)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('methods = ["online"]', 'must say what settings are chosen on: protocol = "seeds:3", "first-tasks:3"'),
+        ('methods = ["online"]\nprotocol = "seeds:0"', "line 4: protocol is 0, but must lie in [1, inf)"),
+        (
+            'methods = ["online"]\nprotocol = "stream:mnst"',
+            "line 4: protocol cannot be used: there is no benchmark 'mnst'",
+        ),
+        ('methods = ["online"]\nprotocol = "first-tasks:3"', "has 3 tasks: leave some to report"),
+        ('protocol = "seeds:1"\n[methods.online]\nlr = { low = 1, high = 0.1 }', "line 5: methods.online.lr must be {"),
+        (
+            'protocol = "seeds:1"\n[methods.online]\nlr = { low = -1, high = 1 }',
+            "lr[0] is -1.0, but must lie in (0, inf)",
+        ),
+        ('protocol = "seeds:1"\n[methods.online]\nlr = 0.1', "has nothing to search"),
+        ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grit"', "line 5: search is 'grit', but must be one of"),
+        ('methods = ["online"]\nprotocol = "seeds:1"\nmetric = "forgetting"', "of which more is better"),
+        ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grid"', "a grid over ranges needs a number of trials"),
+        ('methods = ["online"]\nprotocol = "seeds:1"\ntrials = 0', "line 5: trials is 0, but must lie in [1, 100000]"),
+        ('methods = ["online"]\nprotocol = "seeds:1"\n[[exclude]]\nseed = 1', "line 5: exclude is not known here"),
+    ],
+)
+def test_a_mistake_is_told_in_words_and_nothing_is_run(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
+    assert message in str(refused.value)
+    assert not list(tmp_path.glob("runs/*/"))
+
+
+# What trials look at, and what is reported
+
+
+@pytest.mark.parametrize(
+    ("protocol", "apart"),
+    [
+        ("first-tasks:2", lambda on, report: set(on.visits).isdisjoint(report.visits) and len(report.visits) == 1),
+        (
+            "validation:0.2",
+            lambda on, report: len(on.stream.tasks[0].train) < len(report.stream.tasks[0].train),
+        ),
+        ("seeds:3", lambda on, report: on.key == report.key),  # the seed apart
+        ("stream:digits-permutations", lambda on, report: on.stream.name != report.stream.name),
+    ],
+)
+def test_a_protocol_keeps_apart_what_is_looked_at(protocol: str, apart: Any) -> None:
+    request = Request("digits-rotations", "online", {"lr": 0.1}, {"tasks": 3, "samples_per_task": 30})
+    study = Study(request, {"lr": LR}, protocol, "random", "retained_accuracy", 2)
+    on, report = map(as_experiment, study.apart())
+    assert apart(on, report)
+    assert on.method.lr == report.method.lr == 0.1  # type: ignore[attr-defined]
+
+
+# Trials
+
+
+def test_trials_are_runs_and_what_comes_out_is_a_suite(tmp_path: Path) -> None:
+    text = 'methods = ["online"]\nprotocol = "seeds:2"\nsearch = "random"\ntrials = 5\n'
+    (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs", write=tmp_path / "tuned.toml")
+    assert [trial["state"] for trial in choice.trials] == ["done"] * 6
+    assert choice.trials[0]["settings"] == {"lr": 0.001}
+    runs = load(tmp_path / "runs")
+    assert sum(len(group.runs) for group in runs.groups) == len(find(tmp_path / "runs")) == 12
+    best = max(runs.groups, key=lambda group: group.values("retained_accuracy").mean())  # type: ignore[union-attr]
+    assert choice.best["settings"] == {"lr": best.settings["lr"]}
+    assert choice.best["score"] == pytest.approx(best.mean("retained_accuracy"))
+    assert choice.cost("gradients") == 12 * 90
+    suite = Suite.read(tmp_path / "tuned.toml")
+    lr = {request.settings["lr"] for request in suite.requests}
+    assert lr == {0.001, choice.best["settings"]["lr"]}
+    assert {request.run["seed"] for request in suite.requests} == set(range(6))
+    assert [Choice.read(told) for told in suite.tuned] == [choice]
+    assert choices.load(tmp_path / "runs") == [choice]
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_study_that_is_stopped_anywhere_goes_on(search: str, tmp_path: Path, backend: dict[str, Any]) -> None:
+    if search == "tpe":
+        pytest.importorskip("optuna")
+    text = f'methods = ["online"]\nprotocol = "seeds:2"\nsearch = "{search}"\ntrials = 4\n'
+    file, done = write(tmp_path, LITTLE + text), set[str]()
+    for most in (1, 3, 2):
+        backend["most"] = most
+        with pytest.raises(KeyboardInterrupt):
+            tune(file, out=tmp_path / "runs")
+        assert done.isdisjoint(backend["backend"].started)
+        done = {run.key for run in find(tmp_path / "runs") if run.status().state == "done"}
+    backend["most"] = 10_000
+    (choice,) = tune(file, out=tmp_path / "runs")
+    assert done.isdisjoint(backend["backend"].started)
+    assert [trial["state"] for trial in choice.trials] == ["done"] * 5
+    if search == "random":  # by its number alone, so that nothing disturbs it
+        (undisturbed,) = tune(file, out=tmp_path / "others")
+        assert [trial["score"] for trial in choice.trials] == [trial["score"] for trial in undisturbed.trials]
+
+
+def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
+    text = 'protocol = "seeds:1"\nsearch = "grid"\n[methods.online]\nlr = [1e20, 0.05]\n'
+    (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
+    assert [trial["state"] for trial in choice.trials] == ["done", "failed", "done"]
+    assert "the loss is not finite" in choice.trials[1]["message"]
+    assert choice.best["settings"]["lr"] == 0.05
+    with pytest.raises(BadInput, match="no trial of online on digits-rotations has a score: the loss is not finite"):
+        assert Choice.read(choice.__dict__ | {"trials": choice.trials[1:2]}).best
+
+
+def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    text = 'protocol = "seeds:2"\nsearch = "tpe"\ntrials = 12\n'
+    text += "[methods.online]\nlr = { low = 1e-6, high = 0.3, log = true }\n"
+    (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
+    pruned = [trial for trial in choice.trials if trial["state"] == "pruned"]
+    assert pruned
+    assert all(trial not in pruned for trial in choice.trials[:5])  # Optuna's first ones, and the untuned one, end
+    curves = [trial["curve"] for trial in choice.trials if trial["state"] == "done"]
+    for trial in pruned:
+        step = len(trial["curve"]) - 1
+        assert trial["curve"][step] <= max(curve[step] for curve in curves)
+
+
+def test_a_grid_has_every_combination_and_random_draws_stay_within_their_range() -> None:
+    space = {"lr": LR, "size": Searched((5, 10), int), "steps": Searched(Range(1, 9, "linear"), int)}
+    grid = Grid(space, 20)
+    asked = [grid.ask(number) for number in range(1, grid.trials + 1)]
+    assert len({tuple(one.values()) for one in asked}) == grid.trials == 18
+    assert {one["lr"] for one in asked} == {0.001, 0.0316, 1.0}
+    drawn = [Random(space, 30).ask(number) for number in range(1, 200)]
+    assert all(1e-3 <= one["lr"] <= 1 and type(one["steps"]) is int for one in drawn)
+    below = sum(one["lr"] < 0.0316 for one in drawn) / len(drawn)
+    assert 0.4 < below < 0.6  # each order of magnitude as likely
+    assert {one["steps"] for one in drawn} == set(range(1, 10))
+
+
+# What may be claimed
+
+
+def reported(tmp_path: Path, protocol: str, trials: str = "") -> tuple[Choice, Suite]:
+    text = f'methods = ["online"]\nprotocol = "{protocol}"\nsearch = "random"\ntrials = 2\n{trials}'
+    (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs", write=tmp_path / "tuned.toml")
+    return choice, Suite.read(tmp_path / "tuned.toml")
+
+
+@pytest.mark.parametrize("protocol", ["first-tasks:2", "validation:0.2", "seeds:1", "stream:digits-permutations"])
+def test_what_was_looked_at_is_known_and_what_is_reported_was_not(protocol: str, tmp_path: Path) -> None:
+    choice, suite = reported(tmp_path, protocol)
+    found = load(tmp_path / "runs")
+    tuned = [group for group in found.groups if group.settings["lr"] != 0.001]
+    assert tuned
+    assert all(group.looked_at == group.seeds for group in tuned)
+    configurations = [as_experiment(request).configuration() for request in suite.requests]
+    assert not any(choice.looked_at(configuration) for configuration in configurations)
+    assert {choice.tuned(configuration) for configuration in configurations} <= {"yes", "no"}
+
+
+def test_no_difference_is_established_on_what_settings_were_chosen_on(tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    choice, _ = reported(tmp_path, "seeds:7")
+    lr = choice.best["settings"]["lr"]
+    for seed in range(1000, 1007):
+        local.execute(  # as an own method that wins everywhere would be run on the same seeds
+            [Request("digits-rotations", "eralg4", {}, {"tasks": 3, "samples_per_task": 30}, {"seed": seed})],
+            out, report=lambda progress: None, note=print, source=None,
+        )  # fmt: skip
+    contents = load(out)
+    selections = [Selection.read(f"online:lr={lr}"), Selection.read("eralg4")]
+    found = compare.sections(contents.groups, selections)
+    assert compare.judge(found, "retained_accuracy") == {}
+    (row,) = compare.differences(found[0], {}, "retained_accuracy").rows
+    assert row.cells[-1] == "cannot be compared: settings were chosen on these runs"
+    (answer,) = next(iter(tables.answers(contents).values()))
+    assert answer.table.notes[-1].startswith("Settings were chosen on these runs, which no comparison counts")
+    rows = {row.cells[0]: row.cells[3] for row in answer.table.rows if "tuned=yes" in str(row.cells[0])}
+    assert set(rows.values()) == {"settings chosen on these"}
+
+
+def test_a_suite_whose_account_of_the_choice_was_changed_is_refused(tmp_path: Path) -> None:
+    choice, suite = reported(tmp_path, "seeds:1")
+    told = json.loads(json.dumps(suite.tuned[0]))
+    told["trials"][1]["score"] = 0.99
+    with pytest.raises(BadInput, match="was changed since"):
+        Choice.read(told)
+    assert choices.table(choice).rows[0].cells[:3] == ("lr", "0.0001 to 1 (log)", 0.001)
+
+
+def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'methods = ["online"]\nprotocol = "seeds:1"\nsearch = "random"\ntrials = 2\n'
+    write(tmp_path, LITTLE.replace("6", "2") + text)
+    assert main(["tune", "study.toml", "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "online on digits-rotations, by seeds:1" in printed
+    assert "to report them: metareplay suite tuned.toml" in printed
+    assert main(["suite", "tuned.toml", "--quiet"]) == 0
+    contents = load(tmp_path / "runs")
+    assert len(contents.choices) == 1
+    assert {group.tuned: group.looked_at for group in contents.groups} == {"yes": (), "no": ()}
+    if importlib.util.find_spec("vl_convert"):
+        from metareplay.results.page import page
+
+        shown = page(contents)
+        assert "How settings were chosen" in shown
+        assert "random search, 3 trials (3 done)" in shown
+    assert main(["tune", "study.toml", "--trials", "3"]) == 2
+
+
+def test_it_is_there_from_the_top(tmp_path: Path) -> None:
+    assert metareplay.tune is tune
