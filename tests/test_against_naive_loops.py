@@ -23,7 +23,7 @@ from metareplay.networks.perceptron import Perceptron
 torch = pytest.importorskip("torch")
 
 from metareplay.learners.pytorch import PyTorchLearner
-from naive import Example, Naive, agem, consolidation, dark, distillation, gdumb, meta, prototypes, replay
+from naive import Example, Naive, agem, consolidation, dark, distillation, gdumb, meta, plasticity, prototypes, replay
 
 SHAPE, CLASSES, TASKS = (1, 6, 6), 8, 4
 INPUTS = SHAPE[1] * SHAPE[2]
@@ -46,6 +46,8 @@ EWC = {"lr": 0.1, "strength": 5.0, "n_memories": 6, "decay": 0.7}
 META = REPLAY | {"glances": 2, "clip": 0.5}
 
 CLSER = {"stable_decay": 0.9, "stable_rate": 0.4, "plastic_decay": 0.7, "plastic_rate": 0.8, "strength": 0.5}
+ADAM = {"lr": 0.02, "beta1": 0.8, "beta2": 0.95, "eps": 0.01, "weight_decay": 0.3}
+CBP = ADAM | {"replacement_rate": 0.03, "utility_decay": 0.9, "maturity": 4}
 
 CASES = [
     Case("agem", agem.AGEM, REPLAY),
@@ -67,6 +69,14 @@ CASES = [
     Case("sync", meta.Sync, META | {"outer_lr": 0.3, "lr_of_lr": 2.0}),
     Case("lamaml", meta.LaMAML, META | {"lr_of_lr": 2.0}),
     Case("eralg4", meta.MERLite, REPLAY | {"interpolate_every": 3, "rate": 0.3}),
+    Case("online", plasticity.SGDW, {"lr": 0.1, "weight_decay": 0.3}),
+    Case("l2init", plasticity.L2Init, {"lr": 0.1, "strength": 0.3}),
+    Case("shrink-perturb", plasticity.ShrinkPerturb, {"lr": 0.1, "weight_decay": 0.3, "sigma": 0.2}),
+    Case("adamw", plasticity.AdamW, ADAM),
+    Case("upgd", plasticity.UPGD, {"lr": 0.1, "beta": 0.9, "sigma": 0.2, "weight_decay": 0.3}),
+    Case("cbp", plasticity.CBP, CBP | {"base": "sgd", "lr": 0.1, "weight_decay": 0.3}, ("cnn",)),
+    Case("cbp", plasticity.CBP, CBP | {"base": "adamw"}, ("cnn",)),
+    Case("redo", plasticity.ReDo, {"lr": 0.1, "weight_decay": 0.3, "tau": 0.4, "period": 10}, ("cnn",)),
 ]
 
 

@@ -200,7 +200,7 @@ def test_a_run_is_kept_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(list(RUN)) == 0
     (folder,) = Path("runs").iterdir()
     record = Record.load(folder)
-    assert record.configuration["hyperparameters"] == {"lr": 0.01}
+    assert record.configuration["hyperparameters"] == {"lr": 0.01, "weight_decay": 0.0}
     shown = capsys.readouterr().out
     assert f"{100 * record.metrics['retained_accuracy']:.1f} %" in shown
     assert f"{100 * record.metrics['backward_transfer']:+.1f} %" in shown
@@ -249,7 +249,7 @@ def test_json_has_the_promised_keys_as_fractions(capsys: pytest.CaptureFixture[s
     assert result["benchmark"] == "digits-rotations"
     assert result["method"] == "online"
     assert result["seed"] == 3
-    assert result["hyperparameters"] == {"lr": 0.01}
+    assert result["hyperparameters"] == {"lr": 0.01, "weight_decay": 0.0}
     assert result["steps"] == 60
     assert len(result["baseline"]) == 2
     assert [len(row) for row in result["accuracy"]] == [2, 2]

@@ -109,7 +109,7 @@ def test_the_defaults_are_the_published_ones(name: str) -> None:
     published = {"lr": 0.001, "beta": 1.0, "gamma": 1.0, "s": 1.0, "memories": 5120, "n_memories": 0}
     published |= {"memory_strength": 0.0, "replay_batch_size": 20, "recency": 0, "batches_per_example": 1}
     published |= {"finetune": True, "mean_of_squares": False, "mean_over_tasks": False}
-    published |= {"interpolate_every": 0, "rate": 0.1}  # the first is off
+    published |= {"interpolate_every": 0, "rate": 0.1, "weight_decay": 0.0}  # the first and the last are off
     for parameter in hyperparameters(METHODS[name]):
         assert parameter.default == published[parameter.name]
 

@@ -26,6 +26,7 @@ EXAMPLES_PER_VISIT = 30
 
 SETTINGS: dict[str, Any] = {
     "lr": 0.05,
+    "eps": 0.01,  # less would make steps of rounding where a gradient is zero but for that
     "beta": 0.3,
     "gamma": 0.5,
     "s": 4.0,

@@ -187,8 +187,22 @@ class Learner(ABC):
         for place, rate in enumerate(as_rates(lr, rows.shape)):
             self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
-    def predict_and_learn(self, x: NDArray[np.float32], y: Rows, task: int, lr: float) -> Rows:
-        """For each example in turn: ``put`` it into slot 0, predict its class, ``sgd`` on it; the ``(n,)`` predictions.
+    def sgd_pulled(self, rows: Rows, lr: float, decay: float, towards: Vector | None = None) -> None:
+        """``sgd`` with θ ← θ − lr·(g + decay·(θ − towards)); None: towards zero, which is weight decay (SGDW).
+
+        With a decay of 0 it is ``sgd``, to the bits. ``towards`` must not be changed afterwards.
+        """
+        if decay == 0:
+            self.sgd(rows, lr)
+        elif towards is None:
+            self.update(decayed, self.gradient(rows), lr=lr, decay=decay)
+        else:
+            self.update(pulled, self.gradient(rows), towards, lr=lr, decay=decay)
+
+    def predict_and_learn(
+        self, x: NDArray[np.float32], y: Rows, task: int, lr: float, decay: float = 0.0, towards: Vector | None = None
+    ) -> Rows:
+        """For each example in turn: ``put`` it into slot 0, predict, ``sgd_pulled``; the predictions ``(n,)``.
 
         What prequential evaluation of online learning does, in one call.
         """
@@ -196,7 +210,7 @@ class Learner(ABC):
         for i in range(len(y)):
             self.put(slot, x[i : i + 1], y[i : i + 1], task)
             predicted[i] = self.forward(slot).argmax()
-            self.sgd(slot, lr)
+            self.sgd_pulled(slot, lr, decay, towards)
         return predicted
 
     def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
@@ -325,6 +339,16 @@ class Learner(ABC):
 def descend(theta: Any, g: Any, lr: float) -> Any:
     """The rule of one SGD step."""
     return theta - lr * g
+
+
+def decayed(theta: Any, g: Any, lr: float, decay: float) -> Any:
+    """The rule of one SGD step with weight decay."""
+    return (1 - lr * decay) * theta - lr * g
+
+
+def pulled(theta: Any, g: Any, towards: Any, lr: float, decay: float) -> Any:
+    """The rule of one SGD step with a pull."""
+    return theta - lr * (g + decay * (theta - towards))
 
 
 def interpolate(theta: Any, start: Any, rate: float) -> Any:

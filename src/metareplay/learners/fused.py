@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import base, kernels, rules
-from metareplay.learners.base import EXCLUDED, Diverged, Learner, Loss, Rows, Rule
+from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
+from metareplay.learners.decay import LazyDecay, aligned
 from metareplay.networks.perceptron import Layer, Perceptron
 from metareplay.streams.stream import Images
 
@@ -24,14 +25,6 @@ GROUP = 64
 
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 _NUMBERS = (int, float, np.number, np.bool_)
-
-
-def _aligned(size: int, behind: int = 0) -> Vector:
-    """Zeros that begin at a cache line, and room ``behind`` them that may be read."""
-    lanes = kernels.LINE // 4
-    room = np.zeros(size + lanes + behind, np.float32)
-    begin = -(room.ctypes.data // 4) % lanes
-    return room[begin : begin + size]
 
 
 def _compact(array: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -50,7 +43,7 @@ def _replace(theta: Any, g: Any) -> Any:
     return g
 
 
-class FusedPerceptron(Learner):
+class FusedPerceptron(LazyDecay):
     """A multi-layer perceptron (float32) on compiled kernels.
 
     Vectors are flat arrays in the parameters' own layout, padding included; padding is always zero.
@@ -93,7 +86,7 @@ class FusedPerceptron(Learner):
             outputs += stride
         self._layers = np.array(rows, np.int64)
         self._outputs = outputs
-        self._parameters = _aligned(begin, kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
+        self._parameters = aligned(begin, kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
         real = np.zeros(begin, bool)
         for blocks, width in zip(self._blocks(real), self.network.widths[1:], strict=True):
             blocks[..., :width] = True
@@ -116,18 +109,18 @@ class FusedPerceptron(Learner):
         self._gradient = np.empty(len(self._parameters), np.float32)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
-        before = _aligned(len(self._parameters), kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
+        before = aligned(len(self._parameters), kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
         self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs, block = widths[0] if self._in_blocks else 0, kernels.BLOCK
         self._dual = (
-            _aligned(inputs * block), np.zeros(inputs, np.uint16), _aligned(block * stride), _aligned(block * stride),
-            _aligned(block * block), *np.zeros((2, block), np.int64), np.arange(block, dtype=np.uint16),
+            aligned(inputs * block), np.zeros(inputs, np.uint16), aligned(block * stride), aligned(block * stride),
+            aligned(block * block), *np.zeros((2, block), np.int64), np.arange(block, dtype=np.uint16),
         )  # fmt: skip
 
     def _make_workspace(self, rows: int) -> tuple[NDArray[Any], ...]:
         tasks = 0 if self._restriction is None else len(self._restriction)
-        delta = _aligned((rows + tasks) * self._outputs).reshape(-1, self._outputs)
+        delta = aligned((rows + tasks) * self._outputs).reshape(-1, self._outputs)
         if self._restriction is not None:
             begin = self._layers[-1, kernels.OUTPUTS]
             delta[rows:, begin : begin + self._restriction.shape[1]][~self._restriction] = EXCLUDED
@@ -311,8 +304,12 @@ class FusedPerceptron(Learner):
         else:
             self._count_steps(rows, kernels.sgd_each(*self._table, rows, self._rates(lr, rows), *self._workspace))
 
-    def predict_and_learn(self, x: Vector, y: Rows, task: int, lr: float) -> Rows:
+    def predict_and_learn(
+        self, x: Vector, y: Rows, task: int, lr: float, decay: float = 0.0, towards: Vector | None = None
+    ) -> Rows:
         x, y, predicted = _compact(x, _FLOAT32), _compact(y, _INT64), np.empty(len(y), np.int64)
+        if decay:
+            return self._predict_and_pull(x, y, task, lr, decay, towards)
         given, done = (x, y, task, np.float32(lr), *self._workspace, predicted), 0
         if x.shape == (len(y), self._inputs) and self._index.shape[1] >= self._inputs:
             done = kernels.predict_and_learn(*self._table, *given)
@@ -423,10 +420,12 @@ class FusedPerceptron(Learner):
     def state(self) -> dict[str, NDArray[Any]]:
         held: tuple[NDArray[Any], ...] = (self._parameters, *self._table[2:])
         names = ("parameters", "examples", "index", "value")
-        return {name: array.copy() for name, array in zip(names, held, strict=True)} | {"steps": np.array(self.steps)}
+        state = {name: array.copy() for name, array in zip(names, held, strict=True)}
+        return state | {"steps": np.array(self.steps)} | super().state()
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a ``state()``; BadInput if compiled code would be led astray by it."""
+        self._away = None
         base.check_state(state, FusedPerceptron.state(self))
         base.check_range("label", state["examples"][:, kernels.LABEL], np.arange(self.slots), self.classes)
         counts, index = state["examples"][:, kernels.COUNT], state["index"]
@@ -435,10 +434,9 @@ class FusedPerceptron(Learner):
             if np.any((numbers < 0) | (numbers >= end)):
                 raise BadInput(f"the state's {what} name inputs that there are not: it is damaged")
         self.load(state["parameters"])
-        self._examples[:] = state["examples"]
-        self._index[:] = state["index"]
-        self._value[:] = state["value"]
+        self._examples[:], self._index[:], self._value[:] = state["examples"], state["index"], state["value"]
         self.steps = int(state["steps"])
+        super().load_state(state)
 
     @property
     def parameter_bytes(self) -> int:

@@ -69,11 +69,16 @@ class Perceptron:
         """How many copies layer ``layer`` has: one, or one per task."""
         return self.tasks if self.private[layer] else 1
 
+    def bound(self, layer: int) -> float:
+        """Weights of layer ``layer`` start uniform in ± this."""
+        fan_in, fan_out = self.widths[layer : layer + 2]
+        return float((6 / (fan_in + fan_out)) ** 0.5 if self.initial == "glorot" else fan_in**-0.5)
+
     def initial_layers(self, rng: np.random.Generator) -> list[Layer]:
         """Draw fresh parameters, as ``Learner.layers`` has them; of a private layer for each copy."""
         layers = []
         for number, (fan_in, fan_out) in enumerate(zip(self.widths, self.widths[1:], strict=False)):
-            bound = (6 / (fan_in + fan_out)) ** 0.5 if self.initial == "glorot" else fan_in**-0.5
+            bound = self.bound(number)
             copies = (self.tasks,) if self.private[number] else ()
             weights = rng.uniform(-bound, bound, (*copies, fan_in, fan_out)).astype(np.float32)
             layers.append((weights, np.zeros((*copies, fan_out), np.float32)))

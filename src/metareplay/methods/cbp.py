@@ -1,0 +1,75 @@
+"""Continual backprop (Dohare et al., Nature 2024)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.learners.base import Learner, Rows
+from metareplay.methods.adamw import AdamW
+from metareplay.methods.online import Online
+from metareplay.methods.units import reborn, with_units
+from metareplay.networks import Network
+from metareplay.settings import setting
+
+
+class CBP(AdamW):
+    """After each step, hidden units that are of least use are made anew (Algorithm 1).
+
+    Unit i has an age a, the running mean h̄ ← η h̄ + (1 − η) h of its outputs, ĥ = h̄ / (1 − ηᵃ), and the utility
+    u ← η u + (1 − η) (abs(h − ĥ) · Σ abs w_out / mean abs w_in), û = u / (1 − ηᵃ). Of a batch, means are taken.
+    In each step a layer's count grows by ρ for each unit older than ``maturity``; of these, a whole number with the
+    least û is then reborn, and the next layer's biases take over what they gave on average, w_out·ĥ.
+    """
+
+    id = "cbp"
+    inert = ({"replacement_rate": 0.0, "base": "sgd"}, Online)
+
+    base: str = setting("sgd", ("sgd", "adamw"), help="whose steps are taken: sgd, or adamw")
+    replacement_rate: float = setting(
+        1e-4, "[0, 1]", search=(1e-6, 1e-3, "log"), help="ρ, the share of mature units that is made anew in each step"
+    )
+    utility_decay: float = setting(0.99, "[0, 1)", help="η, how slowly the means of outputs and of utility forget")
+    maturity: int = setting(100, "[0, inf)", help="the steps during which a new unit is left alone")
+
+    def network(self, network: Network, tasks: int) -> Network:
+        return with_units(network, self.id)
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner, self.rng = learner, rng
+        if self.base == "adamw":
+            super().start(learner, rng, tasks)
+        hidden = with_units(learner.network, self.id).widths[1:-1]
+        self.age, self.output, self.utility = ([np.zeros(units) for units in hidden] for _ in range(3))
+        self.count = np.zeros(len(hidden))
+
+    def observe(self, rows: Rows) -> None:
+        outputs = self.learner.activations(rows) if self.replacement_rate else []
+        if self.base == "adamw":
+            super().observe(rows)
+        else:
+            self.learner.sgd_pulled(rows, self.lr, self.weight_decay)
+        layers = self.learner.layers() if outputs else []
+        for layer, h in enumerate(outputs):
+            (incoming, _), (outgoing, _) = layers[layer : layer + 2]
+            reach = np.asarray(np.abs(outgoing).sum(1)) / np.maximum(np.asarray(np.abs(incoming).mean(0)), 1e-30)
+            self.generate_and_test(layer, h, reach)
+
+    def generate_and_test(self, layer: int, h: NDArray[np.floating], reach: NDArray[np.floating]) -> None:
+        """Let the units of a layer grow older, given their outputs ``h (n, units)`` and what their utility is times."""
+        eta, age, output, utility = self.utility_decay, self.age[layer], self.output[layer], self.utility[layer]
+        age += 1
+        met = 1 - eta**age
+        output += (1 - eta) * (h.mean(0) - output)
+        utility += (1 - eta) * (np.abs(h - output / met).mean(0) * reach - utility)
+        mature = age > self.maturity
+        self.count[layer] += self.replacement_rate * np.count_nonzero(mature)
+        if (due := int(self.count[layer])) > 0:
+            self.count[layer] -= due
+            units = np.argsort(np.where(mature, utility / met, np.inf), kind="stable")[:due]
+            outgoing, next_biases = (part for part in (self.learner.layers()[layer + 1]))
+            next_biases += (output / met)[units] @ outgoing[units]
+            reborn(self.learner, self.rng, layer, units, (self.mean, self.squares) if self.base == "adamw" else ())
+            for kept in (age, output, utility):
+                kept[units] = 0
+            self.counters["units_reborn"] += due
