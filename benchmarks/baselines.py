@@ -26,7 +26,9 @@ from test_against_naive_loops import CASES, Case
 
 TASKS, BEFORE = 5, 40
 """The task that is timed is the last of so many; of each of the others so many batches of ten have come."""
-SETTINGS: dict[str, Any] = {"lr": 0.001, "memories": 200, "replay_batch_size": 10, "n_memories": 100}
+SETTINGS: dict[str, Any] = {
+    "lr": 0.001, "memories": 200, "replay_batch_size": 10, "n_memories": 100, "glances": 1, "interpolate_every": 100,
+}  # fmt: skip
 """Beside them a method has its defaults."""
 TARGETS = {
     "derpp": (100, 15), "erace": (90, 14), "agem": (100, 30), "mir": (230, 31), "si": (75, 12), "lwf": (60, 11),

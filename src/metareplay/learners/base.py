@@ -424,9 +424,9 @@ def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> N
     """Ask a loss for its gradient by the scores, in their type; Diverged, after ``steps``, if either is not finite."""
 
     def require_finite(values: NDArray[Any]) -> None:
-        finite = np.isfinite(values).all(1)
+        finite = np.isfinite(values)
         if not finite.all():
-            raise Diverged(steps, int(rows[finite.argmin()]))
+            raise Diverged(steps, int(rows[finite.all(1).argmin()]))
 
     require_finite(scores)
     gradient = np.ascontiguousarray(loss(scores, rows), scores.dtype)

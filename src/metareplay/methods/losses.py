@@ -33,7 +33,11 @@ def log_softmax(z: Scores, allowed: Allowed = None) -> Scores:
 
 def softmax(z: Scores, allowed: Allowed = None) -> Scores:
     """Probabilities ``(n, classes)`` among the allowed classes; 0 for the others."""
-    return np.exp(log_softmax(z, allowed))
+    if allowed is not None:
+        z = np.where(allowed, z, np.float32(-np.inf))
+    p: Scores = np.exp(z - np.maximum.reduce(z, -1, keepdims=True))  # such calls cost little: most of a small batch's
+    p /= np.add.reduce(p, -1, keepdims=True)
+    return p
 
 
 def onehot(labels: NDArray[np.int64], classes: int) -> Scores:
@@ -43,17 +47,14 @@ def onehot(labels: NDArray[np.int64], classes: int) -> Scores:
 
 def errors(z: Scores, labels: NDArray[np.int64], allowed: Allowed = None) -> Scores:
     """Softmax less one-hot: the gradient ``(n, classes)`` of each row's own cross-entropy, not divided by n."""
-    if allowed is not None:
-        z = np.where(allowed, z, np.float32(-np.inf))
-    g: Scores = np.exp(z - np.maximum.reduce(z, 1, keepdims=True))  # calls that cost little are most of a small batch's
-    g /= np.add.reduce(g, 1, keepdims=True)
+    g = softmax(z, allowed)
     g[np.arange(len(g)), labels] -= 1
     return g
 
 
 def cross_entropy(z: Scores, labels: NDArray[np.int64], allowed: Allowed = None) -> Scores:
     """The gradient of the mean cross-entropy of ``labels (n,)``, each allowed to its row."""
-    return (softmax(z, allowed) - onehot(labels, z.shape[1])) / np.float32(len(z))
+    return errors(z, labels, allowed) / np.float32(len(z))
 
 
 def cross_entropy_values(z: Scores, labels: NDArray[np.int64], allowed: Allowed = None) -> Scores:
@@ -73,4 +74,6 @@ def distillation(z: Scores, target: Scores, temperature: float = 1.0, allowed: A
     The square of the temperature T keeps the gradient's size as T grows (Hinton, Vinyals and Dean 2015).
     """
     t = np.float32(temperature)
-    return (softmax(z / t, allowed) - softmax(target / t, allowed)) * (t / np.float32(len(z)))
+    p, wanted = softmax(np.array([z, target], z.dtype) / t, allowed)
+    gradient: Scores = (p - wanted) * (t / np.float32(len(z)))
+    return gradient

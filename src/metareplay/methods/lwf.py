@@ -43,10 +43,10 @@ class LwF(Method):
             self.learner.sgd(rows, self.lr)
             return
         labels, allowed = self.learner.labels[rows], self.learner.allowed(rows)
-        target, met = self.learner.forward(rows, self.old), np.broadcast_to(self.met, allowed.shape)
+        target = self.learner.forward(rows, self.old)
 
         def loss(z: losses.Scores, rows: Rows) -> losses.Scores:
-            kept = losses.distillation(z, target, self.temperature, met)
+            kept = losses.distillation(z, target, self.temperature, self.met)
             return losses.cross_entropy(z, labels, allowed) + np.float32(self.strength) * kept
 
         self.learner.sgd(rows, self.lr, loss=loss)
