@@ -31,7 +31,7 @@ LEVELS = (
     {"top"},
 )
 """The rooms; each may import what stands above it here, and within itself."""
-AT_THE_ROOT = {"errors": "ground", "files": "ground", "settings": "ground", "user_code": "ground"}
+AT_THE_ROOT = {"compiled": "ground", "errors": "ground", "files": "ground", "settings": "ground", "user_code": "ground"}
 
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path

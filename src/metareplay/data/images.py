@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from metareplay.compiled import compiled
 from metareplay.errors import BadInput
 
 STRIP = 112
@@ -55,10 +56,19 @@ class BaseImages:
     def width(self) -> int:
         return int(self.pixels.shape[1])
 
-    def inputs(self, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """The inputs of some images, ``(len(rows), width)`` float32."""
-        taken = self.pixels[rows]
-        inputs: NDArray[np.float32] = self.levels[taken] if taken.dtype == np.uint8 else taken
+    def inputs(self, rows: NDArray[np.integer[Any]], index_map: NDArray[np.int32] | None = None) -> NDArray[np.float32]:
+        """The inputs of some images, ``(len(rows), width)`` float32; input i is pixel ``index_map[i]``, or 0 for -1."""
+        if index_map is None:
+            taken = self.pixels[rows]
+            return np.asarray(self.levels[taken] if taken.dtype == np.uint8 else taken)
+        black, place = index_map < 0, np.maximum(index_map, 0)
+        if self.pixels.dtype == np.uint8:
+            inputs = np.empty((len(rows), len(place)), np.float32)
+            _lay_out(np.asarray(self.pixels), np.asarray(rows, np.int64), place, self.levels, inputs)
+        else:
+            inputs = self.pixels[rows].take(place, 1)
+        if black.any():
+            inputs[:, black] = 0
         return inputs
 
     @cached_property
@@ -80,6 +90,15 @@ class BaseImages:
             pixels = self.pixels[image, column + begin]
             values.append(self.levels[pixels] if pixels.dtype == np.uint8 else pixels)
         return starts, np.concatenate(columns), np.concatenate(values)
+
+
+@compiled
+def _lay_out(pixels: Any, rows: Any, place: Any, levels: Any, inputs: Any) -> None:
+    """Of each row's grey levels input i is that at ``place[i]``: NumPy moves them in three passes."""
+    for i in range(len(rows)):
+        row = pixels[rows[i]]
+        for j in range(len(place)):
+            inputs[i, j] = levels[row[place[j]]]
 
 
 class Decoded(NamedTuple):

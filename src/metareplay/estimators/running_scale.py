@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.learners.compiled import compiled
+from metareplay.compiled import compiled
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]

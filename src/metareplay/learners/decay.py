@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from metareplay.compiled import compiled
 from metareplay.learners import base, kernels
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.learners.compiled import compiled
 
 LEAST = 2.0**-20
 """Below this s becomes 1 again and d takes it over, so that neither leaves the range of its type."""

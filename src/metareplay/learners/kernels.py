@@ -38,7 +38,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, models, register_model
 
-from metareplay.learners.compiled import compiled
+from metareplay.compiled import compiled
 
 LANES = 16
 """Floats in a vector: one AVX-512 register, two of AVX, four of NEON or SSE."""

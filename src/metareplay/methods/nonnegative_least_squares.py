@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from metareplay.learners.compiled import compiled
+from metareplay.compiled import compiled
 
 
 @compiled

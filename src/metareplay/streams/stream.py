@@ -63,12 +63,7 @@ class Images:
 
     def inputs(self, which: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """The inputs of examples ``which``: ``(len(which), width)`` float32."""
-        base = self.base.inputs(which if self.rows is None else self.rows[which])
-        if self.index_map is None:
-            return base
-        mapped = base[:, self.index_map]
-        mapped[:, self.index_map < 0] = 0
-        return mapped
+        return self.base.inputs(which if self.rows is None else self.rows[which], self.index_map)
 
     def only(self, which: NDArray[np.integer[Any]]) -> Images:
         """The examples ``which`` alone; no image is copied."""
