@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metareplay.learners.normal import normal
 from naive import Example, Naive
 
 
@@ -32,7 +33,12 @@ class L2Init(Naive):
 
 class ShrinkPerturb(SGDW):
     def noise(self) -> list[Tensor]:
-        return [torch.tensor(self.rng.standard_normal(part.shape, np.float32)).double() for part in self.theta]
+        numbers = torch.tensor(normal(self.rng, sum(self.sizes))).double()
+        return [drawn.view_as(part) for drawn, part in zip(numbers.split(self.sizes), self.theta, strict=True)]
+
+    @property
+    def sizes(self) -> list[int]:
+        return [part.numel() for part in self.theta]
 
     def observe(self, batch: list[Example]) -> None:
         gradient = self.gradient(self.ce(batch).mean())

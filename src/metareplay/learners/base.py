@@ -264,9 +264,13 @@ class Learner(ABC):
 
     def noise(self, rng: np.random.Generator) -> Vector:
         """Draw a standard normal number for each parameter, in the order of ``layers``: the same on every engine."""
-        vector = 0 * self.parameters()
-        for part in (part for layer in self.layers(vector) for part in layer):
-            part[...] = rng.standard_normal(part.shape, np.float32)
+        from metareplay.learners.normal import normal  # which Numba compiles
+
+        vector = self.parameters()
+        parts = [part for layer in self.layers(vector) for part in layer]
+        ends = np.cumsum([part.size for part in parts])
+        for part, drawn in zip(parts, np.split(normal(rng, ends[-1]), ends[:-1]), strict=True):
+            part[...] = drawn.reshape(part.shape)
         return vector
 
     def descend(self, vector: Vector, lr: float) -> None:

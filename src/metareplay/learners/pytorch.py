@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from metareplay.errors import INSTALL, BadInput
 from metareplay.learners import base
 from metareplay.learners.base import EXCLUDED, Diverged, Learner, Loss, Rows, Rule
+from metareplay.learners.normal import normal
 from metareplay.networks import Network
 from metareplay.networks.perceptron import Perceptron
 from metareplay.streams.stream import Images
@@ -300,7 +301,7 @@ class PyTorchLearner(Learner):
         self.steps += 1
 
     def noise(self, rng: np.random.Generator) -> DeviceVector:
-        return _vector(self._floats(rng.standard_normal(len(self._theta), np.float32)))
+        return _vector(self._floats(normal(rng, len(self._theta))))
 
     def parameters(self) -> DeviceVector:
         return _vector(self._theta.clone())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
@@ -142,8 +143,35 @@ class _Kernel:
             compare = builder.fcmp_unordered if name == "not_equal" else builder.fcmp_ordered
             return _Traced(self, compare(_COMPARISONS[name], *values))
         kind = values[0].type
+        if name == "exp" and kind == _FLOATS:
+            return _Traced(self, self.exponential(values[0]))
         suffix = "f64" if kind == _NUMBER else f"v{LANES}f32"
         return _Traced(self, self.call(builder, f"llvm.{_FUNCTIONS[name]}.{suffix}", kind, *values))
+
+    def exponential(self, x: ir.Value) -> ir.Value:
+        """exp(x) = 2ⁿ exp(r), n the whole number nearest to x / ln 2, exp(r) by Taylor's series: within 2 ulp."""
+        body, integers = self.body, ir.VectorType(_INT32, LANES)
+
+        def fma(a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+            return self.call(body, f"llvm.fma.v{LANES}f32", _FLOATS, a, b, c)
+
+        def all_of(number: float) -> ir.Value:
+            return ir.Constant(_FLOATS, [float(np.float32(number))] * LANES)
+
+        for least, sign in ((-104.0, "<"), (89.0, ">")):  # beyond, it is zero and infinite; a NaN stays one
+            x = body.select(body.fcmp_ordered(sign, x, all_of(least)), all_of(least), x)
+        n = self.call(body, f"llvm.roundeven.v{LANES}f32", _FLOATS, body.fmul(x, all_of(1 / math.log(2))))
+        high = 0.693145751953125  # of ln 2
+        r = fma(n, all_of(high - math.log(2)), fma(n, all_of(-high), x))
+        power = all_of(1 / math.factorial(7))
+        for k in range(6, -1, -1):
+            power = fma(power, r, all_of(1 / math.factorial(k)))
+        whole = self.call(body, f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32", integers, n)
+        half = body.ashr(whole, ir.Constant(integers, [1] * LANES))
+        for part in (half, body.sub(whole, half)):  # 2ⁿ itself may be out of range
+            bits = body.shl(body.add(part, ir.Constant(integers, [127] * LANES)), ir.Constant(integers, [23] * LANES))
+            power = body.fmul(power, body.bitcast(bits, _FLOATS))
+        return power
 
     def traced(self, value: Any) -> _Traced:
         if isinstance(value, _Traced):

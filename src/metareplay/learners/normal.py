@@ -1,0 +1,61 @@
+"""Standard normal numbers for every parameter, ten times as fast as NumPy draws them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from metareplay.learners.compiled import compiled
+
+
+def normal(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
+    """Draw ``(count,)`` numbers by ``rng``: the i-th is a function of i and of 64 bits that are drawn once.
+
+    Two rounds of a 32-bit hash give 2²³ values evenly spread over (0, 1), of which the normal distribution's quantiles
+    are taken (Giles 2010, whose error is below 1e-6): so none is beyond 5.3.
+    """
+    out, (one, two) = np.empty(count, np.float32), rng.integers(2**32, size=2, dtype=np.uint32)
+    _fill(out, one, two)
+    return out
+
+
+_CENTRE = tuple(map(np.float32, (2.81022636e-08, 3.43273939e-07, -3.5233877e-06, -4.39150654e-06, 0.00021858087,
+                                 -0.00125372503, -0.00417768164, 0.246640727, 1.50140941)))  # fmt: skip
+_TAILS = tuple(map(np.float32, (-0.000200214257, 0.000100950558, 0.00134934322, -0.00367342844, 0.00573950773,
+                                -0.0076224613, 0.00943887047, 1.00167406, 2.83297682)))  # fmt: skip
+"""Giles's polynomials, the highest power first."""
+
+
+@njit(forceinline=True)
+def _mixed(h):  # type: ignore[no-untyped-def]
+    """A round of the hash (Wellons 2018, lowbias32)."""
+    h = np.uint32(h ^ (h >> np.uint32(16)))
+    h = np.uint32(h * np.uint32(0x7FEB352D))
+    h = np.uint32(h ^ (h >> np.uint32(15)))
+    h = np.uint32(h * np.uint32(0x846CA68B))
+    return np.uint32(h ^ (h >> np.uint32(16)))
+
+
+@njit(forceinline=True)
+def _power_series(c, x):  # type: ignore[no-untyped-def]
+    return ((((((((c[0] * x + c[1]) * x + c[2]) * x + c[3]) * x + c[4]) * x + c[5]) * x + c[6]) * x + c[7]) * x) + c[8]
+
+
+@compiled
+def _fill(out, one, two):  # type: ignore[no-untyped-def]  # without a branch, so that vector registers take it
+    for i in range(len(out)):
+        h = _mixed(np.uint32(_mixed(np.uint32(np.uint32(i) ^ one)) ^ two))
+        x = (np.float32(np.int32(h >> np.uint32(9))) + np.float32(0.5)) * np.float32(2.0**-22) - np.float32(1)
+        # ln((1 − x)(1 + x)), of exponent and mantissa m in [√½, √2): ln m = 2 artanh t, t = (m − 1) / (m + 1)
+        bits = np.float32((np.float32(1) - x) * (np.float32(1) + x)).view(np.int32)
+        exponent = np.int32(np.int32(bits - np.int32(0x3F3504F3)) >> np.int32(23))
+        m = np.int32(bits - np.int32(exponent << np.int32(23))).view(np.float32)
+        t = np.divide(m - np.float32(1), m + np.float32(1))  # which, unlike /, has no branch
+        s = t * t
+        series = ((np.float32(2 / 9) * s + np.float32(2 / 7)) * s + np.float32(2 / 5)) * s + np.float32(2 / 3)
+        w = -(np.float32(exponent) * np.float32(math.log(2)) + t * (series * s + np.float32(2)))
+        centre, tails = _power_series(_CENTRE, w - np.float32(2.5)), _power_series(_TAILS, np.sqrt(w) - np.float32(3))
+        out[i] = np.float32(math.sqrt(2)) * x * (centre if w < np.float32(5) else tails)
