@@ -140,7 +140,7 @@ def test_a_method_without_memories_is_compared_with_each_number_of_them(
     runs(tmp_path, "online", [50, 51])
     runs(tmp_path, "ewc", [55, 55])
     shown = compare(capsys, tmp_path, "eralg4", "online", "ewc")
-    assert shown.count("eralg4 − online") == shown.count("online − ewc") == 2
+    assert shown.count("eralg4 − online  ") == shown.count("online − ewc  ") == 2
     assert "for the 5 differences" in shown  # online − ewc is one and the same in both sections
 
 

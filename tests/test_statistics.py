@@ -25,6 +25,50 @@ def all_signs(given: list[float]) -> float:
     return sum(total >= abs(sum(whole)) for total in sums) / len(sums)
 
 
+# How many seeds
+
+
+def established(effect: float, n: int, tests: int, studies: int = 300) -> float:
+    """The share of studies of ``n`` seeds that establish a difference of ``effect`` standard deviations."""
+    rng = np.random.default_rng(7)
+    return float(np.mean([sign_flip_test(effect + rng.standard_normal(n)) * tests <= 0.05 for _ in range(studies)]))
+
+
+@pytest.mark.parametrize(("effect", "tests"), [(1.0, 1), (1.5, 6)])
+def test_so_many_seeds_establish_a_difference_of_its_size_in_four_of_five_studies(effect: float, tests: int) -> None:
+    sample = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
+    n = statistics.seeds_for(effect + sample / sample.std(ddof=1), tests)
+    assert n is not None
+    assert established(effect, n, tests) > 0.75
+    assert established(effect, n - 2, tests) < 0.8
+
+
+def test_how_many_seeds_is_not_known_of_one_or_of_none_that_differ_nor_beyond_a_hundred() -> None:
+    assert [statistics.seeds_for(sample) for sample in ([0.1], [0.0, 0.0], [0.1, -0.1, 0.01])] == [None] * 3
+    assert statistics.seeds_for([0.1, 0.1, 0.1]) == 6  # the least with which any can be established
+
+
+def looked_at(values: np.ndarray, first: int, most: int, spend: bool) -> bool:
+    """Whether any look establishes a difference, at the level of its own or, wrongly, always at 0.05."""
+    n, spent = first, 0.0
+    while True:
+        level = statistics.spending(n, most, spent) if spend else 0.05
+        if smallest_p(n) <= level:
+            spent += level
+            if sign_flip_test(values[:n]) <= level:
+                return True
+        if n == most:
+            return False
+        n = statistics.next_look(n, most)
+
+
+def test_looking_often_establishes_what_is_not_there_in_one_of_twenty_studies_at_most() -> None:
+    studies = np.random.default_rng(3).standard_normal((2000, 18))
+    assert 0.01 < np.mean([looked_at(values, 6, 18, spend=True) for values in studies]) < 0.05 + 0.01
+    assert np.mean([looked_at(values, 6, 18, spend=False) for values in studies]) > 0.07  # what it guards against
+    assert sum(np.diff([0, *(statistics.spending(n, 18, 0) for n in (6, 9, 14, 18))])) == pytest.approx(0.05)
+
+
 # Intervals
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -302,6 +303,47 @@ def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(
         assert "How settings were chosen" in shown
         assert "random search, 3 trials (3 done)" in shown
     assert main(["tune", "study.toml", "--trials", "3"]) == 2
+
+
+# Enough seeds
+
+
+def two(folder: Path, most: int, compare: str = '["eralg4", "online"]') -> int:
+    text = f"seeds = 2\ncompare = {compare}\n[methods.online]\n[methods.eralg4]\nmemories = 30\n[methods.ewc]\n"
+    (folder / "two.toml").write_text(LITTLE.replace("seeds = 6\n", "") + text)
+    return main(["suite", str(folder / "two.toml"), "--quiet", "--until", "established", "--most", str(most)])
+
+
+def test_seeds_are_added_to_what_is_compared_until_it_is_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert two(tmp_path, 16) == 0
+    # 2, 3, 5 and 8 seeds: with 8, p can be 0.0078, and half of 0.05 may be spent there.
+    assert "eralg4 − online: established with 8 seeds (p 0.0078, level 0.025, looks: 1)" in capsys.readouterr().out
+    groups = {group.method: group for group in load(tmp_path / "runs").groups}
+    assert {name: group.seeds for name, group in groups.items()} == {
+        "online": tuple(range(8)), "eralg4": tuple(range(8)), "ewc": (0, 1)
+    }  # fmt: skip
+    assert two(tmp_path, 16) == 0
+    assert backend["backend"].started == []
+    assert main(["compare", "runs", "eralg4", "online", "ewc"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"eralg4 − online +8 .*  established, by looks", printed)
+    assert re.search(r"online − ewc: to establish a difference of this size takes (about|more than) \d+ ", printed)
+
+
+def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert two(tmp_path, 6) == 0  # 6 seeds reach 0.0313
+    assert "established with 6 seeds (p 0.031, level 0.05" in capsys.readouterr().out
+    assert two(tmp_path, 6, "[]") == 2
+    assert 'needs to know what: compare = ["meralg1", "eralg4"]' in capsys.readouterr().err
+    assert two(tmp_path, 6, '["online", "gem"]') == 2
+    assert "the suite compares gem, but runs only eralg4, ewc, online" in capsys.readouterr().err
+    assert main(["suite", "two.toml", "--until", "sure"]) == 2
 
 
 def test_it_is_there_from_the_top(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def _show(
         out.print(name_of(f"{METRICS[metric].meaning} (%)", "dim"))
         out.print(compare.means(section, metric).terminal())
         out.print(compare.differences(section, judged, metric).terminal())
+        for line in compare.more_seeds(section, judged, metric):
+            out.print(name_of(line), soft_wrap=True)
         values = [group.values(metric) for group in section.entrants.values()]
         for undefined in dict.fromkeys(str(value) for value in values if isinstance(value, Undefined)):
             out.print(name_of(f"{METRICS[metric].short}: {undefined}"))
@@ -73,6 +75,8 @@ def _show(
             "Intervals: Student's t, 95 %. Differences: paired by seed. p: exact permutation test, two-sided; "
             f"corrected by Holm's method for {number} above. Established: corrected p ≤ {statistics.LEVEL}."
         )
+    if any(not difference.established for difference in judged.values()):
+        out.print(f"More seeds: with so many, {100 * statistics.POWER:.0f} % of simulated studies establish it.")
     if any(difference.estimate.n > statistics.EXACT for difference in judged.values()):
         out.print(f"With more than {statistics.EXACT} seeds p is estimated from {statistics.DRAWS} draws.")
     if unfinished:

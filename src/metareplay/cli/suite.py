@@ -17,17 +17,23 @@ from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
 from metareplay.results.choices import Choice
+from metareplay.results.compare import Selection
 from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
+from metareplay.studies.until import Until
 from metareplay.suites.driver import Outcome
 from metareplay.suites.plan import Planned, at_hand, in_words, name, options, plan, short
 from metareplay.suites.progress import SuiteDisplay, note
 from metareplay.suites.suite import Suite
 
-SEEDS = Hyperparameter("seeds", int, None, "[1, inf)", "how many seeds each configuration is run with, from 0")
-JOBS = Hyperparameter("jobs", int, None, "[1, inf)", "how many runs are under way at a time")
+JOBS = Hyperparameter("jobs", int, None, "[1, inf)", "how many runs are under way at a time", optional=True)
+OPTIONS = (
+    Hyperparameter("seeds", int, None, "[1, inf)", "how many seeds each configuration is run with", optional=True),
+    JOBS,
+    Hyperparameter("most", int, 30, "[6, 1000]", "how many seeds are run at most until a difference is established"),
+)
 EXECUTORS = ("local", "ray")
 TOLD = 20
 """Failures that are listed at the end; `metareplay results` lists all."""
@@ -36,11 +42,11 @@ TOLD = 20
 def main(argv: list[str]) -> None:
     """Carry out a suite."""
     given = _parser().parse(argv)
-    chosen = values((SEEDS, JOBS), given)
-    seeds, jobs = (option.check(chosen[option.name]) if option.name in chosen else None for option in (SEEDS, JOBS))
+    chosen = {option.name: option.default for option in OPTIONS} | values(OPTIONS, given)
+    seeds, jobs, most = (option.check(chosen[option.name]) for option in OPTIONS)
     check(given)
     suite = Suite.read(given.suite, seeds)
-    tuned = [Choice.read(told) for told in suite.tuned]
+    tuned, selections = [Choice.read(told) for told in suite.tuned], _selections(suite, given)
     out = Path(given.out)
     if given.dry_run:
         at_a_time = jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
@@ -55,11 +61,13 @@ def main(argv: list[str]) -> None:
     executor = importlib.import_module(f"metareplay.suites.{given.executor}")
     address = {"address": given.address} if given.address else {}
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
+    until = Until(suite.requests, selections, out, "retained_accuracy", most) if selections else None
     try:
         with display:
             outcomes: list[Outcome] = executor.execute(
-                suite.requests, out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, **address
-            )
+                [] if until else suite.requests,
+                out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, source=until, **address,
+            )  # fmt: skip
     except KeyboardInterrupt:
         stopped = _stopped(display.done, len(suite.requests), given)
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
@@ -67,6 +75,23 @@ def main(argv: list[str]) -> None:
             os._exit(130)
         raise KeyboardInterrupt(stopped) from None
     _tell(suite, outcomes, given)
+    for comparison in until.comparisons or () if until else ():
+        console().print(name_of(comparison.verdict), soft_wrap=True)
+
+
+def _selections(suite: Suite, given: Namespace) -> list[Selection]:
+    """What is to be established; BadInput if the suite does not say what, or does not run it."""
+    if given.until is None:
+        return []
+    if given.until != "established":
+        raise BadInput(f"--until is {given.until!r}, but there is only --until established")
+    if len(suite.compare) < 2:
+        raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
+    found = [Selection.read(text) for text in suite.compare]
+    for one in found:
+        if one.method not in (there := {short(request.method) for request in suite.requests}):
+            raise BadInput(f"the suite compares {one.method}, but runs only {', '.join(sorted(there))}")
+    return found
 
 
 def _parser() -> Parser:
@@ -78,6 +103,8 @@ def _parser() -> Parser:
     parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
     parser.add_argument("--seeds", metavar="N", help="run each configuration with seeds 0 … N−1, not with the file's")
     add_flags(parser, "runs")
+    parser.add_argument("--until", metavar="established", help="add seeds until what the suite compares is decided")
+    parser.add_argument("--most", metavar="N", help="how many seeds at most, with --until (default: 30)")
     parser.add_argument("--tracker", metavar="FILE.py:NAME", help="a function of yours to call after every evaluation")
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
     return parser
@@ -189,7 +216,7 @@ def _stopped(done: int, of: int, given: Namespace) -> str:
 def _command(given: Namespace) -> str:
     """The command that was given, to be given again."""
     words = ["metareplay", "suite", given.suite]
-    for flag in ("seeds", "jobs", "executor", "address", "tracker"):
+    for flag in ("seeds", "until", "most", "jobs", "executor", "address", "tracker"):
         if getattr(given, flag, None) not in (None, "local"):
             words += [f"--{flag}", getattr(given, flag)]
     return shlex.join([*words, "--out", given.out] if given.out != "runs" else words)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from metareplay.errors import BadInput
 from metareplay.results import statistics
-from metareplay.results.groups import Group, differing
+from metareplay.results.groups import Group, differing, shared
 from metareplay.results.statistics import Difference
 from metareplay.results.table import Column, Row, Table, with_interval
 from metareplay.runs.metrics import METRICS, Undefined
@@ -111,16 +111,16 @@ def sections(
     return found
 
 
-def paired(one: Group, other: Group, metric: str) -> list[float]:
+def paired(one: Group, other: Group, metric: str, among: Collection[int] | None = None) -> list[float]:
     """How much higher a metric of one is than of the other, with each seed that both have; none if it is undefined.
 
-    Seeds on which the settings of one of them were chosen do not count.
+    Seeds on which the settings of one of them were chosen do not count, nor others than ``among``.
     """
     first, second = one.values(metric), other.values(metric)
     if isinstance(first, Undefined) or isinstance(second, Undefined):
         return []
     others = dict(zip(other.seeds, second.tolist(), strict=True))
-    seeds = others.keys() - {*one.looked_at, *other.looked_at}
+    seeds = (others.keys() - {*one.looked_at, *other.looked_at}) & set(one.seeds if among is None else among)
     return [value - others[seed] for seed, value in zip(one.seeds, first.tolist(), strict=True) if seed in seeds]
 
 
@@ -131,7 +131,25 @@ def judge(found: Iterable[Section], metric: str) -> dict[Pair, Difference]:
     """
     samples = {pair: paired(*pair, metric) for section in found for _, pair in section.pairs}
     samples = {pair: sample for pair, sample in samples.items() if sample}
-    return dict(zip(samples, statistics.differences(list(samples.values())), strict=True))
+    return with_looks(dict(zip(samples, statistics.differences(list(samples.values())), strict=True)))
+
+
+def with_looks(judged: Mapping[Pair, Difference]) -> dict[Pair, Difference]:
+    """The differences, with what was found by looking where seeds were added in that way."""
+    found = {pair: pair[0].by_looks.get(shared(pair[1].configuration)) for pair in judged}
+    return {pair: replace(difference, by_looks=found[pair]) for pair, difference in judged.items()}
+
+
+def more_seeds(section: Section, judged: Mapping[Pair, Difference], metric: str) -> list[str]:
+    """For each difference that is not established, how many more seeds would probably establish one of its size."""
+    lines = []
+    for names, pair in section.pairs:
+        if (one := judged.get(pair)) is None or one.established:
+            continue
+        n = statistics.seeds_for(paired(*pair, metric), len(judged))
+        number = f"more than {statistics.MOST} seeds" if n is None else f"about {n - one.estimate.n} more seeds"
+        lines.append(f"{' − '.join(names)}: to establish a difference of this size takes {number}")
+    return lines
 
 
 def means(section: Section, metric: str) -> Table:

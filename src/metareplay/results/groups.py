@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.errors import BadInput, plain
+from metareplay.files import read_regular
 from metareplay.results import choices
 from metareplay.results.choices import Choice
 from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
@@ -25,6 +26,9 @@ from metareplay.runs.record import COUNTED, NUMBERS, Record
 
 HOW = ("method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "engine", "device")
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
+
+LOOKS = "looks"
+"""The folder in a folder of runs in which stands what was looked at while seeds were added."""
 
 Values = NDArray[np.float64]
 
@@ -137,6 +141,8 @@ class Group:
     problem: str = ""
     label: str = ""
     tuned: str | None = None
+    by_looks: dict[str, bool] = field(default_factory=dict)
+    """By the ``shared`` parts of others with which it was compared while seeds were added, what was established."""
 
     @property
     def benchmark(self) -> str:
@@ -270,7 +276,24 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
             summary |= Record.load(run.folder).summary()
         looked_at = any(choice.looked_at(summary["configuration"]) for choice in chosen)
         finished.append(Finished(summary, partial(Record.load, run.folder), run.key, looked_at))
-    return Contents(groups(finished, chosen), unfinished, str(root), chosen)
+    made = groups(finished, chosen)
+    by_key = {shared(group.configuration): group for group in made}
+    for path in sorted((root / LOOKS).glob("*.json")):
+        try:
+            for told in json.loads(read_regular(path)):
+                one, other = told["keys"]
+                for key, rival in ((one, other), (other, one)):
+                    if key in by_key and told["looks"]:
+                        by_key[key].by_looks[rival] = bool(told["established"])
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise BadInput(f"{path} cannot be read ({error}); delete it, and look again") from error
+    return Contents(made, unfinished, str(root), chosen)
+
+
+def shared(configuration: Mapping[str, Any]) -> str:
+    """What runs of one configuration share: all but the seed, and what a seed decides."""
+    drawn = {"seed"} | ({"task_order"} if configuration.get("order") == "shuffled" else set())
+    return json.dumps({name: value for name, value in configuration.items() if name not in drawn}, sort_keys=True)
 
 
 def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choice] = ()) -> list[Group]:
@@ -284,10 +307,9 @@ def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choi
     for run in runs:
         if run.configuration is None:
             continue
-        drawn = {"seed"} | ({"task_order"} if run.configuration.get("order") == "shuffled" else set())
-        shared = {name: value for name, value in run.configuration.items() if name not in drawn}
-        key = json.dumps(shared, sort_keys=True)
-        configurations.setdefault(key, shared)
+        key = shared(run.configuration)
+        kept = json.loads(key)  # in another order
+        configurations.setdefault(key, {name: value for name, value in run.configuration.items() if name in kept})
         if isinstance(run, Unfinished):
             unfinished[key] += 1
             continue
@@ -296,8 +318,8 @@ def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choi
         if before.summary["started"] < one.summary["started"]:
             found[key][int(run.configuration["seed"])] = one
     made = [
-        Group(shared, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
-        for key, shared in configurations.items()
+        Group(configuration, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
+        for key, configuration in configurations.items()
     ]
     for group in made:
         group.tuned = next(filter(None, (choice.tuned(group.configuration) for choice in chosen)), None)

@@ -26,6 +26,11 @@ BLOCK = 10_000
 ROUNDING = 1e-12
 """Sums of signed differences that are as near as this to each other, relative to the sum of all sizes, are equal."""
 
+POWER = 0.8
+"""A number of seeds is enough where this share of simulated studies establishes the difference."""
+MOST, STUDIES, SIGNS = 100, 400, 4000
+"""Seeds beyond which none are looked for; studies that are simulated; signs that each is tested with."""
+
 Progress = Callable[[int, int], None]
 """Called with how many are done, of how many."""
 
@@ -175,27 +180,79 @@ def seeds_needed(tests: int = 1, level: float = LEVEL) -> int:
     return max(1, 1 + math.ceil(math.log2(tests / level)))
 
 
+def seeds_for(sample: ArrayLike, tests: int = 1) -> int | None:
+    """How many seeds, in all, would probably establish a difference of the size seen, among so many tests.
+
+    Studies are simulated: differences drawn from the normal distribution with the sample's mean and standard deviation,
+    and their sign-flip test at the level of Bonferroni's correction. The answer is the least number with which 80 % of
+    the studies establish it; None if 100 seeds are too few, or there are not two to tell how much seeds differ. A fixed
+    generator draws, so that the answer is always the same.
+
+    Examples
+    --------
+    >>> seeds_for([0.02, 0.01, -0.01, 0.02, 0.01])
+    10
+    """
+    given = _finite(sample)
+    if len(given) < 2 or not given.any():
+        return None
+    rng = np.random.default_rng(0)
+    drawn = given.mean() + given.std(ddof=1) * rng.standard_normal((STUDIES, MOST))
+    signs = rng.choice([-1.0, 1.0], (MOST, SIGNS))
+
+    def enough(n: int) -> bool:
+        far = np.abs(drawn[:, :n] @ signs[:n]) >= np.abs(drawn[:, :n].sum(axis=1, keepdims=True)) - ROUNDING
+        p = np.maximum((far.sum(axis=1) + 1) / (SIGNS + 1), smallest_p(n))
+        return bool(np.mean(p <= LEVEL / tests) >= POWER)
+
+    low, high = max(len(given), seeds_needed(tests) - 1), MOST
+    if low >= high or not enough(high):
+        return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def spending(n: int, most: int, spent: float) -> float:
+    """The level of a look at ``n`` of at most so many seeds, where ``spent`` went to earlier looks.
+
+    That of all looks together is 0.05, spent evenly along the seeds (Lan and DeMets 1983; the levels add up): however
+    often one looks, what is not there is established in one of 20 studies at most.
+    """
+    return max(0.0, LEVEL * min(n, most) / most - spent)
+
+
+def next_look(n: int, most: int) -> int:
+    """With how many seeds to look again: half as many more, since each look costs a part of the level."""
+    return min(most, math.ceil(1.5 * n))
+
+
 @dataclass(frozen=True)
 class Difference:
     """One of several differences that are judged together.
 
     Its mean over the pairs, with an interval of its own; its p-value, also corrected by Holm's method for all of them;
-    and the seeds without which none could be established, None where there are enough.
+    and the seeds without which none could be established, None where there are enough. Where seeds were added by
+    looking, ``by_looks`` says what was found then, since a p-value knows nothing of looks.
     """
 
     estimate: Estimate
     p: float
     corrected: float
     needed: int | None
+    by_looks: bool | None = None
 
     @property
     def established(self) -> bool:
-        """Whether the corrected p-value is at most 0.05."""
-        return self.corrected <= LEVEL
+        """Whether the corrected p-value is at most 0.05, or the looks say so."""
+        return self.corrected <= LEVEL if self.by_looks is None else self.by_looks
 
     @property
     def verdict(self) -> str:
         """It in words."""
+        if self.by_looks is not None:
+            return "established, by looks" if self.by_looks else "not established, by looks"
         if self.established:
             return "established"
         return f"too few seeds to tell (needs at least {self.needed})" if self.needed else "not established"

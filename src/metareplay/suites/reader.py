@@ -29,7 +29,7 @@ from metareplay.streams.stream import Stream
 from metareplay.suites.lines import Place
 from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
 
-KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "tuned")
+KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "compare", "controls", "tuned")
 PUBLISHED = "published"
 MOST = 100_000
 """Runs that a suite may have; a grid gets to more by mistake."""
@@ -82,6 +82,11 @@ class Reader:
         self.refuse_others((), content, KEYS)
         if not isinstance(content.get("name", ""), str):
             self.problem(("name",), f"is {brief(content['name'])}, but must be text")
+        for name in ("compare", "controls"):
+            self.names((name,), content.get(name, []))
+        for place, each in _each(("controls",), content.get("controls", [])):
+            if each != "er-matched":
+                self.problem(place, f"is {brief(each)}, but the only control is er-matched")
         if not {"benchmarks", "methods"} & content.keys() and "include" not in content:
             self.problem((), 'has no runs: begin with benchmarks = ["digits-rotations"] and methods = ["online"]')
         seeds = self.seeds_of(("seeds",), content.get("seeds", 1))

@@ -29,12 +29,16 @@ class Suite:
         What its author may want to know: settings that no recipe fits exactly, runs that were asked for twice.
     tuned
         How its settings were chosen, as ``metareplay tune`` wrote it.
+    compare, controls
+        Methods whose differences it is to establish; controls that are made beside its methods.
     """
 
     name: str
     requests: tuple[Request, ...]
     notes: tuple[str, ...] = ()
     tuned: tuple[dict[str, Any], ...] = ()
+    compare: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, suite: str | Path, seeds: int | None = None) -> Self:
@@ -58,7 +62,8 @@ class Suite:
         requests = () if reader.problems else reader.requests()
         refuse(file, reader)
         name, tuned = reader.content.get("name", file.stem), tuple(reader.content.get("tuned", ()))
-        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned)
+        lists = (tuple(reader.content.get(key, ())) for key in ("compare", "controls"))
+        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned, *lists)
 
     @staticmethod
     def shipped() -> tuple[str, ...]:

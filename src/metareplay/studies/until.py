@@ -1,0 +1,113 @@
+"""Adding seeds until named comparisons are decided, without being fooled by looking often."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from metareplay.files import write_atomically
+from metareplay.results import compare
+from metareplay.results.compare import Pair, Selection
+from metareplay.results.groups import LOOKS, load, shared
+from metareplay.results.statistics import next_look, sign_flip_test, smallest_p, spending
+from metareplay.runs.request import Request
+from metareplay.suites.driver import Outcome, Source
+from metareplay.suites.plan import as_experiment
+
+
+@dataclass
+class Comparison:
+    """Two configurations, by their ``shared`` parts, that are looked at again and again.
+
+    ``looks`` has for each look the seeds, p, and the level that p, corrected for all comparisons, had to reach.
+    """
+
+    name: str
+    keys: list[str]
+    looks: list[tuple[int, float, float]] = field(default_factory=list)
+    established: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """It in words."""
+        if not self.looks:
+            return f"{self.name}: not decided: there were too few seeds, or a run failed"
+        n, p, level = self.looks[-1]
+        word = "established" if self.established else "not established"
+        return f"{self.name}: {word} with {n} seeds (p {p:.2g}, level {level:.2g}, looks: {len(self.looks)})"
+
+
+class Until(Source):
+    """Asks for a suite's runs, then for more seeds of what is not decided, at most ``most``."""
+
+    def __init__(
+        self, requests: Sequence[Request], selections: Sequence[Selection], out: Path, metric: str, most: int
+    ) -> None:
+        self.out, self.selections, self.metric, self.most = out, selections, metric, most
+        unseeded = {shared(as_experiment(request).configuration()): request for request in requests}
+        self.requests = unseeded
+        seeds = sorted({request.run.get("seed", 0) for request in requests})
+        self.n = len(seeds)
+        self.seeds = [*seeds, *range(seeds[-1] + 1, seeds[-1] + 1 + most)][: max(most, self.n)]
+        self.comparisons: list[Comparison] | None = None
+        self.asked, self.spent = set[tuple[str, int]](), 0.0
+
+    def more(self, outcomes: Sequence[Outcome]) -> Sequence[Request]:
+        if len(outcomes) < len(self.asked):
+            return ()
+        if not self.asked:
+            return self.ask(self.requests)
+        while self.n <= self.most:
+            open_ones = self.look()
+            if not open_ones or self.n == self.most:
+                break
+            self.n = next_look(self.n, self.most)
+            if requests := self.ask({key for comparison in open_ones for key in comparison.keys}):
+                return requests
+        return ()
+
+    def ask(self, keys: Sequence[str] | set[str] | dict[str, Request]) -> list[Request]:
+        """The seeds so far of some configurations that were not asked for before."""
+        wanted = [(key, seed) for seed in self.seeds[: self.n] for key in self.requests if key in keys]
+        new = [pair for pair in wanted if pair not in self.asked]
+        self.asked.update(new)
+        return [replace(self.requests[key], run={**self.requests[key].run, "seed": seed}) for key, seed in new]
+
+    def look(self) -> list[Comparison]:
+        """Judge what is not decided, on the first ``n`` seeds alone; what is still open, and written down."""
+        groups = [group for group in load(self.out).groups if shared(group.configuration) in self.requests]
+        sections = compare.sections(groups, self.selections)
+        pairs: dict[str, Pair] = {
+            f"{section.title}: {' − '.join(names)}": pair for section in sections for names, pair in section.pairs
+        }
+        if self.comparisons is None:
+            self.comparisons = [
+                Comparison(name, [shared(group.configuration) for group in pair]) for name, pair in pairs.items()
+            ]
+        tests = len(self.comparisons)
+        level = spending(self.n, self.most, self.spent)
+        if tests * smallest_p(self.n) > level:  # nothing could be established: what might be spent is kept
+            return [one for one in self.comparisons if not one.established]
+        self.spent += level
+        wanted, still = set(self.seeds[: self.n]), list[Comparison]()
+        for one in self.comparisons:
+            if one.established or one.name not in pairs:
+                continue
+            sample = compare.paired(*pairs[one.name], self.metric, wanted)
+            if len(sample) == self.n:
+                p = sign_flip_test(sample)
+                one.looks.append((self.n, p, level / tests))
+                one.established = p * tests <= level
+                still += [] if one.established else [one]
+        self.save()
+        return still
+
+    def save(self) -> None:
+        """Write the looks down, so that no report takes a p-value for one that was looked at once."""
+        told = [asdict(one) for one in self.comparisons or ()]
+        name = hashlib.sha256(json.dumps([one["keys"] for one in told]).encode()).hexdigest()[:16]
+        (self.out / LOOKS).mkdir(exist_ok=True)
+        write_atomically(self.out / LOOKS / f"{name}.json", json.dumps(told, indent=1).encode())
