@@ -4,7 +4,7 @@ PYTHON ?=
 ARGS   ?=
 
 VENV   := .venv
-PIP    := $(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+PIP    := $(VENV)/bin/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt
 RUN    := $(VENV)/bin/python -m
 
 # The first of these that is new enough and can make environments.
