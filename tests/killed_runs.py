@@ -1,7 +1,7 @@
 """Runs that are killed and go on, for ``test_resume.py``: a program, since a process with threads forks badly.
 
-    python killed_runs.py operations FOLDER SCENARIO    killed before each file operation in turn
-    python killed_runs.py moments FOLDER METHOD         killed at random moments
+    python killed_runs.py operations FOLDER SCENARIO...    killed before each file operation in turn
+    python killed_runs.py moments FOLDER METHOD...         killed at random moments
 
 It prints as JSON what happened, and fails where a record is not what it should be.
 """
@@ -117,13 +117,13 @@ def forked(action: Callable[[], Any]) -> int:
 
 
 class EveryFew(FileCheckpoints):
-    """A checkpoint after every fourth batch."""
+    """A checkpoint after every sixth batch."""
 
     asked = 0
 
     def due(self, border: bool) -> bool:
         self.asked += 1
-        return self.asked % 4 == 0
+        return self.asked % 6 == 0
 
 
 def die_before(operation: int) -> None:
@@ -297,5 +297,6 @@ def newest(run: Run) -> int:
 
 if __name__ == "__main__":
     os.fsync = lambda descriptor: None  # which is for power cuts, and takes long on some disks
-    what, where, which = sys.argv[1:]
-    print(json.dumps({"operations": operations, "moments": moments}[what](Path(where) / "runs", which)))
+    what, where, *which = sys.argv[1:]
+    do = {"operations": operations, "moments": moments}[what]
+    print(json.dumps({one: do(Path(where) / one, one) for one in which}))

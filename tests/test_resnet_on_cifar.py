@@ -19,8 +19,8 @@ from mirrors import put
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
-MEMORIES = {"gem": 80, "eralg4": 30, "meralg1": 30}
-VISITS = (0, 7, 19)
+MEMORIES = {"gem": 40, "eralg4": 30, "meralg1": 30}
+VISITS = (0, 19)
 """Of the twenty tasks; the others are only tested on."""
 
 
@@ -37,7 +37,7 @@ def test_every_method_learns_with_the_scores_outside_a_task_masked(
     cifar100: Path, data_folder: Path, method: str
 ) -> None:
     images = sources.get("cifar100", cifar100, progress=False)
-    stream = BENCHMARKS["cifar100-split"].stream(images=images, samples_per_task=8)
+    stream = BENCHMARKS["cifar100-split"].stream(images=images, samples_per_task=4)
     settings = {"memories": MEMORIES[method]} if method in MEMORIES else {}
     if method in ("eralg4", "meralg1"):
         settings |= {"replay_batch_size": 3}
@@ -49,10 +49,10 @@ def test_every_method_learns_with_the_scores_outside_a_task_masked(
     record = life.train()
     after = life.learner.parameters()
     assert record.configuration["scenario"] == "task-incremental"
-    assert record.accuracy.shape == (3, 3)
+    assert record.accuracy.shape == (2, 2)
     assert np.isfinite(record.accuracy).all()
     assert not np.array_equal(before, after)
-    for number in (0, 7, 12):
+    for number in (0, 19, 12):
         task = stream.tasks[number]
         scores = life.learner.scores(task.test, number)
         assert np.isfinite(scores).all()

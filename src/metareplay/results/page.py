@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
@@ -66,7 +67,6 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         body = f"{scroll}{table.html(mark, name)}</div>{notes}"
         return Markup(f'<div class="table" id="{name}"><div class="tools">{copies}</div>{body}</div>')
 
-    vega: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
     environments = Counter(tuple(sorted(run.summary["environment"].items())) for group in groups for run in group.runs)
     template = environment.from_string(_file("page.html"))
     told = {
@@ -89,7 +89,7 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         "mark": mark,
         "style": Markup(_file("page.css")),
         "script": Markup(_file("page.js")),
-        "vega": Markup(vega.replace("</script", "<\\/script").replace("<!--", "<\\!--")),
+        "vega": Markup(_vega()),
         "specifications": _json({figure.id: _specification(figure, look) for figure in FIGURES}),
     }
     around = len(template.render(told, data="", points=0).encode())
@@ -112,6 +112,13 @@ def _description(told: dict[str, Any]) -> str:
         f"{told['epochs']} epochs" if told.get("epochs", 1) > 1 else "",
     ]
     return ", ".join(filter(None, parts))
+
+
+@functools.cache
+def _vega() -> str:
+    """What draws the figures in the browser: Vega, bundled, fit to lie in the page."""
+    bundle: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")
+    return bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
 def _specification(figure: Figure, look: Styles) -> dict[str, Any]:
