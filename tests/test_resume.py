@@ -74,6 +74,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "evaluated at the end": {"evaluate": "end", "batch_size": 2},
     "never evaluated": {"evaluate": "never", "batch_size": 2},
     "recurring": {"order": "recurring 2"},
+    "normalised": {"normalise": 0.9, "batch_size": 2},
     "gradual": {"order": "gradual 1", "batch_size": 2},
     "blurry, unbalanced": {"order": "blurry 0.3", "imbalance": 3.0},
 }

@@ -67,6 +67,8 @@ class Experiment:
         decides all but ``tasks``.
     imbalance
         1: all of them. Else class c of C keeps imbalance^(−c / (C − 1)) of its examples.
+    normalise
+        None, or the decay of ``runs.normaliser.Normaliser``.
     task_order
         The tasks visited, by number, or as text: ``0-2``, ``4,2,4``; None for each once, in ``order``.
     scenario
@@ -109,6 +111,12 @@ class Experiment:
         1.0, "[1, 1000000]", help="how many times as many examples the first class has as the last; between, ever fewer"
     )
     task_order: tuple[int, ...] | str | None = None
+    normalise: float | None = setting(
+        None,
+        "(0, 1)",
+        help="inputs less their running mean, over their running spread: what the means keep of themselves at each "
+        "example, such as 0.999; none: inputs as they are",
+    )
     scenario: str | None = setting(
         None,
         help="among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
@@ -251,7 +259,9 @@ class Experiment:
             "order": self.order,
             "task_order": list(self.visits),
             "scenario": self.scenario,
-            **({"imbalance": self.imbalance} if self.imbalance > 1 else {}),  # older keys are as they were
+            # Older keys are as they were.
+            **({"imbalance": self.imbalance} if self.imbalance > 1 else {}),
+            **({} if self.normalise is None else {"normalise": self.normalise}),
             "engine": self.engine,
             "device": self.device,
             "network": _network_name(self.network),

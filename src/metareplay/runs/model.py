@@ -19,6 +19,7 @@ from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs.checkpoint import State, unpack
+from metareplay.runs.normaliser import Normaliser
 from metareplay.runs.record import Record, read_summary
 from metareplay.streams.stream import Images
 
@@ -30,11 +31,14 @@ TABLE = {"examples", "index", "value", "table", "labels", "tasks"}
 """What of a learner's state are the examples that it remembers."""
 
 
-def weights(network: Network, learner: Learner, allowed: NDArray[np.bool_] | None) -> State:
+def weights(
+    network: Network, learner: Learner, allowed: NDArray[np.bool_] | None, normaliser: Normaliser | None
+) -> State:
     """All that is needed to make the learner again, without the examples in its table."""
     return {
         "network": {"kind": type(network).__name__, **asdict(network)},
         "allowed": allowed,
+        "normaliser": normaliser and normaliser.state(),
         "learner": {name: value for name, value in learner.state().items() if name not in TABLE},
     }
 
@@ -64,8 +68,13 @@ def network_of(state: State) -> Network:
     return made
 
 
-def restore(learner: Learner, state: State) -> None:
-    """Give a learner some ``weights``; its table and steps stay."""
+def restore(learner: Learner, state: State, normaliser: Normaliser | None) -> None:
+    """Give a learner and what normalises its inputs some ``weights``; its table and steps stay."""
+    saved = state.get("normaliser")  # older ones have none
+    if saved and normaliser:
+        normaliser.load_state(saved)
+    elif saved or normaliser:
+        raise BadInput("of a run and the one that it goes on --from, one normalises its inputs: --normalise for both")
     before = learner.state()
     learner.load_state(before | state["learner"] | {"steps": before["steps"]})
 
@@ -80,7 +89,9 @@ class Model:
         self.record, self.network = record, network_of(state)
         engine = record.configuration["engine"]
         self.learner = engines.learner(self.network, 1, 1, np.random.default_rng(0), engine, device)
-        restore(self.learner, state)
+        saved = state.get("normaliser")
+        self.normaliser = Normaliser(self.network.inputs, saved["decay"]) if saved else None
+        restore(self.learner, state, self.normaliser)
         self.learner.restrict(state["allowed"])
 
     @classmethod
@@ -111,7 +122,8 @@ class Model:
                 raise BadInput(f"inputs of shape {given.shape} were given, but must be (n, {self.network.inputs})")
             pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
             x = Images(BaseImages(pixels), np.zeros(len(pixels), np.int64))
-        return self.learner.scores(x, task)
+        parts = self.normaliser.apply(x) if self.normaliser else [x]
+        return np.concatenate([self.learner.scores(part, task) for part in parts])
 
     def predict(self, x: Images | ArrayLike, task: int = 0) -> NDArray[np.int64]:
         """The class with the highest score for each example; ``(n,)``."""
@@ -122,15 +134,24 @@ class Model:
         return self.learner.layers()
 
     def to_torch(self, task: int = 0) -> Module:
-        """A ``torch.nn.Module`` with these weights, of its own, in evaluation mode; one task's where it has several."""
+        """A ``torch.nn.Module`` with these weights, of its own, in evaluation mode; one task's where it has several.
+
+        Where the run normalised its inputs, so do the first layer's weights; BadInput if it is not a perceptron's.
+        """
         import torch
 
+        if self.normaliser and isinstance(self.network, ModuleNetwork):
+            raise BadInput("the module learned from normalised inputs, which it does not take by itself: use scores()")
         if isinstance(self.network, ModuleNetwork):
             module: Module = self.learner.module(task)  # type: ignore[attr-defined]  # only PyTorch computes these
             return module
         parts: list[Module] = []
         for both in self.layers():
             matrix, biases = (np.asarray(part)[task] if both[1].ndim == 2 else np.asarray(part) for part in both)
+            if self.normaliser and not parts:
+                centre, spread = self.normaliser.centre_and_spread()
+                matrix = (matrix.T / spread).T.astype(np.float32)
+                biases = (biases - centre @ matrix).astype(np.float32)
             linear = torch.nn.Linear(*matrix.shape)
             linear.weight.data, linear.bias.data = torch.tensor(matrix.T.copy()), torch.tensor(biases.copy())
             parts += [linear, torch.nn.ReLU()]

@@ -20,9 +20,10 @@ from metareplay.runs import model
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array, check_seconds
 from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
+from metareplay.runs.normaliser import Normaliser
 from metareplay.runs.record import Record, environment
 from metareplay.streams.order import Span
-from metareplay.streams.stream import Stream, allowed_classes
+from metareplay.streams.stream import Images, Stream, allowed_classes
 
 SECONDS_BETWEEN_REPORTS = 0.1
 CHUNK = 1000
@@ -97,12 +98,14 @@ class Trainer:
         rng, batch = randomness(experiment.seed, "weights"), experiment.batch_size
         slots = batch + self.method.capacity(tasks, batch)
         self.learner = engines.learner(self.network, slots, batch, rng, experiment.engine, experiment.device)
+        decay = experiment.normalise
+        self.normaliser = None if decay is None else Normaliser(self.stream.inputs, decay)
         if experiment.initial is not None:
             if (theirs := model.network_of(experiment.initial)) != self.network:
                 raise BadInput(
                     f"--from is {experiment.from_}, which trained {theirs}, but this run trains {self.network}"
                 )
-            model.restore(self.learner, experiment.initial)
+            model.restore(self.learner, experiment.initial, self.normaliser)
         self.method.start(self.learner, randomness(experiment.seed, "method"), tasks)
         self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint
 
@@ -206,7 +209,7 @@ class Trainer:
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
             counters={name: count if isinstance(count, int) else float(count) for name, count in counters.items()},
-            weights=model.weights(self.network, self.learner, self.allowed),
+            weights=model.weights(self.network, self.learner, self.allowed, self.normaliser),
         )
 
     def _evaluated(self) -> dict[str, Any]:
@@ -296,6 +299,8 @@ class Trainer:
             self._meet(sources)
         rows, clock, steps = np.arange(len(y)), self.clock, self.learner.steps
         clock.start()
+        if self.normaliser:
+            x = self.normaliser.learn(x)
         try:
             if self.one_by_one:
                 predicted = self.method.observe_each(x, y, self._task(sources))
@@ -335,7 +340,7 @@ class Trainer:
         self.clock.start()
         with self.method.readied():
             tests = ((number, task.test) for number, task in enumerate(self.stream.tasks))
-            right = (np.count_nonzero(self.learner.scores(test, n).argmax(1) == test.labels) for n, test in tests)
+            right = (np.count_nonzero(self._answers(test, n) == test.labels) for n, test in tests)
             correct = np.array(list(right))
         self.evaluations.append((self.batches, visit, correct))
         self.clock.spent("eval_seconds")
@@ -344,6 +349,10 @@ class Trainer:
         if self.tracker:
             accuracy = correct / self.test_sizes
             self.tracker(self.experiment, Evaluation(visit, self.batches, self.seen, self.learner.steps, accuracy))
+
+    def _answers(self, test: Images, task: int) -> NDArray[np.int64]:
+        parts = [test] if self.normaliser is None else self.normaliser.apply(test)
+        return np.concatenate([self.learner.scores(part, task).argmax(1) for part in parts])
 
     def _progress(self, visit: int) -> Progress:
         _, after, correct = self.evaluations[-1] if self.evaluations else (0, -1, ())
@@ -374,6 +383,7 @@ class Trainer:
             **self.clock.state(),
             "learner": self.learner.state(),
             "method": self.method.state(),
+            "normaliser": self.normaliser and self.normaliser.state(),
         }
 
     def load_state(self, state: State) -> None:
@@ -391,6 +401,8 @@ class Trainer:
     def _load(self, state: State) -> None:
         self.learner.load_state(state["learner"])
         self.method.load_state(state["method"])
+        if self.normaliser:
+            self.normaliser.load_state(state["normaliser"])
         for name, kind in PLACE.items():
             if type(state[name]) is not kind or (kind is int and state[name] < 0):
                 raise ValueError(f"{name} is {state[name]!r}")

@@ -1,0 +1,74 @@
+"""Inputs less their running mean, over their running spread: an option of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.compiled import compiled
+from metareplay.data.images import BaseImages
+from metareplay.streams.stream import Images
+
+EPSILON, PART = 1e-8, 1000
+TINY = 1e-150
+"""Means below this become zero: an input that is black from some task on would slow every pass down by subnormals."""
+
+
+class Normaliser:
+    """x ← (x − μ) / (√v + 1e-8), for each input, v being the mean of x² − μ².
+
+    Both means are exponential: a training example is first taken into them, with the weight 1 − decay, and they count
+    divided by 1 − decay^t after t examples. Test examples move nothing. All in float64.
+    """
+
+    def __init__(self, inputs: int, decay: float) -> None:
+        self.decay, self.seen, self.means = decay, 0, np.zeros((2, inputs))
+
+    def learn(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take in training examples ``(n, inputs)`` one by one, and normalise each by what is known with it."""
+        normalised = np.empty(x.shape, np.float32)
+        _learn(x, self.decay, self.seen, self.means, normalised)
+        self.seen += len(x)
+        return normalised
+
+    def apply(self, images: Images) -> Iterator[Images]:
+        """Test images, normalised, a thousand at a time; before the first training example as they are."""
+        centre, spread = self.centre_and_spread()
+        for which in np.array_split(np.arange(len(images)), range(PART, len(images), PART)):
+            x = ((images.inputs(which) - centre) / spread).astype(np.float32)
+            yield Images(BaseImages(x, shape=images.base.shape), images.labels[which])
+
+    def centre_and_spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """μ and √v + 1e-8, ``(inputs,)``."""
+        if not self.seen:
+            return np.zeros_like(self.means[0]), np.ones_like(self.means[0])
+        mean, square = self.means / (1 - self.decay**self.seen)
+        return mean, np.sqrt(np.maximum(square - mean * mean, 0)) + EPSILON
+
+    def state(self) -> dict[str, Any]:
+        """All that it has learned."""
+        return {"decay": self.decay, "seen": self.seen, "means": self.means.copy()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from a ``state()``; ValueError if it does not fit."""
+        if state["means"].shape != self.means.shape or not np.isfinite(state["means"]).all() or state["seen"] < 0:
+            raise ValueError("the running means of the inputs do not fit")
+        self.seen, self.means[:] = state["seen"], state["means"]
+
+
+@compiled
+def _learn(x: Any, decay: Any, seen: Any, means: Any, normalised: Any) -> None:
+    for i in range(len(x)):
+        weight = 1 / (1 - decay ** (seen + i + 1))
+        for j in range(x.shape[1]):
+            value = np.float64(x[i, j])
+            mean = decay * means[0, j] + (1 - decay) * value
+            square = decay * means[1, j] + (1 - decay) * value * value
+            means[0, j] = mean if abs(mean) > TINY else 0
+            means[1, j] = square if square > TINY else 0
+            mean, square = mean * weight, square * weight
+            spread = np.sqrt(max(square - mean * mean, 0.0)) + EPSILON
+            normalised[i, j] = (value - mean) / spread
