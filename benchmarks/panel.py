@@ -52,23 +52,24 @@ class Place:
     def make(self, seed: int) -> tuple[Labelled, Labelled]:
         """The stream, and held-out examples of what holds at its end."""
         rng = np.random.default_rng([seed, self.features, self.classes, self.examples])
+        which = None
         if self.name.startswith("digits"):
             X, y = load_digits(return_X_y=True)
-            which = rng.permutation(len(X) // 2)  # the first half: the docs report on all
-            X, y = X[which], y[which]
+            half = rng.permutation(len(X) // 2)  # the first half: the docs report on all
+            X, y = X[half], y[half]
             train, test = (X[: self.examples], y[: self.examples]), (X[self.examples :], y[self.examples :])
         else:
-            train, test = self._clusters(rng)
+            train, test, which = self._clusters(rng)
         X, y = train
         if self.drift == "swap":
             late, (X_test, y_test) = np.arange(len(y)) >= len(y) // 2, test
             y, test = np.where(late & (y < 2), 1 - y, y), (X_test, np.where(y_test < 2, 1 - y_test, y_test))
         wrong = rng.random(len(y)) < self.wrong
         noisy = np.where(wrong, (y + rng.integers(1, self.classes, len(y))) % self.classes, y)
-        order = np.argsort(y, kind="stable") if self.order == "by class" else np.arange(len(y))
+        order = np.argsort(key, kind="stable") if (key := {"by class": y, "by cluster": which}.get(self.order)) is not None else np.arange(len(y))
         return (X[order], noisy[order]), test
 
-    def _clusters(self, rng: np.random.Generator) -> tuple[Labelled, Labelled]:
+    def _clusters(self, rng: np.random.Generator) -> tuple[Labelled, Labelled, NDArray[np.int64]]:
         """Three Gaussian clusters a class in ten dimensions, turned into all features, each of a size of its own."""
         n, inner = self.examples + TEST, min(10, self.features)
         centres = rng.normal(size=(self.classes, 3, inner)) * 1.7
@@ -78,7 +79,7 @@ class Place:
         inside = centres[y, cluster] + when * path[y, cluster] + rng.normal(size=(n, inner)) * 0.9
         turn = np.linalg.qr(rng.normal(size=(self.features, inner)))[0].T * np.sqrt(self.features / inner)
         X = (inside @ turn + rng.normal(size=(n, self.features)) * 0.3) * 10.0 ** rng.uniform(-2, 3, self.features)
-        return (X[: self.examples], y[: self.examples]), (X[self.examples :], y[self.examples :])
+        return (X[: self.examples], y[: self.examples]), (X[self.examples :], y[self.examples :]), cluster[: self.examples]
 
 
 QUICK = (
@@ -96,6 +97,8 @@ QUICK = (
     Place(64, 10, 700, 0.1, order="by class"),
     Place(10, 5, 2_500, order="by class"),
     Place(50, 20, 5_000, order="by class"),
+    Place(10, 5, 3_000, order="by cluster"),
+    Place(50, 10, 5_000, 0.1, order="by cluster"),
 )
 FULL = (
     *QUICK,
