@@ -40,8 +40,7 @@ class Place:
     wrong: float = 0.0
     """Share of labels that are those of another class."""
     order: str = "mixed"
-    """Or ``by class``: all examples of one class after all of another; ``by cluster``: the first clusters of all classes,
-    then their second ones, then their third ones."""
+    """Or ``by class``: one class after another; ``by cluster``: all classes' first clusters, then their second ones."""
     drift: str = ""
     """``wandering``: clusters move all the time; ``swap``: two classes change their names in mid-stream."""
 
