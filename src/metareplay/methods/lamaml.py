@@ -41,7 +41,9 @@ class MetaLearner(Replay):
                 self.learner.update(further, self.learner.gradient(row), moved, self.rates)
                 judged = self.learner.gradient(batch)
                 meta += judged
-                slope += judged * moved
+                judged *= moved
+                slope += judged
+                del judged  # its memory is the next gradient's
             self.outer_step(start, meta, slope, len(rows))
             if glance == 0:
                 for row in rows:
