@@ -188,10 +188,7 @@ class Learner(ABC):
             self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
     def sgd_pulled(self, rows: Rows, lr: float, decay: float, towards: Vector | None = None) -> None:
-        """``sgd`` with θ ← θ − lr·(g + decay·(θ − towards)); None: towards zero, which is weight decay (SGDW).
-
-        With a decay of 0 it is ``sgd``, to the bits. ``towards`` must not be changed afterwards.
-        """
+        """``sgd`` with θ ← θ − lr·(g + decay·(θ − towards)); ``towards``, to be left unchanged, may be None for zero."""
         if decay == 0:
             self.sgd(rows, lr)
         elif towards is None:
