@@ -188,7 +188,7 @@ class Learner(ABC):
             self.sgd(rows[place : place + 1], float(rate), loss=loss)
 
     def sgd_pulled(self, rows: Rows, lr: float, decay: float, towards: Vector | None = None) -> None:
-        """``sgd`` with θ ← θ − lr·(g + decay·(θ − towards)); ``towards``, to be left unchanged, may be None for zero."""
+        """``sgd`` with θ ← θ − lr·(g + decay·(θ − towards)); ``towards``, to be left unchanged, or None for zero."""
         if decay == 0:
             self.sgd(rows, lr)
         elif towards is None:
