@@ -21,6 +21,7 @@ from metareplay.results.groups import load
 from metareplay.runs.folder import find
 from metareplay.runs.request import Request
 from metareplay.settings import Range
+from metareplay.studies import controls
 from metareplay.studies.file import Study, read
 from metareplay.studies.search import Grid, Random, Searched
 from metareplay.studies.tune import tune
@@ -344,6 +345,53 @@ def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told
     assert two(tmp_path, 6, '["online", "gem"]') == 2
     assert "the suite compares gem, but runs only eralg4, ewc, online" in capsys.readouterr().err
     assert main(["suite", "two.toml", "--until", "sure"]) == 2
+
+
+# Controls
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("meralg1", {"memories": 50, "replay_batch_size": 10, "batches_per_example": 5}),
+        ("meralg1", {"memories": 200, "replay_batch_size": 100, "batches_per_example": 10}),
+        ("derpp", {"memories": 50}),
+        ("gem", {"memories": 30}),
+        ("eralg4", {"memories": 20, "replay_batch_size": 1}),
+    ],
+)
+def test_a_control_takes_as_many_gradients(method: str, settings: dict[str, Any]) -> None:
+    request = Request("digits-rotations", method, settings, {"tasks": 3, "samples_per_task": 60}, {"seed": 3})
+    record = metareplay.Trainer(request.experiment()).train()
+    control = controls.matched(request, record.configuration["hyperparameters"], record.gradients or 0, 180)
+    assert (control.settings["memories"], control.stream) == (settings["memories"], request.stream)
+    made = metareplay.Trainer(control.experiment()).train()
+    assert made.gradients == pytest.approx(record.gradients, rel=0.1)
+
+
+def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'controls = ["er-matched"]\n[methods.meralg1]\nmemories = 30\n[methods.online]\n'
+    (tmp_path / "suite.toml").write_text(LITTLE + text)
+    assert main(["suite", "suite.toml", "--quiet"]) == 0
+    groups = {group.method: group for group in load(tmp_path / "runs").groups}
+    assert groups["er-matched"].seeds == groups["meralg1"].seeds == groups["online"].seeds
+    (choice,) = choices.load(tmp_path / "runs")
+    assert (choice.search, choice.protocol, len(choice.trials)) == ("grid", "seeds:1", 10)
+    assert choice.best["settings"] == {"lr": groups["er-matched"].settings["lr"]}
+    capsys.readouterr()
+    assert main(["compare", "runs", "meralg1", "online", "--matched", "gradients"]) == 0
+    shown = capsys.readouterr()
+    assert re.search(r"^er-matched as meralg1 +6 ", shown.out, re.MULTILINE)
+    assert "meralg1 − er-matched as meralg1" in shown.out
+    assert "online − er-matched" not in shown.out
+    assert shown.err == ""  # a method without memories has no control
+    assert main(["compare", "runs", "meralg1", "--matched", "steps"]) == 2
+    (tmp_path / "suite.toml").write_text(LITTLE + text.replace("er-matched", "sgd"))
+    assert main(["suite", "suite.toml"]) == 2
+    assert "controls[0] is 'sgd', but the only control is er-matched" in capsys.readouterr().err
 
 
 def test_it_is_there_from_the_top(tmp_path: Path) -> None:

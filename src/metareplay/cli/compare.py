@@ -13,7 +13,9 @@ from metareplay.results.compare import Pair, Section, Selection
 from metareplay.results.groups import Unfinished
 from metareplay.results.statistics import Difference
 from metareplay.runs.metrics import METRICS, Undefined
+from metareplay.suites.progress import note
 
+COSTS = {"gradients": "gradients", "seconds": "train_seconds"}
 NAMED = 10
 """Unfinished runs of which so many are named."""
 
@@ -32,6 +34,9 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--benchmark", metavar="NAME", help="only on this benchmark (default: on each)")
     parser.add_argument("--memories", metavar="N", help="only with so many memories (default: with each number)")
     parser.add_argument("--metric", metavar="NAME", default="retained_accuracy", help=f"{known} (default: the first)")
+    parser.add_argument(
+        "--matched", metavar="COST", help="beside each its control that took as many gradients, or seconds"
+    )
     parser.add_argument("--csv", metavar="FILE", help="write it there as CSV, in fractions; - is standard output")
     given = parser.parse(argv)
     metric = given.metric.replace("-", "_")
@@ -40,18 +45,30 @@ def main(argv: list[str]) -> None:
         raise BadInput(f"--metric is {given.metric!r}, which is none{hint}")
     if given.memories is not None and not given.memories.isdecimal():
         raise BadInput(f"--memories is {given.memories!r}, but must be a whole number of at least 0")
-    if len(given.methods) < 2:
+    if given.matched not in (None, *COSTS):
+        raise BadInput(f"--matched is {given.matched!r}, but must be one of {', '.join(COSTS)}")
+    if len(given.methods) < 2 and not given.matched:
         parser.error("a comparison needs two methods at least")
     check_file("--csv", given.csv)
     results = groups.load(Path(given.runs), progress("runs read"))
     selections = [Selection.read(text) for text in given.methods]
     memories = None if given.memories is None else int(given.memories)
-    found = compare.sections(results.groups, selections, given.benchmark, memories)
+    matched = COSTS.get(given.matched)
+    found = compare.sections(results.groups, selections, given.benchmark, memories, matched)
+    without = [
+        f"{text} ({one.title})" for one in found for text in one.entrants if matched and not _has_control(one, text)
+    ]
+    if without:
+        note(f'no control of that cost was run for {", ".join(without)}: controls = ["er-matched"] in a suite makes it')
     judged = compare.judge(found, metric)
     if given.csv != "-":
         _show(found, judged, metric, results.unfinished)
     if given.csv is not None:
         write("--csv", given.csv, compare.tidy(found, judged, metric).csv())
+
+
+def _has_control(section: Section, text: str) -> bool:
+    return text in (*section.controls, *section.controls.values()) or section.entrants[text].memories is None
 
 
 def _show(

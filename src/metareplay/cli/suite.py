@@ -9,7 +9,9 @@ import sys
 from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from metareplay import user_code
 from metareplay.cli.arguments import Parser, values
@@ -22,6 +24,8 @@ from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
+from metareplay.studies import controls
+from metareplay.studies.tune import tune
 from metareplay.studies.until import Until
 from metareplay.suites.driver import Outcome
 from metareplay.suites.plan import Planned, at_hand, in_words, name, options, plan, short
@@ -59,17 +63,21 @@ def main(argv: list[str]) -> None:
     for choice in tuned:
         choice.save(out)  # so that no report of these runs claims anything on what their settings were chosen on
     executor = importlib.import_module(f"metareplay.suites.{given.executor}")
-    address = {"address": given.address} if given.address else {}
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
-    until = Until(suite.requests, selections, out, "retained_accuracy", most) if selections else None
+    told: dict[str, Any] = {"jobs": jobs, "report": display, "note": display.note}
+    told |= {"address": given.address} if given.address else {}
+    requests, until = list(suite.requests), None
     try:
         with display:
-            outcomes: list[Outcome] = executor.execute(
-                [] if until else suite.requests,
-                out, jobs=jobs, report=display, note=display.note, tracker=given.tracker, source=until, **address,
-            )  # fmt: skip
+            outcomes: list[Outcome] = executor.execute(requests, out, tracker=given.tracker, **told)
+            if suite.controls and all(outcome.state != "not started" for outcome in outcomes):
+                requests += _controls(requests, out, tuned, given.executor, told)
+            if selections or len(requests) > len(suite.requests):
+                until = Until(requests, selections, out, "retained_accuracy", most) if selections else None
+                asked = () if until else requests
+                outcomes = executor.execute(asked, out, tracker=given.tracker, source=until, **told)
     except KeyboardInterrupt:
-        stopped = _stopped(display.done, len(suite.requests), given)
+        stopped = _stopped(display.done, len(requests), given)
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
             note(stopped)
             os._exit(130)
@@ -77,6 +85,20 @@ def main(argv: list[str]) -> None:
     _tell(suite, outcomes, given)
     for comparison in until.comparisons or () if until else ():
         console().print(name_of(comparison.verdict), soft_wrap=True)
+
+
+def _controls(requests: list[Request], out: Path, tuned: list[Choice], executor: str, told: Any) -> list[Request]:
+    """The runs of all controls, once their learning rates are chosen."""
+    studies = controls.studies(requests, out, tuned)
+    made = []
+    for study, choice in zip(
+        studies.studies, tune(studies, out=out / "tuning", executor=executor, **told), strict=True
+    ):
+        choice.save(out)
+        settings = {**study.request.settings, **choice.best["settings"]}
+        reported = study.apart()[1]
+        made += [replace(reported, settings=settings, run={**reported.run, "seed": seed}) for seed in studies.seeds]
+    return made
 
 
 def _selections(suite: Suite, given: Namespace) -> list[Selection]:
@@ -89,7 +111,7 @@ def _selections(suite: Suite, given: Namespace) -> list[Selection]:
         raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
     found = [Selection.read(text) for text in suite.compare]
     for one in found:
-        if one.method not in (there := {short(request.method) for request in suite.requests}):
+        if one.method not in (there := {*(short(request.method) for request in suite.requests), *suite.controls}):
             raise BadInput(f"the suite compares {one.method}, but runs only {', '.join(sorted(there))}")
     return found
 

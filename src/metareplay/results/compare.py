@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -15,6 +16,10 @@ from metareplay.results.table import Column, Row, Table, with_interval
 from metareplay.runs.metrics import METRICS, Undefined
 
 Pair = tuple[Group, Group]
+
+CONTROL = "er-matched"
+ALIKE = 1.15
+"""A control costs at most so many times what its method does, or the other way round."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +56,15 @@ class Selection:
 
 
 class Section(NamedTuple):
-    """Configurations to be compared, by the text that asked for each: of one problem, with as many memories or none."""
+    """Configurations to be compared, by the text that asked for each: of one problem, with as many memories or none.
+
+    ``controls`` says for which of them another one is the control of the same cost.
+    """
 
     problem: str
     memories: int | None
     entrants: Mapping[str, Group]
+    controls: Mapping[str, str] = {}
 
     @property
     def title(self) -> str:
@@ -64,8 +73,13 @@ class Section(NamedTuple):
 
     @property
     def pairs(self) -> list[tuple[tuple[str, str], Pair]]:
-        """All pairs, by their texts, in the order in which the methods were asked for."""
-        return [((one, other), (a, b)) for (one, a), (other, b) in itertools.combinations(self.entrants.items(), 2)]
+        """All pairs, by their texts, in the order in which the methods were asked for; a control with its method."""
+        found = itertools.combinations(self.entrants.items(), 2)
+        return [
+            ((one, other), (a, b))
+            for (one, a), (other, b) in found
+            if self.controls.get(other, one) == one and one not in self.controls
+        ]
 
 
 def sections(
@@ -73,18 +87,20 @@ def sections(
     selections: Sequence[Selection],
     benchmark: str | None = None,
     memories: int | None = None,
+    matched: str | None = None,
 ) -> list[Section]:
     """Put the configurations that were asked for beside each other.
 
     There is a section for each problem and number of memories in which two methods or more were run. A method that
-    keeps no memories stands in all sections of its problem.
+    keeps no memories stands in all sections of its problem. With ``matched``, each has the control beside it that costs
+    as much by that measure (``gradients`` or ``train_seconds``), where there is one.
 
     Raises
     ------
     BadInput
         If nothing can be compared, a method was not run, or has several configurations and none was chosen.
     """
-    if len(selections) < 2:
+    if len(selections) < 2 - (matched is not None):
         raise BadInput("a comparison needs two methods at least")
     on = "" if benchmark is None else f" on {benchmark}"
     there = [group for group in groups if benchmark in (None, group.benchmark)]
@@ -100,7 +116,13 @@ def sections(
         picked = [(chosen.text, [group for group in own if chosen.picks(group)]) for chosen in selections]
         sizes = {group.memories for _, those in picked for group in those if group.memories is not None}
         asked = [size for size in sorted(sizes, reverse=True) or (None,) if memories in (None, size)]
-        found += [Section(problem, size, _entrants(picked, size)) for size in asked]
+        for size in asked:
+            entrants = _entrants(picked, size)
+            beside = _controls(own, entrants, matched) if matched else {}
+            names = {name: text for name, (text, _) in beside.items()}
+            found.append(
+                Section(problem, size, {**entrants, **{name: one for name, (_, one) in beside.items()}}, names)
+            )
     found = [section for section in found if len(section.entrants) > 1]
     if not found:
         with_so_many = "" if memories is None else f" with {memories} memories"
@@ -240,6 +262,23 @@ def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> di
                     raise BadInput(f"{other} and {text} are the same runs on {group.problem}")
             entrants[text] = group
     return entrants
+
+
+def _controls(own: Sequence[Group], entrants: Mapping[str, Group], by: str) -> dict[str, tuple[str, Group]]:
+    """By its name each method's control, with the method's text: of as many memories, and of nearly the same cost."""
+    found = {}
+    for text, group in entrants.items():
+        rivals = [one for one in own if one.method == CONTROL and one.memories == group.memories and one is not group]
+        times = {one: _times(one, group, by) for one in rivals}
+        if rivals and times[best := min(rivals, key=times.__getitem__)] <= ALIKE:
+            found[f"{CONTROL} as {text}"] = text, best
+    return found
+
+
+def _times(one: Group, other: Group, by: str) -> float:
+    """How many times the cost of the cheaper the other one's is."""
+    costs = [cost for group in (one, other) if isinstance(cost := group.mean(by), float) and cost > 0]
+    return max(costs) / min(costs) if len(costs) == 2 else math.inf
 
 
 def _choice(group: Group, names: set[str]) -> str:

@@ -26,7 +26,7 @@ from metareplay.suites.suite import parse, refuse
 
 SEED = 1000
 """The first of the seeds that trials have: far from those that anybody reports."""
-KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric")
+KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", "controls")
 TRIALS = Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried, besides the untuned ones")
 PROTOCOLS = {
     "first-tasks": Hyperparameter("first_tasks", int, None, "[1, inf)", "how many tasks settings are chosen on"),
@@ -102,6 +102,7 @@ class StudyFile:
     studies: tuple[Study, ...]
     seeds: tuple[int, ...]
     notes: tuple[str, ...] = ()
+    controls: tuple[str, ...] = ()
 
 
 def read(file: str | Path) -> StudyFile:
@@ -149,7 +150,9 @@ def read(file: str | Path) -> StudyFile:
     refuse(path, reader)
     for study in studies:
         MADE[search](study.space, trials)  # complains of a grid that does not fit
-    return StudyFile(content.get("name", path.stem), tuple(studies), seeds, tuple(dict.fromkeys(reader.notes)))
+    return StudyFile(
+        content.get("name", path.stem), tuple(studies), seeds, tuple(dict.fromkeys(reader.notes)), reader.controls()
+    )
 
 
 def _word(reader: Reader, name: str, known: Any) -> str | None:

@@ -82,11 +82,8 @@ class Reader:
         self.refuse_others((), content, KEYS)
         if not isinstance(content.get("name", ""), str):
             self.problem(("name",), f"is {brief(content['name'])}, but must be text")
-        for name in ("compare", "controls"):
-            self.names((name,), content.get(name, []))
-        for place, each in _each(("controls",), content.get("controls", [])):
-            if each != "er-matched":
-                self.problem(place, f"is {brief(each)}, but the only control is er-matched")
+        self.names(("compare",), content.get("compare", []))
+        self.controls()
         if not {"benchmarks", "methods"} & content.keys() and "include" not in content:
             self.problem((), 'has no runs: begin with benchmarks = ["digits-rotations"] and methods = ["online"]')
         seeds = self.seeds_of(("seeds",), content.get("seeds", 1))
@@ -104,6 +101,14 @@ class Reader:
             why = f"it names no {' and no '.join(lacking)}" if lacking else "all are excluded"
             self.problem((), f"asks for no runs: {why}")
         return tuple(sorted(unique.values(), key=lambda request: request.run["seed"]))
+
+    def controls(self) -> tuple[str, ...]:
+        """The controls that are asked for."""
+        found = self.names(("controls",), self.content.get("controls", []))
+        for place, name in found:
+            if name != "er-matched":
+                self.problem(place, f"is {brief(name)}, but the only control is er-matched")
+        return tuple(name for _, name in found)
 
     # What is wrong
 

@@ -62,8 +62,8 @@ class Suite:
         requests = () if reader.problems else reader.requests()
         refuse(file, reader)
         name, tuned = reader.content.get("name", file.stem), tuple(reader.content.get("tuned", ()))
-        lists = (tuple(reader.content.get(key, ())) for key in ("compare", "controls"))
-        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned, *lists)
+        compare = tuple(reader.content.get("compare", ()))
+        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned, compare, reader.controls())
 
     @staticmethod
     def shipped() -> tuple[str, ...]:
