@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from metareplay.learners.compiled import compiled
+from metareplay.compiled import compiled
 
 
 def normal(rng: np.random.Generator, count: int) -> NDArray[np.float32]:
