@@ -18,11 +18,11 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
-from metareplay import Trainer, user_code
+from metareplay import Trainer
 from metareplay.cli import main, suite
 from metareplay.data import catalogue as data
 from metareplay.results import groups
-from metareplay.runs import conformance
+from metareplay.runs import conformance, trackers
 from metareplay.suites.suite import Suite
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +150,7 @@ class Reader:
             patch.setattr(suite, "SuiteDisplay", stop)
             patch.setattr(groups, "load", stop)
             patch.setattr(conformance, "check_one", stop)
-            patch.setattr(user_code, "load", stop)
+            patch.setattr(trackers, "find", stop)
             yield
 
 

@@ -19,7 +19,8 @@ from metareplay.learners.base import Rows
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs.experiment import Experiment, randomness
-from metareplay.runs.trainer import Trainer, run
+from metareplay.runs.in_memory import run
+from metareplay.runs.trainer import Trainer
 from metareplay.settings import setting
 from metareplay.streams.order import Order, read
 from metareplay.streams.stream import Images, Stream, Task

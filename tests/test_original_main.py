@@ -444,7 +444,7 @@ def test_cuda_without_a_device_says_so(capsys: pytest.CaptureFixture[str]) -> No
 def test_cuda_without_pytorch_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([*OWN, "--model", "online", "--cuda", "yes"]) == 2
-    assert "--cuda is yes, which needs PyTorch; install it" in capsys.readouterr().err
+    assert "--cuda is yes, which needs PyTorch: pip install" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["meralg1", "taskinput", "independent"])
@@ -484,7 +484,7 @@ def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(
     with monkeypatch.context() as patched:
         patched.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0)
         patched.setattr(command.FileCheckpoints, "due", lambda checkpoints, border: True)
-        patched.setattr(command.progress.Display, "run", lambda display: stop_halfway)
+        patched.setattr(command.display.Display, "run", lambda display: stop_halfway)
         assert main([*OWN, *flags, "stopped"]) == 130
     said = one_line(capsys)
     assert "stopped at example 60 of 120, in task 2 of 3; the same command goes on" in said

@@ -1,20 +1,23 @@
-"""A tracker is told of every evaluation and of the end; those in the docs do what they say."""
+"""A tracker is told of every evaluation and of the end; each that has a name writes what its package reads back."""
 
 from __future__ import annotations
 
-import re
+import csv
+import json
+import struct
 import sys
-import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from metareplay import Evaluation, Experiment, Online, Record, Trainer, benchmark
+from metareplay import BadInput, Evaluation, Experiment, Online, Record, Trainer, benchmark, run
 from metareplay.cli import main
-
-PAGE = Path(__file__).parents[1] / "docs" / "trackers.md"
+from metareplay.runs import trackers
+from metareplay.runs.request import Request
+from metareplay.suites import local
 
 
 def experiment(**options: Any) -> Experiment:
@@ -36,51 +39,161 @@ def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record() -> None:
     np.testing.assert_array_equal([event.accuracy for event in evaluations], record.correct / record.test_sizes)
 
 
-def in_the_page(name: str) -> str:
-    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    (block,) = (block for block in blocks if block.startswith(f"# {name}"))
-    return block
+def tracked(name: str, seeds: int = 1, **options: Any) -> tuple[Experiment, Record]:
+    """Runs that a tracker is told of; the last of them."""
+    for seed in range(seeds):
+        one = experiment(seed=seed, **options)
+        record = Trainer(one).train(tracker=trackers.find(name))
+    return one, record
 
 
-def test_the_tensorboard_tracker_writes_a_curve_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written: list[tuple[str, float, int]] = []
+def expected(record: Record) -> dict[tuple[int, str], float]:
+    """What every tracker must have: each accuracy after so many examples, and the metrics that are defined."""
+    shares = record.correct / record.test_sizes
+    curves = {
+        (int(examples), f"accuracy/task {task}"): share
+        for examples, row in zip(record.evaluated_at, shares, strict=True)
+        for task, share in enumerate(row)
+    }
+    means = {(int(at), "accuracy/mean"): row.mean() for at, row in zip(record.evaluated_at, shares, strict=True)}
+    last = {(60, name): value for name, value in record.metrics.items() if isinstance(value, float)}
+    return curves | means | last
 
-    class SummaryWriter:
-        def __init__(self, folder: str) -> None:
-            self.closed = False
 
-        def add_scalar(self, tag: str, value: float, step: int) -> None:
-            written.append((tag, float(value), step))
-
-        def close(self) -> None:
-            written.append(("closed", 0.0, 0))
-
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+def test_csv_has_a_row_for_each_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("tensorboard_tracker.py").write_text(in_the_page("tensorboard_tracker.py"))
-    arguments = "run digits-rotations online --tasks 3 --samples-per-task 20 --tracker tensorboard_tracker.py:track"
-    assert main([*arguments.split(), "--quiet"]) == 0
-    assert [step for tag, _, step in written if tag == "accuracy/task 2"] == [0, 20, 40, 60]
-    assert written[-1][0] == "closed"
-    (folder,) = Path("runs").iterdir()
-    assert written[-2][1] == Record.load(folder).accuracy[-1, -1]
+    one, record = tracked("csv", seeds=2, eval_every=15)
+    with Path(f"tracked/{one.key}.csv").open(newline="") as file:
+        found = {(int(row["examples"]), row["name"]): float(row["value"]) for row in csv.DictReader(file)}
+    assert found == pytest.approx(expected(record))
+    assert len(list(Path("tracked").iterdir())) == 2
 
 
-def test_the_mlflow_tracker_logs_settings_curve_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged: list[tuple[str, Any]] = []
-    mlflow = types.ModuleType("mlflow")
-    for name in ("start_run", "log_params", "log_metric", "log_metrics", "end_run"):
-        setattr(mlflow, name, lambda *given, name=name, **named: logged.append((name, given or named)))
-    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
-    tracker: dict[str, Any] = {}
-    exec(in_the_page("mlflow_tracker.py"), tracker)
+def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = trackers.CSVTracker()
+    first, second = experiment(seed=0), experiment(seed=1)
+    tracker(first, Evaluation(-1, 0, 0, 0, np.zeros(3)))
+    before = tracker.file
+    tracker(second, Evaluation(-1, 0, 0, 0, np.zeros(3)))
+    assert before.closed
+    assert not tracker.file.closed
+    tracker.end()
+
+
+def test_a_run_that_resumes_adds_to_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     one = experiment()
-    record = Trainer(one).train(tracker=tracker["track"])
-    assert [name for name, _ in logged] == ["start_run", "log_params", *["log_metric"] * 4, "log_metrics", "end_run"]
-    assert logged[0][1] == {"run_name": one.key}
-    assert logged[-2][1][0]["retained_accuracy"] == record.metrics["retained_accuracy"]
+    for batches in (0, 20):  # two processes, each with a tracker of its own
+        tracker = trackers.CSVTracker()
+        tracker(one, Evaluation(0, batches, batches, batches, np.zeros(3)))
+        tracker.end()
+    examples = [line.split(",")[0] for line in Path(f"tracked/{one.key}.csv").read_text().splitlines()]
+    assert examples == ["examples", *["0"] * 4, *["20"] * 4]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_tensorboard_reads_its_event_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.chdir(tmp_path)
+    one, record = tracked("tensorboard", seeds=2)
+    events = EventAccumulator(f"tensorboard/{one.key}")
+    events.Reload()
+    tags = events.Tags()["tensors"]
+    found = {(e.step, tag): e.tensor_proto.float_val[0] for tag in tags for e in events.Tensors(tag)}
+    assert found == pytest.approx(expected(record), abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_mlflow_has_parameters_curves_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
+    monkeypatch.chdir(tmp_path)
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    one, record = tracked("mlflow", seeds=2)
+    client = mlflow.tracking.MlflowClient()
+    found = client.search_runs([client.get_experiment_by_name("metareplay").experiment_id])
+    (own,) = [each for each in found if each.info.run_name == one.key]
+    assert [each.info.status for each in found] == ["FINISHED"] * 2
+    assert own.data.params["method"] == "online"
+    logged = {name: client.get_metric_history(own.info.run_id, name) for name in own.data.metrics}
+    got = {(value.step, name): value.value for name, values in logged.items() for value in values}
+    assert got == pytest.approx(expected(record))
+
+
+def chunks(content: bytes) -> Iterator[bytes]:
+    """What a file of wandb holds: LevelDB's log format, with seven bytes before it."""
+    at, parts = 7, []
+    while at + 7 < len(content):
+        if (left := 2**15 - at % 2**15) < 7:
+            at += left
+        length, kind = struct.unpack_from("<HB", content, at + 4)
+        parts.append(content[at + 7 : at + 7 + length])
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            yield b"".join(parts)
+            parts = []
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_wandb_writes_offline_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb", reason="Weights & Biases is not installed")
+    from wandb.proto import wandb_internal_pb2
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    one, record = tracked("wandb", seeds=2)
+    wandb.teardown()  # waits for the process that writes the files
+    found, names = {}, set()
+    for file in Path("wandb").glob("offline-run-*/*.wandb"):
+        rows, named = {}, ""
+        for content in chunks(file.read_bytes()):
+            told = wandb_internal_pb2.Record.FromString(content)
+            named = named or told.run.display_name
+            values = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in told.history.item}
+            rows |= {(values["_step"], name): value for name, value in values.items() if name[0] != "_"}
+        names.add(named)
+        found = rows if named == one.key else found
+    assert len(names) == 2
+    assert found == pytest.approx(expected(record))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trackio_has_it_in_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    pytest.importorskip("trackio", reason="Trackio is not installed")
+    from trackio.sqlite_storage import SQLiteStorage
+
+    monkeypatch.chdir(tmp_path)
+    one, record = tracked("trackio", seeds=2)
+    assert len(SQLiteStorage.get_runs("metareplay")) == 2
+    rows = SQLiteStorage.get_logs("metareplay", one.key)
+    found = {
+        (row["step"], name): value for row in rows for name, value in row.items() if name not in ("step", "timestamp")
+    }
+    assert found == pytest.approx(expected(record))
+
+
+def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(benchmark("digits-rotations", tasks=2, samples_per_task=10), Online(), tracker="csv", seed=2)
+    command = "run digits-rotations online --tasks 2 --samples-per-task 10 --tracker csv --quiet"
+    assert main(command.split()) == 0
+    request = Request("digits-rotations", "online", {}, {"tasks": 2, "samples_per_task": 10}, {"seed": 1})
+    ended = local.carry_out(request, request.experiment().key, Path("runs"), "csv", lambda event: None)
+    assert ended.state == "done"
+    assert len(list(Path("tracked").iterdir())) == 3
+
+
+@pytest.mark.parametrize("name", sorted(trackers.TRACKERS.keys() - {"csv"}))
+def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, str(trackers.TRACKERS[name].package), None)
+    with pytest.raises(BadInput, match=rf"tracker is {name}, which is not installed: pip install '\.\[{name}\]'"):
+        trackers.find(name)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +201,8 @@ def test_the_mlflow_tracker_logs_settings_curve_and_metrics(tmp_path: Path, monk
     [
         ("none.py:track", "there is no such Python file"),
         ("here.py:nothing", "there is no 'nothing'"),
-        ("track", "must be FILE.py:NAME"),
+        ("track", "it must be csv, tensorboard, wandb, trackio, mlflow or FILE.py:NAME"),
+        ("tensorbord", "did you mean tensorboard?"),
     ],
 )
 def test_a_tracker_that_is_not_there_is_found_out_at_once(

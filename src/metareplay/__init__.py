@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from metareplay.methods.replay import ER, ERWithTasks
     from metareplay.methods.task_networks import Independent, TaskInput
     from metareplay.runs.experiment import Experiment
+    from metareplay.runs.in_memory import run
     from metareplay.runs.model import Model, load
     from metareplay.runs.record import Record
-    from metareplay.runs.trainer import Evaluation, Progress, Trainer, run
+    from metareplay.runs.trainer import Evaluation, Progress, Trainer
     from metareplay.settings import setting
     from metareplay.streams.catalogue import benchmark
     from metareplay.streams.stream import Images, Stream, Task
@@ -41,7 +42,8 @@ _HOME = {
     "runs.experiment": ("Experiment",),
     "runs.model": ("Model", "load"),
     "runs.record": ("Record",),
-    "runs.trainer": ("Evaluation", "Progress", "Trainer", "run"),
+    "runs.in_memory": ("run",),
+    "runs.trainer": ("Evaluation", "Progress", "Trainer"),
     "settings": ("setting",),
     "streams.catalogue": ("benchmark",),
     "data.images": ("BaseImages",),

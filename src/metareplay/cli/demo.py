@@ -23,12 +23,12 @@ from metareplay.results.groups import Contents, groups
 from metareplay.results.statistics import estimate
 from metareplay.results.table import Column, Row, Table
 from metareplay.runs import recipes
+from metareplay.runs.display import Display
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run, find
 from metareplay.runs.record import Record
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.stream import Stream
-from metareplay.suites.progress import Display
 
 BENCHMARK = "digits-rotations"
 SEEDS = 3

@@ -10,20 +10,21 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from metareplay import methods, user_code
+from metareplay import methods
 from metareplay.cli import methods as listing
 from metareplay.cli import result
 from metareplay.cli.arguments import Parser, add_flag, owners, values
 from metareplay.cli.tables import check_file, write
 from metareplay.errors import plain
 from metareplay.methods import METHODS
+from metareplay.runs import trackers
+from metareplay.runs.display import Display, note, stoppable
 from metareplay.runs.folder import Run, Unsaved
 from metareplay.runs.record import Record
 from metareplay.runs.request import NETWORK, RUN, Request
 from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.suites.progress import Display, note, stoppable
 
 HELP = {"-h", "--help"}
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
     settings = values(hyperparameters(methods.find(method)), given)
     stream = values(benchmarks.find(benchmark).options, given)
     request = Request(benchmark, method, settings, stream, values((*NETWORK, *RUN), given))
-    tracker = user_code.load(given.tracker, "--tracker") if given.tracker else None
+    tracker = trackers.find(given.tracker) if given.tracker else None
     experiment = request.experiment(progress=not given.quiet)
     run = Run(Path(given.out) / experiment.key)
     check_file("--json", given.json)
@@ -111,7 +112,7 @@ def _parser(request: Request) -> Parser:
     group = parser.add_argument_group("the result")
     group.add_argument("--out", metavar="DIR", default="runs", help="where records are kept (default: runs)")
     group.add_argument("--json", metavar="FILE", help="write the result there as JSON; - is standard output")
-    group.add_argument("--tracker", metavar="FILE.py:NAME", help="a function of yours to call after every evaluation")
+    group.add_argument("--tracker", metavar="NAME", help=trackers.HELP)
     group.add_argument("--no-weights", action="store_true", help="save the record without what was learned")
     group.add_argument("--again", action="store_true", help="run it even if its record is there already")
     group.add_argument("--quiet", action="store_true", help="show no progress and no notes")

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metareplay import user_code
 from metareplay.cli.arguments import Parser, values
 from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
@@ -21,6 +20,8 @@ from metareplay.errors import BadInput, RunFailed, plain
 from metareplay.results.choices import Choice
 from metareplay.results.compare import Selection
 from metareplay.results.table import Column, Row, Table, thousands
+from metareplay.runs import trackers
+from metareplay.runs.display import note
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
@@ -29,7 +30,7 @@ from metareplay.studies.tune import tune
 from metareplay.studies.until import Until
 from metareplay.suites.driver import Outcome
 from metareplay.suites.plan import Planned, at_hand, in_words, name, options, plan, short
-from metareplay.suites.progress import SuiteDisplay, note
+from metareplay.suites.progress import SuiteDisplay
 from metareplay.suites.suite import Suite
 
 JOBS = Hyperparameter("jobs", int, None, "[1, inf)", "how many runs are under way at a time", optional=True)
@@ -127,7 +128,7 @@ def _parser() -> Parser:
     add_flags(parser, "runs")
     parser.add_argument("--until", metavar="established", help="add seeds until what the suite compares is decided")
     parser.add_argument("--most", metavar="N", help="how many seeds at most, with --until (default: 30)")
-    parser.add_argument("--tracker", metavar="FILE.py:NAME", help="a function of yours to call after every evaluation")
+    parser.add_argument("--tracker", metavar="NAME", help=trackers.HELP)
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
     return parser
 
@@ -151,7 +152,7 @@ def check(given: Namespace) -> None:
     if given.address and given.executor != "ray":
         raise BadInput("--address is where a Ray cluster is, and needs --executor ray")
     if getattr(given, "tracker", None):
-        user_code.load(given.tracker, "--tracker")
+        trackers.find(given.tracker)
     if Path(given.out).exists() and not Path(given.out).is_dir():
         raise BadInput(f"--out is {given.out}, but must be a folder")
 

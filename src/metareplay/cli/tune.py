@@ -10,10 +10,11 @@ from metareplay.cli.suite import JOBS, add_flags, check, fetch
 from metareplay.cli.tables import check_file, console, name_of
 from metareplay.errors import plain
 from metareplay.results import choices
+from metareplay.runs.display import note
 from metareplay.studies.file import read
 from metareplay.studies.tune import tune
 from metareplay.suites.plan import plan
-from metareplay.suites.progress import SuiteDisplay, note
+from metareplay.suites.progress import SuiteDisplay
 
 
 def main(argv: list[str]) -> None:

@@ -12,12 +12,11 @@ from metareplay.cli.arguments import Parser
 from metareplay.errors import BadInput, RunFailed
 from metareplay.original.arguments import DATA_FILES, MODELS, experiment, read
 from metareplay.original.main import learn, written
-from metareplay.runs import recipes
+from metareplay.runs import display, recipes
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.suites import progress
 
 NAME = "mer_examples.sh"
-note = partial(progress.note, program=NAME)
+note = partial(display.note, program=NAME)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,10 +17,10 @@ from metareplay.data.download import CHUNK, Report, download, progress_bar
 from metareplay.errors import BadInput, Refused, RunFailed
 from metareplay.files import placed, require_room, shown
 from metareplay.original.arguments import DATA_FILES
+from metareplay.runs import display
 from metareplay.streams import task_list
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
 from metareplay.streams.stream import Stream
-from metareplay.suites import progress
 
 NAME = "get_data.py"
 ORIGINALS = "https://nlp.stanford.edu/data/mer"
@@ -112,7 +112,7 @@ def _missing(files: list[str], folder: Path) -> list[str]:
     missing = [file for file in files if not (folder / file).exists()]
     if missing:
         total, names = sum(map(_size, missing)), ", ".join(missing)
-        progress.note(f"{names}: {shown(total)} in {folder}", program=NAME)
+        display.note(f"{names}: {shown(total)} in {folder}", program=NAME)
         require_room(folder, total, names)
     return missing
 

@@ -19,14 +19,14 @@ from metareplay.errors import RunFailed
 from metareplay.files import write_atomically
 from metareplay.original.arguments import experiment, printed, read, their_words
 from metareplay.original.results import Results, state
+from metareplay.runs import display
 from metareplay.runs.checkpoint import FileCheckpoints
 from metareplay.runs.folder import CHECKPOINT, Run
 from metareplay.runs.trainer import Trainer
-from metareplay.suites import progress
 
 NAME = "main.py"
 RUNS = "runs"
-note = partial(progress.note, program=NAME)
+note = partial(display.note, program=NAME)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -60,7 +60,7 @@ def _learn(options: Namespace, trainer: Trainer, run: Run) -> None:
     trainer.resume(checkpoints, note)
     if trainer.seen:
         note(f"this run was stopped at example {trainer.seen}: it goes on from there")
-    with progress.Display() as display, progress.stoppable(display.run()) as report:
+    with display.Display() as shown, display.stoppable(shown.run()) as report:
         record = trainer.train(report, checkpoints=checkpoints)
     layers = cast(Any, trainer.learner).layers()
     results = Results.of(record, printed(options), state(options.model, layers))

@@ -23,7 +23,7 @@ from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.normaliser import Normaliser
 from metareplay.runs.record import Record, environment
 from metareplay.streams.order import Span
-from metareplay.streams.stream import Images, Stream, allowed_classes
+from metareplay.streams.stream import Images, allowed_classes
 
 SECONDS_BETWEEN_REPORTS = 0.1
 CHUNK = 1000
@@ -432,18 +432,3 @@ PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, 
 """The attributes of a trainer that say where it is, with their types."""
 COUNTS = ("met", "predicted_right", "right_by_thousand", "right_by_visit")
 """Its arrays: which visits have been met, and what was predicted right before it was learned."""
-
-
-def run(stream: Stream, method: Method, **options: Any) -> Record:
-    """Run a method on a stream, in memory, with ``options`` of :class:`Experiment`, such as ``seed=0``.
-
-    BadInput if an option is out of its range, Diverged if a loss is not finite.
-
-    Examples
-    --------
-    >>> stream = metareplay.benchmark("digits-rotations", tasks=2)
-    >>> record = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50)
-    >>> record.accuracy.shape
-    (2, 2)
-    """
-    return Trainer(Experiment(stream=stream, method=method, **options)).train()

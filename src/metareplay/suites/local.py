@@ -15,8 +15,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import NoReturn
 
-from metareplay import user_code
 from metareplay.errors import RunFailed
+from metareplay.runs import trackers
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
@@ -193,7 +193,7 @@ def carry_out(request: Request, key: str, out: Path, tracker: str | None, send: 
         experiment = as_experiment(request)
         if experiment.key != key:
             raise RunFailed("its data or its method's file changed while the suite was under way: start that again")
-        called = user_code.load(tracker, "--tracker") if tracker else None
+        called = trackers.find(tracker) if tracker else None
         Run(out / key).carry_out(experiment, send, called, note=send)
     except LockedElsewhere as error:
         return Ended("elsewhere", str(error))

@@ -23,6 +23,7 @@ from typing import Any
 
 from metareplay import methods, user_code
 from metareplay.errors import INSTALL, BadInput, RunFailed
+from metareplay.runs import trackers
 from metareplay.runs.checkpoint import FileCheckpoints
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
@@ -91,7 +92,7 @@ class Payload:
 
         method = methods.find(local(self.method))(**self.settings)
         options = self.options | {"network": local(self.options["network"])}
-        tracker = user_code.load(local(self.tracker), "--tracker") if self.tracker else None
+        tracker = trackers.find(local(self.tracker)) if self.tracker else None
         return Experiment(stream=stream, method=method, **options), tracker
 
 

@@ -1,0 +1,60 @@
+"""A run in Python, in memory: ``metareplay.run``."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Any
+
+from metareplay.methods.base import Method
+from metareplay.runs import trackers
+from metareplay.runs.display import bar
+from metareplay.runs.experiment import Experiment
+from metareplay.runs.record import Record
+from metareplay.runs.trainer import Tracker, Trainer
+from metareplay.streams.stream import Stream
+
+
+def run(
+    stream: Stream, method: Method, *, progress: bool = True, tracker: Tracker | str | None = None, **options: Any
+) -> Record:
+    """Run a method on a stream, in memory.
+
+    Parameters
+    ----------
+    stream, method, **options
+        As of :class:`Experiment`, such as ``seed=0``.
+    progress
+        Show a bar while it runs, in a notebook or on a terminal.
+    tracker
+        Who is told of every evaluation: the name of a tracker, such as ``csv`` or ``wandb``, or a function.
+
+    Raises
+    ------
+    BadInput
+        If an option is out of its range, or there is no such tracker.
+    Diverged
+        If a loss is not finite.
+
+    Examples
+    --------
+    >>> stream = metareplay.benchmark("digits-rotations", tasks=2)
+    >>> record = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50)
+    >>> record.accuracy.shape
+    (2, 2)
+    """
+    trainer = Trainer(Experiment(stream=stream, method=method, **options))
+    follow = trackers.find(tracker) if isinstance(tracker, str) else tracker
+    with bar() if progress else contextlib.nullcontext() as report:
+        return trainer.train(report, follow)
+
+
+def _signature() -> inspect.Signature:
+    """With the options by name, as Experiment declares them: what an editor and ``help`` show."""
+    own = inspect.signature(run, eval_str=True)
+    stream, method, *ours, _ = own.parameters.values()
+    theirs = list(inspect.signature(Experiment).parameters.values())[2:]
+    return own.replace(parameters=[stream, method, *theirs, *ours])
+
+
+run.__signature__ = _signature()  # type: ignore[attr-defined]
