@@ -31,12 +31,14 @@ def run(experiment: Experiment, tmp_path: Path) -> Run:
         ("meralg1", {}),
         ("independent", {}),
         ("taskinput", {}),
+        ("clser", {}),
+        ("gdumb", {}),
         ("online", {"engine": "torch"}),
         ("online", {"network": "cnn-small"}),
         ("independent", {"network": "cnn-small"}),
     ],
 )
-def test_a_loaded_model_is_the_learner_as_it_was_at_the_end(
+def test_a_loaded_model_is_the_learner_as_it_was_tested_at_the_end(
     tmp_path: Path, method: str, options: dict[str, str]
 ) -> None:
     if options:
@@ -47,7 +49,8 @@ def test_a_loaded_model_is_the_learner_as_it_was_at_the_end(
     trainer.train().save(tmp_path)
     model = metareplay.load(tmp_path)
     for number, task in enumerate(stream.tasks):
-        scores = trainer.learner.scores(task.test, number)
+        with trainer.method.readied():
+            scores = trainer.learner.scores(task.test, number)
         np.testing.assert_array_equal(model.scores(task.test, number), scores)
         inputs = task.test.inputs(np.arange(len(task.test)))
         np.testing.assert_allclose(model.scores(inputs, number), scores, atol=1e-5)

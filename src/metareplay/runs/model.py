@@ -15,6 +15,7 @@ from metareplay.errors import BadInput
 from metareplay.files import read_regular
 from metareplay.learners import engines
 from metareplay.learners.base import Learner
+from metareplay.methods.base import Method
 from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
@@ -32,14 +33,20 @@ TABLE = {"examples", "index", "value", "table", "labels", "tasks"}
 
 
 def weights(
-    network: Network, learner: Learner, allowed: NDArray[np.bool_] | None, normaliser: Normaliser | None
+    network: Network,
+    learner: Learner,
+    method: Method,
+    allowed: NDArray[np.bool_] | None,
+    normaliser: Normaliser | None,
 ) -> State:
-    """All that is needed to make the learner again, without the examples in its table."""
+    """All that is needed to make the learner again as it is tested, without the examples in its table."""
+    with method.readied():
+        state = learner.state()
     return {
         "network": {"kind": type(network).__name__, **asdict(network)},
         "allowed": allowed,
         "normaliser": normaliser and normaliser.state(),
-        "learner": {name: value for name, value in learner.state().items() if name not in TABLE},
+        "learner": {name: value for name, value in state.items() if name not in TABLE},
     }
 
 

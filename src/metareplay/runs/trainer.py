@@ -209,7 +209,7 @@ class Trainer:
             parameter_bytes=self.learner.parameter_bytes,
             table_bytes=self.learner.table_bytes,
             counters={name: count if isinstance(count, int) else float(count) for name, count in counters.items()},
-            weights=model.weights(self.network, self.learner, self.allowed, self.normaliser),
+            weights=model.weights(self.network, self.learner, self.method, self.allowed, self.normaliser),
         )
 
     def _evaluated(self) -> dict[str, Any]:
