@@ -408,6 +408,40 @@ def test_groups_of_hundreds_of_rows(engine: Engine) -> None:
     assert_close(flat(learner.layers()), flat(problem.layers) - 0.1 * gradient)
 
 
+@pytest.mark.parametrize("write", ["put", "copy", "load_state", "nothing"])
+def test_gradients_asked_for_again_are_those_of_what_is_in_the_table_now(engine: Engine, write: str) -> None:
+    one = problem(Perceptron((100, 70, 17, 5), (False, True, False), 3), MIXED, np.random.default_rng(0))
+    learner, changed, other = one.learner(engine), one.learner(engine), one.slots - 1
+    groups = [one.rng.integers(0, other, size) for size in (150, 3, 64)]
+    slot = int(groups[0][0])
+    if write != "nothing":
+        changed.copy(other, slot)
+    for _ in range(3):
+        before = [flat(learner.layers(gradient)) for gradient in learner.gradients(groups)]
+    if write == "put":
+        learner.put(np.array([slot]), one.x[[other]], one.labels[[other]], int(one.tasks[other]))
+    elif write == "copy":
+        learner.copy(other, slot)
+    elif write == "load_state":
+        learner.load_state(changed.state())
+    expected = [flat(changed.layers(changed.gradient(group))) for group in groups]
+    assert np.allclose(before[0], expected[0], atol=1e-6) == (write == "nothing")
+    for _ in range(3):
+        for ours, theirs in zip(learner.gradients(groups), expected, strict=True):
+            assert_close(flat(learner.layers(ours)), theirs)
+
+
+def test_gradients_that_somebody_holds_are_not_written_again(engine: Engine) -> None:
+    problem = ordinary_problem()
+    learner, groups = problem.learner(engine), [problem.rows(5), problem.rows(3)]
+    one, row = learner.gradient(groups[0]), learner.gradients(groups)[1]
+    held = [flat(learner.layers(one)), flat(learner.layers(row))]
+    learner.sgd(groups[0], 0.1)
+    learner.gradient(groups[1]), learner.gradients(groups)
+    assert np.array_equal(held[0], flat(learner.layers(one)))
+    assert np.array_equal(held[1], flat(learner.layers(row)))
+
+
 @on_random_problems
 def test_padding_stays_out_of_the_numbers(engine: Engine, problem: Problem) -> None:
     learner = problem.learner(engine)

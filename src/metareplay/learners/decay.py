@@ -17,19 +17,12 @@ from numpy.typing import NDArray
 
 from metareplay.compiled import compiled
 from metareplay.learners import base, kernels
+from metareplay.learners.arrays import aligned
 from metareplay.learners.base import Learner, Rows, Vector
 
 LEAST = 2.0**-20
 """Below this s becomes 1 again and d takes it over, so that neither leaves the range of its type."""
 TINY = np.finfo(np.float32).tiny
-
-
-def aligned(size: int, behind: int = 0) -> NDArray[np.float32]:
-    """Zeros that begin at a cache line, and room ``behind`` them that may be read."""
-    lanes = kernels.LINE // 4
-    room = np.zeros(size + lanes + behind, np.float32)
-    begin = -(room.ctypes.data // 4) % lanes
-    return room[begin : begin + size]
 
 
 class LazyDecay(Learner):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import operator
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import base, kernels, rules
+from metareplay.learners.arrays import SortedInputs, address, aligned, compact
 from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
-from metareplay.learners.decay import LazyDecay, aligned
+from metareplay.learners.decay import LazyDecay
 from metareplay.networks.perceptron import Layer, Perceptron
 from metareplay.streams.stream import Images
 
@@ -25,18 +25,6 @@ GROUP = 64
 
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
 _NUMBERS = (int, float, np.number, np.bool_)
-
-
-def _compact(array: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """The same numbers as the kernels are compiled for: those of another type or layout would be compiled anew."""
-    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray:
-        return array
-    return np.require(array, dtype, ["C", "A", "W"])
-
-
-def _address(array: NDArray[Any]) -> int:
-    """Where a writable array begins, in a third of the time that NumPy takes to say it."""
-    return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
 
 
 def _replace(theta: Any, g: Any) -> Any:
@@ -91,7 +79,7 @@ class FusedPerceptron(LazyDecay):
         for blocks, width in zip(self._blocks(real), self.network.widths[1:], strict=True):
             blocks[..., :width] = True
         self._real = np.packbits(real, bitorder="little").view("<u2")
-        self._pass = (len(self._real), _address(self._real), _address(self._parameters))
+        self._pass = (len(self._real), address(self._real), address(self._parameters))
 
     def _lists(self, room: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """An empty table of so many non-zero inputs for each example: their numbers and their values."""
@@ -106,7 +94,9 @@ class FusedPerceptron(LazyDecay):
         self._workspace = self._many = self._make_workspace(2)
         self._outputs_of_group = np.empty((GROUP, stride), np.float32)
         self._dense = np.zeros(sum(widths[:-1]), np.float32)
-        self._gradient = np.empty(len(self._parameters), np.float32)
+        self._rooms = [aligned(0)] * 2
+        self._sorted = SortedInputs()
+        self._change = aligned(kernels.MANY * stride)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
         before = aligned(len(self._parameters), kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
@@ -160,12 +150,15 @@ class FusedPerceptron(LazyDecay):
         if rows is not self._known:
             rows = self._slots(rows)
         if type(x) is not np.ndarray or x.dtype is not _FLOAT32 or type(y) is not np.ndarray or y.dtype is not _INT64:
-            x, y = _compact(x, _FLOAT32), _compact(y, _INT64)
+            x, y = compact(x, _FLOAT32), compact(y, _INT64)
+        if self._sorted.slots is not None:
+            self._sorted.forget(rows)
         table = (self._examples, self._index, self._value)
         if x.ndim != 2 or y.ndim != 1 or not kernels.put(*table, rows, x, y, task, self._inputs):
             base.check_examples(rows, x, y, self._inputs)
 
     def copy(self, source: int, target: int) -> None:
+        self._sorted.forget(target)
         kernels.copy(self._examples, self._index, self._value, operator.index(source), operator.index(target))
 
     def inputs(self, rows: Rows) -> NDArray[np.float32]:
@@ -179,7 +172,7 @@ class FusedPerceptron(LazyDecay):
     def _slots(self, rows: ArrayLike, dimensions: int = 1) -> Rows:
         """Rows as the kernels take them, which look at the numbers themselves."""
         if not (type(rows) is np.ndarray and rows.dtype is _INT64 and rows.flags.carray and rows.ndim == dimensions):
-            rows = _compact(base.as_rows(rows, dimensions), _INT64)
+            rows = compact(base.as_rows(rows, dimensions), _INT64)
         if dimensions == 1:
             self._known = rows
         return rows
@@ -260,7 +253,7 @@ class FusedPerceptron(LazyDecay):
         self.steps += 1
 
     def _add_gradient(
-        self, target: Vector, rows: Rows, scale: float, weights: NDArray[np.float32] | None, loss: Loss | None
+        self, target: Vector, rows: Rows, scale: float, weights: Vector | None, loss: Loss | None, lists: Any = ()
     ) -> None:
         """Target += scale · gradient of the mean loss, of the weighted sum of losses, or of ``loss``."""
         if len(rows) == 0:
@@ -274,7 +267,10 @@ class FusedPerceptron(LazyDecay):
             workspace = self._carried_back(rows, loss)
         scales = np.empty(len(rows), np.float32)
         scales[:] = scale if weights is None else np.float32(scale) * weights
-        kernels.add_gradients(target, *self._table[1:], rows, scales, *workspace)
+        if lists:
+            kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *lists, self._change)
+        else:
+            kernels.add_gradients(target, *self._table[1:], rows, scales, *workspace)
 
     def _carried_back(self, rows: Rows, loss: Loss) -> tuple[NDArray[Any], ...]:
         """A workspace in which a loss's gradient by the scores has been carried back.
@@ -307,7 +303,7 @@ class FusedPerceptron(LazyDecay):
     def predict_and_learn(
         self, x: Vector, y: Rows, task: int, lr: float, decay: float = 0.0, towards: Vector | None = None
     ) -> Rows:
-        x, y, predicted = _compact(x, _FLOAT32), _compact(y, _INT64), np.empty(len(y), np.int64)
+        x, y, predicted = compact(x, _FLOAT32), compact(y, _INT64), np.empty(len(y), np.int64)
         if decay:
             return self._predict_and_pull(x, y, task, lr, decay, towards)
         given, done = (x, y, task, np.float32(lr), *self._workspace, predicted), 0
@@ -345,19 +341,25 @@ class FusedPerceptron(LazyDecay):
 
     # Gradients as vectors
 
+    def _vectors(self, room: int, number: int) -> Vector:
+        """So many vectors of any values: in one of two rooms, used again, as fresh pages are slow."""
+        size = number * len(self._parameters)
+        if sys.getrefcount(self._rooms[room].base) > 2 or len(self._rooms[room]) != size:
+            self._rooms[room] = aligned(size)
+        return self._rooms[room].reshape(number, len(self._parameters))
+
     def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
-        # Fresh pages from the system cost several times the arithmetic, so memory that nobody else holds is used again.
-        if sys.getrefcount(self._gradient) > 2:
-            self._gradient = np.empty(len(self._parameters), np.float32)
-        gradient = self._gradient
-        gradient.view(np.uint8).fill(0)  # all of it, since whoever held it may have written anywhere; fast as bytes
+        gradient: Vector = self._vectors(0, 1)[0]
+        gradient.view(np.uint8).fill(0)  # faster as bytes
         self._add_gradient(gradient, self._slots(rows), 1, None, loss)
         return gradient
 
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
-        gradients = np.zeros((len(groups), len(self._parameters)), np.float32)
-        for group, gradient in zip(groups, gradients, strict=True):
-            self._add_gradient(gradient, self._slots(group), 1, None, loss)
+        gradients, groups = self._vectors(1, len(groups)), [self._slots(group) for group in groups]
+        ordered = self._sorted.of(groups, self._table[2:], self._inputs) if self._in_blocks else [()] * len(groups)
+        for group, gradient, lists in zip(groups, gradients, ordered, strict=True):
+            gradient.view(np.uint8).fill(0)  # in a near cache until it is added to
+            self._add_gradient(gradient, group, 1, None, loss, lists)
         return gradients
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
@@ -386,11 +388,11 @@ class FusedPerceptron(LazyDecay):
     def update(self, rule: Rule, gradient: Vector, *state: Vector, **numbers: float) -> None:
         """One compiled pass writes θ and the first vectors of the state, and zeros into their padding."""
         written, run = rules.compiled(rule, 2 + len(state), tuple(numbers))
-        given = [_compact(vector, _FLOAT32) for vector in (gradient, *state)]
+        given = [compact(vector, _FLOAT32) for vector in (gradient, *state)]
         for vector in given:
             self._check_shape(vector)
-        for place, (vector, compact) in enumerate(zip(state[: written - 1], given[1:], strict=False)):
-            if compact is not vector:
+        for place, (vector, taken) in enumerate(zip(state[: written - 1], given[1:], strict=False)):
+            if taken is not vector:
                 raise BadInput(
                     f"the rule {rule.__qualname__} writes to state vector {place}, which must then be a float32 "
                     "array in one piece, as 0 * learner.parameters() is"
@@ -398,7 +400,7 @@ class FusedPerceptron(LazyDecay):
         for name, number in numbers.items():
             if not isinstance(number, _NUMBERS):
                 raise BadInput(f"{name} is {number!r}, but must be one number; vectors are given as state")
-        run(*self._pass, *map(_address, given), *numbers.values())
+        run(*self._pass, *map(address, given), *numbers.values())
         self.steps += 1
 
     def _check_shape(self, vector: Vector) -> None:
@@ -433,6 +435,7 @@ class FusedPerceptron(LazyDecay):
         for what, numbers, end in (("counts", counts, index.shape[1] + 1), ("index", listed, self._inputs)):
             if np.any((numbers < 0) | (numbers >= end)):
                 raise BadInput(f"the state's {what} name inputs that there are not: it is damaged")
+        self._sorted = SortedInputs()
         self.load(state["parameters"])
         self._examples[:], self._index[:], self._value[:] = state["examples"], state["index"], state["value"]
         self.steps = int(state["steps"])

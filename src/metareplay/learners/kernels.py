@@ -51,6 +51,8 @@ BLOCK = 16
 """Steps whose updates of the first layer are made together: as many as a row of the transposed block has lanes."""
 STRIP = 112
 """Inputs whose rows stay in the nearest cache while a block passes over them."""
+MANY = 64
+"""Examples whose inputs are sorted together: their deltas stay in the nearest cache while gradients are added up."""
 FEWEST, FEWEST_WITHOUT_REPTILE = 4, 64
 """Steps in a batch from which blocks pay. Measured on 784-100-100-10: 2 steps 1.0, 4 steps 1.4 times as fast; without
 the Reptile step, which alone takes a fifth of the time of few, 32 steps 0.9 to 1.3, from 1000 on 1.0 to 1.4."""
@@ -999,19 +1001,14 @@ def backward(parameters, layers, examples, index, value, rows, active, activatio
     return len(rows)
 
 
-@compiled
-def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
-    """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
-    last, stride = len(layers) - 1, layers[0, STRIDE]
-    for i in range(len(rows)):
-        counts[i, last] = 0
-    for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-        _add_strip(stride, target, layers, end, examples, index, value, rows, weights, counts, delta)
+@_inlined
+def _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta):
+    """Add the gradients of all but the first layer's weights."""
     for i in range(len(rows)):
         task = examples[rows[i], TASK]
         _add_to_rows(
-            stride, target, np.int64(0), layers[0, BIASES] + task * layers[0, TASK_STRIDE], index[0], value[0], 0,
-            weights[i], delta[i, layers[0, OUTPUTS] :],
+            layers[0, STRIDE], target, np.int64(0), layers[0, BIASES] + task * layers[0, TASK_STRIDE],
+            active[0], activation[0], 0, weights[i], delta[i, layers[0, OUTPUTS] :],
         )  # fmt: skip
         for layer in range(1, len(layers)):
             own, before = task * layers[layer, TASK_STRIDE], layers[layer - 1, OUTPUTS]
@@ -1020,6 +1017,63 @@ def add_gradients(target, layers, examples, index, value, rows, weights, active,
                 active[i, before:], activation[i, before:], counts[i, layer - 1], weights[i],
                 delta[i, layers[layer, OUTPUTS] :],
             )  # fmt: skip
+
+
+@compiled
+def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
+    """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
+    last, stride = len(layers) - 1, layers[0, STRIDE]
+    for i in range(len(rows)):
+        counts[i, last] = 0
+    for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+        _add_strip(stride, target, layers, end, examples, index, value, rows, weights, counts, delta)
+    _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
+
+
+@compiled
+def sort_inputs(examples, index, value, rows, ends, who, x):
+    """Sort the inputs of ``rows (n,)`` that are not zero by input, MANY examples at a time.
+
+    Input k of block b has the examples ``who`` and their values ``x`` up to ``ends[b, k]``, where the next one's begin.
+    """
+    at = np.int64(0)
+    for block in range(len(ends)):
+        begin = block * MANY
+        of = rows[begin : begin + MANY]
+        for i in range(len(of)):
+            for j in range(examples[of[i], COUNT]):
+                ends[block, index[of[i], j]] += 1
+        for k in range(ends.shape[1]):
+            count = ends[block, k]
+            ends[block, k] = at
+            at += count
+        for i in range(len(of)):
+            for j in range(examples[of[i], COUNT]):
+                k = index[of[i], j]
+                to = ends[block, k]
+                who[to], x[to] = i, value[of[i], j]
+                ends[block, k] = to + 1
+
+
+@compiled
+def add_sorted_gradients(
+    target, layers, examples, rows, weights, active, activation, counts, delta, ends, who, x, change
+):
+    """Do what `add_gradients` does, with inputs as `sort_inputs` leaves them: each row is written once a block."""
+    stride, of, at = layers[0, STRIDE], layers[0, OUTPUTS], np.int64(0)
+    for block in range(len(ends)):
+        begin = block * MANY
+        for i in range(min(MANY, len(rows) - begin)):
+            for column in range(0, stride, LANES):
+                row = _load_lanes(delta[begin + i], of + column)
+                scaled = _multiply_add_lanes(weights[begin + i], row, _nothing_lanes())
+                _store_lanes(change, i * stride + column, scaled)
+        for k in range(ends.shape[1]):
+            count, place = ends[block, k] - at, layers[0, WEIGHTS] + k * stride
+            if count > 0:
+                _sum_rows(stride, change, np.int64(0), target, place, who[at:], x[at:], count, target[place:])
+                at += count
+    _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
 
 
 @_inlined

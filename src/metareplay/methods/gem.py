@@ -42,7 +42,6 @@ class GEM(Method):
         self.learner = learner
         self.memory = RingPerTask(learner, tasks)
         self.task = 0
-        self.violated = False
 
     def begin_task(self, task: int, previous: int | None) -> None:
         self.task = task
@@ -51,11 +50,9 @@ class GEM(Method):
         for row in rows:
             self.memory.offer(row, self.task)
         past = [self.memory.rows(task) for task in self.memory.filled() if task != self.task]
-        # Violations come in long runs: after one, the past gradients are formed at once, not only their products first.
-        if past and (self.violated or (self.learner.dots(rows, past) < 0).any()):
+        if past:
             gradient, gradients = self.learner.gradient(rows), self.learner.gradients(past)
-            self.violated = bool((gradients @ gradient < 0).any())
-            if self.violated:
+            if (gradients @ gradient < 0).any():
                 self.learner.descend(project(gradient, gradients, self.memory_strength), self.lr)
                 return
         self.learner.sgd(rows, self.lr)
@@ -81,8 +78,14 @@ def project(gradient: Vector, past: Vector, margin: float) -> Vector:
     """
     from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares  # Numba, when a step needs it
 
-    gram = np.asarray(past @ past.T)
-    exact, kind = gram.astype(np.float64), gram.dtype
-    linear = np.asarray(past @ gradient).astype(np.float64) + margin * exact.sum(1)
-    v = margin + nonnegative_least_squares(exact, linear, float(np.finfo(kind).eps))
-    return v.astype(kind) @ past + gradient
+    kind = np.asarray(gradient).dtype
+    start = np.full(len(past), margin, kind) @ past + gradient
+    linear = np.asarray(past @ start).astype(np.float64)
+    u, slopes = np.zeros(len(past)), linear
+    pushing = np.zeros(len(past), bool)  # those that the others do not keep from harm: few, so GGᵀ is not needed whole
+    while (joining := (slopes < 0) & ~pushing).any():
+        pushing |= joining
+        products = np.asarray(past[pushing] @ past.T).astype(np.float64)
+        u[pushing] = nonnegative_least_squares(products[:, pushing], linear[pushing], float(np.finfo(kind).eps))
+        slopes = linear + u[pushing] @ products
+    return u.astype(kind) @ past + start

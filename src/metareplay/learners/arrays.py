@@ -1,0 +1,68 @@
+"""Arrays as compiled code takes them."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from metareplay.learners import kernels
+from metareplay.learners.base import Rows
+
+
+def aligned(size: int, behind: int = 0) -> NDArray[np.float32]:
+    """Zeros that begin at a cache line, and room ``behind`` them that may be read."""
+    lanes = kernels.LINE // 4
+    room = np.zeros(size + lanes + behind, np.float32)
+    begin = -(room.ctypes.data // 4) % lanes
+    return room[begin : begin + size]
+
+
+def compact(array: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """The same numbers as the kernels are compiled for: those of another type or layout would be compiled anew."""
+    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray:
+        return array
+    return np.require(array, dtype, ["C", "A", "W"])
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where a writable array begins, in a third of the time that NumPy takes to say it."""
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
+
+
+class SortedInputs:
+    """Inputs of groups of slots, sorted by input, from the second time on that the same groups are asked for.
+
+    Attributes
+    ----------
+    slots
+        Which they were read from, once they are sorted: whoever writes one says so by ``forget``.
+    """
+
+    def __init__(self) -> None:
+        self.slots: NDArray[np.bool_] | None = None
+        self._groups: list[bytes] | None = None
+        self._lists: list[tuple[NDArray[Any], ...]] = []
+
+    def forget(self, slots: Any) -> None:
+        """Sort again if one of ``slots`` is among those that were sorted."""
+        if self.slots is not None and np.any(self.slots[slots]):
+            self._groups = None
+
+    def of(self, groups: Sequence[Rows], table: tuple[NDArray[Any], ...], inputs: int) -> Sequence[Any]:
+        """For each group what `kernels.sort_inputs` makes of it; nothing the first time."""
+        asked = [group.tobytes() for group in groups]
+        if asked != self._groups:
+            self._groups, self.slots, self._lists = asked, None, [()] * len(groups)
+        elif self.slots is None:
+            self.slots = np.zeros(len(table[0]), bool)
+            for place, group in enumerate(groups):
+                self.slots[group] = True
+                entries = int(table[0][group, kernels.COUNT].sum())
+                ends = np.zeros((-(-len(group) // kernels.MANY), inputs), np.int64)
+                self._lists[place] = ends, np.empty(entries, np.uint8), np.empty(entries, np.float32)
+                kernels.sort_inputs(*table, group, *self._lists[place])
+        return self._lists
