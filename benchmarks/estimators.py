@@ -1,4 +1,4 @@
-"""MER and ER beside river's classifiers and SGDClassifier, on streams that change: ``python -m benchmarks.estimators``.
+"""Our classifiers beside river's and SGDClassifier, on streams that change: ``python -m benchmarks.estimators``.
 
 Every model is asked about each example and then learns it. At the end it is asked about held-out examples of every
 part of the stream. Prints the tables of ``docs/estimators.md``; with ``--draw FOLDER`` its figures are written there.
@@ -23,7 +23,6 @@ import numpy as np
 from river import datasets, forest, linear_model, naive_bayes, preprocessing, tree
 from river.datasets import synth
 from sklearn.linear_model import SGDClassifier
-from sklearn.preprocessing import StandardScaler
 
 import metareplay
 from benchmarks import panel
@@ -104,30 +103,12 @@ ABOUT = {
 # Models
 
 
-class SGD:
-    """scikit-learn's SGDClassifier behind its StandardScaler, an example at a time: so its seed decides nothing."""
-
-    def __init__(self, seed: int, classes: list[Any]) -> None:
-        self.scaler = StandardScaler()
-        self.model = SGDClassifier(loss="log_loss", random_state=seed)
-        self.classes = classes
-        self.learned = False
-
-    def learn_one(self, x: dict[Any, float], y: Any) -> None:
-        row = np.fromiter(x.values(), float)[None]
-        self.model.partial_fit(self.scaler.partial_fit(row).transform(row), [y], classes=self.classes)
-        self.learned = True
-
-    def predict_one(self, x: dict[Any, float]) -> Any:
-        row = np.fromiter(x.values(), float)[None]
-        return self.model.predict(self.scaler.transform(row))[0] if self.learned else None
-
-
 MODELS: dict[str, Callable[[int, list[Any]], Any]] = {
+    "default": lambda seed, classes: ContinualRiverClassifier(seed=seed),
     "MER": lambda seed, classes: ContinualRiverClassifier("meralg1", memories=500, recency=None, seed=seed),
-    "ER": lambda seed, classes: ContinualRiverClassifier(seed=seed),
+    "ER": lambda seed, classes: ContinualRiverClassifier("eralg4", seed=seed),
     "online": lambda seed, classes: ContinualRiverClassifier("online", seed=seed),
-    "SGDClassifier": SGD,
+    "SGDClassifier": lambda seed, classes: panel.Scaled(SGDClassifier(loss="log_loss", random_state=seed), classes),
     "softmax regression": lambda seed, classes: preprocessing.StandardScaler() | linear_model.SoftmaxRegression(),
     "naive Bayes": lambda seed, classes: naive_bayes.GaussianNB(),
     "Hoeffding tree": lambda seed, classes: tree.HoeffdingTreeClassifier(),
@@ -170,7 +151,7 @@ def run(stream: str, name: str, seed: int) -> Outcome:
     parts = parts_of(stream)
     classes = sorted({y for train, _ in parts for _, y in train})
     model = MODELS[name](seed, classes)
-    if name in ("MER", "ER", "online"):  # what is compiled must not count
+    if name in ("default", "MER", "ER", "online"):  # what is compiled must not count
         MODELS[name](seed, classes).learn_one(*parts[0][0][0])
     right = []
     begin = time.process_time()
@@ -229,7 +210,7 @@ def tables(outcomes: list[Outcome]) -> Iterator[str]:
             yield f"| {model} | {' | '.join(row)} |"
 
 
-SHOWN = ("MER", "ER", "online", "SGDClassifier", "adaptive Hoeffding tree", "adaptive random forest")
+SHOWN = ("default", "MER", "online", "SGDClassifier", "adaptive Hoeffding tree", "adaptive random forest")
 COLOURS = ("#0072b2", "#56b4e9", "#999999", "#e69f00", "#cc79a7", "#009e73")
 
 
@@ -282,14 +263,16 @@ def main() -> None:
         "--json", type=Path, metavar="FILE", help="write all results there; read them if they are there"
     )
     parser.add_argument("--panel", action="store_true", help="the panel instead")
-    parser.add_argument("--candidates", action="store_true", help="with --panel: settings that could be the defaults")
     parser.add_argument("--quick", action="store_true", help="with --panel: places of at most 5 000 examples")
-    parser.add_argument("--seeds", type=int, default=1, help="with --panel: how many")
+    parser.add_argument(
+        "--models", nargs="+", metavar="MODEL", default=list(panel.MODELS),
+        help="with --panel: some only, or settings to try, as '{\"lr\": 0.03}'",
+    )  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, help="how many models learn at once")
     options = parser.parse_args()
     if options.panel:
-        models = list(panel.CANDIDATES if options.candidates else panel.MODELS)
-        for line in panel.panel(models, panel.QUICK if options.quick else panel.FULL, options.seeds, options.processes):
+        places = panel.QUICK if options.quick else panel.FULL
+        for line in panel.panel(options.models, places, options.processes, options.json):
             print(line, flush=True)
         return
     if options.json and options.json.exists():

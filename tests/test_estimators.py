@@ -414,9 +414,26 @@ def test_with_a_recency_what_changed_for_good_is_learned() -> None:
     swapped = np.where(late, 1 - y, y)
     right = {}
     for recency in (None, 300):
-        model = ContinualClassifier(recency=recency, random_state=0).partial_fit(X, swapped)
+        model = ContinualClassifier("eralg4", recency=recency, random_state=0).partial_fit(X, swapped)
         right[recency] = model.score(X[late], swapped[late])
     assert right[300] > 0.95 > right[None]
+
+
+def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_kept() -> None:
+    X, y = blobs(3000)
+    late = np.arange(3000) >= 1500
+    swapped = np.where(late & (y < 2), 1 - y, y)
+    forgetful, stubborn = ContinualClassifier(random_state=0), ContinualClassifier("eralg4", random_state=0)
+    for model in (forgetful, stubborn):
+        model.partial_fit(X[~late], swapped[~late])
+        assert not model._life.method.counters["forgotten"]
+        model.partial_fit(X[late], swapped[late])
+    assert forgetful.score(X[late], swapped[late]) > 0.95 > stubborn.score(X[late], swapped[late])
+    assert forgetful._life.method.counters["forgotten"] > 500
+    by_class = np.argsort(y, kind="stable")
+    faithful = ContinualClassifier(random_state=0).partial_fit(X[by_class], y[by_class])
+    assert faithful.score(X, y) > 0.99
+    assert not faithful._life.method.counters["forgotten"]
 
 
 def test_a_new_class_in_a_wide_problem_costs_its_column() -> None:
@@ -497,6 +514,8 @@ def test_the_absolute_loss_finds_the_median_and_the_squared_loss_the_mean() -> N
     assert found["absolute"] == pytest.approx(np.median(y), abs=0.1)
     with pytest.raises(BadInput, match="loss is 'huber', but must be one of squared, absolute"):
         ContinualRegressor(loss="huber").fit(X, y)
+    with pytest.raises(BadInput, match="method is ergap, which compares examples of a class"):
+        ContinualRegressor("ergap").fit(X, y)
 
 
 def test_when_the_scale_of_targets_moves_predictions_stay() -> None:

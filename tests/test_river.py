@@ -40,10 +40,12 @@ def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverCla
 # river's own checks: none is skipped
 
 
-@pytest.mark.parametrize("method", WITHOUT_TASKS)
-@pytest.mark.parametrize("kind", [ContinualRiverClassifier, ContinualRiverRegressor])
-def test_rivers_own_checks_pass(kind: Any, method: str) -> None:
-    model = kind(method)
+@pytest.mark.parametrize(
+    "model",
+    [*map(ContinualRiverClassifier, WITHOUT_TASKS), ContinualRiverRegressor(), ContinualRiverRegressor("meralg1")],
+    ids=lambda model: f"{type(model).__name__}({model.method})",
+)
+def test_rivers_own_checks_pass(model: Any) -> None:
     assert model._unit_test_skips() == set()
     for check in checks.yield_checks(model):
         check(model.clone())

@@ -27,6 +27,32 @@ class ERACE(Naive):
         self.memory.offer(batch)
 
 
+class GapER(Naive):
+    def start(self) -> None:
+        self.memory, self.gap = Memory(self.memories, self.rng), 0.0
+
+    def observe(self, batch: list[Example]) -> None:
+        memory, kept = self.memory, self.memory.kept
+        for example in batch:
+            count = min(self.replay_batch_size, len(kept))
+            fractions = memory.replaying.random((self.batches_per_example, 1 + count))[:, 1:]
+            lots = [[kept[int(fraction * len(kept))] for fraction in row] for row in fractions]
+            if alike := [one for one in lots[0] if one.y == example.y]:
+                new, *old = self.ce([example, *alike]).detach().clamp(max=5).tolist()
+                self.gap += (new - sum(old) / len(old) - self.gap) / 50
+            self.near(self.gap - self.calm, self.gap - self.conflict)
+            for lot in lots[: self.batches_per_example if self.gap <= self.calm and len(kept) < 1000 else 1]:
+                self.step(self.ce([example, *lot]).mean())
+            if self.gap > self.conflict:
+                going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
+                self.counters["forgotten"] += going
+                for _ in range(going):
+                    place, last = int(memory.keeping.random() * len(kept)), kept.pop()
+                    kept[place : place + 1] = [last] if place < len(kept) else []
+                memory.offered = len(kept) if going else memory.offered
+            memory.offer([example])
+
+
 class MIR(Naive):
     def start(self) -> None:
         self.memory = Memory(self.memories, self.rng)

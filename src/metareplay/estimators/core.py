@@ -14,6 +14,7 @@ from metareplay.estimators.growing import GrowingLearner, GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
+from metareplay.methods.memory import Reservoir
 from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
@@ -296,7 +297,9 @@ class Core:
         return self._fitted[1]
 
     def _likeliest(self) -> float:
-        rows = np.arange(self.learner.batch_size, self.learner.used)
+        memory = getattr(self.method, "memory", None)  # which may have forgotten
+        end = memory.first + memory.held if isinstance(memory, Reservoir) else self.learner.used
+        rows = np.arange(self.learner.batch_size, end)
         if not len(rows):
             return 1.0
         tasks, x = self.learner.tasks[rows], self.learner.inputs(rows)

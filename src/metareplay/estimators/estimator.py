@@ -29,6 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "independent": {"lr": 0.03},
     "ewc": {"lr": 0.01, "n_memories": 10, "memory_strength": 10.0},
     "gem": {"lr": 0.03, "memory_strength": 0.5},
+    "ergap": {"lr": 0.025, "replay_batch_size": 10},
     "eralg4": {"lr": 0.02, "replay_batch_size": 10},
     "eralg5": {"lr": 0.03, "replay_batch_size": 10},
     "meralg1": {"lr": 0.03, "beta": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
@@ -37,7 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 """An estimator's settings where none are given, for features of about the same size.
 
-That of ``eralg4``, and the size and horizon of the memory, are chosen by ``python -m benchmarks.estimators --panel``.
+Those of ``ergap``, and the size and horizon of the memory, are chosen by ``python -m benchmarks.estimators --panel``.
 """
 
 NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
@@ -130,7 +131,7 @@ class Estimator:
         Readings so far that were too far off to be taken as they are (``scale=True``).
     """
 
-    method: str | type[Method] = field(default="eralg4", kw_only=False)
+    method: str | type[Method] = field(default="ergap", kw_only=False)
     memories: int = 5000
     lr: float | None = None
     beta: float | None = None
@@ -180,6 +181,8 @@ class Estimator:
                 f"method is {chosen.id}, which is for runs: its loss knows nothing of classes that come later, weights "
                 f"or targets that are numbers; an estimator's is one of {', '.join(SETTINGS)}"
             )
+        if hasattr(self, "loss") and chosen is METHODS["ergap"]:
+            raise BadInput("method is ergap, which compares examples of a class, but targets have none; give eralg4")
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
         settings = {name: getattr(self, name) for name in NAMES if getattr(self, name) is not None}
         settings |= self.settings or {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from river.utils import dataframe
 
 from metareplay.errors import BadInput
 from metareplay.estimators.estimator import Classifying, Estimator
+from metareplay.methods.base import Method
 from metareplay.settings import setting
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ class ContinualRiverRegressor(RiverEstimator, base.MiniBatchRegressor):
     True
     """
 
+    method: str | type[Method] = field(default="eralg4", kw_only=False)
     loss: str = setting("squared", ("squared", "absolute"), help="what is made small")
 
     def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Self
 
@@ -393,6 +393,7 @@ class ContinualRegressor(RegressorMixin, ScikitEstimator):  # type: ignore[misc]
     True
     """
 
+    method: str | type[Method] = field(default="eralg4", kw_only=False)
     loss: str = setting("squared", ("squared", "absolute"), help="what is made small")
 
     def partial_fit(

@@ -84,6 +84,17 @@ class Reservoir:
         self.learner.copy(row, self.first + place)
         return self.first + place
 
+    def forget(self, share: float) -> int:
+        """Let each memory go with probability ``share``, as if fewer had been offered; how many went."""
+        going = int(self.keeping.binomial(self.held, share))
+        for last in range(self.held - 1, self.held - 1 - going, -1):
+            place = int(self.keeping.random() * (last + 1))
+            if place < last:
+                self.learner.copy(self.first + last, self.first + place)
+        if going:
+            self.offered = self.held - going
+        return going
+
     def draw(self, batches: int, size: int) -> Rows:
         """Slots of ``min(size, held)`` memories for each batch, uniformly with replacement: ``(batches, that)``."""
         return self._draw(batches, min(size, self.held))

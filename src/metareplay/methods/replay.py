@@ -65,7 +65,7 @@ class ER(Replay):
                 self.before = self.learner.parameters()
                 self.counters["interpolations"] += 1
 
-    def steps(self, examples: int, batches: int) -> int:
+    def steps(self, examples: int, batches: int) -> int | None:
         return examples
 
     def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:

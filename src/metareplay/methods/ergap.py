@@ -1,0 +1,68 @@
+"""Experience replay that watches the gap between what is new and what it remembers. Ours."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metareplay.learners.base import Learner, Rows
+from metareplay.methods.losses import cross_entropy_values
+from metareplay.methods.replay import ER
+from metareplay.settings import setting
+
+WINDOW = 50
+"""Examples over which the gap is averaged."""
+LARGEST = 5.0
+"""What one example's loss counts at most."""
+FEW = 1000
+"""Memories from which on one batch is enough."""
+PACE = 0.02
+"""The share of the memories that goes with each example, for every unit by which the gap exceeds ``conflict``."""
+
+
+class GapER(ER):
+    """Experience replay with as many steps, and as long a memory, as the gap allows.
+
+    The gap is how much worse a new example is known, before it is learned, than the memories of its own class among
+    those drawn beside it: g ← g + (ℓ(new) − mean ℓ(memories) − g) / 50, with ℓ the cross-entropy, at most 5.
+
+    - Up to ``calm``, memories are not known by heart. Then, while there are fewer than 1000 of them, each example is
+      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
+    - Beyond ``conflict``, memories say what is no longer true: each goes with probability (g − conflict) / 50.
+
+    As an example is compared with its own class alone, a class that is new is no conflict.
+    """
+
+    id = "ergap"
+    family = "replay"
+
+    batches_per_example: int = setting(5, "[1, inf)", help="the most batches that each new example is learned in")
+    calm: float = setting(0.12, "[0, inf)", help="the gap up to which an example is learned in more than one batch")
+    conflict: float = setting(1.0, "[0, inf)", help="the gap beyond which memories are forgotten; 0: they never are")
+
+    inert = ({"batches_per_example": 1, "conflict": 0.0}, ER)
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        super().start(learner, rng, tasks)
+        self.gap = 0.0
+
+    def observe(self, rows: Rows) -> None:
+        for row in rows:
+            batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
+            self.watch(batches[0])
+            for batch in batches if self.gap <= self.calm and self.memory.held < FEW else batches[:1]:
+                self.learner.sgd(batch, self.lr)
+            if self.gap > self.conflict > 0:
+                self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
+            self.memory.offer(row)
+
+    def watch(self, batch: Rows) -> None:
+        """Follow the gap by a new example, which comes first, and memories."""
+        labels = self.learner.labels[batch]
+        alike = batch[labels == labels[0]]
+        if len(alike) > 1:
+            scores, allowed = self.learner.forward(alike), self.learner.allowed(alike)
+            losses = np.minimum(cross_entropy_values(scores, self.learner.labels[alike], allowed), LARGEST)
+            self.gap += (float(losses[0] - losses[1:].mean()) - self.gap) / WINDOW
+
+    def steps(self, examples: int, batches: int) -> int | None:
+        return None
