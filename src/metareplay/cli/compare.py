@@ -12,8 +12,8 @@ from metareplay.results import compare, groups, statistics
 from metareplay.results.compare import Pair, Section, Selection
 from metareplay.results.groups import Unfinished
 from metareplay.results.statistics import Difference
+from metareplay.runs.display import note
 from metareplay.runs.metrics import METRICS, Undefined
-from metareplay.suites.progress import note
 
 COSTS = {"gradients": "gradients", "seconds": "train_seconds"}
 NAMED = 10
