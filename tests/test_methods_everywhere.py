@@ -7,6 +7,7 @@ import pytest
 
 import metareplay
 from metareplay import METHODS, BadInput, Stream
+from metareplay.networks.module import ModuleNetwork
 
 STREAMS = {"domain-incremental": [range(4), range(4)], "task-incremental": [(0, 1), (2, 3)]}
 STREAMS["class-incremental"] = STREAMS["task-incremental"]
@@ -33,6 +34,13 @@ def test_a_method_learns_in_batches_of_one_and_of_ten(name: str, scenario: str) 
             with pytest.raises(BadInput, match=reason):
                 metareplay.run(stream(scenario), METHODS[name](), **options)
             continue
-        record = metareplay.run(stream(scenario), METHODS[name](lr=0.1), **options)
-        assert record.gradients > 0
+        method = METHODS[name](**({"lr": 0.1} if hasattr(METHODS[name], "lr") else {}))
+        record = metareplay.run(stream(scenario), method, **options)
+        assert (record.gradients > 0) == (method.steps(9, 9) != 0)
         assert record.accuracy[-1].mean() > (0.6 if scenario == "task-incremental" else 0.4), "chance is 0.5, else 0.25"
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_what_writes_the_last_layer_refuses_a_module(name: str) -> None:
+    with pytest.raises(BadInput, match=f"{name} writes the last layer, .* --network mlp"):
+        METHODS[name]().network(ModuleNetwork(lambda shape, classes: None, (1, 6, 6), 4), 2)

@@ -397,6 +397,29 @@ def test_a_trial_leaves_no_trace(engine: Any) -> None:
         assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
+@on_random_problems
+def test_forward_with_other_parameters_gives_raw_scores_of_the_network_that_has_them(
+    engine: Any, problem: Problem
+) -> None:
+    learner, other, rows = problem.learner(engine), problem.learner(engine), problem.rows(5)
+    theta = learner.parameters()
+    other.descend(problem.rng.standard_normal(theta.shape).astype(np.float32), 0.1)  # into padding too
+    before, expected, given = learner.state(), other.forward(rows), other.parameters()
+    learner.restrict(np.zeros((problem.network.tasks, learner.classes), bool))
+    assert np.array_equal(learner.forward(rows, given), expected)
+    assert np.array_equal(learner.forward(rows, theta), problem.learner(engine).forward(rows))
+    assert (learner.forward(rows) < -1e29).all()
+    after = learner.state()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_forward_with_parameters_that_do_not_fit_or_are_no_numbers_does_no_harm() -> None:
+    learner = ordinary_problem().learner(FusedPerceptron)
+    with pytest.raises(BadInput, match="a vector has the shape"):
+        learner.forward([0], np.zeros(3, np.float32))
+    assert np.isnan(learner.forward([0, 1], learner.parameters() * np.float32(np.nan))).all()
+
+
 # What no call can damage
 
 

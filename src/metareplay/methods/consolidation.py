@@ -114,6 +114,8 @@ class MAS(Consolidation):
     id = "mas"
     family = "regularisation"
 
+    strength: float = setting(0.1, "[0, inf)", help="λ, how strongly past tasks hold their parameters")
+
     share = 1.0
     inert = ({"strength": 0.0}, Online)
 
