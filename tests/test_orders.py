@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -233,6 +234,16 @@ def test_an_order_without_its_number_has_the_usual_one_and_is_the_same_run() -> 
     assert experiment("gradual", [9, 9]).key == experiment("gradual 0.50", [9, 9]).key
     assert experiment("gradual", [9, 9]).key != experiment("gradual 0.4", [9, 9]).key
     assert [read(words) for words in ("recurring", "blurry", "iid")] == [("recurring", 2), ("blurry", 0.1), ("iid", 0)]
+
+
+def test_the_picture_in_the_docs_is_what_the_orders_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).parents[1]
+    monkeypatch.syspath_prepend(str(root))
+    from benchmarks import orders
+
+    drawn = (root / "docs" / "gallery" / "orders.svg").read_text(encoding="utf-8")
+    assert orders.picture() == drawn
+    assert len(drawn) < 200_000
 
 
 # Imbalance

@@ -274,6 +274,7 @@ def test_benchmarks_have_their_published_sizes() -> None:
         "mnist-input-permuted": (200, 5000),
         "mnist-label-permuted": (400, 2500),
         "mnist-split": (5, 1000),
+        "emnist-label-permuted": (400, 2500),
         "fashion-mnist-rotations": (20, 1000),
         "fashion-mnist-permutations": (20, 1000),
         "cifar10-split": (5, 0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 
 import numpy as np
@@ -28,6 +29,8 @@ def test_idx_files() -> None:
 
 def test_archives() -> None:
     survivors(lambda content: cifar.decode_10([array(content)]), [tar_gz(cifar10_files(1))], (Refused,))
+    balanced = dict.fromkeys(mnist.BALANCED, gzip.compress(IMAGES))
+    survivors(lambda content: mnist.decode_balanced([array(content)]), [zipped(balanced)], (Refused,))
     survivors(
         lambda content: omniglot.decode([array(content)]), [zipped({"a/b/character01/01_01.png": b""})], (Refused,)
     )

@@ -87,6 +87,21 @@ FASHION_MNIST = _idx(
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
 )
+# The SHA-256 is TensorFlow Datasets' and many others'.
+EMNIST_BALANCED = Published(
+    "emnist-balanced",
+    "letters and digits of 28 × 28 pixels in 47 classes, 112 800 for training and 18 800 for testing (Cohen et al.)",
+    (
+        DataFile(
+            "gzip.zip", 561753746, "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e", archive=True
+        ),
+    ),
+    ("https://biometrics.nist.gov/cs_links/EMNIST", "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST"),
+    mnist.decode_balanced,
+    (28, 28),
+    47,
+    131600,
+)
 
 
 def _cifar(name: str, file: str, size: int, sha256: str, decode: partial[Decoded], classes: int) -> Published:
@@ -143,7 +158,8 @@ OMNIGLOT_SMALL = _characters(
 )
 
 SOURCES: dict[str, Digits | Published] = {
-    source.name: source for source in (Digits(), MNIST, FASHION_MNIST, CIFAR10, CIFAR100, OMNIGLOT, OMNIGLOT_SMALL)
+    source.name: source
+    for source in (Digits(), MNIST, FASHION_MNIST, EMNIST_BALANCED, CIFAR10, CIFAR100, OMNIGLOT, OMNIGLOT_SMALL)
 }
 
 

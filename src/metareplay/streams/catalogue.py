@@ -126,6 +126,8 @@ _NAMED = (
     Benchmark("mnist-input-permuted", "the same, fewer images, pixels from −1 to 1 (UPGD paper)", "mnist",
               input_permuted, 200, 5000),
     Benchmark("mnist-label-permuted", f"MNIST, {_RENAMED} (UPGD paper)", "mnist", label_permuted, 400, 2500),
+    Benchmark("emnist-label-permuted", f"EMNIST, letters and digits, {_RENAMED} (UPGD paper)", "emnist-balanced",
+              label_permuted, 400, 2500),
     Benchmark("fashion-mnist-rotations", f"Fashion-MNIST, {_TURNED}", "fashion-mnist", rotations, 20, 1000),
     Benchmark("fashion-mnist-permutations", f"Fashion-MNIST, {_REORDERED}", "fashion-mnist", permutations, 20, 1000),
     Benchmark("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", splits, 5, 0, (TASK, CLASS)),
