@@ -25,15 +25,14 @@ def log_softmax(z: Scores, allowed: Allowed = None) -> Scores:
     """Log-probabilities ``(n, classes)`` among the allowed classes; −inf for the others."""
     if allowed is not None:
         z = np.where(allowed, z, np.float32(-np.inf))
-    shifted: Scores = z - z.max(1, keepdims=True)
-    with np.errstate(divide="ignore"):
-        logs: Scores = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    return logs
+    shifted: Scores = z - np.maximum.reduce(z, -1, keepdims=True)
+    shifted -= np.log(np.add.reduce(np.exp(shifted), -1, keepdims=True))  # of at least 1
+    return shifted
 
 
 def softmax(z: Scores, allowed: Allowed = None) -> Scores:
     """Probabilities ``(n, classes)`` among the allowed classes; 0 for the others."""
-    if allowed is not None:
+    if allowed is not None and not np.logical_and.reduce(allowed, None):
         z = np.where(allowed, z, np.float32(-np.inf))
     p: Scores = np.exp(z - np.maximum.reduce(z, -1, keepdims=True))  # such calls cost little: most of a small batch's
     p /= np.add.reduce(p, -1, keepdims=True)

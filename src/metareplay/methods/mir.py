@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Rows
-from metareplay.methods.losses import Scores, cross_entropy_values
+from metareplay.methods.losses import cross_entropy_values
 from metareplay.methods.online import Online
 from metareplay.methods.replay import Replay
 from metareplay.settings import setting
@@ -28,19 +28,17 @@ class MIR(Replay):
     def observe(self, rows: Rows) -> None:
         chosen = self.memory.draw_distinct(self.candidates)
         if len(chosen) > self.replay_batch_size > 0:
-            before = self.losses(chosen)
+            scores = [self.learner.forward(chosen)]
             with self.learner.trial():
                 self.learner.sgd(rows, self.lr)
-                rise = self.losses(chosen) - before
+                scores.append(self.learner.forward(chosen))
+            losses = cross_entropy_values(np.concatenate(scores), np.tile(self.learner.labels[chosen], 2))
+            rise = losses[len(chosen) :] - losses[: len(chosen)]
             chosen = chosen[np.argpartition(rise, -self.replay_batch_size)]
         past = chosen[max(0, len(chosen) - self.replay_batch_size) :]
         self.learner.sgd(np.concatenate([rows, past]), self.lr)
         for row in rows:
             self.memory.offer(row)
-
-    def losses(self, rows: Rows) -> Scores:
-        """Each one's cross-entropy now."""
-        return cross_entropy_values(self.learner.forward(rows), self.learner.labels[rows])
 
     def steps(self, examples: int, batches: int) -> int:
         return batches
