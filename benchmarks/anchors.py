@@ -78,6 +78,41 @@ ANCHORS = (
         "10 000 images a task; other permutations; memory and replayed batch are our guess",
         {"batch_size": 10, "hidden": (256, 256), "samples_per_task": 10_000, "evaluate": "end"}, seeds=1,
     ),
+    *(
+        Anchor(
+            f"mammoth {method}", f"split MNIST, batches of ten, Mammoth's settings for `{method}`", split_among_all,
+            method, settings, "–", "no number with these settings is known to us", ALL | {"evaluate": "end"},
+        )
+        for method, settings in (
+            ("online", {"lr": 0.03}), ("si", {"lr": 0.1, "c": 1.0, "xi": 0.9}),
+            ("ewc-online", {"lr": 0.03, "strength": 180.0, "decay": 1.0}),
+            ("lwf", {"lr": 0.03, "strength": 1.0, "temperature": 2.0}),
+        )
+    ),
+    *(
+        Anchor(
+            f"lamaml {metric}", f"La-MAML, rotations, 50 samples a task: {metric.replace('_', ' ')}",
+            lambda: benchmark("mnist-rotations"), "lamaml",
+            {"lr": 0.15, "lr_of_lr": 0.3, "memories": 200, "replay_batch_size": 10, "glances": 5}, theirs,
+            "other angles, draws and initial weights; theirs is one seed", {"batch_size": 10, "samples_per_task": 50},
+            metric=metric,
+        )
+        for metric, theirs in (
+            ("learning_accuracy", "45.5"), ("retained_accuracy", "66.0"), ("backward_transfer", "+20.5"),
+        )
+    ),
+    *(
+        Anchor(
+            f"omniglot {method}", f"sequential Omniglot (Schwarz 2018), {words}",
+            lambda: benchmark("omniglot-small"), method, settings, theirs,
+            "8 alphabets, not 50; a perceptron, not a convolutional network; 20 passes; no augmentation",
+            {"batch_size": 10, "epochs": 20},
+        )
+        for method, words, settings, theirs in (
+            ("online", "fine-tuning", {"lr": 0.1}, "26.2"),
+            ("ewc-online", "online EWC", {"lr": 0.1, "strength": 10.0, "n_memories": 400}, "70.0 ± 3.2"),
+        )
+    ),
 )  # fmt: skip
 
 
