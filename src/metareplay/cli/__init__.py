@@ -28,6 +28,7 @@ COMMANDS = {
     "tune": "choose settings by a protocol: tune FILE.toml",
     "results": "list the runs there are: done, running, stopped, failed or broken",
     "compare": "compare methods over seeds: which differences are established",
+    "check-against": "say whether runs reproduce a result set: check-against mer-paper RUNS",
     "report": "tables and figures of a folder of runs: a page, LaTeX, CSV, SVG and PDF",
     "show": "one run in the terminal: its accuracy matrix, metrics and curve",
     "data": "list the data sets there are, get one, or make a file of tasks",
@@ -111,7 +112,7 @@ def _command(argv: list[str]) -> None:
             from metareplay.cli.arguments import nearest
 
             _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
-        module = importlib.import_module(f"metareplay.cli.{name}")
+        module = importlib.import_module(f"metareplay.cli.{name.replace('-', '_')}")
     module.main(argv[1:])
 
 

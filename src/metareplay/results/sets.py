@@ -1,0 +1,123 @@
+"""Result sets that come with the package, and whether runs made elsewhere reproduce them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+
+from metareplay.errors import BadInput
+from metareplay.methods import METHODS
+from metareplay.results.groups import Group
+from metareplay.results.statistics import LEVEL
+from metareplay.results.table import Column, Row, Table
+from metareplay.runs import recipes
+from metareplay.runs.metrics import METRICS, Undefined
+from metareplay.settings import nearest
+from metareplay.streams.catalogue import BENCHMARKS
+
+MEASURES = {METRICS[name].short: name for name in ("retained_accuracy", "learning_accuracy", "backward_transfer")}
+PRIOR = 10
+"""The deviation of all rows together counts in that of each row as so many seeds would."""
+ROUNDING = 0.05
+"""Percent: the set has one decimal."""
+
+
+class Published(NamedTuple):
+    """A row of a set: a published configuration, with means and standard deviations over seeds, in percent.
+
+    ``found`` has them by ``MEASURES``; the deviation is None with one seed.
+    """
+
+    benchmark: str
+    method: str
+    memories: int | None
+    seeds: int
+    steps: int
+    found: dict[str, tuple[float, float | None]]
+
+
+def sets() -> list[str]:
+    """The names of the sets."""
+    return sorted(file.name[:-4] for file in files("metareplay.results").iterdir() if file.name.endswith(".csv"))
+
+
+def read(name: str) -> list[Published]:
+    """The rows of a set; BadInput if there is none of that name."""
+    if name not in sets():
+        raise BadInput(f"there is no result set {name!r}{nearest(name, sets()) or ';'} there are {', '.join(sets())}")
+    text = (files("metareplay.results") / f"{name}.csv").read_text(encoding="utf-8")
+    return [
+        Published(
+            row["benchmark"], row["method"], int(row["memories"]) if row["memories"] else None, int(row["seeds"]),
+            int(row["steps"]),
+            {of: (float(row[of]), float(sd) if (sd := row[f"{of}_sd"]) else None) for of in MEASURES},
+        )
+        for row in csv.DictReader(text.splitlines())
+    ]  # fmt: skip
+
+
+def published(row: Published, groups: Sequence[Group]) -> Group | None:
+    """Among configurations that of a row: its recipe, on the benchmark as it is."""
+    settings = asdict(METHODS[row.method](**recipes.settings(row.benchmark, row.method, row.memories)[0]))
+    usual = {option.name: option.default for option in BENCHMARKS[row.benchmark].options}
+    asked = {"hyperparameters": settings, "samples_per_task": usual["samples_per_task"], "order": "tasks"}
+    asked |= {"batch_size": 1, "epochs": 1, "hidden": [100, 100], "evaluate": "borders"}
+    for group in groups:
+        told = group.configuration
+        own = dict(told.get("stream", {}))
+        same = all(told.get(name) == value for name, value in asked.items()) and own == {n: usual.get(n) for n in own}
+        if same and (group.benchmark, group.method) == (row.benchmark, row.method) and group.runs:
+            return group
+    return None
+
+
+def check(name: str, groups: Sequence[Group]) -> tuple[Table, int, int]:
+    """Row by row whether runs reproduce a set; how many rows differ, and how many were run.
+
+    A row differs where a mean is further from the set's than seeds let it be, at a level of 5 % for all of them
+    together: |difference| > t · s · √(1/n + 1/n'), where s² joins the row's variance, here and in the set, with that of
+    all the set's rows.
+    """
+    from scipy.special import stdtrit
+
+    rows, there = [], [(row, published(row, groups)) for row in read(name)]
+    run = sum(group is not None for _, group in there)
+    level = 1 - LEVEL / (2 * len(MEASURES) * max(run, 1))
+    pooled = {of: _mean_square([sd for row, _ in there if (sd := row.found[of][1]) is not None]) for of in MEASURES}
+    differing = 0
+    for row, group in there:
+        cells: list[object] = [row.benchmark, row.method, row.memories]
+        wrong = []
+        for of, metric in MEASURES.items():
+            mean, sd = row.found[of]
+            values = None if group is None else group.values(metric)
+            if values is None or isinstance(values, Undefined):
+                cells += [f"{mean:.1f}", None]
+                continue
+            own, degrees = 100 * values, PRIOR
+            squares = PRIOR * pooled[of]
+            for deviation, n in ((sd, row.seeds), (float(own.std(ddof=1)) if len(own) > 1 else None, len(own))):
+                if deviation is not None:
+                    squares, degrees = squares + (n - 1) * deviation**2, degrees + n - 1
+            noise = math.sqrt(squares / degrees * (1 / row.seeds + 1 / len(own)))
+            if abs(own.mean() - mean) > float(stdtrit(degrees, level)) * noise + ROUNDING:
+                wrong.append(of)
+            cells += [f"{mean:.1f}", f"{own.mean():.1f}"]
+        differing += bool(wrong)
+        verdict = "not run" if group is None else f"differs in {', '.join(wrong)}" if wrong else "reproduced"
+        seeds = None if group is None else f"{row.seeds}, {len(group.seeds)}"
+        rows.append(Row((*cells, seeds, verdict)))
+    columns = [Column(title, holds="words") for title in ("benchmark", "method")] + [Column("memories")]
+    columns += [Column(title, of) for of in MEASURES for title in ("set", "here")]
+    columns += [Column("seeds"), Column("", holds="words")]
+    return Table(tuple(columns), tuple(rows)), differing, run
+
+
+def _mean_square(deviations: Sequence[float]) -> float:
+    return float(np.mean(np.square(deviations))) if deviations else 1.0
