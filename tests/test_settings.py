@@ -86,3 +86,5 @@ def test_where_a_search_looks_is_where_a_setting_may_be(method: str) -> None:
         if isinstance(search, Range):
             assert search.low < search.high
             assert search.scale == "linear" or (search.scale == "log" and search.low > 0)
+    names = {declared.name: declared.search for declared in hyperparameters(METHODS[method])}
+    assert names.get("lr", True), f"{method}: `metareplay tune` needs to know where to look for lr"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from metareplay.cli import suite
 from metareplay.cli.arguments import Parser, values
-from metareplay.cli.suite import JOBS, add_flags, check, fetch
 from metareplay.cli.tables import check_file, console, name_of
 from metareplay.errors import plain
 from metareplay.results import choices
@@ -32,13 +32,13 @@ def main(argv: list[str]) -> None:
         default="tuned.toml",
         help="the suite of what was chosen (default: tuned.toml)",
     )
-    add_flags(parser, "runs/tuning")
+    suite.add_flags(parser, "runs/tuning")
     given = parser.parse(argv)
-    jobs = JOBS.check(values((JOBS,), given)["jobs"]) if given.jobs else None
-    check(given)
+    jobs = suite.JOBS.check(values((suite.JOBS,), given)["jobs"]) if given.jobs else None
+    suite.check(given)
     check_file("--output", given.output)
     file = read(given.file)
-    if fetch([request for study in file.studies for request in study.needed], given.quiet):
+    if suite.fetch([request for study in file.studies for request in study.needed], given.quiet):
         file = read(given.file)  # now with its data, which the check wants too
     for text in file.notes:
         note(text, given.quiet)

@@ -21,11 +21,13 @@ class AGEM(Method):
     id = "agem"
     family = "projection"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memories: int = setting(
         5120, "[0, inf)", help="the examples held, over all tasks: each task has an equal share of them, its newest"
     )
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories of past tasks that g_ref is the gradient of")
+    replay_batch_size: int = setting(
+        20, "[0, inf)", search=[5, 10, 25, 50], help="the memories of past tasks that g_ref is the gradient of"
+    )
 
     needs_task_in_training = True
     inert = ({"memories": 0}, Online)

@@ -28,7 +28,9 @@ class CLSER(Replay):
     stable_rate: float = setting(0.5, "[0, 1]", help="the probability that the stable average follows in a step")
     plastic_decay: float = setting(0.9, "[0, 1]", help="d of the plastic average")
     plastic_rate: float = setting(0.9, "[0, 1]", help="the probability that the plastic average follows in a step")
-    strength: float = setting(0.1, "[0, inf)", help="λ, the weight of the squared distance to an average's scores")
+    strength: float = setting(
+        0.1, "[0, inf)", search=(0.01, 2, "log"), help="λ, the weight of the squared distance to an average's scores"
+    )
 
     inert = ({"memories": 0}, Online)
 

@@ -19,8 +19,10 @@ class Consolidation(Method):
     At a border the first ``n_memories`` examples of the task that ended say how much each parameter matters.
     """
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
-    strength: float = setting(1.0, "[0, inf)", help="how strongly past tasks hold their parameters")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
+    strength: float = setting(
+        1.0, "[0, inf)", search=(0.1, 1000, "log"), help="how strongly past tasks hold their parameters"
+    )
     n_memories: int = setting(
         200, "[0, inf)", help="the examples of each task, its first, that its importances are estimated from"
     )
@@ -114,7 +116,9 @@ class MAS(Consolidation):
     id = "mas"
     family = "regularisation"
 
-    strength: float = setting(0.1, "[0, inf)", help="λ, how strongly past tasks hold their parameters")
+    strength: float = setting(
+        0.1, "[0, inf)", search=(0.1, 1000, "log"), help="λ, how strongly past tasks hold their parameters"
+    )
 
     share = 1.0
     inert = ({"strength": 0.0}, Online)

@@ -24,7 +24,12 @@ class DER(Replay):
     id = "der"
     family = "replay"
 
-    alpha: float = setting(0.2, "[0, inf)", help="α, the weight of the memories' squared distance to their old scores")
+    alpha: float = setting(
+        0.2,
+        "[0, inf)",
+        search=(0.01, 2, "log"),
+        help="α, the weight of the memories' squared distance to their old scores",
+    )
 
     inert: ClassVar[tuple[dict[str, Any], type[Method]]] = ({"alpha": 0.0}, Online)
 
@@ -67,7 +72,9 @@ class DERPP(DER):
     id = "derpp"
     family = "replay"
 
-    beta: float = setting(0.5, "[0, inf)", help="β, the weight of the cross-entropy of a second draw of memories")
+    beta: float = setting(
+        0.5, "[0, inf)", search=(0.1, 2, "log"), help="β, the weight of the cross-entropy of a second draw of memories"
+    )
 
     inert = ({"beta": 0.0}, DER)
 

@@ -20,7 +20,12 @@ class GDumb(Method):
     id = "gdumb"
     family = "replay"
 
-    lr: float = setting(0.05, "(0, inf)", help="the learning rate of the first pass; the last one's is a hundredth")
+    lr: float = setting(
+        0.05,
+        "(0, inf)",
+        search=(1e-4, 1, "log"),
+        help="the learning rate of the first pass; the last one's is a hundredth",
+    )
     memories: int = setting(5120, "[0, inf)", help="the examples held, over all classes")
     passes: int = setting(128, "[1, inf)", help="the passes over the memory before each evaluation")
     fit_batch_size: int = setting(16, "[1, inf)", help="the memories in each of their batches")

@@ -21,9 +21,9 @@ class GSS(Method):
     id = "gss"
     family = "replay"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memories: int = setting(5120, "[0, inf)", help="the examples held, over all tasks")
-    replay_batch_size: int = setting(20, "[0, inf)", help="the memories replayed in each batch")
+    replay_batch_size: int = setting(20, "[0, inf)", search=[5, 10, 25, 50], help="the memories replayed in each batch")
     candidates: int = setting(10, "[1, inf)", help="the memories whose gradients each new example's is compared with")
 
     inert = ({"memories": 0}, Online)

@@ -19,7 +19,12 @@ class MetaLearner(Replay):
     batch and M at θ_i. To first order g_meta = mean of m_i, and g_α = −mean of m_i ∘ Σ_{j ≤ i} g_j (equation 5).
     """
 
-    lr: float = setting(0.1, "(0, inf)", help="α, the fast weights' learning rate; where it is learned, its start")
+    lr: float = setting(
+        0.1,
+        "(0, inf)",
+        search=(1e-3, 1, "log"),
+        help="α, the fast weights' learning rate; where it is learned, its start",
+    )
     memories: int = setting(200, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
     replay_batch_size: int = setting(10, "[0, inf)", help="the memories drawn beside each batch")
     glances: int = setting(5, "[1, inf)", help="how often each batch is gone through")
@@ -81,7 +86,9 @@ class CMAML(MetaLearner):
     id = "cmaml"
     family = "meta-learning"
 
-    outer_lr: float = setting(0.1, "(0, inf)", help="the learning rate of θ along its meta-gradient")
+    outer_lr: float = setting(
+        0.1, "(0, inf)", search=(1e-3, 1, "log"), help="the learning rate of θ along its meta-gradient"
+    )
 
     def outer_step(self, start: Vector, meta: Vector, slope: Vector, n: int) -> None:
         self.learner.update(follow, meta, start, outer_lr=self.outer_lr, share=self.share_of(meta, n))
@@ -98,7 +105,9 @@ class SyncMAML(CMAML):
     id = "sync"
     family = "meta-learning"
 
-    lr_of_lr: float = setting(0.1, "[0, inf)", help="η, the learning rate of the learning rates")
+    lr_of_lr: float = setting(
+        0.1, "[0, inf)", search=(1e-3, 1, "log"), help="η, the learning rate of the learning rates"
+    )
 
     inert = ({"lr_of_lr": 0.0}, CMAML)
 
@@ -113,7 +122,9 @@ class LaMAML(MetaLearner):
     id = "lamaml"
     family = "meta-learning"
 
-    lr_of_lr: float = setting(0.3, "[0, inf)", help="η, the learning rate of the learning rates")
+    lr_of_lr: float = setting(
+        0.3, "[0, inf)", search=(1e-3, 1, "log"), help="η, the learning rate of the learning rates"
+    )
 
     inert = ({"lr_of_lr": 0.0, "lr": 0.1}, CMAML)  # whose outer_lr then is the α of every parameter
 

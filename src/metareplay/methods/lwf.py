@@ -21,8 +21,10 @@ class LwF(Method):
     id = "lwf"
     family = "regularisation"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
-    strength: float = setting(1.0, "[0, inf)", help="λ, what the old answers count beside the labels")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
+    strength: float = setting(
+        1.0, "[0, inf)", search=(0.1, 10, "log"), help="λ, what the old answers count beside the labels"
+    )
     temperature: float = setting(2.0, "(0, inf)", help="T: the higher, the more the less likely classes count")
 
     needs_task_in_training = True

@@ -69,7 +69,9 @@ class SLDA(NCM):
     id = "slda"
     family = "baseline"
 
-    shrinkage: float = setting(1e-4, "(0, 1]", help="ε, how much of the identity is in the covariance")
+    shrinkage: float = setting(
+        1e-4, "(0, 1]", search=(1e-6, 0.1, "log"), help="ε, how much of the identity is in the covariance"
+    )
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         super().start(learner, rng, tasks)

@@ -25,8 +25,10 @@ class SI(Method):
     id = "si"
     family = "regularisation"
 
-    lr: float = setting(0.001, "(0, inf)", help="the learning rate of every SGD step")
-    c: float = setting(0.1, "[0, inf)", help="how strongly past tasks hold their parameters (SI, equation 4)")
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
+    c: float = setting(
+        0.1, "[0, inf)", search=(1e-3, 10, "log"), help="how strongly past tasks hold their parameters (SI, equation 4)"
+    )
     xi: float = setting(0.1, "(0, inf)", help="ξ, which keeps importances finite where a parameter hardly moved")
 
     needs_task_in_training = True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,7 +27,9 @@ from metareplay.suites.suite import parse, refuse
 
 SEED = 1000
 """The first of the seeds that trials have: far from those that anybody reports."""
-KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", "controls")
+PASSED = ("controls", "compare")
+"""What a study file says for the suite that comes out."""
+KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", *PASSED)
 TRIALS = Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried, besides the untuned ones")
 PROTOCOLS = {
     "first-tasks": Hyperparameter("first_tasks", int, None, "[1, inf)", "how many tasks settings are chosen on"),
@@ -96,13 +99,13 @@ class Study:
 
 @dataclass(frozen=True)
 class StudyFile:
-    """What a study file asks for: its name, its studies, and the seeds that are reported."""
+    """What a study file asks for: its name, its studies, the seeds that are reported, and what else the suite says."""
 
     name: str
     studies: tuple[Study, ...]
     seeds: tuple[int, ...]
     notes: tuple[str, ...] = ()
-    controls: tuple[str, ...] = ()
+    passed: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read(file: str | Path) -> StudyFile:
@@ -147,12 +150,13 @@ def read(file: str | Path) -> StudyFile:
                 studies.append(Study(replace(request, settings=whole), searched, protocol, search, metric, trials))
     if not studies and not reader.problems:
         reader.problem((), 'asks for nothing: begin with benchmarks = ["digits-rotations"] and methods = ["eralg4"]')
+    reader.beside()
+    passed = {name: content[name] for name in PASSED if name in content}
     refuse(path, reader)
     for study in studies:
         MADE[search](study.space, trials)  # complains of a grid that does not fit
-    return StudyFile(
-        content.get("name", path.stem), tuple(studies), seeds, tuple(dict.fromkeys(reader.notes)), reader.controls()
-    )
+    notes = tuple(dict.fromkeys(reader.notes))
+    return StudyFile(content.get("name", path.stem), tuple(studies), seeds, notes, passed)
 
 
 def _word(reader: Reader, name: str, known: Any) -> str | None:

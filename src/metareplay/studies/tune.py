@@ -212,7 +212,7 @@ def suite_of(file: StudyFile, studies: Sequence[StudyUnderWay], path: Path) -> s
         "",
         f"name = {_toml(f'{file.name}, tuned')}",
         f"seeds = {_toml(list(file.seeds))}",
-        *([f"controls = {_toml(list(file.controls))}"] if file.controls else []),
+        *(f"{name} = {_toml(value)}" for name, value in file.passed.items()),
     ]
     for one in studies:
         kind = methods.find(one.report.method)

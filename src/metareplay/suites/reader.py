@@ -82,8 +82,7 @@ class Reader:
         self.refuse_others((), content, KEYS)
         if not isinstance(content.get("name", ""), str):
             self.problem(("name",), f"is {brief(content['name'])}, but must be text")
-        self.names(("compare",), content.get("compare", []))
-        self.controls()
+        self.beside()
         if not {"benchmarks", "methods"} & content.keys() and "include" not in content:
             self.problem((), 'has no runs: begin with benchmarks = ["digits-rotations"] and methods = ["online"]')
         seeds = self.seeds_of(("seeds",), content.get("seeds", 1))
@@ -102,13 +101,13 @@ class Reader:
             self.problem((), f"asks for no runs: {why}")
         return tuple(sorted(unique.values(), key=lambda request: request.run["seed"]))
 
-    def controls(self) -> tuple[str, ...]:
-        """The controls that are asked for."""
-        found = self.names(("controls",), self.content.get("controls", []))
-        for place, name in found:
+    def beside(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The methods that are to be compared, and the controls that are asked for."""
+        compare, controls = (self.names((name,), self.content.get(name, [])) for name in ("compare", "controls"))
+        for place, name in controls:
             if name != "er-matched":
                 self.problem(place, f"is {brief(name)}, but the only control is er-matched")
-        return tuple(name for _, name in found)
+        return tuple(name for _, name in compare), tuple(name for _, name in controls)
 
     # What is wrong
 

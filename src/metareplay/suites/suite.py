@@ -62,8 +62,7 @@ class Suite:
         requests = () if reader.problems else reader.requests()
         refuse(file, reader)
         name, tuned = reader.content.get("name", file.stem), tuple(reader.content.get("tuned", ()))
-        compare = tuple(reader.content.get("compare", ()))
-        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned, compare, reader.controls())
+        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned, *reader.beside())
 
     @staticmethod
     def shipped() -> tuple[str, ...]:
