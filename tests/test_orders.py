@@ -42,7 +42,7 @@ def stream(sizes: list[int], classes: int = 4) -> Stream:
 def arranged(words: str, of: Stream, seed: int = 0, **options: Any) -> Order:
     given = {"samples": None, "epochs": 1, "batch_size": 1, "imbalance": 1.0} | options
     visits = tuple(range(len(of.tasks))) * (3 if words.startswith("recurring") else 1)
-    return Order(words, of, visits, draw=partial(randomness, seed), **given)
+    return Order(order=words, stream=of, visits=visits, draw=partial(randomness, seed), **given)
 
 
 def met(order: Order) -> list[tuple[int, int]]:

@@ -224,9 +224,9 @@ class Experiment:
     def spans(self) -> Order:
         """All examples, in the order in which they come."""
         return Order(
-            self.order,
-            self.stream,
-            self.visits,
+            order=self.order,
+            stream=self.stream,
+            visits=self.visits,
             samples=self.samples,
             epochs=self.epochs,
             batch_size=self.batch_size,

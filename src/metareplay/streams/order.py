@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -23,7 +24,6 @@ from metareplay.settings import Hyperparameter, brief, nearest
 from metareplay.streams.stream import Stream
 
 Places = NDArray[np.int64]
-Draw = Callable[..., np.random.Generator]
 
 ORDERS: dict[str, Hyperparameter | None] = {
     "tasks": None,
@@ -64,10 +64,12 @@ class Span(NamedTuple):
     """``(n,)`` which of its task's training examples it is."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Order:
-    """All examples of a run in the order in which they come, span by span, each made when it comes.
+    """All examples of a run in the order in which they come, span by span.
 
-    A span is a visit; of ``iid``, a batch.
+    A span is a visit; of ``iid``, a batch. It is made when it comes; those of ``iid``, ``gradual`` and ``blurry`` are
+    mixed all at once, which takes eight bytes for each example.
 
     Parameters
     ----------
@@ -84,38 +86,49 @@ class Order:
         keeps imbalance^(−c / (C − 1)) of its examples (Cao et al. 2019).
     draw
         Gives the generator for a purpose, and for one of several things of that kind.
-
-    Attributes
-    ----------
-    borders
-        Whether it can be said when a task ends and the next begins.
     """
 
-    def __init__(
-        self,
-        order: str,
-        stream: Stream,
-        visits: Sequence[int],
-        *,
-        samples: int | None,
-        epochs: int,
-        batch_size: int,
-        imbalance: float,
-        draw: Draw,
-    ) -> None:
-        self.kind, self.number = read(order)
-        self.stream, self.visits, self.samples, self.epochs = stream, visits, samples, epochs
-        self.batch_size, self.imbalance, self.draw = batch_size, imbalance, draw
-        self.borders = self.kind not in ("gradual", "blurry")
-        self._made = {"iid": self._batch, "gradual": self._gradual, "blurry": self._blurry}.get(self.kind, self._visit)
-        if self.kind == "blurry" and self.number > (most := 1 - 1 / len(visits)):
-            raise BadInput(f"--order is {brief(order)}, but the others of {len(visits)} tasks have only {most:.3g}")
+    order: str
+    stream: Stream
+    visits: Sequence[int]
+    samples: int | None
+    epochs: int
+    batch_size: int
+    imbalance: float
+    draw: Callable[..., np.random.Generator]
+
+    def __post_init__(self) -> None:
+        if self.kind == "blurry" and self.number > (most := 1 - 1 / len(self.visits)):
+            raise BadInput(
+                f"--order is {self.order!r}, but the others of {len(self.visits)} tasks have only {most:.3g}"
+            )
+
+    @cached_property
+    def kind(self) -> str:
+        """The order's name."""
+        return read(self.order)[0]
+
+    @cached_property
+    def number(self) -> float:
+        """The order's number."""
+        return read(self.order)[1]
+
+    @property
+    def borders(self) -> bool:
+        """Whether it can be said when a task ends and the next begins."""
+        return self.kind not in ("gradual", "blurry")
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, number: int) -> Span:
-        return self._made(range(len(self))[number])
+        visit = range(len(self))[number]
+        if self.kind in ("iid", "gradual", "blurry"):
+            end = int(self._ends[visit])
+            sources, examples = (part[end - self.sizes[visit] : end].astype(np.int64) for part in self._mixed)
+            return Span(len(self.visits) - 1 if self.kind == "iid" else visit, sources, examples)
+        examples = self._presented(visit)
+        return Span(visit, np.full(len(examples), visit), examples)
 
     @cached_property
     def counts(self) -> Places:
@@ -123,21 +136,17 @@ class Order:
         if self.imbalance > 1:
             return np.array([len(self._presented(visit)) for visit in range(len(self.visits))])
         there = np.array([self.samples or len(self.stream.tasks[task].train) for task in self.visits])
-        if self.kind == "recurring":
-            there = there // self._times + (self._turn(np.arange(len(there))) < there % self._times)
-        return there * self.epochs
+        times, turn = self._turn(np.arange(len(there)))
+        return np.asarray((there // times + (turn < there % times)) * self.epochs)
 
     @cached_property
     def sizes(self) -> Places:
         """``(spans,)`` the examples of each span."""
-        if self.kind == "iid":
-            return self._batches[2]
-        if self.kind == "gradual":
-            return sum(
-                (np.bincount(self._places(visit)[1], minlength=len(self.visits)) for visit in range(len(self.visits))),
-                np.zeros(len(self.visits), np.int64),
-            )
-        return self.counts
+        return self._batches[1] if self.kind == "iid" else self.counts
+
+    @cached_property
+    def _ends(self) -> Places:
+        return np.cumsum(self.sizes)
 
     def _presented(self, visit: int) -> Places:
         """Which of its task's training examples a visit shows, in order.
@@ -149,10 +158,14 @@ class Order:
         examples = self.draw("examples", task).permutation(len(labels))[: self.samples]
         if self.imbalance > 1:
             examples = self._thinned(examples, labels[examples])
-        if self.kind == "recurring":
-            examples = np.array_split(examples, self._times)[self._turn(visit)]
-        order = self.draw("order", visit)
-        return np.concatenate([order.permutation(examples) for _ in range(self.epochs)])
+        times, turn = self._turn(visit)
+        part, order = np.array_split(examples, times)[turn], self.draw("order", visit)
+        return np.concatenate([order.permutation(part) for _ in range(self.epochs)])
+
+    def _turn(self, visit: Any) -> tuple[int, Any]:
+        """How often the stream goes round, and in which round a visit is."""
+        times = int(self.number) if self.kind == "recurring" else 1
+        return times, visit // (len(self.visits) // times)
 
     def _thinned(self, examples: Places, labels: Places) -> Places:
         counts = np.bincount(labels, minlength=self.stream.classes)
@@ -161,76 +174,28 @@ class Order:
         rank[np.argsort(labels, kind="stable")] = np.arange(len(labels)) - np.repeat(counts.cumsum() - counts, counts)
         return examples[rank < kept[labels]]
 
-    def _visit(self, visit: int) -> Span:
-        examples = self._presented(visit)
-        return Span(visit, np.full(len(examples), visit), examples)
-
-    # recurring: the stream goes round and round
-
-    @property
-    def _times(self) -> int:
-        return int(self.number)
-
-    def _turn(self, visit: Any) -> Any:
-        return visit // (len(self.visits) // self._times)
-
-    # iid
+    @cached_property
+    def _batches(self) -> tuple[Places, Places]:
+        """``(batches,)`` where each begins among all examples, and how many it has, in a random order."""
+        ends = self.counts.cumsum()
+        begins = [np.arange(end - count, end, self.batch_size) for end, count in zip(ends, self.counts, strict=True)]
+        sizes = [np.minimum(self.batch_size, end - begin) for end, begin in zip(ends, begins, strict=True)]
+        order = self.draw("tasks").permutation(sum(map(len, begins)))
+        return np.concatenate(begins)[order], np.concatenate(sizes)[order]
 
     @cached_property
-    def _batches(self) -> tuple[Places, Places, Places]:
-        """``(batches,)`` each: the visit, where it begins in it, and how many examples it has, in a random order."""
-        begins = [np.arange(0, count, self.batch_size) for count in self.counts]
-        visits = np.repeat(np.arange(len(begins)), [len(own) for own in begins])
-        begin = np.concatenate(begins)
-        size = np.minimum(self.batch_size, self.counts[visits] - begin)
-        order = self.draw("tasks").permutation(len(begin))
-        return visits[order], begin[order], size[order]
-
-    @cached_property
-    def _all(self) -> list[Places]:
-        return [self._presented(visit) for visit in range(len(self.visits))]
-
-    def _batch(self, number: int) -> Span:
-        visit, begin, size = (int(part[number]) for part in self._batches)
-        return Span(len(self.visits) - 1, np.full(size, visit), self._all[visit][begin : begin + size])
-
-    # gradual: each example comes up to half a width before or after its place in order
-
-    def _places(self, visit: int) -> tuple[NDArray[np.float64], Places]:
-        """For each example of a visit where it comes, in tasks' lengths, and the visit that would be under way then."""
-        count = self.counts[visit]
-        at = visit + (np.arange(count) + 0.5) / count + self.number * (self.draw("mixed", visit).random(count) - 0.5)
-        return at, np.clip(np.floor(at), 0, len(self.visits) - 1).astype(np.int64)
-
-    def _gradual(self, visit: int) -> Span:
-        at, sources, examples = [], [], []
-        for source in range(max(visit - 1, 0), min(visit + 2, len(self.visits))):
-            place, under_way = self._places(source)
-            here = under_way == visit
-            at.append(place[here])
-            sources.append(np.full(len(at[-1]), source))
-            examples.append(self._presented(source)[here])
-        order = np.argsort(np.concatenate(at), kind="stable")
-        return Span(visit, np.concatenate(sources)[order], np.concatenate(examples)[order])
-
-    # blurry: some of all examples are mixed, and come in each other's places
-
-    def _given(self, visit: int) -> Places:
-        """The places in a visit whose examples are mixed with all other visits': some come back to their own."""
-        visits, count = len(self.visits), self.counts[visit]
-        return self.draw("mixed", visit).permutation(count)[: round(self.number * visits / (visits - 1) * count)]
-
-    @cached_property
-    def _mixed(self) -> tuple[Places, Places, Places]:
-        """What is given, in the order in which it comes: visits and examples; and where each visit's part begins."""
-        examples = [self._presented(visit)[self._given(visit)] for visit in range(len(self.visits))]
-        counts = [len(part) for part in examples]
-        sources, order = np.repeat(np.arange(len(counts)), counts), self.draw("mixed").permutation(sum(counts))
-        return sources[order], np.concatenate(examples)[order], np.cumsum([0, *counts])
-
-    def _blurry(self, visit: int) -> Span:
-        span, places, (sources, examples, begins) = self._visit(visit), self._given(visit), self._mixed
-        span.sources[places], span.examples[places] = (
-            part[begins[visit] : begins[visit + 1]] for part in (sources, examples)
-        )
-        return span
+    def _mixed(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The sources and examples of all spans."""
+        counts, draw = self.counts, self.draw("mixed")
+        sources = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        if self.kind == "iid":
+            order = np.concatenate([np.arange(begin, begin + size) for begin, size in zip(*self._batches, strict=True)])
+        elif self.kind == "gradual":  # in tasks' lengths
+            at = np.concatenate([visit + (np.arange(count) + 0.5) / count for visit, count in enumerate(counts)])
+            order = np.argsort(at + self.number * (draw.random(len(at)) - 0.5), kind="stable")
+        else:  # some examples come in each other's places, of which some are in their own task
+            order = np.arange(len(sources))
+            given = np.flatnonzero(draw.random(len(order)) < self.number / (1 - 1 / len(counts)))
+            order[given] = draw.permutation(given)
+        examples = np.concatenate([self._presented(visit).astype(np.int32) for visit in range(len(counts))])
+        return sources[order], examples[order]
