@@ -42,19 +42,16 @@ class CLSER(Replay):
     def observe(self, rows: Rows) -> None:
         past, new = self.memory.draw(1, self.replay_batch_size)[0], len(rows)
         batch = np.concatenate([rows, past])
-        if len(past):
-            target = self.remembered(past)
+        target = self.remembered(past)
+
+        def loss(z: Scores, batch: Rows) -> Scores:
             allowed = self.learner.allowed(batch)
+            g = errors(z, self.learner.labels[batch], allowed) / np.float32(len(z))
             weight = np.float32(2 * self.strength / np.count_nonzero(allowed[new:]))
+            g[new:] += weight * np.where(allowed[new:], z[new:] - target, np.float32(0))
+            return g
 
-            def loss(z: Scores, batch: Rows) -> Scores:
-                g = errors(z, self.learner.labels[batch], allowed) / np.float32(len(z))
-                g[new:] += weight * np.where(allowed[new:], z[new:] - target, np.float32(0))
-                return g
-
-            self.learner.sgd(batch, self.lr, loss=loss)
-        else:
-            self.learner.sgd(rows, self.lr)
+        self.learner.sgd(batch, self.lr, loss=loss if len(past) else None)
         stable, plastic = self.chance.random(2) < (self.stable_rate, self.plastic_rate)
         self.learner.update(
             follow, self.stable, self.stable, self.plastic,
@@ -78,9 +75,6 @@ class CLSER(Replay):
 
     def ready(self) -> None:
         self.learner.load(self.stable)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def follow(

@@ -62,9 +62,6 @@ class DER(Replay):
             if slot is not None:
                 self.scores[slot] = self.scores[row]
 
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
-
 
 class DERPP(DER):
     """DER, whose loss gains β · CE(M′) for a second, independent draw M′ of memories (equation 6)."""

@@ -41,6 +41,3 @@ class ERACE(Replay):
         self.learner.sgd(np.concatenate([rows, past]), self.lr, loss=loss)
         for row in rows:
             self.memory.offer(row)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches

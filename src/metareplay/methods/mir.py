@@ -39,6 +39,3 @@ class MIR(Replay):
         self.learner.sgd(np.concatenate([rows, past]), self.lr)
         for row in rows:
             self.memory.offer(row)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches

@@ -27,6 +27,9 @@ class Replay(Method):
         self.learner = learner
         self.memory = Reservoir(learner, rng, recency=self.recency)
 
+    def steps(self, examples: int, batches: int) -> int | None:
+        return batches
+
     def replayed(self, examples: int) -> int:
         """All that is replayed beside so many examples, once each: min(replay batch, memories, i) beside the i-th."""
         most = min(self.replay_batch_size, self.memories)
