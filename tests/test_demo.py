@@ -58,6 +58,9 @@ def test_the_conclusion_gives_the_tables_numbers() -> None:
     assert "read 92 % of task 1's digits when it had just learned them, and 32 % at the end" in text
     assert "learned 82 % and retained 55 %" in text
     assert "learned 95 % and retained 95 %" in text
+    assert "That it retains more is, over 2 seeds, too few seeds to tell (needs at least 6) (p = 0.5," in text
+    six = {name: np.tile(runs, (3, 1, 1)) for name, runs in ACCURACIES.items()}
+    assert "over 6 seeds, established (p = 0.031," in " ".join(shown(demo.conclusion(six), width=200).split())
 
 
 def test_the_tables_fit_a_terminal_of_80_columns() -> None:
