@@ -74,8 +74,8 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, m
                 np.testing.assert_allclose(mine, theirs.detach().numpy(), rtol=1e-4, atol=2e-5)
 
 
-def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop() -> None:
-    pytest.importorskip("torch")
+def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import baselines, data
 
     results = baselines.measure(data.images(None), 0.01, 3, ("erace",))
