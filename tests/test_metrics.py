@@ -10,9 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import metareplay
 from metareplay import BadInput, Record
 from metareplay.runs import metrics
 from metareplay.runs import record as records
+from metareplay.runs.metrics import CURVES, Undefined, plasticity, task_accuracy
+from metareplay.runs.units import dead_units, effective_rank, unit_measures
 
 # R[i, j]: accuracy on task j when task i ends.
 MATRIX = np.array([[0.8, 0.3, 0.2], [0.6, 0.9, 0.4], [0.5, 0.7, 1.0]])
@@ -194,6 +197,7 @@ def test_with_one_task_only_nothing_is_transferred_or_forgotten() -> None:
         "minimum_accuracy",
         "worst_dip",
         "stability_gap",
+        "worst_case_accuracy",
     }
 
 
@@ -212,7 +216,7 @@ def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning() -
     assert some.accuracy.shape == (1, 3)
     assert some.metrics["retained_accuracy"] == pytest.approx(0.8)
     assert some.metrics["online_accuracy"] == 0.75
-    others = set(metrics.METRICS) - {"retained_accuracy", "online_accuracy"}
+    others = set(metrics.METRICS) - {"retained_accuracy", "online_accuracy", "average_anytime_accuracy", "anytime_area"}
     assert {str(some.metrics[name]) for name in others} == {
         "undefined, because all tasks came mixed, none after another"
     }
@@ -285,3 +289,76 @@ def test_what_must_hold_between_metrics_holds(tasks: int, within: int, seed: int
     assert 0 <= found["worst_dip"] <= 1
     assert ("stability_gap" in found) == (within > 0)
     assert metrics.average_accuracy(some).values[-1] == found["retained_accuracy"]
+
+
+# Plasticity, and accuracy at any time
+
+
+def test_units_that_are_never_on_are_dead_and_directions_that_matter_are_counted() -> None:
+    h = np.zeros((6, 4), np.float32)
+    h[:3, 0], h[3:, 1] = 2, 2
+    assert dead_units(h) == 0.5
+    assert effective_rank(h) == pytest.approx(2)
+    assert effective_rank(np.outer(np.ones(5), np.ones(3))) == pytest.approx(1)
+    assert effective_rank(np.zeros((5, 3))) == 0
+    orthogonal, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(9, 3)))
+    shares = np.array([0.5, 0.3, 0.2])
+    entropy = -(shares * np.log(shares)).sum()
+    assert effective_rank(orthogonal * shares) == pytest.approx(np.exp(entropy))
+
+
+def test_each_layer_is_measured_by_what_reaches_it() -> None:
+    one = (np.array([[1.0, -1.0], [0.0, -1.0]]), np.zeros(2))
+    measures = unit_measures([one, (np.full((2, 3), -0.5), np.zeros(3))], np.array([[1, 0], [2, 5]], np.float32))
+    np.testing.assert_allclose(measures[0], [0.5, 0.5, 0.75])
+    np.testing.assert_array_equal(measures[1], [np.nan, np.nan, 0.5])
+
+
+def test_a_run_records_them_only_when_asked_and_resumes_with_them() -> None:
+    stream = metareplay.benchmark("digits-rotations", tasks=3)
+    options: Any = {"samples_per_task": 20, "watch_units": True, "evaluate": "never"}
+    record = metareplay.run(stream, metareplay.Online(lr=0.1), **options)
+    assert record.units is not None
+    assert record.units.shape == (3, 3, 3)
+    assert CURVES["dead_units"](record).at.tolist() == [1, 2, 3]  # type: ignore[union-attr]
+    plain = metareplay.run(stream, metareplay.Online(lr=0.1), **(options | {"watch_units": False}))
+    assert plain.units is None
+    assert np.array_equal(plain.right_by_thousand, record.right_by_thousand)
+    assert isinstance(CURVES["dead_units"](plain), Undefined)
+    trainer = metareplay.Trainer(metareplay.Experiment(stream=stream, method=metareplay.Online(lr=0.1), **options))
+    half = metareplay.Trainer(trainer.experiment)
+    half.units[0] = 0.25
+    trainer.load_state(half.state())
+    assert (trainer.units[0] == 0.25).all()
+    with pytest.raises(BadInput, match="watch-units"):
+        metareplay.run(stream, metareplay.METHODS["taskinput"](), **options)
+
+
+def test_a_fresh_network_is_what_plasticity_is_measured_from() -> None:
+    stream = metareplay.benchmark("digits-permutations", tasks=3)
+    records = [
+        metareplay.run(stream, metareplay.METHODS[name](lr=0.05), samples_per_task=0) for name in ("online", "fresh")
+    ]
+    lost = plasticity(*records)
+    assert lost[0] == 0
+    assert lost.shape == (3,)
+    assert (
+        (task_accuracy(records[1]).values[1:] + lost[1:]).tolist()
+        == pytest.approx(  # type: ignore[union-attr]
+            task_accuracy(records[0]).values[1:].tolist()  # type: ignore[union-attr]
+        )
+    )
+    with pytest.raises(BadInput, match="the same tasks"):
+        plasticity(records[0], metareplay.run(stream, metareplay.Online(), samples_per_task=5, task_order=(1, 0)))
+
+
+def test_accuracy_at_any_time() -> None:
+    stream = metareplay.benchmark("digits-rotations", tasks=2)
+    record = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=30, eval_every=10)
+    curve = CURVES["average_accuracy"](record)
+    assert not isinstance(curve, Undefined)
+    assert record.metrics["average_anytime_accuracy"] == pytest.approx(curve.values.mean())
+    middle = (curve.values[1:] + curve.values[:-1]) / 2 @ np.diff(curve.at) / (curve.at[-1] - curve.at[0])
+    assert record.metrics["anytime_area"] == pytest.approx(middle)
+    worst = record.evaluations[record.evaluated_visit > 0, 0].min()
+    assert record.metrics["worst_case_accuracy"] == pytest.approx(record.accuracy[-1, 1] / 2 + worst / 2)

@@ -484,6 +484,24 @@ def test_the_suites_that_come_with_the_package_can_be_read() -> None:
         assert Suite.read(suite).requests
 
 
+def test_the_plasticity_suite_has_its_methods_at_the_widths_of_its_protocol() -> None:
+    requests = Suite.read("plasticity").requests
+    widths = {request.benchmark: request.run["widths"] for request in requests}
+    assert widths == {"mnist-input-permuted": "300,150", "mnist-online-permuted": "100,100,100"}
+    assert {request.method for request in requests} >= {"online", "fresh", "l2init", "adamw", "cbp", "redo", "upgd"}
+    assert all(request.run["evaluate"] == "never" and request.run["watch_units"] for request in requests)
+    assert requests[0].resolved()[2]["hidden"] == (300, 150)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"widths": "300,none"}, "--widths is '300,none'"), ({"widths": "3,4", "layers": 2}, "--layers cannot be given")],
+)
+def test_widths_of_layers_are_whole_and_given_once(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(BadInput, match=told):
+        Request("digits-rotations", "online", run=given).resolved()
+
+
 def test_the_digits_suite_has_every_published_method_and_is_small(tmp_path: Path) -> None:
     planned = plan(Suite.read("digits").requests, tmp_path)
     assert {each.request.method for each in planned} == set(PUBLISHED_METHODS)

@@ -140,8 +140,8 @@ def shade(accuracy: float) -> Style:
 def curves(record: Record, width: int) -> list[Text]:
     """The curves along the stream, as lines of bars between their lowest and highest values."""
     lines = []
-    for name, of in CURVES.items():
-        curve = of(record)
+    for name in CURVE_NAMES:
+        curve = CURVES[name](record)
         if isinstance(curve, Undefined) or len(curve.values) < 2:
             continue
         values = 100 * curve.values

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.learners.base import Rows
+from metareplay.learners.base import Learner, Rows
 from metareplay.methods.base import Method
 from metareplay.settings import setting
 
@@ -25,3 +25,17 @@ class Online(Method):
 
     def steps(self, examples: int, batches: int) -> int:
         return batches
+
+
+class Fresh(Online):
+    """Online, from the initial weights in each task: what a network that has learned nothing makes of it."""
+
+    id = "fresh"
+    family = "baseline"
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner = learner
+        self.initial = learner.parameters()
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        self.learner.load(self.initial)

@@ -140,6 +140,7 @@ def ends(rows: list[Line], whole: bool) -> dict[str, float]:
 
 
 WITH_INTERVAL = {"mean": "mean, %", "low": "interval from", "high": "to", "seeds": "seeds"}
+TASKS_LEARNED = "tasks learned"
 BATCHES, EXAMPLES, SECONDS = "batches learned", "examples learned", "time of training"
 INTERVAL = "95 % interval over seeds"
 RETAINED = "retained accuracy, %"
@@ -183,6 +184,51 @@ FIGURES = (
         {"name": "method", "at": EXAMPLES, **WITH_INTERVAL},
         "size",
         whole=True,
+    ),
+    *(
+        Figure(
+            name,
+            title,
+            f"{caption} Band: {INTERVAL}.",
+            partial(charts.curve_chart, of=of, x=x),
+            partial(of_curve, name=curve),
+            {"name": "method", "at": x, **WITH_INTERVAL},
+            "size",
+        )
+        for name, title, caption, of, x, curve in (
+            (
+                "tasks",
+                "Online accuracy of each task",
+                "Where it falls from task to task, plasticity is lost.",
+                "online accuracy of a task, %",
+                EXAMPLES,
+                "task_accuracy",
+            ),
+            (
+                "dead",
+                "Dead units",
+                "The share of hidden units that are never on, mean over layers.",
+                "dead units, %",
+                TASKS_LEARNED,
+                "dead_units",
+            ),
+            (
+                "rank",
+                "Effective rank",
+                "Of what hidden layers give, as a share of their units, mean over layers.",
+                "effective rank, % of units",
+                TASKS_LEARNED,
+                "effective_rank",
+            ),
+            (
+                "weights",
+                "Size of weights",
+                "Mean absolute weight of each layer, mean over layers, times 100.",
+                "mean absolute weight, 1/100",
+                TASKS_LEARNED,
+                "weight_size",
+            ),
+        )
     ),
     Figure(
         "memory",

@@ -327,8 +327,10 @@ def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
     given["task_order"] = order_text
     flags |= {name: value for name, value in given.items() if value not in (run[name], None)}
     hidden = configuration.get("hidden", [run["hiddens"]] * run["layers"])
-    notes = [f"from Python, with hidden={tuple(hidden)}"] if len(set(hidden)) > 1 else []
-    if not notes and hidden != [run["hiddens"]] * run["layers"]:
+    notes = []
+    if len(set(hidden)) > 1:
+        flags |= {"widths": ",".join(map(str, hidden))}
+    elif hidden != [run["hiddens"]] * run["layers"]:
         flags |= {"layers": len(hidden)} | ({"hiddens": hidden[0]} if hidden else {})
     for name, value in flags.items():
         flag = "--" + name.replace("_", "-")

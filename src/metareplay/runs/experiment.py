@@ -18,6 +18,7 @@ from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.networks import Network, describe
+from metareplay.networks.perceptron import Perceptron
 from metareplay.runs import model
 from metareplay.runs.checkpoint import State
 from metareplay.settings import brief, hyperparameters, setting
@@ -67,6 +68,8 @@ class Experiment:
         decides all but ``tasks``.
     imbalance
         1: all of them. Else class c of C keeps imbalance^(−c / (C − 1)) of its examples.
+    watch_units
+        Whether ``units.unit_measures`` are recorded when a visit ends, of the first 2000 test images of its task.
     normalise
         None, or the decay of ``runs.normaliser.Normaliser``.
     task_order
@@ -111,6 +114,9 @@ class Experiment:
         1.0, "[1, 1000000]", help="how many times as many examples the first class has as the last; between, ever fewer"
     )
     task_order: tuple[int, ...] | str | None = None
+    watch_units: bool = setting(
+        False, help="whether dead units, effective rank and mean weight of each layer are recorded when a task ends"
+    )
     normalise: float | None = setting(
         None,
         "(0, 1)",
@@ -165,7 +171,9 @@ class Experiment:
         if self.scenario not in allowed:
             raise BadInput(f"--scenario is {self.scenario!r}, but {self.stream.name} allows only {', '.join(allowed)}")
         self._set("engine", engines.chosen(self.engine, self.device, self.network))
-        self.method.network(self.described_network, len(self.stream.tasks))  # says so if they do not go together
+        network = self.method.network(self.described_network, len(self.stream.tasks))  # says so if they do not fit
+        if self.watch_units and (not isinstance(network, Perceptron) or any(network.private)):
+            raise BadInput("--watch-units looks at a perceptron's units that all tasks share, which this run has not")
         self._check_examples()
         own_network = self.network if user_code.split(self.network) else None
         self._set("sources", {"method_sha256": _sha256(type(self.method)), "network_sha256": _sha256(own_network)})
@@ -262,6 +270,7 @@ class Experiment:
             # Older keys are as they were.
             **({"imbalance": self.imbalance} if self.imbalance > 1 else {}),
             **({} if self.normalise is None else {"normalise": self.normalise}),
+            **({"watch_units": True} if self.watch_units else {}),
             "engine": self.engine,
             "device": self.device,
             "network": _network_name(self.network),

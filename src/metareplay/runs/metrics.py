@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,6 +66,8 @@ class History:
         ``(⌈examples / 1000⌉,)`` the same of each thousand examples, as they came.
     predicted_right
         ``(examples,)`` the same of each example; ``(0,)`` where ``evaluate`` is ``never``.
+    units
+        ``(v, layers, 3)``: ``units.unit_measures`` when each visit ended; None unless ``watch_units`` was asked for.
     """
 
     configuration: dict[str, Any]
@@ -77,6 +79,7 @@ class History:
     predicted_right: NDArray[np.bool_]
     right_by_visit: NDArray[np.int64] | None = None
     right_by_thousand: NDArray[np.int64] | None = None
+    units: NDArray[np.float64] | None = None
 
     @property
     def iid(self) -> bool:
@@ -208,6 +211,42 @@ def online_accuracy(history: History) -> float:
     return right / examples
 
 
+def average_anytime_accuracy(history: History) -> float | Undefined:
+    """AAA: mean over all evaluations after the start of the average accuracy there (Caccia et al. 2022)."""
+    curve = average_accuracy(history)
+    return curve if isinstance(curve, Undefined) else float(curve.values.mean())
+
+
+def anytime_area(history: History) -> float | Undefined:
+    """AUC: area under the curve of average accuracy over the batches learned, over its length (Koh et al. 2022).
+
+    By the trapezoid rule, from the first evaluation after the start to the last; of one, that one.
+    """
+    curve = average_accuracy(history)
+    if isinstance(curve, Undefined) or len(curve.at) == 1:
+        return curve if isinstance(curve, Undefined) else float(curve.values[0])
+    return float(np.trapezoid(curve.values, curve.at) / (curve.at[-1] - curve.at[0]))
+
+
+def worst_case_accuracy(history: History) -> float:
+    """WC-ACC: R[−1, k] / n + (1 − 1 / n) min-ACC, k the task of the last visit (De Lange et al. 2023, equation 3)."""
+    n, last = len(history.tasks), history.tasks.tolist().index(history.visits[-1])
+    return float(history.accuracy[-1, last] / n + (1 - 1 / n) * minimum_accuracy(history))
+
+
+def plasticity(history: History, fresh: History) -> NDArray[np.float64]:
+    """Online accuracy of each visit less that of a ``fresh`` network on the same examples: ``(v,)``.
+
+    ``fresh`` is the same stream learned by ``fresh``, which begins each task anew: below zero, plasticity was lost.
+    BadInput if the two runs visited other tasks, or do not know the counts by visit.
+    """
+    counts = [one.right_by_visit for one in (history, fresh)]
+    if counts[0] is None or counts[1] is None or not np.array_equal(history.visits, fresh.visits):
+        raise BadInput("plasticity compares two runs that visit the same tasks and count right answers by visit")
+    ours, theirs = (count[:, 0] / count[:, 1] for count in counts if count is not None)
+    return np.asarray(ours - theirs)
+
+
 def distance_to_iid(history: History, iid: History) -> float:
     """RA of the same run with all tasks mixed (``order="iid"``) − RA: the cost of learning one after another.
 
@@ -267,10 +306,32 @@ def running_online_accuracy(history: History) -> Curve | Undefined:
     return Curve(at, (right[at] - right[begin]) / (at - begin))
 
 
+def task_accuracy(history: History) -> Curve | Undefined:
+    """The online accuracy of each task as it came, which tells whether the network can still learn."""
+    if undefined := _mixed(history) or _seen_again(history):
+        return undefined
+    if history.right_by_visit is None:
+        return Undefined("the record is older than counts by task")
+    right, examples = history.right_by_visit.T
+    return Curve(np.cumsum(examples), right / np.maximum(examples, 1))
+
+
+def _of_units(measure: int, history: History) -> Curve | Undefined:
+    """A measure at the end of each visit, mean over the layers that have it."""
+    if history.units is None:
+        return Undefined("units were not watched; with --watch-units they are")
+    ends = np.arange(1, len(history.units) + 1)
+    return Curve(ends, np.nanmean(history.units[:, :, measure], axis=1))
+
+
 CURVES: dict[str, Callable[[History], Curve | Undefined]] = {
     "average_accuracy": average_accuracy,
     "first_task": first_task,
     "online_accuracy": running_online_accuracy,
+    "task_accuracy": task_accuracy,
+    "dead_units": partial(_of_units, 0),
+    "effective_rank": partial(_of_units, 1),
+    "weight_size": partial(_of_units, 2),
 }
 """The curves along the stream, by name."""
 
@@ -349,6 +410,12 @@ METRICS = {
         higher_is_better=False),
     "online_accuracy": Metric(online_accuracy, _seen_again,
         "online", "online accuracy: on each example, before it was learned"),
+    "average_anytime_accuracy": Metric(average_anytime_accuracy, _never,
+        "AAA", "average anytime accuracy: mean over all evaluations"),
+    "anytime_area": Metric(anytime_area, _never,
+        "AUC", "area under the curve of average accuracy"),
+    "worst_case_accuracy": Metric(worst_case_accuracy, _one_task,
+        "WC-ACC", "worst-case accuracy: last task, and others' lowest"),
 }
 # fmt: on
 """By name, in the order in which they are shown."""

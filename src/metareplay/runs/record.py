@@ -30,8 +30,8 @@ PREFIXES = {"arrays": "record-", "weights": "weights-"}
 UNSIGNED = "0" * 64
 """Stands in ``record.json`` where its SHA-256 will, while that is computed."""
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
-PREQUENTIAL = ("right_by_visit", "right_by_thousand")
-"""Arrays that older records do not have."""
+OPTIONAL = ("right_by_visit", "right_by_thousand", "units")
+"""Arrays that not every record has."""
 COUNTED = ("gradients", "forward_passes")
 """What older records do not have: there it is None."""
 NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes", *COUNTED)
@@ -96,7 +96,7 @@ class Record(History):
         """
         folder, arrays = Path(folder), io.BytesIO()
         np.savez_compressed(
-            arrays, **{name: kept for name in (*ARRAYS, *PREQUENTIAL) if (kept := getattr(self, name)) is not None}
+            arrays, **{name: kept for name in (*ARRAYS, *OPTIONAL) if (kept := getattr(self, name)) is not None}
         )
         contents = {"arrays": arrays.getvalue()} | ({"weights": pack(self.weights)} if self.weights else {})
         sums = {what: hashlib.sha256(content).hexdigest() for what, content in contents.items()}
@@ -131,7 +131,7 @@ class Record(History):
             with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
                 record = cls(
                     **{name: arrays[name] for name in ARRAYS},
-                    **{name: arrays[name] for name in PREQUENTIAL if name in arrays},
+                    **{name: arrays[name] for name in OPTIONAL if name in arrays},
                     **{name: summary[name] for name in ("configuration", "environment", "started", *NUMBERS)},
                     counters=summary.get("counters", {}),  # older ones have none
                 )

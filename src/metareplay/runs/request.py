@@ -29,6 +29,7 @@ _OF_A_RUN = {
 NETWORK = (
     Hyperparameter("layers", int, 2, "[0, 1000]", "how many hidden layers the network has"),
     Hyperparameter("hiddens", int, 100, "[1, inf)", "how many units each hidden layer has"),
+    Hyperparameter("widths", str, None, "", "the units of hidden layers that differ, as in 300,150", optional=True),
     *(_OF_A_RUN[name] for name in ("network", "engine", "device")),
 )
 RUN = (
@@ -101,14 +102,22 @@ class Request:
         given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
         network = {option.name: option.default for option in NETWORK} | given
         networks.check(network["network"])
-        if network["network"] != "mlp" and (useless := given.keys() & {"layers", "hiddens"}):
+        if network["network"] != "mlp" and (useless := given.keys() & {"layers", "hiddens", "widths"}):
             raise BadInput(f"--{min(useless)} is for the network mlp, not for {network['network']}")
+        hidden = (network["hiddens"],) * network["layers"]
+        if network["widths"] is not None:
+            if useless := given.keys() & {"layers", "hiddens"}:
+                raise BadInput(f"--widths gives every layer's units, so --{min(useless)} cannot be given too")
+            units = network["widths"].split(",")
+            if not all(count.strip().isdecimal() and 0 < int(count) < 10**6 for count in units):
+                raise BadInput(f"--widths is {network['widths']!r}, but must be units of each layer, as in 300,150")
+            hidden = tuple(map(int, units))
         return (
             benchmark,
             method,
             run
             | {
-                "hidden": (network["hiddens"],) * network["layers"],
+                "hidden": hidden,
                 "network": network["network"],
                 "engine": engines.chosen(given.get("engine"), network["device"], network["network"]),
                 "device": network["device"],

@@ -22,6 +22,7 @@ from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.normaliser import Normaliser
 from metareplay.runs.record import Record, environment
+from metareplay.runs.units import watch
 from metareplay.streams.order import Span
 from metareplay.streams.stream import Images, allowed_classes
 
@@ -117,6 +118,8 @@ class Trainer:
         self.predicted_right = np.zeros(0 if experiment.evaluate == "never" else self.examples, bool)
         self.right_by_thousand = np.zeros(-(-self.examples // THOUSAND), np.int64)
         self.right_by_visit = np.zeros((len(self.visits), 2), np.int64)
+        layers = len(getattr(self.network, "widths", ())) - 1
+        self.units = np.full((len(self.visits), layers, 3) if experiment.watch_units else (0, 0, 0), np.nan)
         self.seen = self.batches = 0
         self.evaluations: list[tuple[int, int, NDArray[np.int64]]] = []
         self.clock = Clock()
@@ -185,6 +188,9 @@ class Trainer:
             self.learn(span)
             before, is_last = span, self.span == last
             visit_is_over = is_last or self.experiment.order != "iid"
+            if len(self.units) and visit_is_over:
+                test = self.stream.tasks[self.visits[span.visit]].test
+                self.units[span.visit] = watch(self.learner, test, self.normaliser)
             if (borders and visit_is_over) or (is_last and self.experiment.evaluate == "end"):
                 self.evaluate(span.visit)
             self.span, self.place, self.begun = self.span + 1, 0, False
@@ -202,6 +208,7 @@ class Trainer:
             predicted_right=self.predicted_right,
             right_by_visit=self.right_by_visit,
             right_by_thousand=self.right_by_thousand,
+            units=self.units if len(self.units) else None,
             steps=self.learner.steps,
             gradients=self.learner.gradients_taken,
             forward_passes=self.learner.forward_passes,
@@ -384,6 +391,7 @@ class Trainer:
             "learner": self.learner.state(),
             "method": self.method.state(),
             "normaliser": self.normaliser and self.normaliser.state(),
+            "units": self.units.copy(),
         }
 
     def load_state(self, state: State) -> None:
@@ -421,7 +429,9 @@ class Trainer:
         check_array(state["correct"], int, (len(batches), len(self.test_sizes)), 0, self.test_sizes.max())
         if self.experiment.evaluate == "borders" and not len(batches):
             raise ValueError("it has no evaluation")
-        for name in COUNTS:
+        if state["units"].shape != self.units.shape:
+            raise ValueError("the measures of units are of another network")
+        for name in (*COUNTS, "units"):
             getattr(self, name)[:] = state[name]
         self.evaluations = list(zip(batches.tolist(), visits.tolist(), state["correct"], strict=True))
         for name in self.clock.seconds:
