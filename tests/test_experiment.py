@@ -38,7 +38,7 @@ from metareplay.methods.online import Online
 from metareplay.methods.replay import ER
 from metareplay.runs.checkpoint import pack
 from metareplay.runs.metrics import CURVES, Undefined
-from metareplay.runs.record import ARRAYS, PREQUENTIAL
+from metareplay.runs.record import ARRAYS, OPTIONAL
 
 INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
 
@@ -342,7 +342,7 @@ def test_a_run_that_never_evaluates_keeps_a_few_bytes_for_a_thousand_examples_an
         trainer = Trainer(experiment)
         record = trainer.train()
         assert record.online[1] == tasks * epochs * 100
-        arrays = sum(array.nbytes for name in (*ARRAYS, *PREQUENTIAL) if (array := getattr(record, name)) is not None)
+        arrays = sum(array.nbytes for name in (*ARRAYS, *OPTIONAL) if (array := getattr(record, name)) is not None)
         return len(pack(trainer.state())), arrays
 
     little, more_tasks, more_examples = kept(10, 1), kept(60, 1), kept(10, 31)
