@@ -61,12 +61,12 @@ class BaseImages:
         if index_map is None:
             taken = self.pixels[rows]
             return np.asarray(self.levels[taken] if taken.dtype == np.uint8 else taken)
-        black, place = index_map < 0, np.maximum(index_map, 0)
-        if self.pixels.dtype == np.uint8:
+        black, place, taken = index_map < 0, np.maximum(index_map, 0), self.pixels.take(rows, 0)
+        if taken.dtype == np.uint8:
             inputs = np.empty((len(rows), len(place)), np.float32)
-            _lay_out(np.asarray(self.pixels), np.asarray(rows, np.int64), place, self.levels, inputs)
+            _lay_out(np.asarray(taken), place, self.levels, inputs)
         else:
-            inputs = self.pixels[rows].take(place, 1)
+            inputs = taken.take(place, 1)
         if black.any():
             inputs[:, black] = 0
         return inputs
@@ -93,12 +93,11 @@ class BaseImages:
 
 
 @compiled
-def _lay_out(pixels: Any, rows: Any, place: Any, levels: Any, inputs: Any) -> None:
-    """Of each row's grey levels input i is that at ``place[i]``: NumPy moves them in three passes."""
-    for i in range(len(rows)):
-        row = pixels[rows[i]]
+def _lay_out(pixels: Any, place: Any, levels: Any, inputs: Any) -> None:
+    """Of each row of grey levels input j is that at ``place[j]``: NumPy would move them twice."""
+    for i in range(len(pixels)):
         for j in range(len(place)):
-            inputs[i, j] = levels[row[place[j]]]
+            inputs[i, j] = levels[pixels[i, place[j]]]
 
 
 class Decoded(NamedTuple):

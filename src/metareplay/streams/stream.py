@@ -10,6 +10,7 @@ import hashlib
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -98,7 +99,7 @@ class Tasks(Sequence[Task]):
     """So many tasks, each made by its number when it is asked for: a thousand take no more memory than one."""
 
     def __init__(self, count: int, make: Callable[[int], Task]) -> None:
-        self._count, self._make = count, make
+        self._count, self._make = count, lru_cache(maxsize=2)(make)  # one that is learned is asked for again and again
 
     def __len__(self) -> int:
         return self._count
