@@ -394,5 +394,22 @@ def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
     assert "controls[0] is 'sgd', but the only control is er-matched" in capsys.readouterr().err
 
 
+def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = 'controls = ["er-matched"]\n[methods.meralg1]\nmemories = 30\n'
+    (tmp_path / "suite.toml").write_text(LITTLE.replace("6", "2") + text)
+    backend["most"] = 1
+    assert main(["suite", "suite.toml", "--quiet"]) == 130
+    assert "stopped: 1 of 2 runs are done" in capsys.readouterr().err
+    assert not Path("runs/tuning").exists()
+    backend["most"] = 5  # in each of its parts
+    assert main(["suite", "suite.toml", "--quiet"]) == 130  # while the control's rate is chosen
+    backend["most"] = 10_000
+    assert main(["suite", "suite.toml", "--quiet"]) == 0
+    assert {group.method for group in load(Path("runs")).groups} == {"meralg1", "er-matched"}
+
+
 def test_it_is_there_from_the_top(tmp_path: Path) -> None:
     assert metareplay.tune is tune

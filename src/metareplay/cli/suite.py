@@ -71,9 +71,10 @@ def main(argv: list[str]) -> None:
     try:
         with display:
             outcomes: list[Outcome] = executor.execute(requests, out, tracker=given.tracker, **told)
-            if suite.controls and all(outcome.state != "not started" for outcome in outcomes):
+            stopped_early = any(outcome.state == "not started" for outcome in outcomes)
+            if suite.controls and not stopped_early:
                 requests += _controls(requests, out, tuned, given.executor, told)
-            if selections or len(requests) > len(suite.requests):
+            if not stopped_early and (selections or len(requests) > len(suite.requests)):
                 until = Until(requests, selections, out, "retained_accuracy", most) if selections else None
                 asked = () if until else requests
                 outcomes = executor.execute(asked, out, tracker=given.tracker, source=until, **told)
@@ -83,9 +84,9 @@ def main(argv: list[str]) -> None:
             note(stopped)
             os._exit(130)
         raise KeyboardInterrupt(stopped) from None
-    _tell(suite, outcomes, given)
     for comparison in until.comparisons or () if until else ():
         console().print(name_of(comparison.verdict), soft_wrap=True)
+    _tell(suite, outcomes, given)
 
 
 def _controls(requests: list[Request], out: Path, tuned: list[Choice], executor: str, told: Any) -> list[Request]:

@@ -86,6 +86,8 @@ class SuiteDisplay(Display):
 
     def __call__(self, now: SuiteProgress) -> None:
         """Show where the suite is: what a driver reports to."""
+        if len(now.outcomes) < self.seen:  # another driver, after the first
+            self.seen = self.time_left.ended = 0
         self.time_left.update(now)
         for outcome in now.outcomes[self.seen :]:
             if outcome.state == "failed":
