@@ -116,7 +116,10 @@ batches_per_example = { low = 1, high = 5 }
         ),
         ('protocol = "seeds:1"\n[methods.online]\nlr = 0.1', "has nothing to search"),
         ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grit"', "line 5: search is 'grit', but must be one of"),
-        ('methods = ["online"]\nprotocol = "seeds:1"\nmetric = "forgetting"', "of which more is better"),
+        (
+            'methods = ["online"]\nprotocol = "seeds:1"\nmetric = "forgetting"',
+            "line 5: metric is 'forgetting', but must be one of retained_accuracy, ",
+        ),
         ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grid"', "a grid over ranges needs a number of trials"),
         ('methods = ["online"]\nprotocol = "seeds:1"\ntrials = 0', "line 5: trials is 0, but must lie in [1, 100000]"),
         ('methods = ["online"]\nprotocol = "seeds:1"\n[[exclude]]\nseed = 1', "line 5: exclude is not known here"),

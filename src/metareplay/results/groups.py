@@ -47,7 +47,6 @@ class Finished:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """What decides it."""
         found: dict[str, Any] = self.summary["configuration"]
         return found
 
@@ -61,7 +60,6 @@ class Finished:
 
     @cached_property
     def record(self) -> Record:
-        """Its record, with all arrays."""
         return self.load()
 
 
@@ -146,12 +144,10 @@ class Group:
 
     @property
     def benchmark(self) -> str:
-        """The benchmark's name."""
         return str(self.configuration["benchmark"])
 
     @property
     def method(self) -> str:
-        """The method's id."""
         return str(self.configuration["method"])
 
     @cached_property
@@ -171,7 +167,6 @@ class Group:
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, increasing."""
         return tuple(int(run.configuration["seed"]) for run in self.runs)
 
     @cached_property
@@ -194,12 +189,10 @@ class Group:
         return undefined or np.array(found, np.float64)
 
     def mean(self, name: str) -> float | Undefined:
-        """The mean over seeds."""
         values = self.values(name)
         return values if isinstance(values, Undefined) else float(values.mean())
 
     def interval(self, name: str) -> Estimate | Undefined:
-        """The mean over seeds with its 95 % interval."""
         values = self.values(name)
         return values if isinstance(values, Undefined) else estimate(values)
 

@@ -17,7 +17,7 @@ from metareplay import methods
 from metareplay.errors import BadInput
 from metareplay.runs.metrics import METRICS
 from metareplay.runs.request import Request
-from metareplay.settings import Hyperparameter, Range, brief, hyperparameters, nearest
+from metareplay.settings import Hyperparameter, Range, hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.studies.search import MADE, SEARCHES, Searched, Space, usual
 from metareplay.suites.lines import Place
@@ -25,12 +25,17 @@ from metareplay.suites.plan import stream
 from metareplay.suites.reader import Reader
 from metareplay.suites.suite import parse, refuse
 
+BETTER_HIGH = [name for name, metric in METRICS.items() if metric.higher_is_better]
 SEED = 1000
 """The first of the seeds that trials have: far from those that anybody reports."""
 PASSED = ("controls", "compare")
 """What a study file says for the suite that comes out."""
 KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", *PASSED)
-TRIALS = Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried, besides the untuned ones")
+OPTIONS = (
+    Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried", optional=True),
+    Hyperparameter("metric", str, "retained_accuracy", "", "what is compared", tuple(BETTER_HIGH)),
+    Hyperparameter("search", str, None, "", "who chooses what is tried", SEARCHES, optional=True),
+)
 PROTOCOLS = {
     "first-tasks": Hyperparameter("first_tasks", int, None, "[1, inf)", "how many tasks settings are chosen on"),
     "validation": Hyperparameter("validation", float, None, "(0, 1)", "the share of training images held out"),
@@ -113,11 +118,8 @@ def read(file: str | Path) -> StudyFile:
     path, reader = parse(file)
     content = reader.content
     reader.refuse_others((), content, KEYS)
-    told = {name: _word(reader, name, known) for name, known in (("metric", METRICS), ("search", SEARCHES))}
-    metric, search = told["metric"] or "retained_accuracy", told["search"] or usual()
-    if not METRICS[metric].higher_is_better:
-        reader.problem(("metric",), f"is {metric}, but must be one of which more is better")
-    trials = _checked(reader, ("trials",), TRIALS, content.get("trials"))
+    told = [_checked(reader, (option.name,), option, content.get(option.name, option.default)) for option in OPTIONS]
+    trials, metric, search = told[0], told[1] or "", told[2] or usual()
     protocol = _protocol(reader, content.get("protocol"))
     seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
     ranges = _ranges(reader)
@@ -159,17 +161,9 @@ def read(file: str | Path) -> StudyFile:
     return StudyFile(content.get("name", path.stem), tuple(studies), seeds, notes, passed)
 
 
-def _word(reader: Reader, name: str, known: Any) -> str | None:
-    word = reader.content.get(name)
-    if word is None or word in known:
-        return word
-    reader.problem((name,), f"is {brief(word)}, but must be one of {', '.join(known)}{nearest(str(word), known)}")
-    return None
-
-
 def _checked(reader: Reader, place: Place, option: Hyperparameter, value: Any) -> Any:
     try:
-        return None if value is None else option.check(value)
+        return option.check(value)
     except BadInput as error:
         reader.problem(place, str(error).removeprefix(f"{option.flag} "))
         return None

@@ -25,11 +25,6 @@ class Searched(NamedTuple):
     where: Range | tuple[Any, ...]
     type: type
 
-    @property
-    def plain(self) -> list[Any]:
-        """As a file has it."""
-        return list(self.where)
-
     def number(self, share: float) -> Any:
         """The number that is so far along the range, to three digits: a setting is to be read."""
         assert isinstance(self.where, Range)

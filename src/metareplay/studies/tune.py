@@ -43,7 +43,7 @@ class StudyUnderWay:
         self.choice = Choice(
             reported, configuration["method"], study.protocol, study.search, study.metric, self.search.trials,
             {name: value for name, value in untuned.items() if name not in study.space},
-            {name: one.plain for name, one in study.space.items()}, used,
+            {name: list(one.where) for name, one in study.space.items()}, used,
         )  # fmt: skip
         before = {one.file: one for one in choices.load(out)}
         self.choice = before.get(self.choice.file, self.choice)
