@@ -326,5 +326,5 @@ def test_dips_are_shown_of_runs_that_were_looked_at_within_tasks(capsys: pytest.
 
 def test_what_is_undefined_is_said_once_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
     lines = result_of(capsys, [-1, 1], order="iid")
-    assert "LA, BTI, FT, forgetting: undefined, because all tasks came mixed, none after another" in lines
+    assert "LA, BTI, FT, forgetting, WC-ACC: undefined, because all tasks came mixed, none after another" in lines
     assert sum("undefined" in line for line in lines) == 1

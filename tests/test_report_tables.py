@@ -225,9 +225,10 @@ def test_a_command_is_safe_in_a_shell_and_runs_every_seed() -> None:
 
 
 def test_what_no_flag_can_say_is_told_behind_the_command() -> None:
-    configuration = record("online", hidden=[30, 20], task_order=[0, 1, 0, 1]).configuration
+    configuration = record("online", hidden=[30, 20], task_order=[0, 1, 0, 1], from_sha256="0" * 64).configuration
     line, told = command(configuration, [0]).split("#")
-    assert "hidden=(30, 20)" in told
+    assert "with --from" in told
+    assert "--widths 30,20" in line
     assert "--task-order 0-1,0-1" in line
 
 

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, STEP, CELLS = 280, 200, 22, 130
 TALL = 300
 """Pixels: the height of a panel in a page, where it is as wide as its column."""
 
-COLOURS = ("#767676", "#8a6d00", "#aa4499", "#228833", "#0077bb", "#cc3311", "#009988", "#7b68c8", "#aa7755", "#5f8a5f")
+COLOURS = ("#767676", "#8a6d00", "#aa4499", "#228833", "#0077bb", "#cc3311", "#009988", "#aa7755", "#7b68c8", "#5f8a5f")
 """After Paul Tol's schemes for colour-blind readers, each at least three times as light or dark as the page."""
 OWN = ("#b05080", "#4e86b0", "#8a8a30", "#d0603a")
 SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
