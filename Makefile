@@ -16,7 +16,7 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check format fuzz bench wheel lines lock clean
+.PHONY: help demo test check format fuzz bench docs wheel lines lock clean
 
 help:
 	@echo 'make demo    what forgetting is, and what MER does about it: real digits, under a minute'
@@ -25,6 +25,7 @@ help:
 	@echo 'make format  put the code into the format that make check wants'
 	@echo 'make fuzz    damaged files for every reader: make fuzz N=100000'
 	@echo 'make bench   how fast, beside PyTorch and, where it is installed, JAX'
+	@echo 'make docs    the documentation as a site, in site/'
 	@echo 'make wheel   a wheel and a source distribution, in dist/'
 	@echo 'make lines   how many lines each room of the source has'
 	@echo 'make lock    choose new versions of everything: writes constraints.txt (wants Python 3.11)'
@@ -53,6 +54,16 @@ fuzz: $(VENV)/installed-test
 
 bench: $(VENV)/installed-test
 	@$(RUN) benchmarks $(ARGS)
+
+# Notebooks are run and rendered first; pages fetch nothing, and a broken link fails.
+docs: $(VENV)/python
+	@$(PIP) -e '.[docs]'
+	@set -e; cd docs/notebooks; for notebook in *.py; do \
+	    ../../$(RUN) jupytext --quiet --to ipynb --output - $$notebook \
+	        | ../../$(RUN) jupyter nbconvert --log-level=ERROR --execute --to markdown --stdin --output $${notebook%.py}; \
+	done
+	@$(VENV)/bin/mkdocs build --quiet
+	@echo 'open site/index.html'
 
 # Of what lies here, into dist/.
 wheel: $(VENV)/python

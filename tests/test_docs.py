@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
+import metareplay
 from metareplay import Trainer
 from metareplay.cli import main, suite
 from metareplay.data import catalogue as data
@@ -195,3 +196,25 @@ def test_blocks_that_take_seconds_run_too(page: Path, monkeypatch: pytest.Monkey
 def test_commands_stand_in_blocks_that_are_tried(page: Path) -> None:
     outside = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^    (?:metareplay|python3?|pip|make) [a-z./].*", outside, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_notebook_runs(notebook: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(notebook))
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    named = {line.rpartition(".")[2] for line in page.splitlines() if line.startswith("::: ")}
+    methods = {method.__name__ for method in metareplay.METHODS.values()}
+    assert set(metareplay.__all__) - methods - {"METHODS"} <= named
+
+
+def test_every_link_of_a_page_leads_somewhere() -> None:
+    for page in (ROOT / "docs").glob("*.md"):
+        text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
+            target = page.parent / link
+            made = target.parent.name == "notebooks" and target.with_suffix(".py").exists()
+            assert made or target.exists(), f"{page.name}: {link}"

@@ -125,7 +125,7 @@ def test_what_a_run_goes_on_from_is_part_of_its_key(run: Run, experiment: Experi
 
 def test_a_run_cannot_go_on_with_another_network(run: Run, experiment: Experiment) -> None:
     run.carry_out(experiment)
-    with pytest.raises(BadInput, match=r"--from is .*, which trained Perceptron\(.*but this run trains Perceptron"):
+    with pytest.raises(BadInput, match=r"from_ is .*, which trained Perceptron\(.*but this run trains Perceptron"):
         Trainer(little("meralg1", hidden=(7,), from_=str(run.folder)))
 
 

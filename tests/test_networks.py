@@ -187,7 +187,7 @@ def test_an_image_without_channels_has_one() -> None:
 
 @pytest.mark.parametrize("name", ["cnn-small", "resnet18-reduced"])
 def test_vectors_are_not_images(name: str) -> None:
-    with pytest.raises(BadInput, match="64 numbers that form none: use --network mlp"):
+    with pytest.raises(BadInput, match="64 numbers that form none: use network mlp"):
         describe(name, (64,), 10)
 
 
@@ -327,7 +327,7 @@ def test_copies_for_each_task_may_share_only_what_is_not_trained(file: Path) -> 
 
 
 def test_taskinput_needs_a_perceptron() -> None:
-    with pytest.raises(BadInput, match=r"taskinput .* use --network mlp"):
+    with pytest.raises(BadInput, match=r"taskinput .* use network mlp"):
         Experiment(stream=pictures((8, 8)), method=METHODS["taskinput"](), network="cnn-small")
 
 
@@ -347,11 +347,11 @@ def test_the_engine_is_fused_where_it_can_be() -> None:
 
 
 WRONG_ENGINES = [
-    (("jax", "cpu", "mlp"), "--engine is 'jax', but must be one of fused, torch"),
-    (("fused", "cpu", "cnn-small"), "take --engine torch for cnn-small"),
+    (("jax", "cpu", "mlp"), "engine is 'jax', but must be one of fused, torch"),
+    (("fused", "cpu", "cnn-small"), "take engine torch for cnn-small"),
     (("fused", "cuda", "mlp"), "computes only on the CPU"),
-    ((None, "cuda:999", "mlp"), "--device is cuda:999, but PyTorch finds"),
-    ((None, "gpu", "mlp"), "--device is 'gpu', but must be cpu, cuda, cuda:NUMBER or mps"),
+    ((None, "cuda:999", "mlp"), "device is cuda:999, but PyTorch finds"),
+    ((None, "gpu", "mlp"), "device is 'gpu', but must be cpu, cuda, cuda:NUMBER or mps"),
     ((None, "cuda:x", "mlp"), "must be cpu, cuda"),
     ((None, "", "mlp"), "must be cpu, cuda"),
     ((None, "cuda:", "mlp"), "must be cpu, cuda"),
@@ -371,9 +371,9 @@ def test_an_engine_or_device_that_is_not_there_is_refused_in_one_line(asked: Any
 def test_devices_that_are_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
-    with pytest.raises(BadInput, match="no CUDA device here; --device cpu always works"):
+    with pytest.raises(BadInput, match="no CUDA device here; device cpu always works"):
         engines.chosen("torch", "cuda", "mlp")
-    with pytest.raises(BadInput, match="--device is mps, but PyTorch finds no such device"):
+    with pytest.raises(BadInput, match="device is mps, but PyTorch finds no such device"):
         engines.chosen("torch", "mps", "mlp")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert engines.chosen(None, "cuda:1", "mlp") == "torch"
@@ -388,9 +388,9 @@ def test_flags_choose_network_engine_and_device(file: Path) -> None:
     assert chosen()["engine"] == "fused"
     run = chosen(network=f"{file}:make", seed=3)
     assert (run["engine"], run["device"], run["network"], run["seed"]) == ("torch", "cpu", f"{file}:make", 3)
-    with pytest.raises(BadInput, match="--hiddens is for the network mlp, not for cnn-small"):
+    with pytest.raises(BadInput, match="hidden is for the network mlp, not for cnn-small"):
         chosen(network="cnn-small", hiddens=5)
-    with pytest.raises(BadInput, match="take --engine torch"):
+    with pytest.raises(BadInput, match="take engine torch"):
         chosen(network="cnn-small", engine="fused")
 
 

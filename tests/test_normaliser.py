@@ -103,7 +103,7 @@ def test_it_is_part_of_the_key_and_off_by_default() -> None:
     assert len({plain.key, one.key, other.key}) == 3
     assert "normalise" not in plain.configuration()
     for wrong in (0.0, 1.0, -1.0, "much"):
-        with pytest.raises(BadInput, match=r"--normalise is"):
+        with pytest.raises(BadInput, match=r"normalise is"):
             experiment(normalise=wrong)
 
 
@@ -134,7 +134,7 @@ def test_a_model_normalises_what_it_is_asked_as_its_run_did(tmp_path: Path) -> N
     assert trainer.normaliser.seen == 120
     trainer.evaluate(-1)
     assert (trainer.evaluations[0][2] == record.correct[-1]).all(), "it begins with what that one learned"
-    with pytest.raises(BadInput, match="one normalises its inputs: --normalise for both"):
+    with pytest.raises(BadInput, match="one normalises its inputs: normalise for both"):
         Trainer(experiment(from_=str(run.folder)))
     torch = pytest.importorskip("torch")
     scores = model.to_torch()(torch.from_numpy(x)).detach().numpy()

@@ -97,7 +97,7 @@ def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_p
 
 
 def test_more_alphabets_than_there_are_cannot_be_had(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=r"--tasks is 4, but omniglot-small has 3 alphabets"):
+    with pytest.raises(BadInput, match=r"tasks is 4, but omniglot-small has 3 alphabets"):
         alphabets(made_up(tmp_path), tasks=4)
     with pytest.raises(BadInput, match="digits has 0 alphabets"):
         alphabets(sources.get("digits"), tasks=1)

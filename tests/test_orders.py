@@ -183,7 +183,7 @@ def test_a_method_that_needs_borders_is_refused_by_name_where_there_are_none() -
         for words in ("gradual 0.5", "blurry 0.1"):
             if name in needing:
                 with pytest.raises(
-                    BadInput, match=f"--order is '{words}', .* borders between tasks, but {name} must know them"
+                    BadInput, match=f"order is '{words}', .* borders between tasks, but {name} must know them"
                 ):
                     Experiment(stream=digits, method=method(), order=words)
             else:
@@ -212,7 +212,7 @@ def test_a_class_is_scored_from_its_first_example_on_where_classes_grow_without_
     ("words", "told"),
     [
         ("gradualy", "did you mean gradual?"),
-        ("gradual 0", r"--order gradual is 0.0, but must lie in \(0, 1\]: it is the width of a border"),
+        ("gradual 0", r"order gradual is 0.0, but must lie in \(0, 1\]: it is the width of a border"),
         ("gradual 2", r"is 2.0, but must lie in \(0, 1\]"),
         ("gradual wide", "is 'wide', but must be a number"),
         ("gradual nan", r"must lie in \(0, 1\]"),

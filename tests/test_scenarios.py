@@ -302,10 +302,10 @@ def test_a_scenario_that_there_is_not_is_bad_input(scenarios: tuple[str, ...]) -
 
 def test_a_scenario_that_the_stream_does_not_allow_is_bad_input() -> None:
     online = METHODS["online"]()
-    with pytest.raises(BadInput, match="--scenario is 'task-incremental', but digits-rotations") as caught:
+    with pytest.raises(BadInput, match="scenario is 'task-incremental', but digits-rotations") as caught:
         Experiment(stream=benchmark("digits-rotations"), method=online, scenario=TASK)
     assert "\n" not in str(caught.value)
-    with pytest.raises(BadInput, match="--scenario is 'domain-incremental', but digits-split"):
+    with pytest.raises(BadInput, match="scenario is 'domain-incremental', but digits-split"):
         Experiment(stream=benchmark("digits-split"), method=online, scenario=DOMAIN)
 
 

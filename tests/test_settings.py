@@ -39,15 +39,15 @@ def test_what_fits_is_taken_as_its_type(name: str, given: object, read: object) 
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("kind", "ADAMW", r"--kind is 'ADAMW', but must be one of sgd, adamw; did you mean adamw\?"),
-        ("kind", 3, "--kind is 3, but must be str"),
+        ("kind", "ADAMW", r"kind is 'ADAMW', but must be one of sgd, adamw; did you mean adamw\?"),
+        ("kind", 3, "kind is 3, but must be str"),
         ("decay", 1.0, r"must lie in \[0, 1\)"),
-        pytest.param("decay", 10**5000, r"--decay is inf", id="huge"),
-        ("steps", None, "--steps is None, but must be a whole number"),
+        pytest.param("decay", 10**5000, r"decay is inf", id="huge"),
+        ("steps", None, "steps is None, but must be a whole number"),
         pytest.param(
             "steps",
             -(10**5000),
-            r"--steps is a number of about 5000 digits, but must lie in \[1, inf\)",
+            r"steps is a number of about 5000 digits, but must lie in \[1, inf\)",
             id="huge whole",
         ),
         ("steps", "x" * 5000, r"^.{0,250}$"),

@@ -91,7 +91,7 @@ def test_only_digits_are_there_from_the_start(data_folder: Path) -> None:
 def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"'minst'; did you mean mnist\? there are digits, mnist, "):
         sources.get("minst")
-    with pytest.raises(BadInput, match=r"leave --from out"):
+    with pytest.raises(BadInput, match=r"leave from_ out"):
         sources.get("digits", source=tmp_path)
 
 
@@ -216,7 +216,7 @@ def test_a_bad_source_is_bad_input_and_leaves_nothing(
     address = bad(serve).url
     with pytest.raises(BadInput, match=reason) as raised:
         tiny(serve(gzipped()).url).get(tmp_path, address)  # a working mirror is not asked instead
-    assert str(raised.value).startswith(f"--from {address} does not give tiny: train-images: ")
+    assert str(raised.value).startswith(f"from_ {address} does not give tiny: train-images: ")
     assert left_in(tmp_path) == set()
 
 

@@ -31,7 +31,7 @@ def made_up(classes: int = 10, n: int = 100) -> ImageSet:
 def test_every_class_is_in_one_task(classes: int, tasks: int) -> None:
     images = made_up(classes, 400)
     if tasks > classes:
-        with pytest.raises(BadInput, match=f"--tasks is {tasks}, but made-up has {classes} classes"):
+        with pytest.raises(BadInput, match=f"tasks is {tasks}, but made-up has {classes} classes"):
             splits(images, tasks=tasks)
         return
     stream = splits(images, tasks=tasks)

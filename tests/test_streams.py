@@ -302,7 +302,7 @@ def test_options_tell_their_defaults() -> None:
     }
     assert [o.flag for o in find("digits-rotations").options] == [
         "--tasks",
-        "--min-angle",
+        "min_angle",
         "--max-angle",
         "--stream-seed",
         "--samples-per-task",
@@ -313,22 +313,22 @@ def test_options_tell_their_defaults() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("digits-rotations", {"tasks": 0}, r"--tasks is 0, but must lie in \[1, 10000\]"),
-        ("digits-rotations", {"tasks": 2.5}, r"--tasks is 2.5, but must be a whole number"),
-        ("digits-rotations", {"min_angle": 90.0, "max_angle": 45.0}, r"--min-angle is 90.0 and --max-angle 45.0"),
-        ("digits-rotations", {"min_angle": 180.0}, r"--min-angle is 180.0 and --max-angle 180.0"),
-        ("digits-rotations", {"max_angle": float("nan")}, r"--max-angle is nan"),
-        ("digits-rotations", {"min_angle": -1.7e308, "max_angle": 1.7e308}, r"--min-angle"),
-        ("digits-permutations", {"stream_seed": -1}, r"--stream-seed is -1"),
-        ("digits-permutations", {"samples_per_task": -1}, r"--samples-per-task is -1"),
+        ("digits-rotations", {"tasks": 0}, r"tasks is 0, but must lie in \[1, 10000\]"),
+        ("digits-rotations", {"tasks": 2.5}, r"tasks is 2.5, but must be a whole number"),
+        ("digits-rotations", {"min_angle": 90.0, "max_angle": 45.0}, r"min_angle is 90.0 and max_angle 45.0"),
+        ("digits-rotations", {"min_angle": 180.0}, r"min_angle is 180.0 and max_angle 180.0"),
+        ("digits-rotations", {"max_angle": float("nan")}, r"max_angle is nan"),
+        ("digits-rotations", {"min_angle": -1.7e308, "max_angle": 1.7e308}, r"min_angle"),
+        ("digits-permutations", {"stream_seed": -1}, r"stream_seed is -1"),
+        ("digits-permutations", {"samples_per_task": -1}, r"samples_per_task is -1"),
         ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
-        ("digits-permutations", {"max_angle": 90.0}, r"--max-angle is 90.0, but digits-permutations has no angles"),
-        ("mnist-permutations", {"tasks": -1}, r"--tasks is -1"),  # before anything is downloaded
-        ("digits-split", {"tasks": 11}, "--tasks is 11, but digits has 10 classes"),
-        ("digits-split", {"tasks": 0}, r"--tasks is 0, but must lie in \[1, inf\)"),
+        ("digits-permutations", {"max_angle": 90.0}, r"max_angle is 90.0, but digits-permutations has no angles"),
+        ("mnist-permutations", {"tasks": -1}, r"tasks is -1"),  # before anything is downloaded
+        ("digits-split", {"tasks": 11}, "tasks is 11, but digits has 10 classes"),
+        ("digits-split", {"tasks": 0}, r"tasks is 0, but must lie in \[1, inf\)"),
         ("digits-split", {"samples_per_task": 300}, "is 300, but a task of digits-split has only 25"),
-        ("digits-split", {"max_angle": 1.0}, "but digits-split has no angles; its options are --tasks, --samp"),
-        ("digits-split", {"stream_seed": 1}, "--stream-seed is 1, but digits-split has no stream seed"),
+        ("digits-split", {"max_angle": 1.0}, "but digits-split has no angles; its options are tasks, samp"),
+        ("digits-split", {"stream_seed": 1}, "stream_seed is 1, but digits-split has no stream seed"),
     ],
 )
 def test_an_option_out_of_range_is_bad_input(name: str, options: dict[str, Any], message: str) -> None:

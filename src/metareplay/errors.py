@@ -3,15 +3,41 @@
 INSTALL = "pip install '.[{0}]' in a clone of metareplay, or pip install 'FILE.whl[{0}]' with its wheel"
 """How an extra is installed, until the name is on the package index (docs/releasing.md)."""
 
+ARGUMENTS = {"from": "from_", "layers": "hidden", "hiddens": "hidden"}
+"""Flags whose name in Python is another one."""
 
-class BadInput(ValueError):
+
+class Told(Exception):
+    """A message for people, written with flags; its ``str`` names Python's arguments in their place."""
+
+    @property
+    def flagged(self) -> str:
+        """As a command line shows it."""
+        return str(self.args[0]) if self.args else ""
+
+    def __str__(self) -> str:
+        import re  # what a start can do without
+
+        def argument(found: re.Match[str]) -> str:
+            name = found[2]
+            return ARGUMENTS.get(name, name.replace("-", "_")) if name else found[0]
+
+        return re.sub(r"(`[^`]*`|(?:metareplay|ray) [a-z]+ [^;:,]*)|--([a-z][a-z-]*)", argument, self.flagged)
+
+
+def with_flags(error: BaseException) -> str:
+    """An error's text for the command line."""
+    return error.flagged if isinstance(error, Told) else str(error)
+
+
+class BadInput(Told, ValueError):
     """What the user gave cannot be used: wrong usage or bad data (exit status 2).
 
     The message says what was given, what was expected, and what to do.
     """
 
 
-class RunFailed(RuntimeError):
+class RunFailed(Told, RuntimeError):
     """A run that was properly asked for could not be carried out (exit status 1)."""
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from threading import Timer, current_thread, main_thread
 
-from metareplay.errors import BadInput, RunFailed, plain
+from metareplay.errors import BadInput, RunFailed, plain, with_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
@@ -54,9 +54,9 @@ def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
             command()
         sys.stdout.flush()
     except BadInput as error:
-        return _failed(program, str(error), 2)
+        return _failed(program, with_flags(error), 2)
     except RunFailed as error:
-        return _failed(program, str(error), 1)
+        return _failed(program, with_flags(error), 1)
     except MemoryError as error:
         return _failed(program, f"there is not enough memory{': ' if str(error) else ''}{error}", 1)
     except KeyboardInterrupt as stop:

@@ -10,7 +10,7 @@ from pathlib import Path
 from metareplay.cli.arguments import Parser, add_flag, owners, values
 from metareplay.cli.tables import show
 from metareplay.data import catalogue as sources
-from metareplay.errors import BadInput, plain
+from metareplay.errors import BadInput, plain, with_flags
 from metareplay.files import shown
 from metareplay.streams import task_list as gem_format
 from metareplay.streams.catalogue import KINDS
@@ -97,7 +97,7 @@ def _make(argv: list[str]) -> None:
     try:
         stream = make(images, **chosen)
     except BadInput as error:
-        raise BadInput(_shortened(str(error))) from None
+        raise BadInput(_shortened(with_flags(error))) from None
     size = gem_format.size(stream)
     if size > ASK and not given.yes:
         free = shown(shutil.disk_usage(path.parent).free)

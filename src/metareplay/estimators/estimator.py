@@ -21,7 +21,7 @@ from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs.checkpoint import pack, unpack
-from metareplay.settings import Hyperparameter, hyperparameters, nearest, setting
+from metareplay.settings import hyperparameters, nearest, setting
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "online": {"lr": 0.01},
@@ -114,13 +114,6 @@ def name_of(method: type[Method]) -> str:
     return next((name for name, known in METHODS.items() if known is method), own)
 
 
-def _check(parameter: Hyperparameter, value: Any) -> None:
-    try:
-        parameter.check(value)
-    except BadInput as error:
-        raise BadInput(str(error).replace(parameter.flag, parameter.name, 1)) from None
-
-
 @dataclass(kw_only=True, eq=False, repr=False)
 class Estimator:
     """The parameters of all estimators, and how one is saved: as arrays and JSON, so that any file may be opened.
@@ -168,7 +161,7 @@ class Estimator:
         does not have is an error.
         """
         for parameter in hyperparameters(type(self)):
-            _check(parameter, getattr(self, parameter.name))
+            parameter.check(getattr(self, parameter.name))
         self._layers()
         chosen: Any = METHODS.get(self.method, self.method) if isinstance(self.method, str) else self.method
         if not isinstance(chosen, type) or not issubclass(chosen, Method):
@@ -196,7 +189,7 @@ class Estimator:
         if isinstance(self.method, str):
             settings = SETTINGS[self.method] | settings
         for name, value in settings.items():
-            _check(known[name], value)
+            known[name].check(value)
         return chosen(**settings)
 
     def _layers(self) -> dict[str, Any]:
@@ -210,10 +203,7 @@ class Estimator:
             )
         if self.network is not None and not callable(self.network):
             networks.check(self.network)
-        try:
-            engine = engines.chosen(self.engine, self.device, "mlp" if self.network is None else "own")
-        except BadInput as error:
-            raise BadInput(str(error).replace("--", "")) from None
+        engine = engines.chosen(self.engine, self.device, "mlp" if self.network is None else "own")
         return {"hidden": tuple(sizes), "network": self.network, "engine": engine, "device": self.device}
 
     def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:

@@ -48,7 +48,8 @@ class Diverged(RunFailed):
         self.step, self.row = step, row
         self.message = message or f"the loss of the example in slot {row} is not finite after {step} SGD steps"
 
-    def __str__(self) -> str:
+    @property
+    def flagged(self) -> str:
         return self.message
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from metareplay.cli.arguments import Parser, add_flag, values
 from metareplay.cli.methods import summary
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, with_flags
 from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.runs.experiment import Experiment
@@ -179,4 +179,4 @@ def their_words() -> Iterator[None]:
     except (BadInput, RunFailed) as error:
         kind = BadInput if isinstance(error, BadInput) else RunFailed
         found = r"--device is cuda|--device cpu|--engine is torch|--[a-z][a-z-]*"
-        raise kind(re.sub(found, lambda words: THEIR_WORDS.get(words[0], words[0]), str(error))) from error
+        raise kind(re.sub(found, lambda words: THEIR_WORDS.get(words[0], words[0]), with_flags(error))) from error

@@ -9,7 +9,7 @@ from functools import partial
 
 from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, with_flags
 from metareplay.original.arguments import DATA_FILES, MODELS, experiment, read
 from metareplay.original.main import learn, written
 from metareplay.runs import display, recipes
@@ -92,7 +92,9 @@ def carry_out(wanted: Sequence[list[str]]) -> None:
             else:
                 learn(options)
         except (BadInput, RunFailed) as error:
-            raise RunFailed(f"{which} failed, so this stops; started again, it skips what is done: {error}") from error
+            raise RunFailed(
+                f"{which} failed, so this stops; started again, it skips what is done: {with_flags(error)}"
+            ) from error
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.data import catalogue as sources
 from metareplay.data.download import CHUNK, Report, download, progress_bar
-from metareplay.errors import BadInput, Refused, RunFailed
+from metareplay.errors import BadInput, Refused, RunFailed, with_flags
 from metareplay.files import placed, require_room, shown
 from metareplay.original.arguments import DATA_FILES
 from metareplay.runs import display
@@ -144,7 +144,7 @@ def _read(path: Path, name: str) -> Stream:
     try:
         return task_list.read(path)
     except BadInput as error:
-        raise Refused(str(error).replace(str(path), name)) from None
+        raise Refused(with_flags(error).replace(str(path), name)) from None
 
 
 def _unpack(archive: Path, path: Path, limit: int) -> Stream:

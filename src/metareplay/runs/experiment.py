@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -181,6 +181,14 @@ class Experiment:
             initial, sha256 = model.read(self.from_)
             self._set("initial", initial)
             self.sources["from_sha256"] = sha256
+
+    def __repr__(self) -> str:
+        told = [
+            f"{option.name}={value!r}"
+            for option in fields(self)[2:]
+            if option.init and (value := getattr(self, option.name)) not in (option.default, None)
+        ]
+        return f"Experiment({', '.join([repr(self.stream), repr(self.method), *told])})"
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, with_flags
 from metareplay.files import Held, holder, locked, read_regular, unfinished, write_atomically
 from metareplay.methods import METHODS
 from metareplay.runs.checkpoint import FileCheckpoints, Unusable, peek, set_aside
@@ -84,7 +84,7 @@ class Run:
                 self._require_own(summary["configuration"])
                 return Status("done", summary["configuration"], summary)
             except (BadInput, RunFailed) as error:
-                broken = str(error)
+                broken = with_flags(error)
         configuration = self._configuration()
         examples, damaged = self._examples()
         if holder(self.folder / LOCK):
@@ -109,7 +109,7 @@ class Run:
             record = Record.load(self.folder)
             self._require_own(record.configuration)
         except BadInput as error:
-            note(f"{error}, which begins now")
+            note(f"{with_flags(error)}, which begins now")
             return None
         return record
 
@@ -244,7 +244,7 @@ class Run:
         try:
             record.save(self.folder)
         except RunFailed as error:
-            raise Unsaved(str(error), record) from error
+            raise Unsaved(with_flags(error), record) from error
 
     def recorded_key(self) -> str | None:
         """The key of the run that the folder's files are of; None if they do not say."""
@@ -274,7 +274,7 @@ def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
 
     Of the lines that it came through, the last one in the file of the ``experiment``'s method is named.
     """
-    text = " ".join(str(error).split())
+    text = " ".join(with_flags(error).split())
     if isinstance(error, RunFailed | BadInput):
         return text
     if isinstance(error, MemoryError):

@@ -101,6 +101,9 @@ class Model:
         restore(self.learner, state, self.normaliser)
         self.learner.restrict(state["allowed"])
 
+    def __repr__(self) -> str:
+        return f"Model({self.network}, learned by {self.record!r})"
+
     @classmethod
     def of(cls, record: Record, state: State, device: str = "cpu") -> Model:
         """A model of weights from a file; BadInput if they make none."""

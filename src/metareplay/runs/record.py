@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import html
 import io
 import json
 import platform
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,34 @@ class Record(History):
     forward_passes: int | None = None
     counters: dict[str, float] = field(default_factory=dict)
     weights: State | None = field(default=None, repr=False)
+
+    def __repr__(self) -> str:
+        configuration, retained = self.configuration, self.metrics["retained_accuracy"]
+        known = f"{100 * retained:.1f} %" if isinstance(retained, float) else "undefined"
+        what = f"{configuration['method']} on {configuration['benchmark']}, seed {configuration['seed']}"
+        return f"Record({what}: retained accuracy {known})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the accuracy matrix, shaded, with the metrics below it."""
+        cells = "".join(
+            "<tr>"
+            + "".join(f'<td style="background:rgba(0,119,187,{a:.2f})">{100 * a:.0f}</td>' for a in row)
+            + "</tr>"
+            for row in self.accuracy
+        )
+        known = [f"{name} {100 * value:.1f} %" for name, value in self.metrics.items() if isinstance(value, float)]
+        title = f"after each task (row), accuracy on each (column), %; {', '.join(known)}"
+        return f"<div>{html.escape(repr(self))}<table>{cells}</table>{html.escape(title)}</div>"
+
+    def plot(self) -> Any:
+        """The curve of average accuracy beside the accuracy matrix: a picture in a notebook, with ``save(path)``.
+
+        Raises
+        ------
+        BadInput
+            If the extra ``report`` is not installed.
+        """
+        return import_module("metareplay.results.plot").Plot(self)  # results stand on runs
 
     @cached_property
     def metrics(self) -> dict[str, float | Undefined]:

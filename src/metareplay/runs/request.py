@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from metareplay import methods, networks
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, with_flags
 from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
@@ -145,5 +145,5 @@ class Request:
             except BadInput as error:
                 memories = self.memories if name != "memories" else None
                 published = recipes.published(benchmarks.find(self.benchmark).name, self.method, name, memories)
-                raise BadInput(f"{error}. {published}" if published else str(error)) from None
+                raise BadInput(f"{with_flags(error)}. {published}" if published else with_flags(error)) from None
         return checked

@@ -7,10 +7,12 @@ Tolias (2019) and van de Ven, Tuytelaars and Tolias (2022).
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib import import_module
 from typing import Any, overload
 
 import numpy as np
@@ -48,6 +50,9 @@ class Images:
     labels: NDArray[np.int64]
     index_map: NDArray[np.int32] | None = None
     rows: NDArray[np.int64] | None = None
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)} of {self.width} inputs)"
 
     def __post_init__(self) -> None:
         n = len(self.base) if self.rows is None else len(self.rows)
@@ -142,6 +147,20 @@ class Stream:
     data_sha256: str = ""
     samples_per_task: int | None = None
     scenarios: tuple[str, ...] = (DOMAIN,)
+
+    def __repr__(self) -> str:
+        learned = self.samples_per_task or len(self.tasks[0].train)
+        count = f"{len(self.tasks)} tasks of {learned} examples, {self.classes} classes, shape {self.shape}"
+        return f"Stream({self.name!r}: {count}, {' or '.join(self.scenarios)})"
+
+    def _repr_png_(self) -> bytes | None:
+        """For a notebook: some images of each task; None where the examples form none."""
+        file = io.BytesIO()
+        try:
+            import_module("metareplay.streams.gallery").picture(self).save(file, "PNG")  # which imports this
+        except BadInput:
+            return None
+        return file.getvalue()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", plain(self.name))

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from metareplay import methods, networks
 from metareplay.data import catalogue as sources
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, with_flags
 from metareplay.methods import METHODS
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
@@ -285,7 +285,7 @@ class Reader:
         try:
             return find(self.own_file(named[1]))
         except (ValueError, OSError, RuntimeError) as error:  # also of names that no file can have
-            self.problem(named[0], f"cannot be used: {error}")
+            self.problem(named[0], f"cannot be used: {with_flags(error)}")
             return None
 
     def values(self, place: Place, value: Any, option: Hyperparameter) -> list[Any]:
@@ -298,7 +298,7 @@ class Reader:
                 each = option.check(each)
                 found.append(self.own_file(each) if option.name in ("network", "from") else each)
             except BadInput as error:
-                self.problem(where, str(error).removeprefix(f"{option.flag} "))
+                self.problem(where, with_flags(error).removeprefix(f"{option.flag} "))
         return found
 
     def fits_together(self, request: Request, block: SuiteBlock) -> bool:
@@ -334,7 +334,7 @@ class Reader:
 
     def blame(self, error: BadInput, request: Request, block: SuiteBlock, place: Place, text: str) -> None:
         """Note an error at the option that it is about, where it begins with one's flag; else at a place."""
-        about = re.match(r"--([a-z-]+) (.*)", str(error), re.DOTALL)
+        about = re.match(r"--([a-z-]+) (.*)", with_flags(error), re.DOTALL)
         name = about[1].replace("-", "_") if about else ""
         if about is None or name not in block.options:
             self.problem(place, f"{text}{error}")
