@@ -42,7 +42,8 @@ def stream(sizes: list[int], classes: int = 4) -> Stream:
 def arranged(words: str, of: Stream, seed: int = 0, **options: Any) -> Order:
     given = {"samples": None, "epochs": 1, "batch_size": 1, "imbalance": 1.0} | options
     visits = tuple(range(len(of.tasks))) * (3 if words.startswith("recurring") else 1)
-    return Order(order=words, stream=of, visits=visits, draw=partial(randomness, seed), **given)
+    kind, number = read(words)
+    return Order(kind=kind, number=number, stream=of, visits=visits, draw=partial(randomness, seed), **given)
 
 
 def met(order: Order) -> list[tuple[int, int]]:

@@ -239,8 +239,10 @@ class Experiment:
     @cached_property
     def spans(self) -> Order:
         """All examples, in the order in which they come."""
+        kind, number = orders.read(self.order)
         return Order(
-            order=self.order,
+            kind=kind,
+            number=number,
             stream=self.stream,
             visits=self.visits,
             samples=self.samples,

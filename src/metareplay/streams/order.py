@@ -73,8 +73,8 @@ class Order:
 
     Parameters
     ----------
-    order
-        As ``read`` takes it.
+    kind, number
+        As ``read`` gives them.
     visits
         The tasks visited, by number.
     samples
@@ -88,7 +88,8 @@ class Order:
         Gives the generator for a purpose, and for one of several things of that kind.
     """
 
-    order: str
+    kind: str
+    number: float
     stream: Stream
     visits: Sequence[int]
     samples: int | None
@@ -100,18 +101,8 @@ class Order:
     def __post_init__(self) -> None:
         if self.kind == "blurry" and self.number > (most := 1 - 1 / len(self.visits)):
             raise BadInput(
-                f"--order is {self.order!r}, but the others of {len(self.visits)} tasks have only {most:.3g}"
+                f"--order blurry is {self.number:g}, but the others of {len(self.visits)} tasks have only {most:.3g}"
             )
-
-    @cached_property
-    def kind(self) -> str:
-        """The order's name."""
-        return read(self.order)[0]
-
-    @cached_property
-    def number(self) -> float:
-        """The order's number."""
-        return read(self.order)[1]
 
     @property
     def borders(self) -> bool:
