@@ -111,12 +111,10 @@ def check(name: str, groups: Sequence[Group]) -> tuple[Table, int, int]:
             cells += [f"{mean:.1f}", f"{own.mean():.1f}"]
         differing += bool(wrong)
         verdict = "not run" if group is None else f"differs in {', '.join(wrong)}" if wrong else "reproduced"
-        seeds = None if group is None else f"{row.seeds}, {len(group.seeds)}"
-        rows.append(Row((*cells, seeds, verdict)))
+        rows.append(Row((*cells, row.seeds, None if group is None else len(group.seeds), verdict)))
     columns = [Column(title, holds="words") for title in ("benchmark", "method")] + [Column("memories")]
-    columns += [Column(title, of) for of in MEASURES for title in ("set", "here")]
-    columns += [Column("seeds"), Column("", holds="words")]
-    return Table(tuple(columns), tuple(rows)), differing, run
+    columns += [Column(title, of) for of in (*MEASURES, "seeds") for title in ("set", "here")]
+    return Table((*columns, Column("", holds="words")), tuple(rows)), differing, run
 
 
 def _mean_square(deviations: Sequence[float]) -> float:
