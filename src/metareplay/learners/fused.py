@@ -92,7 +92,7 @@ class FusedPerceptron(LazyDecay):
         widths, stride = self.network.widths, int(self._layers[0, kernels.STRIDE])
         self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
         self._workspace = self._many = self._make_workspace(2)
-        self._outputs_of_group = np.empty((GROUP, stride), np.float32)
+        self._outputs_of_group = aligned(GROUP * stride).reshape(GROUP, stride)
         self._dense = np.zeros(sum(widths[:-1]), np.float32)
         self._rooms = [aligned(0)] * 2
         self._sorted = SortedInputs()
@@ -200,11 +200,11 @@ class FusedPerceptron(LazyDecay):
         if len(index_map) != self._inputs:
             raise BadInput(f"the images have {len(index_map)} inputs, but the network has {self._inputs}")
         block = self._blocks(self._parameters)[0][task if self.network.private[0] else 0]
-        folded = np.empty((images.base.width + 1, block.shape[1]), np.float32)
-        kernels.fold(block, index_map, folded)
+        folded = aligned((images.base.width + 1) * block.shape[1])
+        kernels.fold(block, index_map, folded.reshape(-1, block.shape[1]))
         out = np.empty((len(images), self.classes), np.float32)
         kernels.scores(
-            folded.ravel(), self._parameters, self._layers, task, *images.base.strips, rows, *self._workspace,
+            folded, self._parameters, self._layers, task, *images.base.strips, rows, *self._workspace,
             self._outputs_of_group, out,
         )  # fmt: skip
         if self._restriction is not None:
