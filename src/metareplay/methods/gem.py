@@ -81,11 +81,12 @@ def project(gradient: Vector, past: Vector, margin: float) -> Vector:
     kind = np.asarray(gradient).dtype
     start = np.full(len(past), margin, kind) @ past + gradient
     linear = np.asarray(past @ start).astype(np.float64)
-    u, slopes = np.zeros(len(past)), linear
-    pushing = np.zeros(len(past), bool)  # those that the others do not keep from harm: few, so GGᵀ is not needed whole
-    while (joining := (slopes < 0) & ~pushing).any():
-        pushing |= joining
-        products = np.asarray(past[pushing] @ past.T).astype(np.float64)
-        u[pushing] = nonnegative_least_squares(products[:, pushing], linear[pushing], float(np.finfo(kind).eps))
-        slopes = linear + u[pushing] @ products
-    return u.astype(kind) @ past + start
+    v, slopes = np.zeros(len(past)), linear
+    # Those that the others do not keep from harm are few: only their rows of GGᵀ are needed.
+    pushing, products = np.empty(0, np.int64), np.empty((0, len(past)))
+    while len(joining := np.setdiff1d(np.flatnonzero(slopes < 0), pushing)):
+        pushing = np.append(pushing, joining)
+        products = np.concatenate([products, np.asarray(past[joining] @ past.T)])
+        u = nonnegative_least_squares(products[:, pushing].copy(), linear[pushing], float(np.finfo(kind).eps))
+        v[pushing], slopes = u, linear + u @ products
+    return v.astype(kind) @ past + start
