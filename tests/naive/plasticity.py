@@ -87,7 +87,8 @@ class Units(SGDW):
         incoming, biases, outgoing = self.theta[2 * layer : 2 * layer + 3]
         bound = np.sqrt(6 / sum(incoming.shape))
         with torch.no_grad():
-            incoming[:, units] = torch.tensor(self.rng.uniform(-bound, bound, (len(incoming), len(units))))
+            drawn = self.rng.uniform(-bound, bound, (len(incoming), len(units)))
+            incoming[:, units] = torch.tensor(drawn).to(incoming)
             biases[units] = 0
             outgoing[units] = 0
         self.counters["units_reborn"] += len(units)

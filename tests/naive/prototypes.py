@@ -9,8 +9,8 @@ from naive import Example, Naive
 class SLDA(Naive):
     def start(self) -> None:
         size, classes = self.theta[-2].shape
-        self.means, self.counts = torch.zeros(classes, size).double(), [0] * classes
-        self.sigma, self.t = torch.zeros(size, size).double(), 0
+        self.means, self.counts = torch.zeros(classes, size).to(self.theta[0]), [0] * classes
+        self.sigma, self.t = torch.zeros(size, size).to(self.theta[0]), 0
 
     def features(self, examples: list[Example]) -> Tensor:
         f = torch.stack([e.x for e in examples])
@@ -46,4 +46,4 @@ class SLDA(Naive):
 
 class NCM(SLDA):
     def precision(self) -> Tensor:
-        return torch.eye(len(self.sigma)).double()
+        return torch.eye(len(self.sigma)).to(self.sigma)
