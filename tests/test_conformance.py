@@ -42,10 +42,15 @@ VARIANTS: dict[str, Callable[..., Method]] = {
     ),
     "meralg7, all": functools.partial(METHODS["meralg7"], lr=0.05, gamma=0.5, s=3.0, memories=5, replay_batch_size=3),
 }
+SLOW = {"mas", "slda", "sync", "cmaml"}
+"""Those of which another one, that shares most of their code, is tried each time."""
+ALL = [
+    pytest.param(method, id=name, marks=[pytest.mark.slow] if name in SLOW else []) for name, method in VARIANTS.items()
+]
 
 
 @pytest.mark.parametrize("checked", NAMED.values(), ids=NAMED)
-@pytest.mark.parametrize("method", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("method", ALL)
 def test_methods(method: Callable[..., Method], checked: Callable[..., None]) -> None:
     result = check_one(method, checked)
     assert result.outcome != "fails", result
