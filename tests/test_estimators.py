@@ -27,6 +27,7 @@ from metareplay import BadInput, Diverged, Experiment, Trainer, estimators
 from metareplay.estimators import ContinualClassifier, ContinualRegressor
 from metareplay.estimators import sklearn as face
 from metareplay.estimators.estimator import SETTINGS
+from metareplay.settings import hyperparameters
 
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
@@ -57,9 +58,9 @@ def excused(estimator: Any) -> dict[str, str]:
 
 @parametrize_with_checks(
     [
-        *(ContinualClassifier(method) for method in WITHOUT_TASKS),
+        ContinualClassifier(),
+        *(ContinualClassifier(method, hidden_layer_sizes=(20,), memories=50) for method in ("online", "meralg1")),
         ContinualRegressor(),
-        ContinualRegressor("meralg1", batches_per_example=1),
     ],
     expected_failed_checks=excused,
 )
@@ -87,12 +88,10 @@ def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: 
     x = np.concatenate([images.inputs(span.examples) for images, span in spans])
     y = np.concatenate([images.labels[span.examples] for images, span in spans])
     task = np.concatenate([np.full(len(span.examples), span.visit) for _, span in spans])
-    plain = {"beta": 1.0, "gamma": 1.0, "batches_per_example": 1, "replay_batch_size": 20, "s": 1.0}
-    plain |= {"memory_strength": 0.0, "n_memories": 0}
+    plain = {each.name: getattr(chosen, each.name) for each in hyperparameters(METHODS[method])}
     model = ContinualClassifier(
-        method, lr=0.02, memories=40, hidden_layer_sizes=(18, 15), scale=False, tasks=3, random_state=7,
-        settings={name: value for name, value in plain.items() if hasattr(METHODS[method], name)},
-    )  # fmt: skip
+        method, settings=plain, hidden_layer_sizes=(18, 15), scale=False, tasks=3, random_state=7
+    )
     model.partial_fit(x, y, classes=range(10), task=task)
     assert model._life.learner.parameters().tobytes() == life.learner.parameters().tobytes()  # type: ignore[attr-defined]
 
@@ -223,7 +222,7 @@ def test_the_unit_and_the_origin_of_a_feature_do_not_matter(offset: float, facto
     assert model.score(X * factor + offset * factor, y) > 0.95
 
 
-@pytest.mark.parametrize("reading", [1e6, 1e12, 1e155, -1e300])
+@pytest.mark.parametrize("reading", [1e6, -1e300])
 def test_one_absurd_reading_costs_nothing(reading: float) -> None:
     X, y = load_breast_cancer(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))
@@ -438,7 +437,7 @@ def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_k
 
 def test_a_new_class_in_a_wide_problem_costs_its_column() -> None:
     learner = ContinualClassifier("eralg4", scale=False, hidden_layer_sizes=(20,), random_state=0)
-    X = sparse.random(4, 2**18, density=1e-4, format="csr", random_state=0)
+    X = sparse.random(4, 2**14, density=1e-3, format="csr", random_state=0)
     learner.partial_fit(X[:1], [0])
     table, parameters = learner._life.learner._index, learner._life.learner._parameters
     before = parameters.copy()
@@ -588,12 +587,10 @@ def test_fit_goes_through_tasks_one_after_another() -> None:
 def test_it_works_in_pipelines_and_searches() -> None:
     X, y = load_iris(return_X_y=True)
     pipeline = make_pipeline(MinMaxScaler(), ContinualClassifier(random_state=0, scale=False))
-    assert cross_val_score(pipeline, X, y).mean() > 0.85
-    grid = {"lr": [0.01, 0.1], "replay_batch_size": [5, 20], "memories": [10, 100]}
-    search = GridSearchCV(ContinualClassifier(random_state=0, hidden_layer_sizes=(20,)), grid).fit(X, y)
+    assert cross_val_score(pipeline, X, y, cv=3).mean() > 0.85
+    grid = {"method": ["online", "eralg4"], "lr": [0.01, 0.1], "memories": [10]}
+    search = GridSearchCV(ContinualClassifier(random_state=0, hidden_layer_sizes=(20,)), grid, cv=3).fit(X, y)
     assert search.best_score_ > 0.9
-    by_method = GridSearchCV(ContinualClassifier(random_state=0), {"method": ["online", "eralg4"]}).fit(X, y)
-    assert by_method.best_score_ > 0.8
 
 
 def test_parameters_are_those_of_the_signature() -> None:
@@ -804,7 +801,7 @@ def test_continuous_targets_are_refused() -> None:
         ),
         ({"memories": -1}, "^memories is -1, but must lie in"),
         ({"method": "online", "beta": 0.5}, "beta is given, but online has no such setting; it has lr"),
-        ({"settings": {"speed": 1}}, "speed is given, but eralg4 has no such setting"),
+        ({"settings": {"speed": 1}}, "speed is given, but ergap has no such setting"),
         ({"hidden_layer_sizes": (10, 0)}, r"hidden_layer_sizes is \(10, 0\)"),
         ({"hidden_layer_sizes": 10}, "hidden_layer_sizes is 10"),
         ({"epochs": 0}, r"^epochs is 0, but must lie in \[1, inf\): it is how often fit goes"),

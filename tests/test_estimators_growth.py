@@ -9,6 +9,7 @@ import pytest
 
 from metareplay import EWC, GEM, MER, METHODS, Independent
 from metareplay.estimators.core import Build, Core
+from metareplay.estimators.estimator import SETTINGS
 from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.networks.perceptron import Perceptron
@@ -87,7 +88,7 @@ def test_ewc_holds_on_to_what_mattered_when_classes_are_added() -> None:
     assert not kept[-1][0][:, CLASSES:].any()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SETTINGS)
 def test_every_method_goes_on_when_a_class_and_an_input_are_added(method: str) -> None:
     grown = life(METHODS[method](lr=0.01), scaled=True)
     for task in (0, 1, 0):

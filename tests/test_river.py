@@ -23,6 +23,7 @@ from metareplay.estimators.estimator import SETTINGS
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
+TINY: dict[str, Any] = {"hidden_layer_sizes": (8,), "memories": 10}
 SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 
 
@@ -42,7 +43,11 @@ def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverCla
 
 @pytest.mark.parametrize(
     "model",
-    [*map(ContinualRiverClassifier, WITHOUT_TASKS), ContinualRiverRegressor(), ContinualRiverRegressor("meralg1")],
+    [
+        ContinualRiverClassifier(),
+        *(ContinualRiverClassifier(method, **TINY) for method in ("online", "meralg1")),
+        ContinualRiverRegressor(**TINY),
+    ],
     ids=lambda model: f"{type(model).__name__}({model.method})",
 )
 def test_rivers_own_checks_pass(model: Any) -> None:
