@@ -164,9 +164,9 @@ def run(stream: str, name: str, seed: int) -> Outcome:
     return Outcome(stream, name, seed, curve, float(np.mean(right)), at_end, 1e6 * seconds / len(right))
 
 
-def measure(processes: int) -> list[Outcome]:
+def measure(models: list[str], processes: int) -> list[Outcome]:
     jobs = [
-        (stream, name, seed) for stream in STREAMS for name in MODELS for seed in SEEDS
+        (stream, name, seed) for stream in STREAMS for name in models for seed in SEEDS
         if seed == 0 or name not in WITHOUT_SEED
     ]  # fmt: skip
     with ProcessPoolExecutor(processes) as pool:
@@ -182,6 +182,7 @@ def measure(processes: int) -> list[Outcome]:
 
 def tables(outcomes: list[Outcome]) -> Iterator[str]:
     """Markdown: means over the seeds, the best of each column in bold."""
+    models = list(dict.fromkeys(outcome.model for outcome in outcomes))
     for title, value in (
         ("Prequential accuracy (%): asked before learning, over the whole stream", lambda o: 100 * o.prequential),
         ("Accuracy kept (%): on held-out examples of all earlier parts, at the end", lambda o: 100 * o.kept),
@@ -191,14 +192,14 @@ def tables(outcomes: list[Outcome]) -> Iterator[str]:
         cells = {
             (stream, model): [value(o) for o in outcomes if (o.stream, o.model) == (stream, model)]
             for stream in STREAMS
-            for model in MODELS
+            for model in models
         }
-        streams = [stream for stream in STREAMS if not np.isnan(cells[stream, "MER"]).any()]
-        best = {stream: max(round(np.mean(cells[stream, model]), 1) for model in MODELS) for stream in streams}
+        streams = [stream for stream in STREAMS if not np.isnan(cells[stream, models[0]]).any()]
+        best = {stream: max(round(np.mean(cells[stream, model]), 1) for model in models) for stream in streams}
         yield f"\n{title}\n"
         yield f"| model | {' | '.join(streams)} |"
         yield f"|---|{'--:|' * len(streams)}"
-        for model in MODELS:
+        for model in models:
             row = []
             for stream in streams:
                 mean, spread = np.mean(cells[stream, model]), np.std(cells[stream, model])
@@ -265,20 +266,20 @@ def main() -> None:
     parser.add_argument("--panel", action="store_true", help="the panel instead")
     parser.add_argument("--quick", action="store_true", help="with --panel: places of at most 5 000 examples")
     parser.add_argument(
-        "--models", nargs="+", metavar="MODEL", default=list(panel.MODELS),
-        help="with --panel: some only, or settings to try, as '{\"lr\": 0.03}'",
+        "--models", nargs="+", metavar="MODEL",
+        help="some only; with --panel also settings to try, as '{\"lr\": 0.03}'",
     )  # fmt: skip
     parser.add_argument("--processes", type=int, default=2, help="how many models learn at once")
     options = parser.parse_args()
     if options.panel:
         places = panel.QUICK if options.quick else panel.FULL
-        for line in panel.panel(options.models, places, options.processes, options.json):
+        for line in panel.panel(options.models or list(panel.MODELS), places, options.processes, options.json):
             print(line, flush=True)
         return
     if options.json and options.json.exists():
         outcomes = [Outcome(**entry) for entry in json.loads(options.json.read_text(encoding="utf-8"))]
     else:
-        outcomes = measure(options.processes)
+        outcomes = measure(options.models or list(MODELS), options.processes)
         if options.json:
             options.json.write_text(json.dumps([asdict(outcome) for outcome in outcomes]), encoding="utf-8")
     for name, about in ABOUT.items():

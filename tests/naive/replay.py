@@ -41,8 +41,13 @@ class GapER(Naive):
                 new, *old = self.ce([example, *alike]).detach().clamp(max=5).tolist()
                 self.gap += (new - sum(old) / len(old) - self.gap) / 50
             self.near(self.gap - self.calm, self.gap - self.conflict)
-            for lot in lots[: self.batches_per_example if self.gap <= self.calm and len(kept) < 1000 else 1]:
-                self.step(self.ce([example, *lot]).mean())
+            if self.gap <= self.calm and len(kept) < 1000:
+                for lot in lots:
+                    self.step(self.ce([example, *lot]).mean())
+            elif lots[0]:
+                self.step(0.3 * self.ce([example]).mean() + 0.7 * self.ce(lots[0]).mean())
+            else:
+                self.step(self.ce([example]).mean())
             if self.gap > self.conflict:
                 going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
                 self.counters["forgotten"] += going

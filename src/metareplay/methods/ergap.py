@@ -13,6 +13,8 @@ WINDOW = 50
 """Examples over which the gap is averaged."""
 LARGEST = 5.0
 """What one example's loss counts at most."""
+NEW = 0.3
+"""The new example's part in the loss of a single batch."""
 FEW = 1000
 """Memories from which on one batch is enough."""
 PACE = 0.02
@@ -26,7 +28,8 @@ class GapER(ER):
     those drawn beside it: g ← g + (ℓ(new) − mean ℓ(memories) − g) / 50, with ℓ the cross-entropy, at most 5.
 
     - Up to ``calm``, memories are not known by heart. Then, while there are fewer than 1000 of them, each example is
-      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
+      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains, in
+      whose loss the new example counts three tenths.
     - Beyond ``conflict``, memories say what is no longer true: each goes with probability (g − conflict) / 50.
 
     As an example is compared with its own class alone, a class that is new is no conflict.
@@ -39,8 +42,6 @@ class GapER(ER):
     calm: float = setting(0.12, "[0, inf)", help="the gap up to which an example is learned in more than one batch")
     conflict: float = setting(1.0, "[0, inf)", help="the gap beyond which memories are forgotten; 0: they never are")
 
-    inert = ({"batches_per_example": 1, "conflict": 0.0}, ER)
-
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         super().start(learner, rng, tasks)
         self.gap = 0.0
@@ -49,11 +50,18 @@ class GapER(ER):
         for row in rows:
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
             self.watch(batches[0])
-            for batch in batches if self.gap <= self.calm and self.memory.held < FEW else batches[:1]:
-                self.learner.sgd(batch, self.lr)
+            if self.gap <= self.calm and self.memory.held < FEW:
+                for batch in batches:
+                    self.learner.sgd(batch, self.lr)
+            else:
+                self.learner.sgd(batches[0], self.lr, self.weights(batches[0]))
             if self.gap > self.conflict > 0:
                 self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
             self.memory.offer(row)
+
+    def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:
+        share = NEW if len(batch) > 1 else 1
+        return np.array([share, *[(1 - share) / (len(batch) - 1)] * (len(batch) - 1)], np.float32)
 
     def watch(self, batch: Rows) -> None:
         """Follow the gap by a new example, which comes first, and memories."""
