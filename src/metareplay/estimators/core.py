@@ -14,6 +14,7 @@ from metareplay.estimators.growing import GrowingLearner, GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
+from metareplay.methods.losses import log_softmax
 from metareplay.methods.memory import Reservoir
 from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
@@ -54,15 +55,10 @@ class Core:
     """A method, which is started here, and its learner, which take in examples without end.
 
     Fresh, with all classes known, and without scaling, it comes to the same parameters as an ``Experiment`` of that
-    seed, hidden layers and batch size on the same examples in the same order. What it holds is as large after the
-    millionth example as when its memory is full.
+    seed, hidden layers and batch size on the same examples in the same order.
 
-    Attributes
-    ----------
-    class_weight
-        ``balanced``, or the weight of each class by its number; None: all classes weigh the same.
-    seen
-        Examples so far.
+    ``class_weight`` is ``balanced``, or the weight of each class by its number; None: all weigh the same. ``seen`` are
+    the examples so far.
     """
 
     def __init__(self, method: Method, build: Build) -> None:
@@ -137,24 +133,11 @@ class Core:
         known: bool = False,
         weights: NDArray[np.float32] | None = None,
     ) -> None:
-        """Learn examples of one task in their order, in batches.
+        """Learn examples of one task in their order, in batches; Diverged if a loss is not finite.
 
-        Parameters
-        ----------
-        x
-            ``(n, k)``, what they have in ``places (k,)`` of the inputs.
-        y
-            ``(n,)``: a class that is new has the next number, and its output from its first batch on; float64 targets
-            for a regression.
-        known
-            Whether scale and counts have taken these examples in before.
-        weights
-            ``(n,)``, what each one's loss counts; None: 1.
-
-        Raises
-        ------
-        Diverged
-            If a loss is not finite; what was learned before stays.
+        ``x (n, k)`` are what they have in ``places (k,)`` of the inputs; ``y (n,)`` their classes, of which a new one
+        has the next number, or float64 targets; ``weights (n,)`` what each one's loss counts. Those that are ``known``
+        have been taken in by scale and counts before.
         """
         size, begin = self.learner.batch_size, 0
         labels = np.zeros(len(y), np.int64) if self.build.loss else y
@@ -237,8 +220,6 @@ class Core:
             weights *= self.counts.sum() / (weights * self.counts).sum()
             self.learner.class_weight = weights.astype(np.float32)
 
-    # Regression
-
     def _follow_targets(self, y: NDArray[np.float64]) -> None:
         """Take in targets. When their scale moves, the last layer is changed such that it answers as before.
 
@@ -262,16 +243,8 @@ class Core:
         """The gradient of the absolute error."""
         return np.sign(self._residual(scores, rows))
 
-    # Answers
-
     def scores(self, x: Inputs, task: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Scores ``(n, classes)`` of examples given as to ``learn``; nothing is changed.
-
-        Raises
-        ------
-        BadInput
-            If one is not finite.
-        """
+        """Scores ``(n, classes)`` of examples given as to ``learn``; BadInput if one is not finite."""
         x = self._placed(x, places) if self.scale is None else self.scale.scale(x, places)
         scores = self.learner.scores_of(x, task)
         if not np.isfinite(scores).all():
@@ -285,7 +258,8 @@ class Core:
 
     def log_probabilities(self, scores: NDArray[np.float32], temperature: float | str) -> NDArray[np.float64]:
         """Logarithms of the softmax of scores ``(n, classes)`` divided by the temperature, or by ``memory``."""
-        return _log_softmax(scores, self.temperature() if isinstance(temperature, str) else temperature)
+        logs: NDArray[np.float64] = _at(self.temperature() if temperature == "memory" else float(temperature), scores)
+        return logs
 
     def temperature(self) -> float:
         """The temperature under which the labels of what is in the memory are likeliest.
@@ -309,15 +283,13 @@ class Core:
         labels = self.learner.labels[rows]
 
         def loss(log_temperature: float) -> float:
-            return -float(_log_softmax(scores, np.exp(log_temperature))[np.arange(len(labels)), labels].mean())
+            return -float(_at(np.exp(log_temperature), scores)[np.arange(len(labels)), labels].mean())
 
         low, high, golden = -3.0, 3.0, (5**0.5 - 1) / 2
         for _ in range(20):
             left, right = high - golden * (high - low), low + golden * (high - low)
             low, high = (low, right) if loss(left) < loss(right) else (left, high)
         return float(np.exp((low + high) / 2))
-
-    # Saving
 
     def state(self) -> dict[str, Any]:
         """Everything that another process needs to go on from here to the same bits."""
@@ -351,8 +323,5 @@ class Core:
         return core
 
 
-def _log_softmax(scores: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    shifted = scores.astype(np.float64) / temperature
-    shifted -= shifted.max(axis=1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted
+def _at(temperature: float, scores: Any) -> Any:
+    return log_softmax(scores.astype(np.float64) / temperature)

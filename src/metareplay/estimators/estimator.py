@@ -116,13 +116,7 @@ def name_of(method: type[Method]) -> str:
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Estimator:
-    """The parameters of all estimators, and how one is saved: as arrays and JSON, so that any file may be opened.
-
-    Attributes
-    ----------
-    clipped_
-        Readings so far that were too far off to be taken as they are (``scale=True``).
-    """
+    """The parameters of all estimators, and how one is saved: as arrays and JSON, so that any file may be opened."""
 
     method: str | type[Method] = field(default="ergap", kw_only=False)
     memories: int = 5000
@@ -145,14 +139,13 @@ class Estimator:
 
     @property
     def clipped_(self) -> int:
+        """Readings so far that were too far off to be taken as they are (``scale=True``)."""
         return 0 if self._life.scale is None else self._life.scale.clipped
 
     @property
     def _guard(self) -> Guard:
         guard: Guard = self.__dict__.setdefault("_lock", Guard())  # one step, whichever thread comes first
         return guard
-
-    # What the parameters ask for
 
     def _made_method(self) -> Method:
         """The method, with its settings, after a look at every parameter.
@@ -218,15 +211,10 @@ class Estimator:
         """Answers as the core takes them."""
         return np.array(y, np.float64)
 
-    # Files
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the estimator, with all that it has learned, into a file of arrays and JSON.
 
-        Raises
-        ------
-        BadInput
-            If the file cannot be written, or a label or name is neither text, a number nor a truth value.
+        BadInput if that cannot be written, or a label or name is neither text, a number nor a truth value.
         """
         state: dict[str, Any] = {"saved": type(self).__name__, "format": FORMAT}
         state |= {"metareplay": __version__, "method": self.method, "learned": None}
@@ -251,17 +239,8 @@ class Estimator:
     ) -> Self:
         """The estimator that was saved; it goes on to the same bits. No code comes from the file.
 
-        Parameters
-        ----------
-        method
-            The method's class, where it is none of the ten.
-        network
-            The function that makes its network, where it has one.
-
-        Raises
-        ------
-        BadInput
-            If the file is missing, damaged, something else, or of a version that this one cannot read.
+        A ``method`` of yours, and what makes a ``network`` of yours, are given again. BadInput if the file is missing,
+        damaged, something else, or of a version that this one cannot read.
         """
         try:
             state = unpack(Path(path).read_bytes())

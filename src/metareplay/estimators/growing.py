@@ -25,23 +25,13 @@ HELD = ("weight", "target", "unscaled")
 
 
 class GrowingLearner(Learner):
-    """A learner that can grow, and that weighs examples; its table holds for each example what follows.
+    """A learner that can grow, and that weighs examples.
 
-    Attributes
-    ----------
-    weight, target
-        ``(slots,)``: what its loss counts, and a regression's target as it was given.
-    unscaled
-        ``(slots, inputs)`` float64: its inputs before scaling, NaN where it has none; no rows where nothing is scaled.
-    used
-        How many slots have been used, from the first one on.
-    objective
-        ``(scores, rows) -> (n, outputs)``: the gradient of each row's own loss by its scores; None for cross-entropy.
-        It is meant wherever a method names no loss.
-    class_weight
-        ``(classes,)``, by which losses are multiplied besides; None for none.
-    even
-        Whether every weight so far was 1.
+    For each slot it holds in ``weight (slots,)`` what its loss counts, in ``target (slots,)`` a regression's target, in
+    ``unscaled (slots, inputs)`` float64 its inputs before scaling, NaN where it has none (no rows where nothing is
+    scaled). The first ``used`` slots have been used. Where a method names no loss, ``objective`` is meant: ``(scores,
+    rows) -> (n, outputs)``, the gradient of each row's own loss by its scores; None for cross-entropy. ``class_weight
+    (classes,)`` multiplies losses besides. ``even``: every weight so far was 1.
     """
 
     def hold(self, inputs: int, unscaled: bool) -> None:
@@ -106,8 +96,6 @@ class GrowingLearner(Learner):
         self.put(rows, scale(self.unscaled[: self.used]), self.labels[rows], 0)
         self.tasks[rows] = tasks
 
-    # What is learned
-
     def _each(self, scores: NDArray[np.float32], rows: Rows) -> NDArray[np.float32]:
         """The gradient of each row's own loss, as it weighs."""
         weights = self.weight[rows]
@@ -149,8 +137,6 @@ class GrowingLearner(Learner):
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         return super().dots(rows, groups, self._meant(loss))
 
-    # Saving
-
     def state(self) -> dict[str, NDArray[Any]]:
         held = {name: getattr(self, name)[: self.used].copy() for name in HELD}
         return super().state() | held | {"used": np.array(self.used), "even": np.array(self.even)}  # type: ignore[safe-super]
@@ -175,7 +161,6 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
 
     A new class within the padding of the last layer costs that layer's column; else the parameters are laid out anew.
     The table has room for as many non-zero inputs as an example has had, so that wide sparse ones take little.
-    ``unscaled``: whether it holds inputs before scaling. All else as for a fused perceptron.
     """
 
     def __init__(

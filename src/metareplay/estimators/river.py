@@ -41,8 +41,6 @@ class RiverEstimator(Estimator):
         self._left_out = False
         self._last: tuple[list[Any], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
-    # Learning
-
     def learn_one(self, x: dict[Hashable, Any], y: Any, task: Hashable = None, w: float = 1.0) -> None:
         """Learn one example.
 
@@ -128,8 +126,6 @@ class RiverEstimator(Estimator):
         last, places = self._last
         return places if names == last else np.array([self._features.get(name, -1) for name in names], np.int64)
 
-    # Answering
-
     def predict_one(self, x: dict[Hashable, Any], task: Hashable = None) -> Any:
         """The likeliest class, None before anything was learned; or the target, and then 0."""
         return self._predicted(list(x), self._numbers(x), task)[0]
@@ -153,8 +149,6 @@ class RiverEstimator(Estimator):
             values, places = _with_places(values, self._places(names))
             return self._life.scores(values, number, places)
 
-    # What was given
-
     def _numbers(self, x: Mapping[Hashable, Any]) -> Floats:
         """The values ``(1, n)`` of an example's features, all finite."""
         try:
@@ -177,8 +171,6 @@ class RiverEstimator(Estimator):
             what = "NaN" if np.isnan(values).any() else "infinity or a value too large for dtype('float32')"
             raise BadInput(f"Input x contains {what} (feature {names[place]!r})")
 
-    # Saving
-
     def _learned(self) -> dict[str, Any]:
         return super()._learned() | {"left_out": self._left_out, "missing_labels": self.missing_labels_}
 
@@ -192,10 +184,7 @@ class RiverEstimator(Estimator):
 class ContinualRiverClassifier(Classifying, RiverEstimator, base.MiniBatchClassifier):  # type: ignore[misc]  # task
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
-    A perceptron trained by one of the ten methods of this package; by default experience replay, which
-    learns each example together with others drawn from a memory. Classes and features
-    may appear, and features may go, at any time. Time for each example and memory for all are constant. Threads may
-    share one: learning excludes all else, and any number may predict at once.
+    As :class:`metareplay.estimators.ContinualClassifier`, for dictionaries: features too may come and go at any time.
 
     Parameters
     ----------

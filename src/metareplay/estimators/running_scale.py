@@ -42,12 +42,8 @@ class RunningScale:
     As a step of gradient descent changes a layer's outputs in proportion to its input's squared length, inputs that
     are more than 64 are also divided by sqrt(inputs / 64): so one learning rate does for few and many.
 
-    Attributes
-    ----------
-    examples, renewal
-        How many have come, and how many will have when examples in a memory are to be scaled again.
-    clipped
-        Readings that were limited so far.
+    So many ``examples`` have come; when ``renewal`` have, those in a memory are to be scaled again. ``clipped``
+    readings were limited.
     """
 
     def __init__(self, inputs: int) -> None:
@@ -68,17 +64,9 @@ class RunningScale:
         return max(0, self.renewal - self.examples - 1) // size * size
 
     def learn(self, x: Floats, places: Places, size: int) -> NDArray[np.float32]:
-        """Take in examples, and scale each batch of ``size`` by what is known with it.
+        """Take in examples ``x (n, k)`` of the features in ``places (k,)``, NaN where one is missing.
 
-        Parameters
-        ----------
-        x
-            ``(n, k)``, of the features in ``places (k,)``; NaN is a feature that is missing.
-
-        Returns
-        -------
-        scaled
-            ``(n, inputs)``; features that are missing are 0, their mean.
+        Returns them ``(n, inputs)``, each batch of ``size`` scaled by what is known with it; missing ones are 0.
         """
         scaled = np.zeros((len(x), self._features.shape[1]), np.float32)
         self.clipped += take_in(x, places, size, self._features, self._unit, scaled)

@@ -125,8 +125,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         step = max(1, NUMBERS_AT_A_TIME // self._life.inputs // size) * size
         return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
 
-    # What a classifier does otherwise
-
     def _check_enough(self, y: NDArray[Any]) -> None:
         if len(y) == 0:
             raise BadInput("every sample_weight is 0: there is nothing to learn")
@@ -137,8 +135,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def _know(self, labels: NDArray[Any]) -> None:
         """Have these among ``classes_``, and number those that are new."""
-
-    # Answering
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -158,8 +154,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
             for part in self._parts(np.flatnonzero(tasks == number)):
                 scores[part] = self._life.scores(_dense(X, part), int(number), self._life.places)
         return scores
-
-    # What was given
 
     def _made_method(self) -> Method:
         check_random_state(self.random_state)
@@ -190,8 +184,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         tags.input_tags.sparse = True
         return tags
 
-    # Saving
-
     def _learned(self) -> dict[str, Any]:
         return super()._learned() | {
             "dtype": getattr(self, "classes_", np.empty(0)).dtype.str,
@@ -210,15 +202,16 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
 class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # type: ignore[misc]
     """A classifier that goes on learning, example by example, and keeps what it learned before.
 
-    A perceptron trained by one of the ten methods of this package; by default experience replay, which
-    learns each example together with others drawn from a memory. Classes may appear at
-    any time. Time for each example and memory for all are constant. Threads may share one: learning excludes all else,
-    and any number may predict at once, before or after a call of ``partial_fit`` but never in between.
+    A perceptron trained by a method of this package; by default experience replay that adapts to its stream: each
+    example is learned together with others drawn from a memory. Classes may appear at any time. Time for each example
+    and memory for all are constant. Threads may share one: learning excludes all else, and any number may predict at
+    once, before or after a call of ``partial_fit`` but never in between.
 
     Parameters
     ----------
     method
-        One of ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7``, which need nothing but examples; one of
+        One of ``ergap``, ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7``, which need nothing but
+        examples; one of
         ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which need the task of each
         (``partial_fit(X, y, task=…)``); or a subclass of :class:`metareplay.Method`.
     memories
@@ -297,12 +290,10 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
 
         Parameters
         ----------
-        X, y, sample_weight
+        X, y, task, sample_weight
             As for ``fit``; also classes that never came before.
         classes
             Classes that will come, where some are known: they are among the answers from now on.
-        task
-            The task of all or ``(n,)`` of each, for methods that need it.
 
         Raises
         ------
