@@ -55,7 +55,7 @@ CASES = [
     Case("der", dark.DERPP, REPLAY | {"alpha": 0.3}),
     Case("derpp", dark.DERPP, REPLAY | {"alpha": 0.3, "beta": 0.7}),
     Case("erace", replay.ERACE, REPLAY),
-    Case("ergap", replay.GapER, REPLAY | {"batches_per_example": 3, "calm": 0.1, "conflict": 0.2}),
+    Case("ergap", replay.GapER, REPLAY | {"batches_per_example": 3, "few": 10, "calm": 0.1, "conflict": 0.2}),
     Case("gdumb", gdumb.GDumb, {"lr": 0.1, "memories": 20, "passes": 3, "fit_batch_size": 6}),
     Case("gss", replay.GSS, REPLAY | {"candidates": 3}),
     Case("mir", replay.MIR, REPLAY | {"candidates": 10}),

@@ -41,13 +41,10 @@ class GapER(Naive):
                 new, *old = self.ce([example, *alike]).detach().clamp(max=5).tolist()
                 self.gap += (new - sum(old) / len(old) - self.gap) / 50
             self.near(self.gap - self.calm, self.gap - self.conflict)
-            if self.gap <= self.calm and len(kept) < 1000:
-                for lot in lots:
-                    self.step(self.ce([example, *lot]).mean())
-            elif lots[0]:
-                self.step(0.3 * self.ce([example]).mean() + 0.7 * self.ce(lots[0]).mean())
-            else:
-                self.step(self.ce([example]).mean())
+            few = len(kept) < self.few
+            for lot in lots[: self.batches_per_example if few and self.gap <= self.calm else 1]:
+                losses = self.ce([example, *lot])
+                self.step(losses.mean() if few else 0.3 * losses[0] + 0.7 * losses[1:].mean())
             if self.gap > self.conflict:
                 going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
                 self.counters["forgotten"] += going

@@ -14,9 +14,7 @@ WINDOW = 50
 LARGEST = 5.0
 """What one example's loss counts at most."""
 NEW = 0.3
-"""The new example's part in the loss of a single batch."""
-FEW = 1000
-"""Memories from which on one batch is enough."""
+"""The new example's part in a batch's loss once there are ``few`` memories."""
 PACE = 0.02
 """The share of the memories that goes with each example, for every unit by which the gap exceeds ``conflict``."""
 
@@ -27,18 +25,19 @@ class GapER(ER):
     The gap is how much worse a new example is known, before it is learned, than the memories of its own class among
     those drawn beside it: g ← g + (ℓ(new) − mean ℓ(memories) − g) / 50, with ℓ the cross-entropy, at most 5.
 
-    - Up to ``calm``, memories are not known by heart. Then, while there are fewer than 1000 of them, each example is
-      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains, in
-      whose loss the new example counts three tenths.
+    - Up to ``calm``, memories are not known by heart. Then, while there are fewer than ``few`` of them, each example is
+      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
     - Beyond ``conflict``, memories say what is no longer true: each goes with probability (g − conflict) / 50.
 
-    As an example is compared with its own class alone, a class that is new is no conflict.
+    With ``few`` memories or more, the new example counts three tenths of a batch's loss. As it is compared with its own
+    class alone, a class that is new is no conflict.
     """
 
     id = "ergap"
     family = "replay"
 
     batches_per_example: int = setting(5, "[1, inf)", help="the most batches that each new example is learned in")
+    few: int = setting(1000, "[0, inf)", help="the memories from which on one batch is enough")
     calm: float = setting(0.12, "[0, inf)", help="the gap up to which an example is learned in more than one batch")
     conflict: float = setting(1.0, "[0, inf)", help="the gap beyond which memories are forgotten; 0: they never are")
 
@@ -50,18 +49,17 @@ class GapER(ER):
         for row in rows:
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
             self.watch(batches[0])
-            if self.gap <= self.calm and self.memory.held < FEW:
-                for batch in batches:
-                    self.learner.sgd(batch, self.lr)
-            else:
-                self.learner.sgd(batches[0], self.lr, self.weights(batches[0]))
+            few = self.memory.held < self.few
+            for batch in batches if few and self.gap <= self.calm else batches[:1]:
+                self.learner.sgd(batch, self.lr, None if few else self.weights(batch))
             if self.gap > self.conflict > 0:
                 self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
             self.memory.offer(row)
 
     def weights(self, batch: Rows) -> np.typing.NDArray[np.float32] | None:
-        share = NEW if len(batch) > 1 else 1
-        return np.array([share, *[(1 - share) / (len(batch) - 1)] * (len(batch) - 1)], np.float32)
+        return np.array(
+            [NEW, *[(1 - NEW) / (len(batch) - 1)] * (len(batch) - 1)] if len(batch) > 1 else [1], np.float32
+        )
 
     def watch(self, batch: Rows) -> None:
         """Follow the gap by a new example, which comes first, and memories."""
