@@ -479,7 +479,7 @@ def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytes
 
 
 def test_the_suites_that_come_with_the_package_can_be_read() -> None:
-    assert Suite.shipped() == ("digits", "mer-paper", "omniglot", "online-baselines")
+    assert Suite.shipped() == ("digits", "mer-paper", "omniglot", "online-baselines", "plasticity")
     for suite in Suite.shipped():
         assert Suite.read(suite).requests
 
