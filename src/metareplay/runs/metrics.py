@@ -347,9 +347,13 @@ def _never(history: History) -> Undefined | None:
     return Undefined("tasks were never tested: evaluate = never") if history.evaluate == "never" else None
 
 
-def _at_the_end(history: History) -> Undefined | None:
+def _once(history: History) -> Undefined | None:
     end = Undefined("tasks were tested at the end alone: evaluate = end") if history.evaluate == "end" else None
-    return _mixed(history) or _never(history) or end
+    return _never(history) or end
+
+
+def _at_the_end(history: History) -> Undefined | None:
+    return _mixed(history) or _once(history)
 
 
 def _one_task(history: History) -> Undefined | None:
@@ -410,9 +414,9 @@ METRICS = {
         higher_is_better=False),
     "online_accuracy": Metric(online_accuracy, _seen_again,
         "online", "online accuracy: on each example, before it was learned"),
-    "average_anytime_accuracy": Metric(average_anytime_accuracy, _never,
+    "average_anytime_accuracy": Metric(average_anytime_accuracy, _once,
         "AAA", "average anytime accuracy: mean over all evaluations"),
-    "anytime_area": Metric(anytime_area, _never,
+    "anytime_area": Metric(anytime_area, _once,
         "AUC", "area under the curve of average accuracy"),
     "worst_case_accuracy": Metric(worst_case_accuracy, _one_task,
         "WC-ACC", "worst-case accuracy: last task, and others' lowest"),
