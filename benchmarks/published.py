@@ -12,13 +12,13 @@ import re
 from pathlib import Path
 
 from metareplay.results import groups, sets
-from metareplay.results.sets import MEASURES, Published, published
+from metareplay.results.sets import MEASURES, PublishedRow, published
 
 ROOT = Path(__file__).parents[1]
 PAGE, SETS = ROOT / "docs" / "results.md", ROOT / "src" / "metareplay" / "results"
 
 
-def table(rows: list[Published]) -> str:
+def table(rows: list[PublishedRow]) -> str:
     """The rows of one benchmark in Markdown."""
     lines = [f"| method | memories | {' | '.join(MEASURES)} | SGD steps |", "|---|---|---|---|---|---|"]
     for row in rows:
@@ -27,7 +27,7 @@ def table(rows: list[Published]) -> str:
     return "\n".join(lines)
 
 
-def page(text: str, rows: list[Published]) -> str:
+def page(text: str, rows: list[PublishedRow]) -> str:
     """The page with its tables of published configurations made anew."""
     for benchmark in dict.fromkeys(row.benchmark for row in rows):
         made = table([row for row in rows if row.benchmark == benchmark])

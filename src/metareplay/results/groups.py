@@ -24,7 +24,9 @@ from metareplay.runs.folder import find
 from metareplay.runs.metrics import CURVES, METRICS, Undefined
 from metareplay.runs.record import COUNTED, NUMBERS, Record
 
-HOW = ("method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "engine", "device")
+HOW = (
+    "method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "normalise", "engine", "device"
+)  # fmt: skip
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
 
 LOOKS = "looks"

@@ -28,7 +28,7 @@ ROUNDING = 0.05
 """Percent: the set has one decimal."""
 
 
-class Published(NamedTuple):
+class PublishedRow(NamedTuple):
     """A row of a set: a published configuration, with means and standard deviations over seeds, in percent.
 
     ``found`` has them by ``MEASURES``; the deviation is None with one seed.
@@ -47,13 +47,13 @@ def sets() -> list[str]:
     return sorted(file.name[:-4] for file in files("metareplay.results").iterdir() if file.name.endswith(".csv"))
 
 
-def read(name: str) -> list[Published]:
+def read(name: str) -> list[PublishedRow]:
     """The rows of a set; BadInput if there is none of that name."""
     if name not in sets():
         raise BadInput(f"there is no result set {name!r}{nearest(name, sets()) or ';'} there are {', '.join(sets())}")
     text = (files("metareplay.results") / f"{name}.csv").read_text(encoding="utf-8")
     return [
-        Published(
+        PublishedRow(
             row["benchmark"], row["method"], int(row["memories"]) if row["memories"] else None, int(row["seeds"]),
             int(row["steps"]),
             {of: (float(row[of]), float(sd) if (sd := row[f"{of}_sd"]) else None) for of in MEASURES},
@@ -62,7 +62,7 @@ def read(name: str) -> list[Published]:
     ]  # fmt: skip
 
 
-def published(row: Published, groups: Sequence[Group]) -> Group | None:
+def published(row: PublishedRow, groups: Sequence[Group]) -> Group | None:
     """Among configurations that of a row: its recipe, on the benchmark as it is."""
     settings = asdict(METHODS[row.method](**recipes.settings(row.benchmark, row.method, row.memories)[0]))
     usual = {option.name: option.default for option in BENCHMARKS[row.benchmark].options}
