@@ -1,0 +1,119 @@
+"""Streams from, and to, Hugging Face ``datasets`` and Avalanche's benchmarks, which are imported when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.errors import BadInput
+from metareplay.streams.stream import Images, Stream
+
+Arrays = tuple[NDArray[Any], NDArray[Any]]
+
+
+def from_hugging_face(
+    name: str, tasks: Sequence[Mapping[str, Any]], inputs: str = "image", label: str = "label"
+) -> Stream:
+    """A stream of data sets of Hugging Face's ``datasets``, one for each task.
+
+    Parameters
+    ----------
+    name
+        The stream's name.
+    tasks
+        For each task a ``DatasetDict``, or a dictionary, with the splits ``train`` and ``test``.
+    inputs, label
+        The columns: pictures of one size, or lists of numbers; and whole numbers from 0.
+
+    Raises
+    ------
+    BadInput
+        If a split or a column is missing, or the arrays do not fit (``Stream.from_arrays``).
+
+    Examples
+    --------
+    >>> data = [datasets.load_dataset("someone/digits-by-country", country) for country in ("india", "japan")]
+    >>> stream = from_hugging_face("digits-by-country", data)
+    """
+    return Stream.from_arrays(
+        name, [(*_columns(task, "train", inputs, label), *_columns(task, "test", inputs, label)) for task in tasks]
+    )
+
+
+def _columns(task: Mapping[str, Any], split: str, inputs: str, label: str) -> Arrays:
+    if split not in task:
+        raise BadInput(f"a task has the splits {', '.join(map(str, task))}, but must have train and test")
+    data = task[split]
+    if missing := [column for column in (inputs, label) if column not in data.column_names]:
+        raise BadInput(f"{split} has no column {missing[0]}; it has {', '.join(data.column_names)}: name it")
+    columns = data.select_columns([inputs, label]).with_format("numpy")[:]
+    x = np.asarray(columns[inputs])
+    if x.ndim == 4 and x.shape[-1] in (1, 3):  # colours come last there
+        x = x.transpose(0, 3, 1, 2)
+    return x, np.asarray(columns[label])
+
+
+def to_hugging_face(stream: Stream) -> list[Any]:
+    """For each task a ``DatasetDict`` with ``train`` and ``test``, columns ``image`` (the inputs) and ``label``."""
+    from datasets import Dataset, DatasetDict
+
+    def part(images: Images) -> Any:
+        x, y = arrays(images, stream.shape)
+        return Dataset.from_dict({"image": x, "label": y})
+
+    return [DatasetDict(train=part(task.train), test=part(task.test)) for task in stream.tasks]
+
+
+def arrays(images: Images, shape: tuple[int, ...]) -> Arrays:
+    """Inputs ``(n, *shape)`` float32, as they are learned, and labels ``(n,)``."""
+    return images.inputs(np.arange(len(images))).reshape(-1, *shape), images.labels
+
+
+def from_avalanche(name: str, benchmark: Any) -> Stream:
+    """A stream of an Avalanche benchmark: each pair of its train and test experiences is a task.
+
+    Examples are what its data sets give, so its transformations are applied, once.
+
+    Parameters
+    ----------
+    name
+        The stream's name.
+    benchmark
+        What has ``train_stream`` and ``test_stream``, with as many experiences in both.
+
+    Raises
+    ------
+    BadInput
+        If they have different numbers, or their examples do not fit (``Stream.from_arrays``).
+    """
+    train, test = list(benchmark.train_stream), list(benchmark.test_stream)
+    if len(train) != len(test):
+        raise BadInput(f"{name} has {len(train)} experiences to train on, but {len(test)} to test on")
+    tasks = [(*_examples(one.dataset), *_examples(other.dataset)) for one, other in zip(train, test, strict=True)]
+    return Stream.from_arrays(name, tasks)
+
+
+def _examples(dataset: Iterable[Sequence[Any]]) -> Arrays:
+    pairs = [(np.asarray(example[0]), int(example[1])) for example in dataset]
+    return np.stack([x for x, _ in pairs]), np.array([y for _, y in pairs])
+
+
+def to_avalanche(stream: Stream) -> Any:
+    """An Avalanche benchmark with an experience for each task."""
+    import torch
+    from avalanche.benchmarks import benchmark_from_datasets
+    from avalanche.benchmarks.utils import as_classification_dataset
+    from torch.utils.data import TensorDataset
+
+    def part(images: Images) -> Any:
+        x, y = arrays(images, stream.shape)
+        data: Any = TensorDataset(torch.from_numpy(np.array(x)), torch.from_numpy(np.array(y)))
+        data.targets = data.tensors[1]  # what Avalanche looks for
+        return as_classification_dataset(data)
+
+    return benchmark_from_datasets(
+        train=[part(task.train) for task in stream.tasks], test=[part(task.test) for task in stream.tasks]
+    )
