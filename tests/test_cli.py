@@ -96,7 +96,7 @@ def one_line(text: str) -> str:
         ("run digits-rotations onlin", "did you mean online?"),
         ("run digits-rotations meralg1 --bta 1", "did you mean --beta?"),
         ("run digits-rotations online extra", "'extra' is one argument too many"),
-        ("run digits-rotations online --memories 5", "--memories does not apply here: it belongs to gem, eralg4"),
+        ("run digits-rotations online --memories 5", "--memories does not apply here: it belongs to agem, gem, eralg4"),
         ("run digits-permutations online --max-angle 5", "--max-angle does not apply here: it belongs to digits-rot"),
         ("run digits-rotations online --lr", "--lr: expected one argument"),
         ("run digits-rotations online --lr fast", "--lr is 'fast', but must be a number: it is the learning rate"),

@@ -330,7 +330,7 @@ def test_a_run_records_them_only_when_asked_and_resumes_with_them() -> None:
     half.units[0] = 0.25
     trainer.load_state(half.state())
     assert (trainer.units[0] == 0.25).all()
-    with pytest.raises(BadInput, match="watch-units"):
+    with pytest.raises(BadInput, match="watch_units"):
         metareplay.run(stream, metareplay.METHODS["taskinput"](), **options)
 
 

@@ -495,7 +495,7 @@ def test_the_plasticity_suite_has_its_methods_at_the_widths_of_its_protocol() ->
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"widths": "300,none"}, "--widths is '300,none'"), ({"widths": "3,4", "layers": 2}, "--layers cannot be given")],
+    [({"widths": "300,none"}, "widths is '300,none'"), ({"widths": "3,4", "layers": 2}, "hidden cannot be given")],
 )
 def test_widths_of_layers_are_whole_and_given_once(given: dict[str, Any], told: str) -> None:
     with pytest.raises(BadInput, match=told):
@@ -578,7 +578,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str, run: dict[str, Any]) -> None:
     stream = {"tasks": 3, "samples_per_task": 25}
     experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
-    assert steps_of(experiment) == Trainer(experiment).train().steps
+    counted = steps_of(experiment)
+    # How often ergap replays depends on what it meets.
+    assert counted is None if method == "ergap" else counted == Trainer(experiment).train().steps
 
 
 def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:

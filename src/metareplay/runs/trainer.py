@@ -236,7 +236,7 @@ class Trainer:
         try:
             self.method.begin_task(task, previous)
         except Diverged as diverged:  # methods may take gradients here
-            raise Diverged(diverged.step, diverged.row, self._where(self.seen, previous)) from None
+            raise self._placed(diverged, self.seen, previous) from None
         self.begun = True
         self._meet(span.sources[:1])
         self.clock.spent("train_seconds")
@@ -321,8 +321,7 @@ class Trainer:
         except Diverged as diverged:
             # Its own example where that one is new, else the first of the batch that was being learned.
             place = self.learner.steps - steps if self.one_by_one else diverged.row if diverged.row < len(y) else 0
-            where = self._where(self.seen + 1 + place, self._task(sources[place:]))
-            raise Diverged(diverged.step, diverged.row, where) from None
+            raise self._placed(diverged, self.seen + 1 + place, self._task(sources[place:])) from None
         self._count(sources, predicted == y)
         self.batches += len(y) if self.one_by_one else 1
         clock.spent("train_seconds")
@@ -345,10 +344,13 @@ class Trainer:
     def evaluate(self, visit: int) -> None:
         """Count the right answers on every task's test examples."""
         self.clock.start()
-        with self.method.readied():
-            tests = ((number, task.test) for number, task in enumerate(self.stream.tasks))
-            right = (np.count_nonzero(self._answers(test, n) == test.labels) for n, test in tests)
-            correct = np.array(list(right))
+        try:
+            with self.method.readied():
+                tests = ((number, task.test) for number, task in enumerate(self.stream.tasks))
+                right = (np.count_nonzero(self._answers(test, n) == test.labels) for n, test in tests)
+                correct = np.array(list(right))
+        except Diverged as diverged:  # methods may learn here what they have gathered
+            raise self._placed(diverged, self.seen, int(self.visits[visit])) from None
         self.evaluations.append((self.batches, visit, correct))
         self.clock.spent("eval_seconds")
         if self.report:
@@ -368,11 +370,14 @@ class Trainer:
         place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.visits))
         return Progress(*place, self.seen, self.examples, self.learner.steps, accuracy, after)
 
-    def _where(self, example: int, task: int | None) -> str:
-        if self.learner.steps == 0:
-            return f"the loss is not finite at example {example}, before any step: look at the inputs and the network"
-        lower = f"lower --lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
-        return f"the loss is not finite at example {example}, in task {task}: {lower}"
+    def _placed(self, diverged: Diverged, example: int, task: int | None) -> Diverged:
+        """The same, with where in the stream it was and what to do."""
+        told, lr = f"the loss is not finite at example {example}", getattr(self.method, "lr", None)
+        if not self.learner.steps and not diverged.step:
+            told += ", before any step: look at the inputs and the network"
+        else:
+            told += f", in task {task}: lower {'its learning rate' if lr is None else f'--lr (it is {lr:g})'}"
+        return Diverged(diverged.step, diverged.row, told)
 
     def _save(self, border: bool) -> None:
         if self.checkpoints is not None and self.checkpoints.due(border):
