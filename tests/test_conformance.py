@@ -247,6 +247,11 @@ class DoubledAlways(Doubled):
         self.learner.sgd(rows, self.lr * max(self.again, 0.1))
 
 
+class AnswersOtherwise(Doubled):
+    def ready(self) -> None:
+        self.learner.load(0 * self.learner.parameters())
+
+
 class LearnsOtherwiseOnPyTorch(Good):
     def observe(self, rows: Rows) -> None:
         self.learner.sgd(rows, self.lr if isinstance(self.learner, FusedPerceptron) else 3 * self.lr)
@@ -273,6 +278,7 @@ WRONG: list[tuple[type[Method], str, str]] = [
     (HasADefaultOutOfRange, "every_setting_is_documented_and_in_its_own_range", "1.5"),
     (HidesThatItNeedsTheTask, "it_says_whether_it_must_be_told_the_task", "needs_task_in_testing = True"),
     (DoubledAlways, "with_its_constant_inert_it_is_its_base", "is not Good bit for bit"),
+    (AnswersOtherwise, "with_its_constant_inert_it_is_its_base", "is not Good bit for bit"),
     (LearnsOtherwiseOnPyTorch, "both_engines_learn_the_same", "by more than rounding"),
     (IgnoresItsLearningRate, "a_learning_rate_that_is_too_high_is_noticed", "is the setting used"),
     (DividesByZero, "it_takes_every_example", "not finite"),

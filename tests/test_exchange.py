@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,6 +66,14 @@ def test_a_stream_goes_to_avalanche_and_comes_back() -> None:
         [5, 6, 7, 8, 9],
     ]
     assert same(STREAM, exchange.from_avalanche("back", there))
+
+
+def test_what_makes_no_array_is_refused_in_words() -> None:
+    pictures = [(np.zeros((1, side, side), np.float32), 0) for side in (4, 5)]
+    for examples in (pictures, []):
+        part = SimpleNamespace(dataset=examples)
+        with pytest.raises(BadInput, match=r"experience 0 .* one size"):
+            exchange.from_avalanche("ragged", SimpleNamespace(train_stream=[part], test_stream=[part]))
 
 
 @pytest.mark.filterwarnings("ignore")

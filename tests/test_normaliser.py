@@ -56,6 +56,14 @@ def test_means_never_become_subnormal() -> None:
     assert not ours.means.any()
 
 
+def test_means_that_another_decay_learned_stand_for_the_same_inputs() -> None:
+    first, then = Normaliser(3, 0.9), Normaliser(3, 0.999)
+    first.learn(np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32))
+    then.load_state(first.state())
+    for ours, theirs in zip(then.centre_and_spread(), first.centre_and_spread(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
 def experiment(**options: Any) -> Experiment:
     stream = metareplay.benchmark("digits-permutations", tasks=2, samples_per_task=60)
     return Experiment(stream=stream, method=Online(lr=0.01), hidden=(12,), **options)

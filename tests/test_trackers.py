@@ -92,6 +92,33 @@ def test_a_run_that_resumes_adds_to_its_rows(tmp_path: Path, monkeypatch: pytest
     assert examples == ["examples", *["0"] * 4, *["20"] * 4]
 
 
+def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tracker = trackers.find("csv")
+    for options in ({"samples_per_task": 15}, {"evaluate": "end"}, {"evaluate": "never"}):
+        one = experiment(**options)
+        for _ in range(2):  # the second time anew, not what a resumed one adds
+            record = Trainer(one).train(tracker=tracker)
+        with Path(f"tracked/{one.key}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        examples = 45 if "samples_per_task" in options else 60
+        wanted = 4 * len(record.evaluated_at) + sum(isinstance(value, float) for value in record.metrics.values())
+        assert len(rows) == wanted
+        assert int(rows[-1]["examples"]) == examples
+
+
+def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one, record = tracked("csv")
+    rows = Path(f"tracked/{one.key}.csv").read_text().splitlines()
+    trackers.find("csv")(one, record)
+    assert Path(f"tracked/{one.key}.csv").read_text().splitlines()[: len(rows)] == rows
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_tensorboard_reads_its_event_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")

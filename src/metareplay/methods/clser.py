@@ -32,7 +32,7 @@ class CLSER(Replay):
         0.1, "[0, inf)", search=(0.01, 2, "log"), help="λ, the weight of the squared distance to an average's scores"
     )
 
-    inert = ({"memories": 0}, Online)
+    inert = ({"memories": 0, "stable_decay": 0.0, "stable_rate": 1.0}, Online)  # the stable average is then θ
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.chance, memory = rng.spawn(2)

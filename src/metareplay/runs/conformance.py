@@ -321,7 +321,10 @@ def check_with_its_constant_inert_it_is_its_base(method: Factory) -> None:
     ours = _with(method, **settings)
     theirs = base(**{name: getattr(ours, name) for name in alike})
     for batch_size in (1, 4):
-        ends = [_trained(one, batch_size=batch_size).learner.parameters() for one in (ours, theirs)]
+        ends = []
+        for end in (_trained(one, batch_size=batch_size) for one in (ours, theirs)):
+            with end.method.readied():
+                ends.append(end.learner.parameters())
         if not np.array_equal(*ends):
             raise Fault(f"with {settings} it is not {type(theirs).__name__} bit for bit, in batches of {batch_size}")
 
@@ -376,10 +379,7 @@ def check_both_engines_learn_the_same(method: Factory) -> None:
     ours, theirs = (_trained(method(), engine=engine, batch_size=2).learner for engine in ("fused", "torch"))
     if ours.steps != theirs.steps:
         raise Fault(f"it took {ours.steps} SGD steps on the compiled engine and {theirs.steps} on PyTorch")
-    one, other = (
-        np.concatenate([np.asarray(part).ravel() for layer in learner.layers() for part in layer])
-        for learner in (ours, theirs)
-    )
+    one, other = (np.concatenate([np.ravel(part) for layer in it.layers() for part in layer]) for it in (ours, theirs))
     if not np.linalg.norm(one - other) <= 0.01 * np.linalg.norm(one):
         raise Fault("its parameters on PyTorch are others than on the compiled engine, by more than rounding does")
 

@@ -57,6 +57,8 @@ class Normaliser:
         if state["means"].shape != self.means.shape or not np.isfinite(state["means"]).all() or state["seen"] < 0:
             raise ValueError("the running means of the inputs do not fit")
         self.seen, self.means[:] = state["seen"], state["means"]
+        if self.seen and state["decay"] != self.decay:  # what is known is to stay: it is divided by 1 − decay^t
+            self.means *= (1 - self.decay**self.seen) / (1 - state["decay"] ** self.seen)
 
 
 @compiled

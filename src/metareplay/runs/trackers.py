@@ -30,7 +30,6 @@ class Following:
 
     def __init__(self) -> None:
         self.key: str | None = None
-        self.examples = 0
         if self.package is not None:
             try:
                 self.module: Any = import_module(self.package)
@@ -43,14 +42,15 @@ class Following:
             if self.key is not None:  # that run failed
                 self.end()
             self.key = experiment.key
-            self.begin(experiment, isinstance(event, Evaluation) and event.batches > 0)
+            begins = isinstance(event, Evaluation) and event.batches == 0
+            self.begin(experiment, experiment.evaluate == "borders" and not begins)
         if isinstance(event, Record):
             values = {name: value for name, value in event.metrics.items() if isinstance(value, float)}
-            self.log(values | {name: float(count) for name, count in event.counters.items()}, self.examples)
+            _, examples = event.online
+            self.log(values | {name: float(count) for name, count in event.counters.items()}, examples)
             self.end()
             self.key = None
             return
-        self.examples = event.examples
         tasks = {f"accuracy/task {task}": float(share) for task, share in enumerate(event.accuracy)}
         self.log({"accuracy/mean": float(event.accuracy.mean())} | tasks, event.examples)
 

@@ -92,12 +92,15 @@ def from_avalanche(name: str, benchmark: Any) -> Stream:
     train, test = list(benchmark.train_stream), list(benchmark.test_stream)
     if len(train) != len(test):
         raise BadInput(f"{name} has {len(train)} experiences to train on, but {len(test)} to test on")
-    tasks = [(*_examples(one.dataset), *_examples(other.dataset)) for one, other in zip(train, test, strict=True)]
+    sides = enumerate(zip(train, test, strict=True))
+    tasks = [(*_examples(one.dataset, n), *_examples(other.dataset, n)) for n, (one, other) in sides]
     return Stream.from_arrays(name, tasks)
 
 
-def _examples(dataset: Iterable[Sequence[Any]]) -> Arrays:
+def _examples(dataset: Iterable[Sequence[Any]], number: int) -> Arrays:
     pairs = [(np.asarray(example[0]), int(example[1])) for example in dataset]
+    if len(shapes := {x.shape for x, _ in pairs}) != 1:
+        raise BadInput(f"experience {number} has inputs of the shapes {sorted(shapes)}, but must have some of one size")
     return np.stack([x for x, _ in pairs]), np.array([y for _, y in pairs])
 
 
