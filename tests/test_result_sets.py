@@ -30,6 +30,7 @@ def made(seed: int, above: float = 0.0) -> Record:
     samples, _ = usual.pop("samples_per_task"), usual.pop("held_out")
     settings = asdict(METHODS[ROW.method](**recipes.settings(ROW.benchmark, ROW.method, ROW.memories)[0]))
     told = {"hyperparameters": settings, "samples_per_task": samples, "stream": usual, "evaluate": "borders"}
+    told["task_order"] = list(range(usual["tasks"]))
     run = record(ROW.method, seed, benchmark=ROW.benchmark, **told)
     ra, la = ((ROW.found[of][0] + above) / 100 for of in ("RA", "LA"))
     tasks = len(run.visits)
@@ -70,7 +71,9 @@ def test_a_row_is_reproduced_within_what_seeds_make_of_it(above: float, verdict:
 
 def test_only_the_published_configuration_counts() -> None:
     run = made(0)
-    for changed in ({"batch_size": 10}, {"stream": {"tasks": 5}}, {"samples_per_task": 5}, {"order": "shuffled"}):
+    others = [{"batch_size": 10}, {"stream": {"tasks": 5}}, {"samples_per_task": 5}, {"order": "shuffled"}]
+    others += [{"normalise": 0.99}, {"imbalance": 10.0}, {"task_order": [1, 0]}, {"scenario": "task-incremental"}]
+    for changed in others:
         other = replace(run, configuration=run.configuration | changed)
         assert sets.published(ROW, groups([other])) is None
     assert sets.published(ROW, groups([run])) is not None

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,7 @@ batches_per_example = { low = 1, high = 5 }
             "line 5: metric is 'forgetting', but must be one of retained_accuracy, ",
         ),
         ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grid"', "a grid over ranges needs a number of trials"),
+        ('methods = ["online"]\nprotocol = "stream:digits-rotations"', "choose settings on another benchmark"),
         ('methods = ["online"]\nprotocol = "seeds:1"\ntrials = 0', "line 5: trials is 0, but must lie in [1, 100000]"),
         ('methods = ["online"]\nprotocol = "seeds:1"\n[[exclude]]\nseed = 1', "line 5: exclude is not known here"),
     ],
@@ -130,6 +132,12 @@ def test_a_mistake_is_told_in_words_and_nothing_is_run(tmp_path: Path, text: str
         tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
     assert message in str(refused.value)
     assert not list(tmp_path.glob("runs/*/"))
+
+
+def test_what_is_reported_are_other_seeds_than_those_of_trials(tmp_path: Path) -> None:
+    text = LITTLE.replace("seeds = 6", "seeds = [3, 1001]") + 'methods = ["online"]\nprotocol = "seeds:2"\n'
+    with pytest.raises(BadInput, match="line 2: seeds are to be reported, but settings are chosen on 1001"):
+        read(write(tmp_path, text))
 
 
 # What trials look at, and what is reported
@@ -205,7 +213,7 @@ def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
     assert "the loss is not finite" in choice.trials[1]["message"]
     assert choice.best["settings"]["lr"] == 0.05
     with pytest.raises(BadInput, match="no trial of online on digits-rotations has a score: the loss is not finite"):
-        assert Choice.read(choice.__dict__ | {"trials": choice.trials[1:2]}).best
+        assert replace(choice, trials=choice.trials[1:2]).best
 
 
 def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
@@ -283,7 +291,22 @@ def test_a_suite_whose_account_of_the_choice_was_changed_is_refused(tmp_path: Pa
     told["trials"][1]["score"] = 0.99
     with pytest.raises(BadInput, match="was changed since"):
         Choice.read(told)
+    with pytest.raises(BadInput, match="was changed since"):
+        Choice.read({name: value for name, value in suite.tuned[0].items() if name != "sha256"})
     assert choices.table(choice).rows[0].cells[:3] == ("lr", "0.0001 to 1 (log)", 0.001)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"metric": "luck"}, {"space": {"lr": [1, "a", "log"]}}, {"trials": [{"state": "done", "settings": {}}]},
+     {"trials": [{"state": "done", "settings": {}, "score": "1", "curve": [], "runs": []}]}, {"fixed": 1},
+     {"trials": [{"state": "running", "settings": {"lr": 1}, "curve": 1, "runs": []}]}],
+)  # fmt: skip
+def test_an_account_of_a_choice_that_is_none_is_refused_in_words(changed: dict[str, Any], tmp_path: Path) -> None:
+    choice, _ = reported(tmp_path, "seeds:1")
+    replace(choice, **changed).save(tmp_path / "others")
+    with pytest.raises(BadInput, match="cannot be read"):
+        choices.load(tmp_path / "others")
 
 
 def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(
@@ -350,6 +373,35 @@ def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told
     assert main(["suite", "two.toml", "--until", "sure"]) == 2
 
 
+def test_what_was_spent_on_looks_stays_spent_whatever_is_asked_for_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_pair = '["online", "ewc"]'
+    assert two(tmp_path, 6, open_pair) == 0
+    assert "online − ewc: not established with 6 seeds" in capsys.readouterr().out
+    looks = [path.read_text() for path in (tmp_path / "runs" / "looks").iterdir()]
+    for most, compare_ in ((6, open_pair), (12, open_pair), (12, '["ewc", "online", "eralg4"]')):
+        assert two(tmp_path, most, compare_) == 0
+        assert re.search(r"(online − ewc|ewc − online): not established with 6 seeds", capsys.readouterr().out)
+    assert looks[0] in [path.read_text() for path in (tmp_path / "runs" / "looks").iterdir()]
+    assert {group.method: len(group.seeds) for group in load(tmp_path / "runs").groups}["eralg4"] > 6
+    assert main(["compare", "runs", "eralg4", "online", "--metric", "learning_accuracy"]) == 0  # looks were at another
+    assert re.search(r"eralg4 − online +\d+ .*  not established, by looks", capsys.readouterr().out)
+
+
+def test_more_seeds_than_the_limit_are_looked_at_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    two(tmp_path, 6)
+    assert main(["suite", "two.toml", "--quiet", "--seeds", "8", "--until", "established", "--most", "7"]) == 0
+    assert "established with" in capsys.readouterr().out
+    (tmp_path / "runs" / "looks" / "0.json").write_text("[" * 100_000)
+    with pytest.raises(BadInput, match=r"0\.json cannot be read"):
+        load(tmp_path / "runs")
+
+
 # Controls
 
 
@@ -395,6 +447,19 @@ def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
     (tmp_path / "suite.toml").write_text(LITTLE + text.replace("er-matched", "sgd"))
     assert main(["suite", "suite.toml"]) == 2
     assert "controls[0] is 'sgd', but the only control is er-matched" in capsys.readouterr().err
+
+
+def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tmp_path: Path) -> None:
+    requests = [
+        Request("digits-rotations", "ergap", {"memories": 20}, {"tasks": 2, "samples_per_task": 100}, {"seed": seed})
+        for seed in range(3)
+    ]
+    local.execute(requests, tmp_path, report=lambda progress: None, note=print)
+    costs = [run.numbers["gradients"] for group in load(tmp_path).groups for run in group.runs]
+    assert len(set(costs)) > 1
+    (study,) = controls.studies(requests, tmp_path, []).studies
+    made = metareplay.Trainer(study.request.experiment()).train()
+    assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)  # type: ignore[arg-type]
 
 
 def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
             if suite.controls and not stopped_early:
                 requests += _controls(requests, out, tuned, given.executor, told)
             if not stopped_early and (selections or len(requests) > len(suite.requests)):
-                until = Until(requests, selections, out, "retained_accuracy", most) if selections else None
+                until = Until(requests, selections, out, most) if selections else None
                 asked = () if until else requests
                 outcomes = executor.execute(asked, out, tracker=given.tracker, source=until, **told)
     except KeyboardInterrupt:

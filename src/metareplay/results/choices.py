@@ -17,6 +17,7 @@ from metareplay.runs.metrics import METRICS
 
 STUDIES = "studies"
 """The folder in a folder of runs in which what was chosen is kept."""
+STATES = ("running", "done", "pruned", "failed")
 NEAR = 0.01
 """Trials whose score is at most this much lower than the best are nearly as good."""
 
@@ -105,18 +106,28 @@ class Choice:
     def save(self, out: Path) -> None:
         """Keep it in a folder of runs."""
         (out / STUDIES).mkdir(parents=True, exist_ok=True)
-        write_atomically(out / STUDIES / self.file, (json.dumps(asdict(self), indent=1) + "\n").encode())
+        write_atomically(out / STUDIES / self.file, (json.dumps(self.told(), indent=1) + "\n").encode())
+
+    def told(self) -> dict[str, Any]:
+        """All that it says, as plain values, and their hash."""
+        return asdict(self) | {"sha256": self.sha256}
 
     @classmethod
     def read(cls, told: Any) -> Choice:
         """From plain values; BadInput if they are of something else, or were changed since they got their hash."""
         try:
             made = cls(**{name: value for name, value in told.items() if name != "sha256"})
-            made.tuned({"benchmark": made.benchmark, "method": made.method, "hyperparameters": {}})
             made.looked_at({"seed": 0, **made.used, "method": made.method, "hyperparameters": {}})
-        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            for trial in made.trials:
+                made._has({"hyperparameters": {}}, trial)
+                sound = trial["settings"].keys() == made.space.keys() and trial["state"] in STATES
+                if not sound or not (isinstance(trial["curve"], list) and isinstance(trial["runs"], list)):
+                    raise ValueError("a trial")
+            if made.ended:
+                table(made)
+        except (TypeError, LookupError, AttributeError, ValueError) as error:
             raise BadInput(f"it does not say how settings were chosen ({type(error).__name__}: {error})") from None
-        if told.get("sha256", made.sha256) != made.sha256:
+        if told.get("sha256") != made.sha256:
             raise BadInput("how settings were chosen was changed since `metareplay tune` wrote it: run that again")
         return made
 
@@ -127,7 +138,7 @@ def load(out: Path) -> list[Choice]:
     for path in sorted((out / STUDIES).glob("*.json")):
         try:
             found.append(Choice.read(json.loads(read_regular(path))))
-        except (OSError, ValueError, BadInput) as error:
+        except (OSError, ValueError, RecursionError) as error:  # BadInput is a ValueError
             raise BadInput(f"{path} cannot be read: {error}; delete it, and the study begins again") from error
     return found
 

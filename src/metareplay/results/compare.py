@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from metareplay.errors import BadInput
 from metareplay.results import statistics
-from metareplay.results.groups import Group, differing, shared
+from metareplay.results.groups import LOOKED_AT, Group, differing, shared
 from metareplay.results.statistics import Difference
 from metareplay.results.table import Column, Row, Table, with_interval
 from metareplay.runs.metrics import METRICS, Undefined
@@ -153,13 +153,15 @@ def judge(found: Iterable[Section], metric: str) -> dict[Pair, Difference]:
     """
     samples = {pair: paired(*pair, metric) for section in found for _, pair in section.pairs}
     samples = {pair: sample for pair, sample in samples.items() if sample}
-    return with_looks(dict(zip(samples, statistics.differences(list(samples.values())), strict=True)))
+    return with_looks(dict(zip(samples, statistics.differences(list(samples.values())), strict=True)), metric)
 
 
-def with_looks(judged: Mapping[Pair, Difference]) -> dict[Pair, Difference]:
-    """The differences, with what was found by looking where seeds were added in that way."""
+def with_looks(judged: Mapping[Pair, Difference], metric: str) -> dict[Pair, Difference]:
+    """The differences, with what was found by looking where seeds were added in that way; nothing of other metrics."""
     found = {pair: pair[0].by_looks.get(shared(pair[1].configuration)) for pair in judged}
-    return {pair: replace(difference, by_looks=found[pair]) for pair, difference in judged.items()}
+    return {
+        pair: replace(difference, by_looks=found[pair] and metric == LOOKED_AT) for pair, difference in judged.items()
+    }
 
 
 def more_seeds(section: Section, judged: Mapping[Pair, Difference], metric: str) -> list[str]:

@@ -32,7 +32,36 @@ HOW = (
 LOOKS = "looks"
 """The folder in a folder of runs in which stands what was looked at while seeds were added."""
 
+LOOKED_AT = "retained_accuracy"
+
 Values = NDArray[np.float64]
+
+
+@dataclass
+class Comparison:
+    """Two configurations, by their ``shared`` parts, that are looked at again and again.
+
+    ``looks`` has for each look the seeds, p, and the level that p, corrected for all comparisons, had to reach.
+    """
+
+    name: str
+    keys: list[str]
+    looks: list[tuple[int, float, float]] = field(default_factory=list)
+    established: bool = False
+
+    @property
+    def spent(self) -> float:
+        """The level that went to its looks, which add up."""
+        return math.fsum(level for _, _, level in self.looks)
+
+    @property
+    def verdict(self) -> str:
+        """It in words."""
+        if not self.looks:
+            return f"{self.name}: not decided: there were too few seeds, or a run failed"
+        n, p, level = self.looks[-1]
+        word = "established" if self.established else "not established"
+        return f"{self.name}: {word} with {n} seeds (p {p:.2g}, level {level:.2g}, looks: {len(self.looks)})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -273,16 +302,28 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
         finished.append(Finished(summary, partial(Record.load, run.folder), run.key, looked_at))
     made = groups(finished, chosen)
     by_key = {shared(group.configuration): group for group in made}
+    for keys, comparison in looks(root).items():
+        for key in keys & by_key.keys():
+            by_key[key].by_looks |= dict.fromkeys(keys - {key}, comparison.established)
+    return Contents(made, unfinished, str(root), chosen)
+
+
+def looks(root: Path) -> dict[frozenset[str], Comparison]:
+    """What was looked at while seeds were added, by both keys; of one in several files, with all its looks."""
+    found: dict[frozenset[str], Comparison] = {}
     for path in sorted((root / LOOKS).glob("*.json")):
         try:
             for told in json.loads(read_regular(path)):
-                one, other = told["keys"]
-                for key, rival in ((one, other), (other, one)):
-                    if key in by_key and told["looks"]:
-                        by_key[key].by_looks[rival] = bool(told["established"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
+                one = Comparison(**told)
+                keys = frozenset(one.keys)
+                one.looks = [(int(n), float(p), float(level)) for n, p, level in one.looks]
+                if len(keys) != 2 or not isinstance(told["established"], bool) or not 0 <= one.spent <= 1:
+                    raise ValueError("it is no comparison")
+                if one.looks and (keys not in found or len(found[keys].looks) < len(one.looks)):
+                    found[keys] = one
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadInput(f"{path} cannot be read ({error}); delete it, and look again") from error
-    return Contents(made, unfinished, str(root), chosen)
+    return found
 
 
 def shared(configuration: Mapping[str, Any]) -> str:

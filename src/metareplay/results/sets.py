@@ -67,7 +67,9 @@ def published(row: PublishedRow, groups: Sequence[Group]) -> Group | None:
     settings = asdict(METHODS[row.method](**recipes.settings(row.benchmark, row.method, row.memories)[0]))
     usual = {option.name: option.default for option in BENCHMARKS[row.benchmark].options}
     asked = {"hyperparameters": settings, "samples_per_task": usual["samples_per_task"], "order": "tasks"}
-    asked |= {"batch_size": 1, "epochs": 1, "hidden": [100, 100], "evaluate": "borders"}
+    asked |= {"batch_size": 1, "epochs": 1, "hidden": [100, 100], "evaluate": "borders", "network": "mlp"}
+    asked |= {"task_order": list(range(usual["tasks"])), "scenario": BENCHMARKS[row.benchmark].allows[0]}
+    asked |= dict.fromkeys(("imbalance", "normalise", "from_sha256"))  # none of these
     for group in groups:
         told = group.configuration
         own = dict(told.get("stream", {}))

@@ -29,7 +29,7 @@ ROUNDING = 1e-12
 POWER = 0.8
 """A number of seeds is enough where this share of simulated studies establishes the difference."""
 MOST, STUDIES, SIGNS = 100, 400, 4000
-"""Seeds beyond which none are looked for; studies that are simulated; signs that each is tested with."""
+"""Seeds beyond which none are looked for; studies that are simulated; signs that each is tested with, at least."""
 
 Progress = Callable[[int, int], None]
 """Called with how many are done, of how many."""
@@ -198,11 +198,12 @@ def seeds_for(sample: ArrayLike, tests: int = 1) -> int | None:
         return None
     rng = np.random.default_rng(0)
     drawn = given.mean() + given.std(ddof=1) * rng.standard_normal((STUDIES, MOST))
-    signs = rng.choice([-1.0, 1.0], (MOST, SIGNS))
+    count = max(SIGNS, 100 * tests)  # so that the level of each test can be reached
+    signs = rng.choice([-1.0, 1.0], (MOST, count))
 
     def enough(n: int) -> bool:
         far = np.abs(drawn[:, :n] @ signs[:n]) >= np.abs(drawn[:, :n].sum(axis=1, keepdims=True)) - ROUNDING
-        p = np.maximum((far.sum(axis=1) + 1) / (SIGNS + 1), smallest_p(n))
+        p = np.maximum((far.sum(axis=1) + 1) / (count + 1), smallest_p(n))
         return bool(np.mean(p <= LEVEL / tests) >= POWER)
 
     low, high = max(len(given), seeds_needed(tests) - 1), MOST

@@ -80,7 +80,7 @@ def answers(contents: Contents, progress: Progress = lambda done, of: None) -> d
     for name, size, groups in ranked:
         here = [(other, groups[0]) for other in groups[1:] if (other, groups[0]) in pairs]
         judged = differences([pairs[pair] for pair in here], [p[pair] for pair in here])
-        of_other = {pair[0]: one for pair, one in with_looks(dict(zip(here, judged, strict=True))).items()}
+        of_other = {pair[0]: one for pair, one in with_looks(dict(zip(here, judged, strict=True)), RA).items()}
         table = _ranking(name + (f", {size} memories" if size else ""), groups, of_other)
         found.setdefault(name, []).append(Answer(size, _in_words(groups, of_other), table))
     return found

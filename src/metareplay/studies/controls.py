@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from metareplay.methods.matched import ERMatched
 from metareplay.results.choices import Choice
+from metareplay.results.groups import shared
 from metareplay.runs import recipes
+from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 from metareplay.settings import hyperparameters
@@ -28,19 +31,24 @@ def studies(requests: Sequence[Request], out: Path, chosen: Sequence[Choice]) ->
     It is by the protocol by which the method's own settings were chosen, or on another seed. Configurations of which no
     run is done are left out, as their cost is not known.
     """
-    made: list[Study] = []
-    (rate,) = (Searched(own.search, own.type) for own in hyperparameters(ERMatched) if own.name == "lr")
+    costs: dict[str, list[tuple[Request, Experiment, int]]] = {}
     for request in requests:
         experiment = as_experiment(request)
-        summary = Run(out / experiment.key).status().summary
-        settings = experiment.configuration()["hyperparameters"]
-        if summary is None or not summary["gradients"] or not settings.get("memories"):
+        summary, settings = Run(out / experiment.key).status().summary, asdict(experiment.method)
+        if isinstance(experiment.method, ERMatched) or not settings.get("memories"):
             continue
-        control = matched(request, settings, summary["gradients"], int(experiment.spans.counts.sum()))
-        if any(control == other.request for other in made) or isinstance(experiment.method, ERMatched):
-            continue
+        if summary and summary["gradients"]:
+            own = costs.setdefault(shared(experiment.configuration()), [])
+            own.append((request, experiment, summary["gradients"]))
+    made: list[Study] = []
+    (rate,) = (Searched(own.search, own.type) for own in hyperparameters(ERMatched) if own.name == "lr")
+    for own in costs.values():
+        request, experiment, _ = own[0]
+        gradients = round(fmean(cost for _, _, cost in own))  # some methods take more with one seed than with another
+        control = matched(request, asdict(experiment.method), gradients, int(experiment.spans.counts.sum()))
         protocols = (one.protocol for one in chosen if one.tuned(experiment.configuration()))
-        made.append(Study(control, {"lr": rate}, next(protocols, "seeds:1"), "grid", "retained_accuracy", RATES))
+        if all(control != other.request for other in made):
+            made.append(Study(control, {"lr": rate}, next(protocols, "seeds:1"), "grid", "retained_accuracy", RATES))
     seeds = sorted({request.run.get("seed", 0) for request in requests})
     return StudyFile("controls", tuple(made), tuple(seeds))
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metareplay import methods
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, with_flags
 from metareplay.runs.metrics import METRICS
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter, Range, hyperparameters
@@ -87,6 +87,10 @@ class Study:
         kind, _, value = self.protocol.partition(":")
         request = self.request
         if kind == "stream":
+            if value == request.benchmark:
+                raise BadInput(
+                    f"protocol is {self.protocol}, but that is reported: choose settings on another benchmark"
+                )
             return replace(request, benchmark=value, stream={}), request
         if kind == "validation":
             return replace(request, stream={**request.stream, "held_out": float(value)}), request
@@ -122,6 +126,10 @@ def read(file: str | Path) -> StudyFile:
     trials, metric, search = told[0], told[1] or "", told[2] or usual()
     protocol = _protocol(reader, content.get("protocol"))
     seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
+    if protocol.startswith("seeds:"):
+        used = set(seeds) & set(range(SEED, SEED + int(protocol[6:])))
+        if used:
+            reader.problem(("seeds",), f"are to be reported, but settings are chosen on {min(used)}: name others")
     ranges = _ranges(reader)
     studies: list[Study] = []
     for block in reader.product(seeds[:1]):
@@ -165,7 +173,7 @@ def _checked(reader: Reader, place: Place, option: Hyperparameter, value: Any) -
     try:
         return option.check(value)
     except BadInput as error:
-        reader.problem(place, str(error).removeprefix(f"{option.flag} "))
+        reader.problem(place, with_flags(error).removeprefix(f"{option.flag} "))
         return None
 
 

@@ -6,7 +6,7 @@ import importlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -226,8 +226,7 @@ def suite_of(file: StudyFile, studies: Sequence[StudyUnderWay], path: Path) -> s
             lines += ["", f"[[include]] # {word}"]
             lines += [f"{name} = {_toml(value)}" for name, value in {**table, **request.stream, **request.run}.items()]
     for one in studies:
-        told = {**asdict(one.choice), "sha256": one.choice.sha256}
-        lines += ["", "[[tuned]]", *(f"{name} = {_toml(value)}" for name, value in told.items())]
+        lines += ["", "[[tuned]]", *(f"{name} = {_toml(value)}" for name, value in one.choice.told().items())]
     return "\n".join(lines) + "\n"
 
 
@@ -243,4 +242,6 @@ def _toml(value: Any) -> str:
         lines = isinstance(value[0], dict) if value else False
         inside = (",\n    " if lines else ", ").join(map(_toml, value))
         return f"[\n    {inside},\n]" if lines else f"[{inside}]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace(
+        "\x7f", "\\u007f"
+    )  # which TOML wants escaped, and JSON does not

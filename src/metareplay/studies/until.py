@@ -5,62 +5,40 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from metareplay.files import write_atomically
 from metareplay.results import compare
 from metareplay.results.compare import Pair, Selection
-from metareplay.results.groups import LOOKS, load, shared
-from metareplay.results.statistics import next_look, sign_flip_test, smallest_p, spending
+from metareplay.results.groups import LOOKED_AT, LOOKS, Comparison, load, looks, shared
+from metareplay.results.statistics import LEVEL, next_look, sign_flip_test, smallest_p, spending
 from metareplay.runs.request import Request
 from metareplay.suites.driver import Outcome, Source
 from metareplay.suites.plan import as_experiment
 
 
-@dataclass
-class Comparison:
-    """Two configurations, by their ``shared`` parts, that are looked at again and again.
+class Until(Source):
+    """Asks for a suite's runs, then for more seeds of what is not decided, at most ``most``, or as many as they have.
 
-    ``looks`` has for each look the seeds, p, and the level that p, corrected for all comparisons, had to reach.
+    What was looked at before, also by another suite or with another limit, stays as it is, and its level spent.
     """
 
-    name: str
-    keys: list[str]
-    looks: list[tuple[int, float, float]] = field(default_factory=list)
-    established: bool = False
-
-    @property
-    def verdict(self) -> str:
-        """It in words."""
-        if not self.looks:
-            return f"{self.name}: not decided: there were too few seeds, or a run failed"
-        n, p, level = self.looks[-1]
-        word = "established" if self.established else "not established"
-        return f"{self.name}: {word} with {n} seeds (p {p:.2g}, level {level:.2g}, looks: {len(self.looks)})"
-
-
-class Until(Source):
-    """Asks for a suite's runs, then for more seeds of what is not decided, at most ``most``."""
-
-    def __init__(
-        self, requests: Sequence[Request], selections: Sequence[Selection], out: Path, metric: str, most: int
-    ) -> None:
-        self.out, self.selections, self.metric, self.most = out, selections, metric, most
-        unseeded = {shared(as_experiment(request).configuration()): request for request in requests}
-        self.requests = unseeded
+    def __init__(self, requests: Sequence[Request], selections: Sequence[Selection], out: Path, most: int) -> None:
+        self.out, self.selections = out, selections
+        self.requests = {shared(as_experiment(request).configuration()): request for request in requests}
         seeds = sorted({request.run.get("seed", 0) for request in requests})
-        self.n = len(seeds)
-        self.seeds = [*seeds, *range(seeds[-1] + 1, seeds[-1] + 1 + most)][: max(most, self.n)]
+        self.n, self.most = len(seeds), max(most, len(seeds))
+        self.seeds = [*seeds, *range(seeds[-1] + 1, seeds[-1] + 1 + most)][: self.most]
         self.comparisons: list[Comparison] | None = None
-        self.asked, self.spent = set[tuple[str, int]](), 0.0
+        self.asked = set[tuple[str, int]]()
 
     def more(self, outcomes: Sequence[Outcome]) -> Sequence[Request]:
         if len(outcomes) < len(self.asked):
             return ()
         if not self.asked:
             return self.ask(self.requests)
-        while self.n <= self.most:
+        while True:
             open_ones = self.look()
             if not open_ones or self.n == self.most:
                 break
@@ -84,23 +62,24 @@ class Until(Source):
             f"{section.title}: {' − '.join(names)}": pair for section in sections for names, pair in section.pairs
         }
         if self.comparisons is None:
+            before = looks(self.out)
+            made = [Comparison(name, [shared(group.configuration) for group in pair]) for name, pair in pairs.items()]
             self.comparisons = [
-                Comparison(name, [shared(group.configuration) for group in pair]) for name, pair in pairs.items()
+                replace(before.get(frozenset(one.keys), one), name=one.name, keys=one.keys) for one in made
             ]
-        tests = len(self.comparisons)
-        level = spending(self.n, self.most, self.spent)
-        if tests * smallest_p(self.n) > level:  # nothing could be established: what might be spent is kept
-            return [one for one in self.comparisons if not one.established]
-        self.spent += level
-        wanted, still = set(self.seeds[: self.n]), list[Comparison]()
+        tests, wanted, still = len(self.comparisons), set(self.seeds[: self.n]), list[Comparison]()
         for one in self.comparisons:
-            if one.established or one.name not in pairs:
+            if one.established or one.name not in pairs or LEVEL / tests - one.spent < smallest_p(self.most):
                 continue
-            sample = compare.paired(*pairs[one.name], self.metric, wanted)
+            level = spending(self.n, self.most, tests * one.spent) / tests
+            if (one.looks and self.n <= one.looks[-1][0]) or smallest_p(self.n) > level:
+                still.append(one)  # it was looked at, or nothing could be established: what might be spent is kept
+                continue
+            sample = compare.paired(*pairs[one.name], LOOKED_AT, wanted)
             if len(sample) == self.n:
                 p = sign_flip_test(sample)
-                one.looks.append((self.n, p, level / tests))
-                one.established = p * tests <= level
+                one.looks.append((self.n, p, level))
+                one.established = p <= level
                 still += [] if one.established else [one]
         self.save()
         return still
