@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from metareplay.errors import BadInput
+from metareplay.errors import INSTALL, BadInput
 from metareplay.settings import Range
 
 SEARCHES = ("random", "grid", "tpe")
@@ -96,9 +96,7 @@ class TPE(Random):
         try:
             import optuna
         except ImportError:
-            raise BadInput(
-                "the search tpe needs Optuna: pip install 'metareplay[tune]'; or search = \"random\""
-            ) from None
+            raise BadInput(f'the search tpe needs Optuna: {INSTALL.format("tune")}; or search = "random"') from None
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.optuna = optuna
         pruner = optuna.pruners.MedianPruner(n_startup_trials=FIRST_TO_PRUNE)
