@@ -20,6 +20,7 @@ from metareplay.cli import main
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
+from metareplay.settings import hyperparameters
 from metareplay.streams import npz_folder as folder
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK
@@ -257,7 +258,8 @@ def test_every_method_learns_a_stream_of_arrays(method: str) -> None:
     centres, y = rng.standard_normal((3, 12)), np.arange(120) % 3
     x = centres[y] + 0.2 * rng.standard_normal((120, 12))
     stream = Stream.from_arrays("mine", [(x[:90] * sign, y[:90], x[90:] * sign, y[90:]) for sign in (1, -1)])
-    record = run(stream, METHODS[method](lr=0.05), hidden=(16,), epochs=3)
+    rate = {"lr": 0.05} if "lr" in {one.name for one in hyperparameters(METHODS[method])} else {}
+    record = run(stream, METHODS[method](**rate), hidden=(16,), epochs=3)
     assert record.accuracy[0, 0] > 0.9
 
 
@@ -374,7 +376,7 @@ def test_folders_and_task_lists_are_found_by_their_path(tmp_path: Path, monkeypa
     for text in ("mine", "mine/", "./mine", str(mine)):
         found = find(text)
         assert (found.name, found.description.split(":")[0]) == ("mine", "your own data")
-        assert [option.flag for option in found.options] == ["--samples-per-task"]
+        assert [option.flag for option in found.options] == ["--samples-per-task", "--held-out"]
         assert benchmark(text).samples_per_task == 0, "all"
     assert find(".").name == tmp_path.name
     assert benchmark("mine", samples_per_task=7).samples_per_task == 7
@@ -403,10 +405,10 @@ def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nothing.pt", "there is no nothing.pt; a user's own data is a .pt task list or a folder of .npz files"),
+        ("nothing.pt", "there is no nothing.pt; a user's own data are a folder, a .csv file or a .pt task list"),
         ("nothing/", "there is no nothing/; a user's"),
-        ("empty", "empty has no .npz files; a folder of your own data has one for each task: x_train, y_train, x_"),
-        ("file.npz", "file.npz is no .pt task list; a user's own data is one, or a folder of .npz files"),
+        ("empty", "empty has no .npz files, no .csv files and no folders of images: see docs"),
+        ("file.npz", "file.npz is none of a user's own data, which are a folder, a .csv file or a .pt task list"),
         ("./digits-split", "digits-split has the name of a benchmark: rename it"),
         ("nothing", "there is no benchmark 'nothing'; `metareplay benchmarks` lists"),
     ],

@@ -72,7 +72,7 @@ def _explain(argv: list[str]) -> NoReturn:
         description="Learn one benchmark with one method, keep the record, and show the result.",
         epilog="The flags depend on both: `metareplay run BENCHMARK METHOD --help` explains them.\n"
         "A method of your own is a class in a file of yours: `metareplay run BENCHMARK FILE.py:CLASS`\n"
-        "Your own data are a folder of .npz files or a .pt task list: `metareplay run my_folder/ METHOD`",
+        "Your own data are a folder (.npz or .csv files, images) or a .pt task list: `metareplay run FOLDER METHOD`",
     )
     parser.add_list("benchmarks", {name: benchmark.description for name, benchmark in BENCHMARKS.items()})
     parser.add_list("methods", {name: listing.summary(method) for name, method in METHODS.items()})

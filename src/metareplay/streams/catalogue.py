@@ -11,7 +11,7 @@ from metareplay.data import catalogue as sources
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, plain
 from metareplay.settings import Hyperparameter, nearest
-from metareplay.streams import npz_folder, task_list
+from metareplay.streams import npz_folder, own_files, task_list
 from metareplay.streams.groups import alphabets, splits
 from metareplay.streams.kind import Kind
 from metareplay.streams.permutations import input_permuted, label_permuted, online_permuted, permutations
@@ -78,9 +78,15 @@ class Benchmark:
     def _whole(self, images: ImageSet | None, progress: bool, chosen: dict[str, Any]) -> Stream:
         if self.kind is None:
             path = Path(self.data)
-            own = npz_folder.read(path) if path.is_dir() else task_list.read(path, progress)
-            return dataclasses.replace(own, **chosen)
-        images = images or sources.get(self.data, progress=progress)
+            npz, read = (
+                path.is_dir() and any(path.glob("*.npz")),
+                task_list.read if path.suffix == ".pt" else own_files.read,
+            )
+            return dataclasses.replace(npz_folder.read(path) if npz else read(path, progress), **chosen)
+        own = self.data not in sources.SOURCES
+        images = images or (
+            own_files.images(Path(self.data), progress) if own else sources.get(self.data, progress=progress)
+        )
         stream = self.kind(images, name=self.name, scenarios=self.scenarios, **chosen)
         smallest = min(len(task.train) for task in stream.tasks)
         if chosen["samples_per_task"] > smallest:
@@ -139,22 +145,27 @@ BENCHMARKS = {benchmark.name: benchmark for benchmark in _NAMED}
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark of that name; or for a folder of ``.npz`` files or a ``.pt`` task list, the user's own data."""
+    """The benchmark of that name; or the user's own data: a folder, a ``.csv`` file or a ``.pt`` task list.
+
+    A folder of classes alone becomes one task, or with ``tasks`` so many that share its classes out.
+    """
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name).expanduser()
-    folder = path.is_dir()
-    if name and (folder or (path.is_file() and path.suffix == ".pt")):
+    what = "a folder, a .csv file or a .pt task list"
+    if name and (path.is_dir() or (path.is_file() and path.suffix in (".pt", ".csv"))):
         own = plain(path.resolve().name)
         if own in BENCHMARKS:
             raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
-        return Benchmark(own, f"your own data: the {'folder' if folder else 'task list'} {path}", str(path), None, 0, 0)
+        kind = splits if path.is_dir() and not any(path.glob("*.npz")) and [*own_files.tasks(path)] == [""] else None
+        told = f"your own data: the {'folder' if path.is_dir() else 'task list'} {path}"
+        return Benchmark(own, told, str(path), kind, 1 if kind else 0, 0)
     if path.is_file():
-        raise BadInput(f"{name} is no .pt task list; a user's own data is one, or a folder of .npz files")
+        raise BadInput(f"{name} is none of a user's own data, which are {what}")
     if name and path.exists():
         raise BadInput(f"{name} is a pipe, a device or the like, and no file of data")
-    if name.endswith((".pt", ".npz", "/")):
-        raise BadInput(f"there is no {name}; a user's own data is a .pt task list or a folder of .npz files")
+    if name.endswith((".pt", ".npz", ".csv", "/")):
+        raise BadInput(f"there is no {name}; a user's own data are {what}")
     raise BadInput(
         f"there is no benchmark {name!r}{nearest(name, BENCHMARKS) or ';'} `metareplay benchmarks` lists all of them"
     )

@@ -26,7 +26,7 @@ def read(folder: str | Path) -> Stream:
     is no such file, one is damaged or lacks an array, or the arrays do not fit together.
     """
     folder = Path(folder)
-    files = sorted(folder.glob("*.npz"), key=_in_order) if folder.is_dir() else []
+    files = sorted(folder.glob("*.npz"), key=lambda file: in_order(file.stem)) if folder.is_dir() else []
     if not files:
         what = "has no .npz files" if folder.is_dir() else "is no folder"
         raise BadInput(f"{folder} {what}; a folder of your own data has one for each task: {', '.join(PARTS)}")
@@ -70,6 +70,6 @@ def _task(file: Path) -> dict[str, NDArray[Any]]:
         raise BadInput(f"{file} is damaged: {' '.join(str(error).split())[:200]}") from None
 
 
-def _in_order(file: Path) -> list[tuple[int, str]]:
+def in_order(name: str) -> tuple[list[tuple[int, str]], str]:
     """Names as people count: the numbers in them by their value."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file.stem)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)], name

@@ -1,0 +1,197 @@
+"""A user's own images, in a folder for each class, and CSV files: data sets as they lie there become streams."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from metareplay.data.download import progress_bar
+from metareplay.data.images import ImageSet
+from metareplay.errors import BadInput
+from metareplay.files import open_regular
+from metareplay.streams.npz_folder import in_order
+from metareplay.streams.stream import Stream
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+"""Pillow reads others too, some of them by running a program."""
+GREY, COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
+"""Pillow's modes of 8 bits a colour."""
+WHOLE = re.compile(r"[-+]?[0-9]{1,15}(\.0*)?")
+"""A label that is a whole number, however it is written."""
+SIDES = ("train", "test")
+LARGE = 50_000_000  # bytes; what is smaller is read before one would look at a bar
+Examples = tuple[NDArray[Any], list[str]]
+"""Inputs, and the name of each one's class."""
+
+
+def read(path: str | Path, progress: bool = True) -> Stream:
+    """The stream in a folder of images or of CSV files, or in one CSV file.
+
+    A task is a CSV file, or a folder with one folder for each class; a folder of classes alone is one task. Tasks come
+    in the order of their names, as classes do, which are numbered over all tasks: the same name is the same class.
+    Folders ``train`` and ``test``, above the tasks or in each, say what to test on; else that is a fifth of each task,
+    each class in proportion, drawn with a seed that is always the same. BadInput names the file that cannot be used.
+    """
+    path = Path(path)
+    try:
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        versions = tuple((file, s.st_size, s.st_ino, s.st_mtime_ns) for file in files for s in [file.stat()])
+        return _read(path.resolve(), versions, progress)
+    except OSError as error:
+        raise BadInput(f"{error.filename or path} cannot be read: {error.strerror or error}") from error
+    except MemoryError:
+        raise BadInput(f"{path} has more data than there is memory for") from None
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, versions: tuple[tuple[Any, ...], ...], progress: bool) -> Stream:
+    """Runs of one suite, in one process, share what was read, until a file has another version."""
+    found, size, seen = tasks(path), sum(version[1] for version in versions), 0
+    parts = [part for task in found.values() for part in task]
+    with progress_bar(path.name, progress and size > LARGE) as report:
+
+        def done(file: Path) -> None:
+            nonlocal seen
+            seen += file.stat().st_size
+            report(seen, size)
+
+        sides = list(_tables(parts, done) if parts[0].suffix == ".csv" else _images(parts, done))
+    names = sorted({name for _, labels in sides for name in labels}, key=in_order)
+    number = {name: n for n, name in enumerate(names)}
+    ready, made = iter([(x, np.array([number[label] for label in labels])) for x, labels in sides]), []
+    for name, task in found.items():
+        (x, y), *test = (next(ready) for _ in task)
+        out = _held_out(y)
+        if not test and not 0 < out.sum() < len(y):
+            raise BadInput(f"{path / name} has too few examples to test on a fifth: have folders {' and '.join(SIDES)}")
+        made.append((x, y, *test[0]) if test else (x[~out], y[~out], x[out], y[out]))
+    return Stream.from_arrays(path.name, made, classes=len(names), descriptions=[name or path.name for name in found])
+
+
+def images(path: Path, progress: bool) -> ImageSet:
+    """A folder of classes alone as a data set, to make a stream from."""
+    stream = read(path, progress)
+    train, test = stream.tasks[0].train, stream.tasks[0].test
+    return ImageSet(stream.name, train.base, train.labels, test.base, test.labels, stream.classes, stream.data_sha256)
+
+
+def tasks(path: Path) -> dict[str, list[Path]]:
+    """Where each task is, by name, that of classes alone being ""; two places where they say what to test on."""
+    if all((path / side).is_dir() for side in SIDES):
+        train, test = (_below(path / side) for side in SIDES)
+        if odd := train.keys() ^ test.keys():
+            raise BadInput(f"{path} has the task {min(odd)!r} in only one of {' and '.join(SIDES)}, but needs both")
+        return {name: [train[name], test[name]] for name in train}
+    both = {task: [task / side for side in SIDES] for task in _below(path).values()}
+    return {name: both[t] if all(map(Path.is_dir, both[t])) else [t] for name, t in _below(path).items()}
+
+
+def _below(path: Path) -> dict[str, Path]:
+    if tables := [file for file in _visible(path) if file.suffix == ".csv"]:
+        return {file.stem: file for file in tables}
+    folders = [folder for folder in _visible(path) if folder.is_dir()]
+    if not folders:
+        raise BadInput(f"{path} has no .npz files, no .csv files and no folders of images: see docs/own-data.md")
+    return {each.name: each for each in folders} if any(map(Path.is_dir, _visible(folders[0]))) else {"": path}
+
+
+def _visible(path: Path) -> list[Path]:
+    """What is in a folder, in the order of names; a file itself."""
+    try:
+        there = [each for each in path.iterdir() if each.name[0] != "."] if path.is_dir() else [path]
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
+    return sorted(there, key=lambda each: in_order(each.name))
+
+
+def _held_out(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which fifth to test on."""
+    n, order, out = len(labels), np.random.default_rng(0).permutation(len(labels)), labels < 0
+    out[order[np.argsort(labels[order], kind="stable")]] = np.arange(n) * round(n / 5) % n < round(n / 5)
+    return out
+
+
+def _images(folders: Sequence[Path], done: Callable[[Path], None]) -> Iterator[Examples]:
+    """The images in the folders of each: ``(n, rows, columns)``, or ``(n, 3, rows, columns)`` if any has colours."""
+    classes = [[each for each in _visible(folder) if each.is_dir()] for folder in folders]
+    listed = [[(file, own.name) for own in each for file in _visible(own)] for each in classes]
+    first, colour = None, False
+    for file in (file for files in listed for file, _ in files):  # all headers, before anything is unpacked
+        with _opened(file) as image:
+            first, colour = first or (file, image.size), colour or image.mode in COLOUR
+            if image.mode not in GREY | COLOUR:
+                raise BadInput(f"{file} is of Pillow's mode {image.mode}, but must have 8 bits for each colour")
+            if image.size != first[1]:
+                (own, others) = ("×".join(map(str, size)) for size in (image.size, first[1]))
+                raise BadInput(f"{file} has {own} pixels, but {first[0]} has {others}: make all of one size")
+    for folder, files in zip(folders, listed, strict=True):
+        pixels = []
+        for file, _ in files:
+            with _opened(file) as image:
+                pixels.append(np.asarray(image.convert("RGB" if colour else "L")))
+            done(file)
+        if not files:
+            raise BadInput(f"{folder} has no images: it needs a folder of them for each class")
+        yield np.stack(pixels).transpose((0, 3, 1, 2) if colour else (0, 1, 2)), [label for _, label in files]
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[Image.Image]:
+    try:
+        with warnings.catch_warnings(), open_regular(file) as opened:
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(opened, formats=FORMATS) as image:
+                yield image
+    except (BadInput, MemoryError):
+        raise
+    except Exception as error:  # damaged bytes can lead Pillow anywhere
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:200]})"
+        raise BadInput(f"{file} is damaged, or no image of {', '.join(FORMATS)}{why}") from None
+
+
+def _tables(files: Sequence[Path], done: Callable[[Path], None]) -> Iterator[Examples]:
+    """The numbers ``(n, columns but label)`` and the labels of each CSV file."""
+    first: list[str] = []
+    for file in files:
+        try:
+            with open_regular(file) as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as text:
+                reader = csv.reader(text)
+                columns = [name.strip() for name in next(reader, [])]
+                rows = [(reader.line_num, row) for row in reader if row]
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadInput(f"{file} is no CSV file in UTF-8: {error}") from None
+        first = first or columns
+        if columns.count("label") != 1 or len(columns) < 2:
+            given = ", ".join(columns)[:100] or "nothing"
+            raise BadInput(f"{file} begins with {given}, but must with the names of its columns, of which one is label")
+        if columns != first:
+            raise BadInput(f"{file} has other columns than {files[0]}, but must have the same in the same order")
+        place, labels, numbers = columns.index("label"), [], np.empty((len(rows), len(columns) - 1), np.float32)
+        for n, (line, row) in enumerate(rows):
+            if len(row) != len(columns):
+                raise BadInput(f"{file} has {len(row)} cells in line {line}, but {len(columns)} columns")
+            label = row.pop(place).strip()
+            labels.append(str(int(float(label))) if WHOLE.fullmatch(label) else label)
+            try:
+                with np.errstate(over="ignore"):
+                    numbers[n] = row
+            except ValueError:
+                numbers[n] = np.nan
+            if not 0 < len(label) <= 200 or not np.isfinite(numbers[n]).all():
+                raise BadInput(f"{file} has no label, or not only finite numbers beside it, in line {line}")
+        if not rows:
+            raise BadInput(f"{file} has the names of its columns, but no rows")
+        done(file)
+        yield numbers, labels
