@@ -36,13 +36,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
-
-    Returns
-    -------
-    status
-        0; 1: a run failed; 2: wrong usage or bad input; 130: stopped by Ctrl-C.
-    """
+    """Run one command; the status is 0, 1 (a run failed), 2 (wrong usage or bad input) or 130 (stopped by Ctrl-C)."""
     return status_of(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
 
 

@@ -58,18 +58,7 @@ class Parser(argparse.ArgumentParser):
         self.error(f"there is no {what} {name!r}{nearest(name, names)}" if name else f"{', '.join(others)}, or {last}?")
 
     def parse(self, argv: list[str], elsewhere: Callable[[], Mapping[str, Iterable[str]]] = dict) -> argparse.Namespace:
-        """Read the arguments.
-
-        Parameters
-        ----------
-        elsewhere
-            Gives the flags that are no flags here, with what has them; called where a flag is wrong.
-
-        Raises
-        ------
-        BadInput
-            If an argument is missing or not known.
-        """
+        """Read the arguments; BadInput if one is missing or not known, whom ``elsewhere`` may know to belong to."""
         given, unknown = self.parse_known_args(argv)
         for word in unknown:
             flag = word.split("=")[0]
@@ -102,13 +91,7 @@ Group = argparse._ArgumentGroup
 
 
 def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
-    """Add a parameter as a flag; its value stays text, for ``values`` to convert, and None where it is not given.
-
-    Raises
-    ------
-    BadInput
-        If there is such a flag already.
-    """
+    """Add a parameter as a flag, whose value stays text for ``values`` to convert; BadInput if there is such a flag."""
     within = f"; in {parameter.valid}" if parameter.valid not in ("", "(-inf, inf)") else ""
     kind: dict[str, Any] = {"metavar": {int: "N", float: "X"}.get(parameter.type, "TEXT")}
     if parameter.type is bool:

@@ -71,13 +71,7 @@ def main(argv: list[str]) -> None:
 
 
 def find_run(name: str, root: Path) -> Run:
-    """The run of a folder, a key, or the beginning of a key.
-
-    Raises
-    ------
-    BadInput
-        If there is none, more than one, or it is not done.
-    """
+    """The run of a folder, a key, or the beginning of a key; BadInput if there is not one, or it is not done."""
     if (Path(name) / RECORD).is_file():
         return Run(Path(name))
     there = {run.key: run for run in find(root)}

@@ -33,13 +33,7 @@ def show(entries: Iterable[tuple[str, str, str]]) -> None:
 
 
 def check_file(flag: str, file: str | None) -> None:
-    """Make sure, before anything is worked out, that a file can be made there; ``-`` is standard output.
-
-    Raises
-    ------
-    BadInput
-        If there is no such folder, or one of that name.
-    """
+    """BadInput, before anything is worked out, if no file can be made there; ``-`` is standard output."""
     if file in (None, "-"):
         return
     path = Path(str(file))
@@ -50,13 +44,7 @@ def check_file(flag: str, file: str | None) -> None:
 
 
 def write(flag: str, file: str, text: str) -> None:
-    """Write a file whole or not at all; ``-`` is standard output.
-
-    Raises
-    ------
-    RunFailed
-        If it cannot be written.
-    """
+    """Write a file whole or not at all, else RunFailed; ``-`` is standard output."""
     if file == "-":
         sys.stdout.write(text)
         return

@@ -32,13 +32,7 @@ class Selection:
 
     @classmethod
     def read(cls, text: str) -> Selection:
-        """Read ``meralg1`` or ``meralg1:lr=0.03,gamma=1``.
-
-        Raises
-        ------
-        BadInput
-            If it is neither.
-        """
+        """Read ``meralg1`` or ``meralg1:lr=0.03,gamma=1``; BadInput if it is neither."""
         method, _, chosen = text.rpartition(":")
         if "=" not in chosen:  # the name of a user's own method has a colon too
             return cls(text, text, {})
@@ -93,12 +87,8 @@ def sections(
 
     There is a section for each problem and number of memories in which two methods or more were run. A method that
     keeps no memories stands in all sections of its problem. With ``matched``, each has the control beside it that costs
-    as much by that measure (``gradients`` or ``train_seconds``), where there is one.
-
-    Raises
-    ------
-    BadInput
-        If nothing can be compared, a method was not run, or has several configurations and none was chosen.
+    as much by that measure (``gradients`` or ``train_seconds``), where there is one. BadInput if nothing can be
+    compared, a method was not run, or has several configurations and none was chosen.
     """
     if len(selections) < 2 - (matched is not None):
         raise BadInput("a comparison needs two methods at least")

@@ -31,32 +31,21 @@ Line = dict[str, Any]
 
 @dataclass(frozen=True)
 class Figure:
-    """A kind of figure; a problem has one of each.
-
-    Parameters
-    ----------
-    id, title, caption
-        Its name in files and addresses; what it shows; how to read it.
-    chart
-        Makes the chart of its rows from the methods' styles, for a page; given the ends of its axes, for paper.
-    rows
-        The rows of one configuration of a problem, of at most so many points; none where it has no meaning there.
-    columns
-        What a row's fields are called in the table of the figure's data.
-    panels
-        What is drawn apart: each ``size`` of memory, each ``configuration``, or nothing (``problem``).
-    whole
-        Whether the accuracy axis shows all of 0 to 100 %.
-    """
+    """A kind of figure; a problem has one of each. ``id`` is its name in files, ``caption`` how to read it."""
 
     id: str
     title: str
     caption: str
     chart: Callable[..., Spec]
+    """Makes the chart of its rows from the methods' styles, for a page; given the ends of its axes, for paper."""
     rows: Callable[[list[Group], Group, int], list[Line]]
+    """The rows of one configuration of a problem, of at most so many points; none where it has no meaning there."""
     columns: dict[str, str]
-    panels: str
+    """What a row's fields are called in the table of the figure's data."""
+    panels: str = "size"
+    """What is drawn apart: each ``size`` of memory, each ``configuration``, or nothing (``problem``)."""
     whole: bool = False
+    """Whether the accuracy axis shows all of 0 to 100 %."""
 
 
 def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> list[Line]:
@@ -140,11 +129,39 @@ def ends(rows: list[Line], whole: bool) -> dict[str, float]:
 
 
 WITH_INTERVAL = {"mean": "mean, %", "low": "interval from", "high": "to", "seeds": "seeds"}
-TASKS_LEARNED = "tasks learned"
-BATCHES, EXAMPLES, SECONDS = "batches learned", "examples learned", "time of training"
 INTERVAL = "95 % interval over seeds"
 RETAINED = "retained accuracy, %"
 
+
+def _curves(*rows: tuple[str, str, str, str, str, str, bool]) -> list[Figure]:
+    """The figures of curves: id, title, caption, name of either axis, which of ``metrics.CURVES``, and ``whole``."""
+    return [
+        Figure(
+            id, title, f"{caption} Band: {INTERVAL}.", partial(charts.curve_chart, of=of, x=x),
+            partial(of_curve, name=curve), {"name": "method", "at": x, **WITH_INTERVAL}, whole=whole,
+        )
+        for id, title, caption, of, x, curve, whole in rows
+    ]  # fmt: skip
+
+
+CURVES_ALONG = _curves(
+    ("average", "Average accuracy on the tasks seen so far",
+     "At every evaluation, the mean over the tasks that have come by then.",
+     "average accuracy, %", "batches learned", "average_accuracy", False),
+    ("first-task", "Accuracy on the first task",
+     "Learned at the beginning and never seen again: what is lost is forgotten.",
+     "accuracy on the first task, %", "batches learned", "first_task", True),
+    ("online", "Online accuracy", "On the last 1000 examples, each predicted right before it was learned.",
+     "online accuracy, %", "examples learned", "online_accuracy", True),
+    ("tasks", "Online accuracy of each task", "Where it falls from task to task, plasticity is lost.",
+     "online accuracy of a task, %", "examples learned", "task_accuracy", False),
+    ("dead", "Dead units", "The share of hidden units that are never on, mean over layers.",
+     "dead units, %", "tasks learned", "dead_units", False),
+    ("rank", "Effective rank", "Of what hidden layers give, as a share of their units, mean over layers.",
+     "effective rank, % of units", "tasks learned", "effective_rank", False),
+    ("weights", "Size of weights", "Mean absolute weight of each layer, mean over layers, times 100.",
+     "mean absolute weight, 1/100", "tasks learned", "weight_size", False),
+)  # fmt: skip
 FIGURES = (
     Figure(
         "retained",
@@ -154,82 +171,8 @@ FIGURES = (
         partial(charts.ranking_chart, of=RETAINED),
         of_retained,
         {"name": "method", **WITH_INTERVAL, "values": "each seed"},
-        "size",
     ),
-    Figure(
-        "average",
-        "Average accuracy on the tasks seen so far",
-        f"At every evaluation, the mean over the tasks that have come by then. Band: {INTERVAL}.",
-        partial(charts.curve_chart, of="average accuracy, %", x=BATCHES),
-        partial(of_curve, name="average_accuracy"),
-        {"name": "method", "at": BATCHES, **WITH_INTERVAL},
-        "size",
-    ),
-    Figure(
-        "first-task",
-        "Accuracy on the first task",
-        f"Learned at the beginning and never seen again: what is lost is forgotten. Band: {INTERVAL}.",
-        partial(charts.curve_chart, of="accuracy on the first task, %", x=BATCHES),
-        partial(of_curve, name="first_task"),
-        {"name": "method", "at": BATCHES, **WITH_INTERVAL},
-        "size",
-        whole=True,
-    ),
-    Figure(
-        "online",
-        "Online accuracy",
-        f"On the last 1000 examples, each predicted right before it was learned. Band: {INTERVAL}.",
-        partial(charts.curve_chart, of="online accuracy, %", x=EXAMPLES),
-        partial(of_curve, name="online_accuracy"),
-        {"name": "method", "at": EXAMPLES, **WITH_INTERVAL},
-        "size",
-        whole=True,
-    ),
-    *(
-        Figure(
-            name,
-            title,
-            f"{caption} Band: {INTERVAL}.",
-            partial(charts.curve_chart, of=of, x=x),
-            partial(of_curve, name=curve),
-            {"name": "method", "at": x, **WITH_INTERVAL},
-            "size",
-        )
-        for name, title, caption, of, x, curve in (
-            (
-                "tasks",
-                "Online accuracy of each task",
-                "Where it falls from task to task, plasticity is lost.",
-                "online accuracy of a task, %",
-                EXAMPLES,
-                "task_accuracy",
-            ),
-            (
-                "dead",
-                "Dead units",
-                "The share of hidden units that are never on, mean over layers.",
-                "dead units, %",
-                TASKS_LEARNED,
-                "dead_units",
-            ),
-            (
-                "rank",
-                "Effective rank",
-                "Of what hidden layers give, as a share of their units, mean over layers.",
-                "effective rank, % of units",
-                TASKS_LEARNED,
-                "effective_rank",
-            ),
-            (
-                "weights",
-                "Size of weights",
-                "Mean absolute weight of each layer, mean over layers, times 100.",
-                "mean absolute weight, 1/100",
-                TASKS_LEARNED,
-                "weight_size",
-            ),
-        )
-    ),
+    *CURVES_ALONG,
     Figure(
         "memory",
         "Retained accuracy against memory size",
@@ -244,7 +187,7 @@ FIGURES = (
         "Retained accuracy against training time",
         f"Mean time of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
         "single seeds. Times compare only where machines are alike.",
-        partial(charts.time_chart, of=RETAINED, x=SECONDS),
+        partial(charts.time_chart, of=RETAINED, x="time of training"),
         of_time,
         {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"},
         "problem",
@@ -263,14 +206,9 @@ FIGURES = (
 
 
 def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of: None) -> list[Path]:
-    """Write every figure of every problem as SVG and PDF; those that have no meaning for its runs are left out.
+    """Write every figure of every problem as SVG and PDF, but those that have no meaning for its runs.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be written.
-    RunFailed
-        If a figure cannot be drawn.
+    OSError if the folder cannot be written, RunFailed if a figure cannot be drawn.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []

@@ -96,17 +96,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run without a record.
-
-    Parameters
-    ----------
-    folder
-        Where it is.
-    state
-        ``running``, ``stopped``, ``failed`` or ``broken``, as ``runs.folder.Status`` has it.
-    message, examples, configuration
-        What went wrong, how many examples it has learned, and what decides it, as far as that is known.
-    """
+    """A run without a record: its state and the rest as ``runs.folder.Status`` has them, as far as they are known."""
 
     folder: Path
     state: str
@@ -145,31 +135,19 @@ class CurveEstimate(NamedTuple):
 
 @dataclass(eq=False)
 class Group:
-    """The runs of one configuration, one for each seed.
-
-    Parameters
-    ----------
-    configuration
-        What they agree in: their configuration without the seed, and without what a seed decides.
-    runs
-        Those that are finished, by increasing seed.
-    unfinished
-        How many are not.
-    problem
-        The benchmark, and whatever tells its problem from the others of that benchmark; the same for all groups that
-        may be compared seed by seed.
-    label
-        The method, its number of memories, and whatever else tells the group from the others of its problem.
-    tuned
-        Whether it has the settings that a study chose (``yes``) or the untuned ones beside them (``no``), or neither.
-    """
+    """The runs of one configuration, one for each seed."""
 
     configuration: dict[str, Any]
+    """What they agree in: without the seed, and without what a seed decides."""
     runs: tuple[Finished, ...]
+    """Those that are finished, by increasing seed; how many are ``unfinished`` is counted."""
     unfinished: int
     problem: str = ""
+    """The benchmark, and what tells its problem from others of it; the same for all that may be compared."""
     label: str = ""
+    """The method, its number of memories, and whatever else tells the group from the others of its problem."""
     tuned: str | None = None
+    """Whether it has the settings that a study chose (``yes``) or the untuned ones beside them (``no``), or neither."""
     by_looks: dict[str, bool] = field(default_factory=dict)
     """By the ``shared`` parts of others with which it was compared while seeds were added, what was established."""
 
@@ -206,13 +184,7 @@ class Group:
         return tuple(seed for seed, run in zip(self.seeds, self.runs, strict=True) if run.looked_at)
 
     def values(self, name: str) -> Values | Undefined:
-        """A metric or a cost (``steps``, ``train_seconds``, …) of each seed, ``(seeds,)``, in the order of ``seeds``.
-
-        Raises
-        ------
-        BadInput
-            If there is no such metric.
-        """
+        """A metric or cost (``steps``, …) of each seed, ``(seeds,)``, in their order; BadInput if there is no such."""
         if name not in METRICS and name not in NUMBERS:
             raise BadInput(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
         found = [run.numbers[name] for run in self.runs]
@@ -278,13 +250,7 @@ class Contents(NamedTuple):
 
 
 def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
-    """Read all runs of a folder, as ``metareplay run --out`` fills it.
-
-    Raises
-    ------
-    BadInput
-        If it is not there.
-    """
+    """Read all runs of a folder, as ``metareplay run --out`` fills it; BadInput if it is not there."""
     if not root.is_dir():
         raise BadInput(f"there is no folder {root}: `metareplay run` and `metareplay suite` make one (--out)")
     found, chosen = find(root), choices.load(root)

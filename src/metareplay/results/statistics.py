@@ -57,12 +57,8 @@ class Estimate:
 def estimate(values: ArrayLike) -> Estimate:
     """The mean of one value for each seed, with Student's t-interval: mean ± t(0.975; n − 1)·s/√n.
 
-    It is of 95 % where values are independent and normally distributed, which means over tasks are nearly.
-
-    Raises
-    ------
-    BadInput
-        If there are none, or one is not finite.
+    It is of 95 % where values are independent and normally distributed, which means over tasks are nearly. BadInput if
+    there are none, or one is not finite.
     """
     given = _finite(values)
     half = half_widths(given[:, None])
@@ -85,12 +81,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
     p is the share of all 2ⁿ choices of signs that make the sum of the differences at least as far from zero as it is
     (Fisher 1935, The Design of Experiments, section 21). Up to 36 differences all choices are counted, by halves
     (Horowitz and Sahni 1974). Above, a million are drawn, with a fixed generator, and the signs given are counted in
-    (Phipson and Smyth 2010), so that p is not too small.
-
-    Raises
-    ------
-    BadInput
-        If there are none, or one is not finite.
+    (Phipson and Smyth 2010), so that p is not too small. BadInput if there are none, or one is not finite.
 
     Examples
     --------
@@ -154,12 +145,7 @@ def holm(p_values: ArrayLike) -> Values:
     """The p-values of several tests, corrected: calling all up to α real is wrong anywhere with probability α at most.
 
     Holm 1979: the i-th smallest of m is multiplied by m − i + 1; none becomes smaller than that before it, or larger
-    than 1.
-
-    Raises
-    ------
-    BadInput
-        If one is not between 0 and 1.
+    than 1. BadInput if one is not between 0 and 1.
     """
     given = np.asarray(p_values, np.float64)
     if given.ndim != 1 or not ((given >= 0) & (given <= 1)).all():
@@ -262,12 +248,7 @@ class Difference:
 def differences(pairs: Sequence[ArrayLike], p: Sequence[float] | None = None) -> list[Difference]:
     """Judge together several comparisons, each by its differences, one for each seed that both have.
 
-    The p-values may be given where they are known already.
-
-    Raises
-    ------
-    BadInput
-        If a comparison has none, or one is not finite.
+    The p-values may be given where they are known already. BadInput if a comparison has none, or one is not finite.
     """
     estimates = [estimate(given) for given in pairs]
     p = sign_flip_tests(pairs) if p is None else p

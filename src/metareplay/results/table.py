@@ -74,25 +74,16 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row.
-
-    Parameters
-    ----------
-    cells
-        Texts, numbers (which CSV gives in full), or None where there is nothing to say; the first names the row.
-        For a terminal alone, rich's ``Text`` too.
-    problem, method, memories
-        What filters go by.
-    strong, rule
-        Whether it is in bold, and whether there is a rule above it.
-    """
+    """A row; ``problem``, ``method`` and ``memories`` are what filters go by."""
 
     cells: tuple[object, ...]
+    """Texts, numbers (which CSV gives in full), or None; the first names the row. For a terminal, also ``Text``."""
     problem: str = ""
     method: str = ""
     memories: int | None = None
     strong: bool = False
     rule: bool = False
+    """Whether there is a rule above it."""
 
 
 @dataclass(frozen=True)

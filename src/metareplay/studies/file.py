@@ -46,17 +46,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Study:
-    """One method on one benchmark.
-
-    Parameters
-    ----------
-    request
-        What is reported, with all settings as they are untuned.
-    space
-        Where each setting is searched.
-    protocol, search, metric, trials
-        As the file has them.
-    """
+    """One method on one benchmark: what is reported, with untuned settings, and where each setting is searched."""
 
     request: Request
     space: Space

@@ -31,17 +31,10 @@ State = Literal["done", "failed", "elsewhere", "given up", "not started"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run of a suite.
+    """What became of one run of a suite; ``key`` is None where it could not be worked out, as without its data.
 
-    Parameters
-    ----------
-    key
-        The name of its folder; None where it could not be worked out, as when its data cannot be loaded.
-    state
-        One of ``done`` (now or before), ``failed``, ``elsewhere`` (another process runs it), ``given up`` (its source
-        wants no more of it), ``not started`` (the suite was stopped before its turn, or in its middle).
-    message
-        One line: why it failed, who runs it; empty where it is done.
+    It is ``done`` (now or before), ``failed``, ``elsewhere`` (another process runs it), ``given up`` (its source wants
+    no more of it) or ``not started`` (the suite was stopped before its turn, or in its middle); ``message`` says why.
     """
 
     request: Request
@@ -52,17 +45,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SuiteProgress:
-    """Where a suite is: what a progress display needs.
+    """Where a suite of ``all`` runs is: ``outcomes`` of those that ended, in that order, also of those there before.
 
-    Parameters
-    ----------
-    all
-        How many runs it has.
-    outcomes
-        Of the runs that ended, in the order in which they did; those that were there before are among them.
-    running
-        For each worker at work, by a name such as ``worker 1`` or ``node 3f2a90``: its run, and where in it; None
-        before its first report.
+    ``running`` has for each worker at work, such as ``worker 1`` or ``node 3f2a90``, its run, and how far that is.
     """
 
     all: int
@@ -136,12 +121,8 @@ class Driver:
     """A suite under way.
 
     The runs of one seed come before those of the next, and of these the longest first. What is done is not run again,
-    and what another process has locked is set aside until that process is through with it.
-
-    Raises
-    ------
-    RunFailed
-        If there can be no such folder of runs.
+    and what another process has locked is set aside until that process is through with it. RunFailed if there can be no
+    such folder of runs.
     """
 
     def __init__(

@@ -36,11 +36,9 @@ def execute(
     note: Note = lambda text: print(f"metareplay: {text}", file=sys.stderr),
     source: Source | None = None,
 ) -> list[Outcome]:
-    """Carry out runs, several at a time.
+    """Carry out runs, several at a time, as ``Driver`` has it.
 
-    What is done is not run again; what was stopped resumes from its checkpoint; what another process has locked is
-    waited for. The runs of one seed come before those of the next, and of these the longest first. Ctrl-C, or SIGTERM,
-    ends all workers: the outcomes of what is not done by then say ``not started``.
+    Ctrl-C, or SIGTERM, ends all workers: the outcomes of what is not done by then say ``not started``.
 
     Parameters
     ----------

@@ -30,18 +30,9 @@ RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a suite, before it is started.
+    """One run of a suite, before it is started: ``new``, or as ``Run.status`` says; ``unknown`` without its data.
 
-    Parameters
-    ----------
-    request
-        What is asked for.
-    state
-        How the run stands: ``new``, or as ``Run.status`` says; ``unknown`` while its data are not on this machine.
-    steps
-        Its SGD steps; None where they cannot be counted: for a user's own method.
-    seconds
-        How long it will take, about, from its beginning; None where nothing is known.
+    ``steps`` are its SGD steps, None for a user's own method; ``seconds`` how long it takes, None if nothing is known.
     """
 
     request: Request
@@ -51,13 +42,7 @@ class Planned:
 
 
 def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
-    """What would be done for each run; nothing is fetched, and nothing is written.
-
-    Parameters
-    ----------
-    out
-        The folder of runs: what is there is not run again, and says how long other runs take.
-    """
+    """What would be done for each run, of which ``out`` may have some; nothing is fetched, and nothing is written."""
     forget_streams()
     pace = Pace(status.summary for run in islice(find(out), ENOUGH) if (status := run.status()).summary)
     planned = []
@@ -114,13 +99,7 @@ def size(inputs: int, hidden: Sequence[int], classes: int) -> float:
 
 
 class Pace:
-    """How long runs take: as earlier ones took, where there are some like them, else ``STEP`` × size for each step.
-
-    Parameters
-    ----------
-    summaries
-        ``Record.summary()`` of earlier runs.
-    """
+    """How long runs take: as earlier ones, by their ``Record.summary()``, else ``STEP`` × size for each step."""
 
     def __init__(self, summaries: Iterable[Mapping[str, Any]] = ()) -> None:
         same: dict[str, list[float]] = defaultdict(list)

@@ -49,25 +49,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noq
 
 @dataclasses.dataclass(frozen=True)
 class Payload:
-    """A run, for a machine that has none of our files: all but the stream.
-
-    Parameters
-    ----------
-    method, settings
-        The method's id, or ``FILE.py:CLASS``, and its hyper-parameters.
-    options
-        The other fields of the ``Experiment``.
-    tracker
-        ``FILE.py:NAME``, or None.
-    sources
-        For each such file, the content of it and of every module of the user's that it imports.
-    """
+    """A run, for a machine that has none of our files: all but the stream."""
 
     method: str
     settings: dict[str, Any]
     options: dict[str, Any]
+    """The other fields of the ``Experiment``."""
     tracker: str | None
     sources: dict[str, dict[str, bytes]]
+    """For each file of the user's that is named, its content and that of all modules of the user's that it imports."""
 
     @classmethod
     def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Payload:
@@ -323,7 +313,7 @@ def execute(
     note: Note = lambda text: None,
     source: Source | None = None,
 ) -> list[Outcome]:
-    """Carry out runs on a Ray cluster.
+    """Carry out runs on a Ray cluster, as ``local.execute`` does on this machine.
 
     Parameters
     ----------

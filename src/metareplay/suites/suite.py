@@ -17,26 +17,15 @@ from metareplay.suites.reader import Reader
 
 @dataclass(frozen=True)
 class Suite:
-    """Runs that belong together.
-
-    Parameters
-    ----------
-    name
-        What it is called.
-    requests
-        Its runs, no two of them the same: all of the first seed, then all of the next.
-    notes
-        What its author may want to know: settings that no recipe fits exactly, runs that were asked for twice.
-    tuned
-        How its settings were chosen, as ``metareplay tune`` wrote it.
-    compare, controls
-        Methods whose differences it is to establish; controls that are made beside its methods.
-    """
+    """Runs that belong together."""
 
     name: str
     requests: tuple[Request, ...]
+    """No two of them the same: all of the first seed, then all of the next."""
     notes: tuple[str, ...] = ()
+    """What its author may want to know: settings that no recipe fits exactly, runs that were asked for twice."""
     tuned: tuple[dict[str, Any], ...] = ()
+    """How its settings were chosen, as ``metareplay tune`` wrote it."""
     compare: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
 
