@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
+from metareplay.methods.online import OneStep
 from metareplay.settings import setting
 
 
-class AdamW(Method):
+class AdamW(OneStep):
     """m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², θ ← (1 − lr·λ)θ − lr m̂ / (√v̂ + ε); m̂ is m / (1 − β₁ᵗ), v̂ likewise."""
 
     id = "adamw"
@@ -37,9 +37,6 @@ class AdamW(Method):
             step, gradient, self.mean, self.squares, lr=self.lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps,
             decay=self.weight_decay, met1=1 - self.beta1**self.taken, met2=1 - self.beta2**self.taken,
         )  # fmt: skip
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def step(

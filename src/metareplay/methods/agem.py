@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class AGEM(Method):
+class AGEM(OneStep):
     """No step may raise the mean loss of a few memories of past tasks, to first order.
 
     Where the gradient g of the batch meets that of the memories with ⟨g, g_ref⟩ < 0, the step is taken along
@@ -21,7 +20,6 @@ class AGEM(Method):
     id = "agem"
     family = "projection"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memories: int = setting(
         5120, "[0, inf)", help="the examples held, over all tasks: each task has an equal share of them, its newest"
     )
@@ -61,9 +59,6 @@ class AGEM(Method):
             self.learner.sgd(rows, self.lr)
         for row in rows:
             self.memory.offer(row, self.task)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def project(theta: Vector, g: Vector, reference: Vector, lr: float, share: float) -> Vector:

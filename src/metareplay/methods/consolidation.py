@@ -8,18 +8,16 @@ import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods import losses
-from metareplay.methods.base import Method
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class Consolidation(Method):
+class Consolidation(OneStep):
     """What both share: the loss gains share · strength · Σ Ω (θ − θ*)², θ* the parameters at the last border.
 
     At a border the first ``n_memories`` examples of the task that ended say how much each parameter matters.
     """
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     strength: float = setting(
         1.0, "[0, inf)", search=(0.1, 1000, "log"), help="how strongly past tasks hold their parameters"
     )
@@ -62,9 +60,6 @@ class Consolidation(Method):
             self.learner.update(step, gradient, self.importance, self.anchor, lr=self.lr, slope=slope)
         else:
             self.learner.sgd(rows, self.lr)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def step(theta: Vector, g: Vector, importance: Vector, anchor: Vector, lr: float, slope: float) -> Vector:

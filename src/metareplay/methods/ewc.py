@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
+from metareplay.methods.online import OneStep
 from metareplay.settings import setting
 
 
-class EWC(Method):
+class EWC(OneStep):
     """Each past task t pulls parameter i towards where it left it: the loss gains λ Σ_t Σ_i F_t,i (θ_i − θ_t,i)².
 
     The sum over tasks is one quadratic, with gradient 2λ (Σ F_t θ − Σ F_t θ_t), so a step costs the same
@@ -22,7 +22,6 @@ class EWC(Method):
     id = "ewc"
     family = "regularisation"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memory_strength: float = setting(
         0.0, "[0, inf)", search=(0.1, 1000, "log"), help="λ, how strongly past tasks hold their parameters"
     )
@@ -73,9 +72,6 @@ class EWC(Method):
             )
         else:
             self.learner.sgd(rows, self.lr)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def step(theta: Vector, g: Vector, importance: Vector, pull: Vector, lr: float, strength: float) -> Vector:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
+from metareplay.methods.online import OneStep
 from metareplay.settings import setting
 
 
-class GEM(Method):
+class GEM(OneStep):
     """Each step is turned until it makes no past task's memories worse.
 
     Where the gradient g of the incoming batch meets a past task's g_t with ⟨g, g_t⟩ < 0, the step is taken along
@@ -22,7 +22,6 @@ class GEM(Method):
     id = "gem"
     family = "projection"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memory_strength: float = setting(
         0.0,
         "[0, inf)",
@@ -56,9 +55,6 @@ class GEM(Method):
                 self.learner.descend(project(gradient, gradients, self.memory_strength), self.lr)
                 return
         self.learner.sgd(rows, self.lr)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def project(gradient: Vector, past: Vector, margin: float) -> Vector:

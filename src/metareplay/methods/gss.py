@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.methods.base import Method
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class GSS(Method):
+class GSS(OneStep):
     """One SGD step on the mean loss of B ∪ M, from a memory whose gradients point many ways (Algorithm 2).
 
     An example's score is c = 1 + max cos(g, g_i) over a few random memories (1 where there are none yet). While there
@@ -21,7 +20,6 @@ class GSS(Method):
     id = "gss"
     family = "replay"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memories: int = setting(5120, "[0, inf)", help="the examples held, over all tasks")
     replay_batch_size: int = setting(20, "[0, inf)", search=[5, 10, 25, 50], help="the memories replayed in each batch")
     candidates: int = setting(10, "[1, inf)", help="the memories whose gradients each new example's is compared with")
@@ -71,6 +69,3 @@ class GSS(Method):
         squares = [float(self.learner.dots(other, [other])[0]) for other in alone[1:]]
         lengths = np.sqrt(float(square) * np.maximum(squares, 1e-30) + 1e-30)
         return float(np.max(products / lengths, initial=-1)) if len(others) else 0.0
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches

@@ -4,19 +4,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.methods.base import Method
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class L2Init(Method):
+class L2Init(OneStep):
     """L2-Init: SGD, pulled to where each parameter began: θ ← θ − lr (g + λ(θ − θ_initial)), section 3."""
 
     id = "l2init"
     family = "plasticity"
     inert = ({"strength": 0.0}, Online)
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     strength: float = setting(
         0.001, "[0, inf)", search=(1e-5, 0.1, "log"), help="λ, how strongly parameters are pulled to where they began"
     )
@@ -30,6 +28,3 @@ class L2Init(Method):
 
     def observe_each(self, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> NDArray[np.int64]:
         return self.learner.predict_and_learn(x, y, task, self.lr, self.strength, self.initial)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches

@@ -6,12 +6,11 @@ import numpy as np
 
 from metareplay.learners.base import Learner, Rows
 from metareplay.methods import losses
-from metareplay.methods.base import Method
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class LwF(Method):
+class LwF(OneStep):
     """New examples are to be answered, among the classes met before, as the network answered at the last border.
 
     The loss gains strength · T² · CE(softmax(z_old / T), softmax(z / T)) (equations 2 to 4), z_old the scores of the
@@ -21,7 +20,6 @@ class LwF(Method):
     id = "lwf"
     family = "regularisation"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     strength: float = setting(
         1.0, "[0, inf)", search=(0.1, 10, "log"), help="λ, what the old answers count beside the labels"
     )
@@ -53,6 +51,3 @@ class LwF(Method):
 
         self.learner.sgd(rows, self.lr, loss=loss)
         self.counters["examples distilled"] += len(rows)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches

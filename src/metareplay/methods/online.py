@@ -8,13 +8,21 @@ from metareplay.methods.base import Method
 from metareplay.settings import setting
 
 
-class Online(Method):
+class OneStep(Method):
+    """What takes one step on each batch."""
+
+    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
+
+    def steps(self, examples: int, batches: int) -> int | None:
+        return batches
+
+
+class Online(OneStep):
     """One SGD step on each batch as it comes: the baseline that forgets. With a decay: SGDW, θ ← (1 − lr·λ)θ − lr·g."""
 
     id = "online"
     family = "baseline"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     weight_decay: float = setting(0.0, "[0, inf)", help="λ: a step also takes this, times lr, off every parameter")
 
     def observe(self, rows: Rows) -> None:
@@ -22,9 +30,6 @@ class Online(Method):
 
     def observe_each(self, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> NDArray[np.int64]:
         return self.learner.predict_and_learn(x, y, task, self.lr, self.weight_decay)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 class Fresh(Online):

@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.methods.base import Method
 from metareplay.methods.memory import Reservoir
+from metareplay.methods.online import OneStep
 from metareplay.settings import setting
 
 
-class Replay(Method):
+class Replay(OneStep):
     """What all methods with a reservoir share: the reservoir, and how much is replayed from it."""
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     memories: int = setting(5120, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
     replay_batch_size: int = setting(
         20, "[0, inf)", search=[5, 10, 25, 50], help="the memories replayed in each batch, beside the new example"
@@ -26,9 +25,6 @@ class Replay(Method):
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner
         self.memory = Reservoir(learner, rng, recency=self.recency)
-
-    def steps(self, examples: int, batches: int) -> int | None:
-        return batches
 
     def replayed(self, examples: int) -> int:
         """All that is replayed beside so many examples, once each: min(replay batch, memories, i) beside the i-th."""

@@ -3,19 +3,17 @@
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class ShrinkPerturb(Method):
+class ShrinkPerturb(OneStep):
     """SGD with weight decay and noise: θ ← (1 − lr·λ)θ − lr (g + σε), ε ~ N(0, 1)."""
 
     id = "shrink-perturb"
     family = "plasticity"
     inert = ({"sigma": 0.0, "weight_decay": 0.0}, Online)
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     weight_decay: float = setting(0.01, "[0, inf)", search=(1e-4, 0.1, "log"), help="λ, what each step shrinks by")
     sigma: float = setting(0.1, "[0, inf)", search=(1e-3, 1, "log"), help="the spread of the noise in each step")
 
@@ -28,9 +26,6 @@ class ShrinkPerturb(Method):
         else:
             gradient, noise = self.learner.gradient(rows), self.learner.noise(self.rng)
             self.learner.update(step, gradient, noise, lr=self.lr, decay=self.weight_decay, sigma=self.sigma)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def step(theta: Vector, g: Vector, noise: Vector, lr: float, decay: float, sigma: float) -> Vector:

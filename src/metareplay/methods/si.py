@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
-from metareplay.methods.online import Online
+from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
 
-class SI(Method):
+class SI(OneStep):
     """Each parameter is held where a task left it by what its way there did for the loss.
 
     Along the way ω += −g·Δθ (equation 3), g the gradient of the unregularised loss. At a task's end
@@ -25,7 +24,6 @@ class SI(Method):
     id = "si"
     family = "regularisation"
 
-    lr: float = setting(0.001, "(0, inf)", search=(1e-4, 1, "log"), help="the learning rate of every SGD step")
     c: float = setting(
         0.1, "[0, inf)", search=(1e-3, 10, "log"), help="how strongly past tasks hold their parameters (SI, equation 4)"
     )
@@ -58,9 +56,6 @@ class SI(Method):
             self.learner.update(step, gradient, self.path, self.importance, self.anchor, lr=self.lr, c=self.c)
         else:
             self.learner.sgd(rows, self.lr)
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def step(theta: Vector, g: Vector, path: Vector, importance: Vector, anchor: Vector, lr: float, c: float) -> Any:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector
-from metareplay.methods.base import Method
+from metareplay.methods.online import OneStep
 from metareplay.settings import setting
 
 
-class UPGD(Method):
+class UPGD(OneStep):
     """Parameters that are of use are held, the others perturbed (Algorithm 1, with weight decay).
 
     The utility of each is the running mean U ← β U + (1 − β)(−g∘θ), Û = U / (1 − βᵗ);
@@ -39,9 +39,6 @@ class UPGD(Method):
             step, gradient, self.utility, noise, lr=self.lr, sigma=self.sigma, decay=self.weight_decay,
             most=most,
         )  # fmt: skip
-
-    def steps(self, examples: int, batches: int) -> int:
-        return batches
 
 
 def follow(theta: Vector, g: Vector, utility: Vector, beta: float) -> tuple[Vector, Vector]:
