@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from metareplay.learners import kernels
 from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights, check_range, check_state
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.methods.losses import onehot, softmax
+from metareplay.methods.losses import errors
 from metareplay.networks.perceptron import Perceptron
 
 GROUP = 256
@@ -102,7 +102,7 @@ class GrowingLearner(Learner):
         if self.class_weight is not None:
             weights = weights * self.class_weight[self.labels[rows]]
         if self.objective is None:
-            gradient: Any = softmax(scores) - onehot(self.labels[rows], scores.shape[1])
+            gradient: Any = errors(scores, self.labels[rows])
         else:
             gradient = self.objective(scores, rows)
         return np.asarray(gradient * weights[:, None])

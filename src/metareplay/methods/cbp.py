@@ -1,20 +1,46 @@
-"""Continual backprop (Dohare et al., Nature 2024)."""
+"""Hidden units made anew: continual backprop, and recycling dormant neurons."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.learners.base import Learner, Rows
+from metareplay.errors import BadInput
+from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods.adamw import AdamW
 from metareplay.methods.online import Online
-from metareplay.methods.units import reborn, with_units
 from metareplay.networks import Network
+from metareplay.networks.perceptron import Perceptron
 from metareplay.settings import setting
 
 
+def with_units(network: Network, method: str) -> Perceptron:
+    """The network, if its hidden units are known; else BadInput."""
+    if not isinstance(network, Perceptron):
+        raise BadInput(f"{method} makes hidden units anew, which only a perceptron has: use --network mlp")
+    return network
+
+
+def reborn(
+    learner: Learner, rng: np.random.Generator, layer: int, units: NDArray[np.int64], vectors: Sequence[Vector] = ()
+) -> None:
+    """Give ``units`` of a hidden layer weights as at the start of all: incoming random, biases and outgoing zero.
+
+    What ``vectors``, as an optimiser's moments, have for these weights becomes zero.
+    """
+    assert isinstance(learner.network, Perceptron)
+    for vector in (None, *vectors):
+        layers = learner.layers(vector)
+        (incoming, biases), (outgoing, _) = layers[layer], layers[layer + 1]
+        bound = learner.network.bound(layer) if vector is None else 0.0
+        incoming[:, units] = rng.uniform(-bound, bound, (len(incoming), len(units))) if bound else 0.0
+        biases[units], outgoing[units] = 0.0, 0.0
+
+
 class CBP(AdamW):
-    """After each step, hidden units that are of least use are made anew (Algorithm 1).
+    """After each step, hidden units of least use are made anew (Dohare et al., Nature 2024, Algorithm 1).
 
     Unit i has an age a, the running mean h̄ ← η h̄ + (1 − η) h of its outputs, ĥ = h̄ / (1 − ηᵃ), and the utility
     u ← η u + (1 − η) (abs(h − ĥ) · Σ abs w_out / mean abs w_in), û = u / (1 − ηᵃ). Of a batch, means are taken.
@@ -73,3 +99,38 @@ class CBP(AdamW):
             for kept in (age, output, utility):
                 kept[units] = 0
             self.counters["units_reborn"] += due
+
+
+class ReDo(Online):
+    """Every so many examples, hidden units hardly ever on are made anew (Sokar et al., ICML 2023, Algorithm 1).
+
+    Those are the units whose mean abs h since the last time is at most τ times the mean over their layer.
+    """
+
+    id = "redo"
+    family = "plasticity"
+    inert = ({"period": 0}, Online)
+
+    tau: float = setting(0.025, "[0, inf)", search=(1e-3, 0.2, "log"), help="τ, how dormant a unit must be")
+    period: int = setting(1000, "[0, inf)", help="the examples after which dormant units are made anew; 0: never")
+
+    def network(self, network: Network, tasks: int) -> Network:
+        return with_units(network, self.id)
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner, self.rng = learner, rng
+        self.seen = 0
+        self.outputs = [np.zeros(units) for units in with_units(learner.network, self.id).widths[1:-1]]
+
+    def observe(self, rows: Rows) -> None:
+        for output, h in zip(self.outputs, self.learner.activations(rows) if self.period else [], strict=False):
+            output += np.abs(h).sum(0)
+        super().observe(rows)
+        self.seen += len(rows)
+        if self.period and self.seen >= self.period:
+            for layer, output in enumerate(self.outputs):
+                dormant = np.flatnonzero(output <= self.tau * output.mean())
+                reborn(self.learner, self.rng, layer, dormant)
+                self.counters["units_reborn"] += len(dormant)
+                output[:] = 0
+            self.seen = 0

@@ -65,12 +65,9 @@ class CLSER(Replay):
 
     def remembered(self, rows: Rows) -> Scores:
         """For each row the scores of the average that gives its label the larger probability."""
-        place, scores = (np.arange(len(rows)), self.learner.labels[rows]), []
-        with self.learner.trial():
-            for average in (self.stable, self.plastic):
-                self.learner.load(average)
-                scores.append(self.learner.forward(rows))
-        stable, plastic = (softmax(z)[place] for z in scores)
+        place, allowed = (np.arange(len(rows)), self.learner.labels[rows]), self.learner.allowed(rows)
+        scores = [self.learner.forward(rows, average) for average in (self.stable, self.plastic)]
+        stable, plastic = (softmax(z, allowed)[place] for z in scores)
         return np.where((stable > plastic)[:, None], *scores)
 
     def ready(self) -> None:

@@ -39,11 +39,6 @@ def softmax(z: Scores, allowed: Allowed = None) -> Scores:
     return p
 
 
-def onehot(labels: NDArray[np.int64], classes: int) -> Scores:
-    """``(n, classes)``: 1 for each row's label, 0 elsewhere."""
-    return np.eye(classes, dtype=np.float32)[labels]
-
-
 def errors(z: Scores, labels: NDArray[np.int64], allowed: Allowed = None) -> Scores:
     """Softmax less one-hot: the gradient ``(n, classes)`` of each row's own cross-entropy, not divided by n."""
     g = softmax(z, allowed)

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from metareplay.methods.matched import ERMatched
+from metareplay.methods.replay import ERMatched
 from metareplay.results.choices import Choice
 from metareplay.results.groups import shared
 from metareplay.runs import recipes
