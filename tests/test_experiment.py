@@ -501,7 +501,7 @@ def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
         ({"evaluate": "never", "eval_every": 5}, "eval_every cannot be 5"),
         (
             {"samples_per_task": TRAIN + 1},
-            f"samples_per_task is {TRAIN + 1}, but task 0 of told-apart has only {TRAIN}",
+            f"samples_per_task is {TRAIN + 1}, but no task of told-apart has more than {TRAIN}",
         ),
         ({"task_order": ()}, "order of tasks is empty"),
         ({"task_order": "1-x"}, "task_order is '1-x', but must be numbers of tasks"),

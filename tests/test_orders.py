@@ -55,6 +55,15 @@ def met(order: Order) -> list[tuple[int, int]]:
 sizes = st.lists(st.integers(3, 40), min_size=2, max_size=6)
 
 
+def test_of_tasks_of_different_sizes_the_smaller_show_all_that_they_have() -> None:
+    of = stream([5, 12, 8])
+    experiment = Experiment(stream=of, method=METHODS["online"](), samples_per_task=8, batch_size=4)
+    assert experiment.spans.counts.tolist() == [5, 8, 8]
+    assert Trainer(experiment).train().steps == 2 + 2 + 2
+    with pytest.raises(BadInput, match=r"samples_per_task is 13, but no task of .* has more than 12"):
+        Experiment(stream=of, method=METHODS["online"](), samples_per_task=13)
+
+
 @given(st.sampled_from(WORDS), sizes, st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 7))
 def test_each_example_comes_once_in_an_epoch(words: str, of: list[int], seed: int, epochs: int, batch: int) -> None:
     order = arranged(words, stream(of), seed, epochs=epochs, batch_size=batch)

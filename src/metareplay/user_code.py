@@ -27,6 +27,7 @@ from weakref import WeakKeyDictionary
 
 from metareplay.errors import BadInput
 from metareplay.files import read_regular
+from metareplay.settings import nearest
 
 PREFIX = "metareplay_user_"
 _PACKAGES = {
@@ -123,9 +124,10 @@ def load(text: str, what: str) -> Any:
     path, name = parts
     found = vars(module(path))
     if name not in found:
-        own = (key for key, value in found.items() if getattr(value, "__module__", "") == found["__name__"])
-        has = ", ".join(key for key in own if callable(found[key])) or "nothing that could be called"
-        raise BadInput(f"there is no {name!r} in {path}; it has {has}")
+        named = [key for key, value in found.items() if getattr(value, "__module__", "") == found["__name__"]]
+        own = [key for key in named if callable(found[key])]
+        has = ", ".join(own) or "nothing that could be called"
+        raise BadInput(f"there is no {name!r} in {path}{nearest(name, own) or ';'} it has {has}")
     return found[name]
 
 

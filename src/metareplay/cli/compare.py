@@ -46,7 +46,9 @@ def main(argv: list[str]) -> None:
     if given.memories is not None and not given.memories.isdecimal():
         raise BadInput(f"--memories is {given.memories!r}, but must be a whole number of at least 0")
     if given.matched not in (None, *COSTS):
-        raise BadInput(f"--matched is {given.matched!r}, but must be one of {', '.join(COSTS)}")
+        raise BadInput(
+            f"--matched is {given.matched!r}, but must be one of {', '.join(COSTS)}{nearest(given.matched, COSTS)}"
+        )
     if len(given.methods) < 2 and not given.matched:
         parser.error("a comparison needs two methods at least")
     check_file("--csv", given.csv)

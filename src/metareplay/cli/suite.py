@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metareplay.cli.arguments import Parser, values
+from metareplay.cli.arguments import Parser, nearest, values
 from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
@@ -149,7 +149,8 @@ def add_flags(parser: Parser, out: str) -> None:
 def check(given: Namespace) -> None:
     """What can be said of those flags before anything is read."""
     if given.executor not in EXECUTORS:
-        raise BadInput(f"--executor is {given.executor!r}, but must be one of {', '.join(EXECUTORS)}")
+        hint = nearest(given.executor, EXECUTORS)
+        raise BadInput(f"--executor is {given.executor!r}, but must be one of {', '.join(EXECUTORS)}{hint}")
     if given.address and given.executor != "ray":
         raise BadInput("--address is where a Ray cluster is, and needs --executor ray")
     if getattr(given, "tracker", None):

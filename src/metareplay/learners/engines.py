@@ -11,6 +11,7 @@ from metareplay.errors import INSTALL, BadInput
 from metareplay.learners.base import Learner
 from metareplay.networks import Network
 from metareplay.networks.perceptron import Perceptron
+from metareplay.settings import nearest
 
 ENGINES = {
     "fused": "compiled code, for mlp on the CPU: tens of times faster for one example at a time",
@@ -29,7 +30,9 @@ def chosen(engine: str | None, device: str, network: str) -> str:
     if engine is None:
         engine = "fused" if network == "mlp" and device == "cpu" else "torch"
     if engine not in ENGINES:
-        raise BadInput(f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}")
+        raise BadInput(
+            f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}{nearest(str(engine), ENGINES)}"
+        )
     if engine == "fused" and network != "mlp":
         raise BadInput(f"--engine is fused, which computes only the network mlp: take --engine torch for {network}")
     if engine == "fused" and device != "cpu":

@@ -45,7 +45,7 @@ def find(text: str) -> type[Method]:
     }
     if name not in there:
         has = f"it has {', '.join(there)}" if there else "it has none: write class MyMethod(metareplay.Method)"
-        raise BadInput(f"there is no method {name!r} in {path}; {has}")
+        raise BadInput(f"there is no method {name!r} in {path}{nearest(name, there) or ';'} {has}")
     if there[name].observe is Method.observe:
         raise BadInput(f"{name} in {path} does not say how to learn: give it an observe(self, rows)")
     method: type[Method] = there[name]

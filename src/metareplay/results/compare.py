@@ -14,6 +14,7 @@ from metareplay.results.groups import LOOKED_AT, Group, differing, shared
 from metareplay.results.statistics import Difference
 from metareplay.results.table import Column, Row, Table, with_interval
 from metareplay.runs.metrics import METRICS, Undefined
+from metareplay.settings import nearest
 
 Pair = tuple[Group, Group]
 
@@ -228,13 +229,15 @@ def _check(selection: Selection, groups: Sequence[Group], on: str) -> None:
     """Say what there is where a selection picks nothing."""
     own = [group for group in groups if group.method == selection.method]
     if not own:
-        known = _known("there are", {group.method for group in groups})
-        raise BadInput(f"there is no finished run of {selection.method!r}{on}; {known}")
+        names = {group.method for group in groups}
+        hint = nearest(selection.method, names) or ";"
+        raise BadInput(f"there is no finished run of {selection.method!r}{on}{hint} {_known('there are', names)}")
     if not any(selection.picks(group) for group in own):
         settings = {name for group in own for name in group.settings}
         for name in selection.settings:
             if name not in settings:
-                raise BadInput(f"{selection.method} has no setting {name!r}; {_known('it has', settings)}")
+                hint = nearest(name, settings) or ";"
+                raise BadInput(f"{selection.method} has no setting {name!r}{hint} {_known('it has', settings)}")
         choices = {_choice(group, set(selection.settings)) for group in own}
         raise BadInput(f"there is no finished run of {selection.text}{on}; {_known('there are', choices)}")
 

@@ -23,6 +23,7 @@ from metareplay.results.statistics import Estimate, Progress, estimate, half_wid
 from metareplay.runs.folder import find
 from metareplay.runs.metrics import CURVES, METRICS, Undefined
 from metareplay.runs.record import COUNTED, NUMBERS, Record
+from metareplay.settings import nearest
 
 HOW = (
     "method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "normalise", "engine", "device"
@@ -186,7 +187,7 @@ class Group:
     def values(self, name: str) -> Values | Undefined:
         """A metric or cost (``steps``, …) of each seed, ``(seeds,)``, in their order; BadInput if there is no such."""
         if name not in METRICS and name not in NUMBERS:
-            raise BadInput(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
+            raise BadInput(f"there is no metric {name!r}{nearest(name, METRICS) or ';'} there are {', '.join(METRICS)}")
         found = [run.numbers[name] for run in self.runs]
         undefined = next((value for value in found if isinstance(value, Undefined)), None)
         return undefined or np.array(found, np.float64)
@@ -207,7 +208,7 @@ class Group:
     def curve(self, name: str) -> CurveEstimate | Undefined:
         """One of ``metrics.CURVES`` over seeds: ``average_accuracy``, ``first_task``, ``online_accuracy``."""
         if name not in CURVES:
-            raise BadInput(f"there is no curve {name!r}; there are {', '.join(CURVES)}")
+            raise BadInput(f"there is no curve {name!r}{nearest(name, CURVES) or ';'} there are {', '.join(CURVES)}")
         return self._curves[name]
 
     @cached_property

@@ -21,7 +21,7 @@ from metareplay.networks import Network, describe
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs import model
 from metareplay.runs.checkpoint import State
-from metareplay.settings import brief, hyperparameters, setting
+from metareplay.settings import brief, hyperparameters, nearest, setting
 from metareplay.streams import order as orders
 from metareplay.streams.order import Order
 from metareplay.streams.stream import Stream
@@ -54,7 +54,8 @@ class Experiment:
     hidden
         Units of each hidden layer.
     samples_per_task
-        Training examples of each task that are seen; None for the stream's own number, 0 for all.
+        Training examples of each task that are seen, at most: a smaller task shows all; None for the stream's own
+        number, 0 for all.
     epochs
         How often they are seen, each time in a new order.
     batch_size
@@ -169,7 +170,9 @@ class Experiment:
         if self.scenario is None:
             self._set("scenario", allowed[0])
         if self.scenario not in allowed:
-            raise BadInput(f"--scenario is {self.scenario!r}, but {self.stream.name} allows only {', '.join(allowed)}")
+            hint = nearest(str(self.scenario), allowed)
+            known = ", ".join(allowed)
+            raise BadInput(f"--scenario is {self.scenario!r}, but {self.stream.name} allows only {known}{hint}")
         self._set("engine", engines.chosen(self.engine, self.device, self.network))
         network = self.method.network(self.described_network, len(self.stream.tasks))  # says so if they do not fit
         if self.watch_units and (not isinstance(network, Perceptron) or any(network.private)):
@@ -201,11 +204,11 @@ class Experiment:
                 raise BadInput(
                     f"task {task} is in the order of tasks, but {self.stream.name} has {len(self.stream.tasks)}"
                 )
-            there = len(self.stream.tasks[task].train)
-            if self.samples is not None and self.samples > there:
-                raise BadInput(
-                    f"--samples-per-task is {self.samples}, but task {task} of {self.stream.name} has only {there}"
-                )
+        most = max(len(self.stream.tasks[task].train) for task in set(self.visits))
+        if self.samples is not None and self.samples > most:
+            raise BadInput(
+                f"--samples-per-task is {self.samples}, but no task of {self.stream.name} has more than {most}"
+            )
         if not self.spans.borders and self.method.needs_boundaries:
             name = method_name(type(self.method))
             raise BadInput(
@@ -221,7 +224,7 @@ class Experiment:
 
     @property
     def samples(self) -> int | None:
-        """Training examples seen of each task; None for all."""
+        """Training examples seen of each task, at most; None for all."""
         given = self.stream.samples_per_task if self.samples_per_task is None else self.samples_per_task
         return given or None
 

@@ -40,7 +40,7 @@ class Benchmark:
     def options(self) -> tuple[Hyperparameter, ...]:
         """What can be chosen: each option's name, default, range and meaning."""
         what = "images" if self.kind else "examples"
-        text = f"how many training {what} of each task are learned; 0: all"
+        text = f"how many training {what} of each task are learned, at most; 0: all"
         samples = Hyperparameter("samples_per_task", int, self.samples_per_task, "[0, inf)", text)
         text = f"the share of each task's training {what} to test on in place of the test {what}, to choose settings"
         held_out = Hyperparameter("held_out", float, 0.0, "[0, 1)", text)
@@ -88,12 +88,12 @@ class Benchmark:
             own_files.images(Path(self.data), progress) if own else sources.get(self.data, progress=progress)
         )
         stream = self.kind(images, name=self.name, scenarios=self.scenarios, **chosen)
-        smallest = min(len(task.train) for task in stream.tasks)
-        if chosen["samples_per_task"] > smallest:
-            whose = images.name if smallest == len(images.train) else f"a task of {self.name}"
+        most = max(len(task.train) for task in stream.tasks)
+        if chosen["samples_per_task"] > most:
+            whose = images.name if most == len(images.train) else f"the largest task of {self.name}"
             raise BadInput(
-                f"--samples-per-task is {chosen['samples_per_task']}, but {whose} has only "
-                f"{smallest} training images: ask for that many or fewer"
+                f"--samples-per-task is {chosen['samples_per_task']}, but {whose} has only {most} training images: "
+                "ask for that many or fewer"
             )
         return stream
 

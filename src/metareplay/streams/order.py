@@ -78,7 +78,7 @@ class Order:
     visits
         The tasks visited, by number.
     samples
-        Training examples shown of each task; None for all.
+        Training examples shown of each task, at most; None for all.
     epochs, batch_size
         How often they are shown; how many come at once.
     imbalance
@@ -126,7 +126,8 @@ class Order:
         """``(visits,)`` the examples of each visit."""
         if self.imbalance > 1:
             return np.array([len(self._presented(visit)) for visit in range(len(self.visits))])
-        there = np.array([self.samples or len(self.stream.tasks[task].train) for task in self.visits])
+        sizes = [len(self.stream.tasks[task].train) for task in self.visits]
+        there = np.minimum(sizes, self.samples or max(sizes))
         times, turn = self._turn(np.arange(len(there)))
         return np.asarray((there // times + (turn < there % times)) * self.epochs)
 
