@@ -86,7 +86,8 @@ def _make(argv: list[str]) -> None:
     group.add_argument("--data", metavar="NAME", default="mnist", help=text)
     for flag in flags.values():
         add_flag(group, flag, flag.default)
-    given = parser.parse(argv[1:], _kinds_with)
+    kinds = {name: kind.settings for name, kind in KINDS.items()}
+    given = parser.parse(argv[1:], lambda: owners(kinds, _shortened))
     path = Path(given.output)
     if not path.parent.is_dir():
         raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
@@ -105,11 +106,6 @@ def _make(argv: list[str]) -> None:
     gem_format.write(stream, path)
     what = f"{len(stream.tasks)} tasks, {stream.inputs} inputs, {stream.classes} classes, {shown(path.stat().st_size)}"
     print(f"{plain(str(path))}: {what}")
-
-
-def _kinds_with() -> dict[str, list[str]]:
-    """Which kinds have each flag."""
-    return owners({name: kind.settings for name, kind in KINDS.items()}, _shortened)
 
 
 def _shortened(message: str) -> str:

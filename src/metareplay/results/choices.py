@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,7 @@ def table(choice: Choice) -> Table:
     near = [trial for trial in choice.ended if trial["score"] >= best["score"] - NEAR]
     rows = []
     for name, where in choice.space.items():
-        low, high, scale = where if _is_range(where) else (None, None, "")
+        low, high, scale = where if len(where) == 3 and where[2] in ("log", "linear") else (None, None, "")
         searched = f"{low:g} to {high:g} ({scale})" if scale else ", ".join(map(str, where))
         good = sorted({trial["settings"][name] for trial in near}, key=lambda value: (str(type(value)), value))
         shown = f"{good[0]:.3g} to {good[-1]:.3g}" if scale and len(good) > 1 else ", ".join(map(str, good))
@@ -173,10 +173,6 @@ def table(choice: Choice) -> Table:
             "What was looked at is no test: claims rest on other runs.",
         ),
     )
-
-
-def _is_range(where: Iterable[Any]) -> bool:
-    return list(where)[-1:] in (["log"], ["linear"]) and len(list(where)) == 3
 
 
 def _sha256(value: Any) -> str:

@@ -14,14 +14,15 @@ import numpy as np
 import vl_convert
 from numpy.typing import NDArray
 
-from metareplay.errors import RunFailed, plain
+from metareplay.errors import BadInput, RunFailed, plain
 from metareplay.files import write_atomically
 from metareplay.results import charts
 from metareplay.results.charts import Spec
-from metareplay.results.groups import Contents, Group, spread
+from metareplay.results.groups import Contents, Group, groups, spread
 from metareplay.results.statistics import Progress
 from metareplay.results.tables import of_size, sizes
 from metareplay.runs.metrics import Undefined
+from metareplay.runs.record import Record
 
 TASKS, MARKS, POINTS = 25, 8, 100
 """At most: rows and columns of a matrix, marks on a curve, points of a curve."""
@@ -234,12 +235,12 @@ def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of:
 
 def drawing(figure: Figure, problem: list[Group]) -> Spec | None:
     """A figure of a problem in Vega-Lite, all panels and their legend; None if there is nothing to draw."""
-    groups = {
+    parts = {
         "size": [(f"{size} memories" if size else "", of_size(problem, size)) for size in sizes(problem)],
         "configuration": [(group.label, [group]) for group in problem],
         "problem": [("", sorted(problem, key=lambda group: group.memories or 0))],
     }[figure.panels]
-    panels = [(title, [row for one in of for row in figure.rows(problem, one, POINTS)]) for title, of in groups]
+    panels = [(title, [row for one in of for row in figure.rows(problem, one, POINTS)]) for title, of in parts]
     panels = [(title, rows) for title, rows in panels if rows]
     if not panels:
         return None
@@ -248,3 +249,24 @@ def drawing(figure: Figure, problem: list[Group]) -> Spec | None:
     drawn = [chart | {"title": title, "data": {"values": rows}} for title, rows in panels]
     columns = {"size": 3, "problem": 1, "configuration": 5}[figure.panels]
     return {"concat": drawn, "columns": columns, "config": charts.theme(INK)}
+
+
+class Plot:
+    """What ``Record.plot`` gives: the average accuracy along a run, and its accuracy matrix; ``spec`` is Vega-Lite."""
+
+    def __init__(self, record: Record) -> None:
+        problem, chosen = groups([record]), [figure for figure in FIGURES if figure.id in ("average", "matrix")]
+        shown = [found for figure in chosen if (found := drawing(figure, problem))]
+        if not shown:
+            raise BadInput("there is nothing to draw: the run was evaluated at its end alone, or never")
+        panels = [panel for figure in shown for panel in figure["concat"]]
+        self.spec = {
+            "concat": panels, "resolve": {"scale": {"color": "independent"}}, "config": charts.theme(INK)
+        }  # fmt: skip
+
+    def _repr_svg_(self) -> str:
+        return vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[])
+
+    def save(self, path: Path | str) -> None:
+        """Write it as SVG."""
+        Path(path).write_text(self._repr_svg_(), encoding="utf-8")

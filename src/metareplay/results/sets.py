@@ -91,7 +91,8 @@ def check(name: str, groups: Sequence[Group]) -> tuple[Table, int, int]:
     rows, there = [], [(row, published(row, groups)) for row in read(name)]
     run = sum(group is not None for _, group in there)
     level = 1 - LEVEL / (2 * len(MEASURES) * max(run, 1))
-    pooled = {of: _mean_square([sd for row, _ in there if (sd := row.found[of][1]) is not None]) for of in MEASURES}
+    found = {of: [sd for row, _ in there if (sd := row.found[of][1]) is not None] for of in MEASURES}
+    pooled = {of: float(np.mean(np.square(deviations))) if deviations else 1.0 for of, deviations in found.items()}
     differing = 0
     for row, group in there:
         cells: list[object] = [row.benchmark, row.method, row.memories]
@@ -117,7 +118,3 @@ def check(name: str, groups: Sequence[Group]) -> tuple[Table, int, int]:
     columns = [Column(title, holds="words") for title in ("benchmark", "method")] + [Column("memories")]
     columns += [Column(title, of) for of in (*MEASURES, "seeds") for title in ("set", "here")]
     return Table((*columns, Column("", holds="words")), tuple(rows)), differing, run
-
-
-def _mean_square(deviations: Sequence[float]) -> float:
-    return float(np.mean(np.square(deviations))) if deviations else 1.0

@@ -95,6 +95,11 @@ class Table:
     caption: str = ""
     notes: tuple[str, ...] = ()
 
+    @property
+    def above(self) -> list[tuple[str, int]]:
+        """The headings that columns share, each with how many do."""
+        return [(above, len(list(own))) for above, own in groupby(column.above for column in self.columns)]
+
     def terminal(self, heading: str = "dim") -> rich.table.Table:
         """For a terminal; minus signs of numbers are those that programs read. ``heading`` is a style of rich."""
         title = Text(plain(self.caption), "bold") if self.caption else None
@@ -107,11 +112,10 @@ class Table:
             header_style=heading,
             show_header=any(column.title for column in self.columns),
         )
-        shared = [list(columns) for _, columns in groupby(self.columns, lambda column: column.above)]
-        firsts = [column is columns[0] for columns in shared for column in columns]
-        for column, first in zip(self.columns, firsts, strict=True):
+        shared = [word for above, width in self.above for word in (above, *[""] * (width - 1))]
+        for column, word in zip(self.columns, shared, strict=True):
             number = column.holds == "numbers"
-            above = plain(column.above if first else "") + "\n" if len(shared) > 1 else ""
+            above = f"{plain(word)}\n" if len(self.above) > 1 else ""
             head = Text(above + plain(column.title))
             table.add_column(head, justify="right" if number else "left", no_wrap=number, min_width=column.width)
         for row in self.rows:
@@ -126,8 +130,7 @@ class Table:
         lines = [f'<table><caption id="{name}-caption">{_html(self.caption)}</caption><thead>']
         if any(column.above for column in self.columns):
             lines.append("<tr>")
-            for above, shared in groupby(self.columns, lambda column: column.above):
-                width = len(list(shared))
+            for above, width in self.above:
                 of = f'scope="colgroup" class="above" colspan="{width}" data-problem="{_html(above)}"'
                 lines.append(f"<th {of}>{_html(above)}</th>" if above else "<td></td>" * width)
             lines.append("</tr>")
@@ -160,8 +163,7 @@ class Table:
         ]
         if any(column.above for column in self.columns):
             cells, rules, at = [], [], 1
-            for above, shared in groupby(column.above for column in self.columns):
-                width = len(list(shared))
+            for above, width in self.above:
                 cells.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(above)}}}" if above else " & " * (width - 1))
                 rules += [rf"\cmidrule(lr){{{at}-{at + width - 1}}}"] if above else []
                 at += width

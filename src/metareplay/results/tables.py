@@ -30,18 +30,14 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.2g}" if seconds < 10 else thousands(seconds)
 
 
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:.2f}"
-
-
 UNITS = {
     "steps": ("SGD steps", thousands),
     "gradients": ("gradients", thousands),
     "forward_passes": ("forward passes", thousands),
     "train_seconds": ("training, s", _seconds),
     "eval_seconds": ("evaluation, s", _seconds),
-    "parameter_bytes": ("network, MB", _megabytes),
-    "table_bytes": ("examples, MB", _megabytes),
+    "parameter_bytes": ("network, MB", lambda size: f"{size / 1e6:.2f}"),
+    "table_bytes": ("examples, MB", lambda size: f"{size / 1e6:.2f}"),
 }
 """The costs that are shown: what they are called, and how."""
 
@@ -91,7 +87,8 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
     better_than_some = any(difference.established for difference in judged.values())
     for place, group in enumerate(ranked, 1):
         found, mean = judged.get(group), group.interval(RA)
-        verdict, gap, p = None if place == 1 or isinstance(mean, Undefined) else _apart(ranked[0], group), None, None
+        apart = "settings chosen on these" if group.looked_at or ranked[0].looked_at else "no seed in common"
+        verdict, gap, p = None if place == 1 or isinstance(mean, Undefined) else apart, None, None
         if found:
             verdict = "yes" if found.established else found.verdict.partition(" to tell")[0]
             gap, p = with_interval(found.estimate, signed=True), f"{found.corrected:.2g}"
@@ -107,10 +104,6 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
         Column("seeds"),
     )
     return Table(columns, tuple(rows), title, (*_task_notes(ranked), *_choice_notes(ranked)))
-
-
-def _apart(first: Group, other: Group) -> str:
-    return "settings chosen on these" if other.looked_at or first.looked_at else "no seed in common"
 
 
 def _choice_notes(ranked: list[Group]) -> tuple[str, ...]:
@@ -257,18 +250,16 @@ def listing(groups: list[Group]) -> Table:
     families = [(group.benchmark, group.method) for group in groups]
     telling = map(", ".join, distinguishing(settings, families, always="memories"))
     rows = []
-    for group, own in sorted(zip(groups, telling, strict=True), key=_place):
+    listed = sorted(
+        zip(groups, telling, strict=True), key=lambda g: (g[0].benchmark, g[0].method, g[0].memories or 0, g[1])
+    )
+    for group, own in listed:
         done, of = len(group.runs), len(group.runs) + group.unfinished
         means = [_percent(group, name) if done else None for name in PAPER]
         seeds = done if done == of else f"{done} of {of}"
         rows.append(Row((group.benchmark, group.method, own or None, seeds, *means)))
     columns = [words(title) for title in ("benchmark", "method", "settings")]
     return Table((*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(rows))
-
-
-def _place(listed: tuple[Group, str]) -> tuple[str, str, int, str]:
-    group, settings = listed
-    return group.benchmark, group.method, group.memories or 0, settings
 
 
 def each_run(contents: Contents) -> Table:

@@ -86,7 +86,8 @@ class Record(History):
         BadInput
             If the extra ``report`` is not installed.
         """
-        return import_module("metareplay.results.plot").Plot(self)  # results stand on runs
+        import_module("metareplay.results").require_drawing()  # results stand on runs
+        return import_module("metareplay.results.figures").Plot(self)
 
     @cached_property
     def metrics(self) -> dict[str, float | Undefined]:

@@ -123,9 +123,8 @@ class RemoteCheckpoints(FileCheckpoints):
         """Have the actor do it."""
         return _result(self.actor.checkpoint.remote(self.key, what, *given))
 
-    def read(self) -> bytes | None:
-        content: bytes | None = self.there("read")
-        return content
+    def read(self) -> Any:
+        return self.there("read")
 
     def write(self, content: bytes) -> None:
         self.there("write", content)

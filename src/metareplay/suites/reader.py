@@ -377,11 +377,10 @@ def _published(benchmark: str, method: str) -> list[dict[str, Any]]:
 
 
 def _described(run: Mapping[str, Any], wanted: Mapping[str, list[Any]]) -> bool:
-    return all(name in run and any(_same(run[name], value) for value in of) for name, of in wanted.items())
-
-
-def _same(value: Any, wanted: Any) -> bool:
-    return bool(value == wanted) and isinstance(value, bool) == isinstance(wanted, bool)
+    return all(
+        any((run.get(name, ...), isinstance(run.get(name), bool)) == (value, isinstance(value, bool)) for value in of)
+        for name, of in wanted.items()
+    )
 
 
 def _written(place: Place) -> str:
