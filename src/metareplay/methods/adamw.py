@@ -28,10 +28,7 @@ class AdamW(OneStep):
         self.taken = 0
 
     def observe(self, rows: Rows) -> None:
-        self.adam(self.learner.gradient(rows))
-
-    def adam(self, gradient: Vector) -> None:
-        """One step along a gradient."""
+        gradient = self.learner.gradient(rows)
         self.taken += 1
         self.learner.update(
             step, gradient, self.mean, self.squares, lr=self.lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps,

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
-from metareplay.methods.base import Method
 from metareplay.methods.losses import Scores, errors
 from metareplay.methods.online import Online
 from metareplay.methods.replay import Replay
@@ -31,7 +30,7 @@ class DER(Replay):
         help="α, the weight of the memories' squared distance to their old scores",
     )
 
-    inert: ClassVar[tuple[dict[str, Any], type[Method]]] = ({"alpha": 0.0}, Online)
+    inert: ClassVar[Any] = ({"alpha": 0.0}, Online)
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         super().start(learner, rng, tasks)

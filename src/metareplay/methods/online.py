@@ -1,4 +1,4 @@
-"""Learning each batch once as it comes, with nothing against forgetting."""
+"""Learning each batch once as it comes, with nothing against forgetting; with a pull to where weights began."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +44,28 @@ class Fresh(Online):
 
     def begin_task(self, task: int, previous: int | None) -> None:
         self.learner.load(self.initial)
+
+
+class L2Init(OneStep):
+    """L2-Init: SGD, pulled to where each parameter began: θ ← θ − lr (g + λ(θ − θ_initial)).
+
+    Regenerative regularisation (Kumar, Marklund and Van Roy 2024), section 3.
+    """
+
+    id = "l2init"
+    family = "plasticity"
+    inert = ({"strength": 0.0}, Online)
+
+    strength: float = setting(
+        0.001, "[0, inf)", search=(1e-5, 0.1, "log"), help="λ, how strongly parameters are pulled to where they began"
+    )
+
+    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        self.learner = learner
+        self.initial = learner.parameters()
+
+    def observe(self, rows: Rows) -> None:
+        self.learner.sgd_pulled(rows, self.lr, self.strength, self.initial)
+
+    def observe_each(self, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> NDArray[np.int64]:
+        return self.learner.predict_and_learn(x, y, task, self.lr, self.strength, self.initial)
