@@ -495,7 +495,11 @@ def test_the_plasticity_suite_has_its_methods_at_the_widths_of_its_protocol() ->
 
 @pytest.mark.parametrize(
     ("given", "told"),
-    [({"widths": "300,none"}, "widths is '300,none'"), ({"widths": "3,4", "layers": 2}, "hidden cannot be given")],
+    [
+        ({"widths": "300,none"}, "widths is '300,none'"),
+        ({"widths": "9" * 5000}, "widths is '9+"),
+        ({"widths": "3,4", "layers": 2}, "hidden cannot be given"),
+    ],
 )
 def test_widths_of_layers_are_whole_and_given_once(given: dict[str, Any], told: str) -> None:
     with pytest.raises(BadInput, match=told):

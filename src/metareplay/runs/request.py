@@ -13,7 +13,7 @@ from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment, evaluations
-from metareplay.settings import Hyperparameter, hyperparameters, nearest
+from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import Benchmark
 from metareplay.streams.stream import Stream
@@ -109,8 +109,10 @@ class Request:
             if useless := given.keys() & {"layers", "hiddens"}:
                 raise BadInput(f"--widths gives every layer's units, so --{min(useless)} cannot be given too")
             units = network["widths"].split(",")
-            if not all(count.strip().isdecimal() and 0 < int(count) < 10**6 for count in units):
-                raise BadInput(f"--widths is {network['widths']!r}, but must be units of each layer, as in 300,150")
+            if not all(count.strip().isdecimal() and len(count) < 8 and 0 < int(count) < 10**6 for count in units):
+                raise BadInput(
+                    f"--widths is {brief(network['widths'])}, but must be units of each layer, as in 300,150"
+                )
             hidden = tuple(map(int, units))
         return (
             benchmark,
