@@ -206,6 +206,28 @@ def test_a_study_that_is_stopped_anywhere_goes_on(search: str, tmp_path: Path, b
         assert [trial["score"] for trial in choice.trials] == [trial["score"] for trial in undisturbed.trials]
 
 
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_setting_that_may_be_none_is_searched_too(search: str, tmp_path: Path) -> None:
+    if search == "tpe":
+        pytest.importorskip("optuna")
+    (tmp_path / "own.py").write_text(
+        "import metareplay\n\n\nclass Own(metareplay.Method):\n    rate: float | None = metareplay.setting("
+        'None, "(0, inf)", help="a rate", search=(1e-3, 1, "log"))\n'
+        '    decay: float | None = metareplay.setting(0.5, "[0, 1]", help="x")\n\n'
+        "    def observe(self, rows):\n        self.learner.sgd(rows, self.rate or 0.01)\n"
+    )
+    text = f'protocol = "seeds:1"\nsearch = "{search}"\ntrials = 2\n[methods."own.py:Own"]\n'
+    for searched in ("rate = { low = 1e-3, high = 1, log = true }\n", 'decay = ["none", 0.1]\n'):
+        written = write(tmp_path, LITTLE + text + searched)
+        (choice,) = tune(written, out=tmp_path / "runs", write=tmp_path / "tuned.toml")
+        assert [trial["state"] for trial in choice.trials] == ["done"] * 3
+        suite = Suite.read(tmp_path / "tuned.toml")
+        configurations = [as_experiment(request).configuration() for request in suite.requests]
+        assert Choice.read(suite.tuned[0]) == choice
+        assert {choice.tuned(configuration) for configuration in configurations} >= {"yes"}
+        assert None not in {choice.tuned(configuration) for configuration in configurations}
+
+
 def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
     text = 'protocol = "seeds:1"\nsearch = "grid"\n[methods.online]\nlr = [1e20, 0.05]\n'
     (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")

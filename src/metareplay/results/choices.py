@@ -100,8 +100,11 @@ class Choice:
         return self.tuned(configuration) != "no" and any(self._has(configuration, trial) for trial in self.trials)
 
     def _has(self, configuration: Mapping[str, Any], trial: Mapping[str, Any]) -> bool:
-        own = {name: value for name, value in configuration["hyperparameters"].items() if value is not None}
-        return bool(own == self.fixed | trial["settings"])
+        own, its = (
+            {name: value for name, value in settings.items() if value not in (None, "none")}
+            for settings in (configuration["hyperparameters"], self.fixed | trial["settings"])
+        )
+        return bool(own == its)
 
     def save(self, out: Path) -> None:
         """Keep it in a folder of runs."""
@@ -152,7 +155,11 @@ def table(choice: Choice) -> Table:
         low, high, scale = where if len(where) == 3 and where[2] in ("log", "linear") else (None, None, "")
         searched = f"{low:g} to {high:g} ({scale})" if scale else ", ".join(map(str, where))
         good = sorted({trial["settings"][name] for trial in near}, key=lambda value: (str(type(value)), value))
-        shown = f"{good[0]:.3g} to {good[-1]:.3g}" if scale and len(good) > 1 else ", ".join(map(str, good))
+        shown = (
+            f"{good[0]:.3g} to {good[-1]:.3g}"
+            if scale and len(good) > 1 and "none" not in good
+            else ", ".join(map(str, good))
+        )
         rows.append(Row((name, searched, choice.trials[0]["settings"][name], best["settings"][name], shown)))
     score = "–" if (untuned := choice.trials[0].get("score")) is None else f"{100 * untuned:.1f}"
     rows.append(

@@ -132,7 +132,7 @@ def read(file: str | Path) -> StudyFile:
             if what == "settings" and (scale := ranges.get(block.options[name][0])):
                 searched[name] = Searched(Range(values[0], values[1], scale), own[name].type)
             elif what == "settings" and len(values) > 1:
-                searched[name] = Searched(tuple(values), own[name].type)
+                searched[name] = Searched(tuple("none" if v is None else v for v in values), own[name].type)
         others = {key: values for key, values in grid.items() if key[0] != "settings" or key[1] not in searched}
         if not searched:
             free = (p for name, p in own.items() if p.search and ("settings", name) not in others)

@@ -125,7 +125,7 @@ class TPE(Random):
             value = trial["settings"][name]
             if not isinstance(one.where, Range):
                 params |= {name: one.where.index(value)} if value in one.where else {}
-            elif one.where.low <= value <= one.where.high:
+            elif value != "none" and one.where.low <= value <= one.where.high:
                 low, high, scale = one.where
                 whole = math.log(high / low) if scale == "log" else high - low
                 params[name] = min(1.0, (math.log(value / low) if scale == "log" else value - low) / whole)

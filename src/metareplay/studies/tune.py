@@ -37,12 +37,12 @@ class StudyUnderWay:
         names = ("stream", "data_sha256", "task_order")
         used = {"benchmark": configuration["benchmark"], **{name: configuration[name] for name in names}}
         used |= {"seeds": list(study.seeds)} if study.protocol.startswith("seeds") else {}
-        untuned = {name: value for name, value in study.request.settings.items() if value is not None}
+        untuned = {name: "none" if value is None else value for name, value in study.request.settings.items()}
         reported = as_experiment(self.report).configuration()["benchmark"]
         self.search = MADE[study.search](study.space, study.trials)
         self.choice = Choice(
             reported, configuration["method"], study.protocol, study.search, study.metric, self.search.trials,
-            {name: value for name, value in untuned.items() if name not in study.space},
+            {name: value for name, value in untuned.items() if name not in study.space and value != "none"},
             {name: list(one.where) for name, one in study.space.items()}, used,
         )  # fmt: skip
         before = {one.file: one for one in choices.load(out)}
