@@ -67,6 +67,3 @@ class GDumb(Method):
             order = self.fitting.permutation(self.rows)
             for begin in range(0, self.held, self.fit_batch_size):
                 self.learner.sgd(order[begin : begin + self.fit_batch_size], float(lr))
-
-    def steps(self, examples: int, batches: int) -> int:
-        return 0
