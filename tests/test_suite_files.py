@@ -583,8 +583,8 @@ def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str,
     stream = {"tasks": 3, "samples_per_task": 25}
     experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
     counted = steps_of(experiment)
-    # How often ergap replays depends on what it meets.
-    assert counted is None if method == "ergap" else counted == Trainer(experiment).train().steps
+    # How often ergap replays depends on what it meets; what gdumb learns, on when it is tested.
+    assert counted is None if method in ("ergap", "gdumb") else counted == Trainer(experiment).train().steps
 
 
 def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:
