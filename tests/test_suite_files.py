@@ -22,7 +22,7 @@ from metareplay.runs.request import Request
 from metareplay.runs.trainer import Trainer
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
 from metareplay.suites.lines import Place, lines
-from metareplay.suites.plan import Pace, flat, in_words, name, plan, steps_of
+from metareplay.suites.plan import BESIDE, IMAGE, Pace, flat, in_words, name, plan, steps_of
 from metareplay.suites.suite import Suite
 from test_method_base import PUBLISHED as PUBLISHED_METHODS
 
@@ -624,8 +624,29 @@ def test_times_are_those_of_the_same_configuration_then_of_the_same_method() -> 
     pace = Pace([summary(first, 40.0)])
     assert pace.seconds(again) == 40.0
     assert pace.seconds(longer) == pytest.approx(400.0)  # ten times the steps
-    other = Experiment(stream=stream, method=METHODS["taskinput"]())
+    other = Experiment(stream=stream, method=METHODS["taskinput"](), evaluate="never")
     assert pace.seconds(other) == Pace().seconds(other) == pytest.approx(300 * 2.5e-6, rel=0.5)
+
+
+def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations() -> None:
+    stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
+
+    def seconds(method: str, **options: Any) -> float:
+        found = Pace().seconds(Experiment(stream=stream, method=METHODS[method](), **options))
+        assert found is not None
+        return found
+
+    steps = {name: seconds(name, evaluate="never") for name in METHODS if name not in ("ergap", "gdumb")}
+    assert steps["upgd"] > steps["adamw"] > 10 * steps["online"]
+    assert steps["eralg4"] > 5 * steps["online"]
+    assert seconds("upgd", hidden=(400, 400)) > 2 * seconds("upgd", hidden=(100, 100))
+    once, at_borders, often = (seconds("online", evaluate=when) for when in ("end", "borders", "every 10"))
+    images = 3 * len(stream.tasks[0].test)
+    assert (at_borders - once) / (once - seconds("online", evaluate="never")) == pytest.approx(3)
+    assert (often - at_borders) / 30 == pytest.approx(0.5 * IMAGE * images)
+    assert {*BESIDE} < {*METHODS}
+    # Of these it is not known how much they will learn.
+    assert Pace().seconds(Experiment(stream=stream, method=METHODS["gdumb"]())) is None
 
 
 def test_times_in_words() -> None:

@@ -25,6 +25,15 @@ ENOUGH = 500
 """Earlier runs that are looked at to tell how long new ones will take."""
 STEP = 2.5e-6
 """Seconds that a step of a 784-100-100-10 perceptron on MNIST takes (docs/speed.md)."""
+IMAGE = 1e-6
+"""Seconds that the same perceptron's answer to a test image takes (docs/speed.md)."""
+BESIDE = {
+    "eralg4": 5, "eralg5": 5, "er-matched": 10, "redo": 20, "ewc": 30, "erace": 30, "lwf": 40, "agem": 45,
+    "ncm": 45, "mas": 50, "gem": 50, "si": 55, "ewc-online": 60, "derpp": 60, "der": 70, "adamw": 70, "lamaml": 100,
+    "cmaml": 120, "cbp": 130, "gss": 150, "sync": 150, "clser": 170, "slda": 180, "mir": 200, "shrink-perturb": 215,
+    "upgd": 265,
+}  # fmt: skip
+"""Microseconds that methods take beside their gradients for each batch, measured with that perceptron."""
 RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name != "seed"}
 
 
@@ -57,7 +66,13 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
             options = flat(request)
             visits = [options["samples_per_task"] * options["epochs"]] * options["tasks"]
             count = steps(method, visits, options["batch_size"]) if all(visits) else None
-            seconds = None if count is None else STEP * count * size(784, run["hidden"], 10)
+            looks = (
+                len(visits)
+                * 10_000
+                * _evaluations(len(visits), run["evaluate"], sum(visits) // options["batch_size"], run["eval_every"])
+            )
+            widths, learned = (784, *run["hidden"], 10), (visits, options["batch_size"])
+            seconds = None if count is None else expected(method, *learned, widths, looks)
             planned.append(Planned(request, "unknown", count, seconds))
     return planned
 
@@ -92,24 +107,47 @@ def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:
     return method.steps(sum(visits), sum(math.ceil(examples / batch_size) for examples in visits))
 
 
-def size(inputs: int, hidden: Sequence[int], classes: int) -> float:
-    """What a step costs, in steps of a 784-100-100-10 perceptron on MNIST, of whose inputs a fifth is not zero."""
-    weights = sum(below * above for below, above in pairwise((inputs // 5, *hidden, classes)))
-    return max(0.5, weights / 26_600)
+def _evaluations(visits: int, evaluate: str, batches: int, eval_every: int) -> int:
+    return {"never": 0, "end": 1}.get(evaluate, 1 + visits + (batches // eval_every if eval_every else 0))
+
+
+def expected(
+    method: Method, visits: Sequence[int], batch_size: int, widths: Sequence[int], images: int
+) -> float | None:
+    """Seconds of a run of which none like it was made here, to a factor of two or three; None where nothing is known.
+
+    What its method does, and the answers to so many test ``images``, over all evaluations. A fifth of the inputs are
+    taken to be not zero.
+    """
+    count, beside = steps(method, visits, batch_size), BESIDE.get(method.id, 0)
+    if not count and not beside:  # gdumb learns before each evaluation
+        return None
+    batches = sum(math.ceil(examples / batch_size) for examples in visits)
+    used, dense = (
+        sum(a * b for a, b in pairwise((inputs, *widths[1:]))) / of
+        for inputs, of in ((widths[0] // 5, 26_600), (widths[0], 89_400))
+    )
+    gradients = float(max(count or 0, sum(visits)))
+    if beside:  # of the others each gradient is a step; of GEM's memories half are of earlier tasks, in the mean
+        replayed = getattr(method, "memories", 0) / 2 if method.id == "gem" else getattr(method, "replay_batch_size", 0)
+        gradients += float(max(count or 0, batches) * replayed)
+    seconds = (STEP * gradients + IMAGE * images) * max(0.5, used)
+    return seconds + 1e-6 * beside * batches * (1 + 2 * dense) / 3
 
 
 class Pace:
-    """How long runs take: as earlier ones, by their ``Record.summary()``, else ``STEP`` × size for each step."""
+    """How long runs take: as earlier ones, by their ``Record.summary()``, else as ``expected``."""
 
     def __init__(self, summaries: Iterable[Mapping[str, Any]] = ()) -> None:
         same: dict[str, list[float]] = defaultdict(list)
         like: dict[str, list[tuple[float, int]]] = defaultdict(list)
         for summary in summaries:
-            same[_but_the_seed(summary["configuration"])].append(summary["train_seconds"] + summary["eval_seconds"])
-            like[_machinery(summary["configuration"])].append((summary["train_seconds"], summary["steps"]))
+            key = _but_the_seed(summary["configuration"])
+            same[key].append(summary["train_seconds"] + summary["eval_seconds"])
+            like[_machinery(summary["configuration"])].append((same[key][-1], summary["steps"]))
         self.same = {key: sum(seconds) / len(seconds) for key, seconds in same.items()}
         sums = {key: [sum(each) for each in zip(*took, strict=True)] for key, took in like.items()}
-        self.like = {key: seconds / count for key, (seconds, count) in sums.items() if count}
+        self.like: dict[str, float] = {key: seconds / count for key, (seconds, count) in sums.items() if count}
 
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
@@ -117,9 +155,14 @@ class Pace:
         step = self.like.get(_machinery(configuration))
         if (known := self.same.get(_but_the_seed(configuration))) is not None:
             return known
-        if step is None and experiment.engine == "fused":
-            step = STEP * size(experiment.stream.inputs, experiment.hidden, experiment.stream.classes)
-        return None if count is None or step is None else step * count
+        if step is not None and count:
+            return step * count
+        if experiment.engine != "fused":
+            return None
+        stream, visits, when = experiment.stream, experiment.spans.sizes.tolist(), experiment.evaluate
+        looks = _evaluations(len(visits), when, sum(visits) // experiment.batch_size, experiment.eval_every)
+        widths, images = (stream.inputs, *experiment.hidden, stream.classes), len(stream.tasks[0].test)
+        return expected(experiment.method, visits, experiment.batch_size, widths, looks * len(stream.tasks) * images)
 
 
 def _machinery(configuration: Mapping[str, Any]) -> str:
