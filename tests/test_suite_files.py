@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Iterator
@@ -379,6 +380,12 @@ def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
     (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(BadInput, match=r"is not text in UTF-8 \(byte 8\): save it as UTF-8"):
         Suite.read(tmp_path / "bytes.toml")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "suite.toml")
+    with pytest.raises(BadInput, match=r"suite\.toml cannot be read: it is a pipe"):
+        Suite.read(tmp_path / "suite.toml")
 
 
 BENCHMARK_AND_METHOD = HEAD + 'methods = ["online"]\n'

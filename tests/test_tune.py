@@ -228,6 +228,17 @@ def test_a_setting_that_may_be_none_is_searched_too(search: str, tmp_path: Path)
         assert None not in {choice.tuned(configuration) for configuration in configurations}
 
 
+def test_trials_of_other_runs_are_not_taken_for_a_studys_own(tmp_path: Path) -> None:
+    text = LITTLE + 'protocol = "seeds:1"\nsearch = "grid"\n[methods.online]\nlr = [0.05, 0.1]\n[run]\n'
+    once, twice = tune(write(tmp_path, text + "epochs = [1, 2]"), out=tmp_path / "runs")
+    (wider,) = tune(write(tmp_path, text + "hiddens = 20"), out=tmp_path / "runs")
+    gradients = [[trial["gradients"] for trial in one.trials] for one in (once, twice, wider)]
+    assert gradients == [[90] * 3, [180] * 3, [90] * 3]
+    assert not {key for trial in once.trials for key in trial["runs"]} & {
+        key for trial in wider.trials for key in trial["runs"]
+    }
+
+
 def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
     text = 'protocol = "seeds:1"\nsearch = "grid"\n[methods.online]\nlr = [1e20, 0.05]\n'
     (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")

@@ -36,7 +36,8 @@ class Choice:
         Settings that all trials share; and where each other one is searched: ``[low, high, scale]``, or values.
     used
         What was looked at: ``benchmark``, ``stream`` and ``data_sha256`` of the trials, the tasks visited
-        (``task_order``) and, where it is other seeds that are reported, ``seeds``.
+        (``task_order``), the untuned run's key (``first_run``), which covers all else that trials share, and, where
+        it is other seeds that are reported, ``seeds``.
     trials
         As they began, the first with untuned settings: ``settings``, ``state`` (running, done, pruned or failed),
         ``runs`` (their keys), ``curve`` (accuracy after each task), and as far as there are any ``score`` (a mean over

@@ -36,6 +36,7 @@ class StudyUnderWay:
         configuration = experiment.configuration()
         names = ("stream", "data_sha256", "task_order")
         used = {"benchmark": configuration["benchmark"], **{name: configuration[name] for name in names}}
+        used |= {"first_run": experiment.key}
         used |= {"seeds": list(study.seeds)} if study.protocol.startswith("seeds") else {}
         untuned = {name: "none" if value is None else value for name, value in study.request.settings.items()}
         reported = as_experiment(self.report).configuration()["benchmark"]

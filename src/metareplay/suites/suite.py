@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from metareplay.errors import BadInput
+from metareplay.files import read_regular
 from metareplay.runs.request import Request
 from metareplay.settings import nearest
 from metareplay.suites.lines import lines
@@ -88,7 +89,7 @@ def _text(suite: str) -> tuple[Path, str]:
             "one of your own is a file: FILE.toml"
         )
     try:
-        return path, path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+        return path, read_regular(path).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
         raise BadInput(f"the suite {suite} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
