@@ -25,13 +25,8 @@ def main(argv: list[str]) -> None:
         "It goes on where it was stopped.",
     )
     parser.add_argument("file", metavar="FILE.toml", help="methods, benchmarks, the protocol and how many trials")
-    parser.add_argument(
-        "-o",
-        "--output",
-        metavar="FILE",
-        default="tuned.toml",
-        help="the suite of what was chosen (default: tuned.toml)",
-    )
+    text = "the suite of what was chosen (default: tuned.toml)"
+    parser.add_argument("-o", "--output", metavar="FILE", default="tuned.toml", help=text)
     suite.add_flags(parser, "runs/tuning")
     given = parser.parse(argv)
     jobs = suite.JOBS.check(values((suite.JOBS,), given)["jobs"]) if given.jobs else None

@@ -110,10 +110,8 @@ def sections(
         for size in asked:
             entrants = _entrants(picked, size)
             beside = _controls(own, entrants, matched) if matched else {}
-            names = {name: text for name, (text, _) in beside.items()}
-            found.append(
-                Section(problem, size, {**entrants, **{name: one for name, (_, one) in beside.items()}}, names)
-            )
+            all_of_them = entrants | {name: one for name, (_, one) in beside.items()}
+            found.append(Section(problem, size, all_of_them, {name: text for name, (text, _) in beside.items()}))
     found = [section for section in found if len(section.entrants) > 1]
     if not found:
         with_so_many = "" if memories is None else f" with {memories} memories"

@@ -34,14 +34,12 @@ class TimeLeft:
 
     def update(self, now: SuiteProgress) -> None:
         """Take in where the suite is."""
-        for request in (
-            *(outcome.request for outcome in now.outcomes[self.ended :]),
-            *(r for r, _ in now.running.values()),
-        ):
+        ended, running = now.outcomes[self.ended :], now.running.values()
+        for request in (*(outcome.request for outcome in ended), *(request for request, _ in running)):
             if self.spare and (run := name(request)) not in self.known:
                 self.known.add(run)
                 self.left[run] = self.spare.pop()
-        for outcome in now.outcomes[self.ended :]:
+        for outcome in ended:
             run = name(outcome.request)
             work = self.left.pop(run, 0.0)
             if outcome.state == "done":
