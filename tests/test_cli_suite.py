@@ -331,3 +331,24 @@ def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
 def test_a_run_is_named_in_a_few_words() -> None:
     request = Request("digits-rotations", "meralg1", {"memories": 20}, {"tasks": 2}, {"seed": 3})
     assert name(request) == "digits-rotations, meralg1, tasks 2, memories 20, seed 3"
+
+
+def test_a_dry_run_says_what_controls_and_further_seeds_come_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(
+        """seeds = 2
+        compare = ["online", "eralg4"]
+        controls = ["er-matched"]
+        benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 20 }]
+        methods.online = {}
+        methods.eralg4 = { memories = [20, 50] }
+        """
+    )
+    assert main(["suite", "mine.toml", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "besides: 2 controls, 9 learning rates each, and then every seed: 22 runs" in shown
+    assert "seeds as it takes" not in shown
+    assert main(["suite", "mine.toml", "--dry-run", "--until", "established", "--most", "8"]) == 0
+    assert "besides: seeds as it takes, 8 at most: up to 18 more runs, about 1 s" in capsys.readouterr().out

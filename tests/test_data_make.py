@@ -117,3 +117,16 @@ def test_help_has_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]
     for flag in ("--output", "--data", "--tasks", "--min-rot", "--max-rot", "--seed"):
         assert flag in shown
     assert "(default: 180.0)" in shown
+
+
+def test_what_is_large_is_written_only_where_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("metareplay.cli.data.ASK", 1000)
+    words = ["data", "make", "split", "-o", "split.pt", "--data", "digits"]
+    assert main(words) == 2
+    assert "split.pt would take " in (told := capsys.readouterr().err)
+    assert "say --yes to write it" in told
+    assert not list(Path().glob("*.pt"))
+    assert main([*words, "--yes"]) == 0
+    assert Path("split.pt").stat().st_size > 1000

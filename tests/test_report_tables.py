@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,22 @@ def answer(records: list[Record], size: int = 0) -> Answer:
 
 
 # The answer
+
+
+@pytest.mark.parametrize(
+    ("ranked", "told"),
+    [
+        (["online", "eralg4"], ()),
+        (["independent"], ("independent is given the task when tested.",)),
+        (["independent", "taskinput"], ("independent and taskinput are given the task when tested.",)),
+        (["online", "independent"], ("independent is given the task when tested; the others are not.",)),
+    ],
+)
+def test_others_are_named_only_where_there_are_some(ranked: list[str], told: tuple[str, ...]) -> None:
+    groups: list[Any] = [SimpleNamespace(method=method, configuration={}) for method in ranked]
+    assert tables._task_notes(groups) == told
+    groups[0].configuration["scenario"] = "task-incremental"  # all are given it
+    assert tables._task_notes(groups) == ()
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 10])

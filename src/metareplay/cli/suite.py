@@ -29,7 +29,7 @@ from metareplay.studies import controls
 from metareplay.studies.tune import tune
 from metareplay.studies.until import Until
 from metareplay.suites.driver import Outcome
-from metareplay.suites.plan import Planned, at_hand, in_words, name, options, plan, short
+from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
 from metareplay.suites.progress import SuiteDisplay
 from metareplay.suites.suite import Suite
 
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     out = Path(given.out)
     if given.dry_run:
         at_a_time = jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
-        _show_plan(suite, plan(suite.requests, out), at_a_time, out)
+        _show_plan(suite, plan(suite.requests, out), at_a_time, out, selections, most)
         return
     if fetch(suite.requests, given.quiet):
         suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
@@ -168,7 +168,9 @@ def fetch(requests: Iterable[Request], quiet: bool) -> bool:
     return bool(missing)
 
 
-def _show_plan(suite: Suite, planned: Sequence[Planned], jobs: int, out: Path) -> None:
+def _show_plan(
+    suite: Suite, planned: Sequence[Planned], jobs: int, out: Path, selections: Sequence[Selection], most: int
+) -> None:
     """Print what would run: a line for each configuration, and what all of it costs."""
     configurations: dict[tuple[str, ...], list[Planned]] = defaultdict(list)
     for each in planned:
@@ -187,8 +189,23 @@ def _show_plan(suite: Suite, planned: Sequence[Planned], jobs: int, out: Path) -
     shown = console()
     shown.print(name_of(suite.name, "bold"))
     shown.print(Table((*words, *numbers), tuple(rows)).terminal("bold"))
-    for line in [*_sums(planned, jobs, out), *suite.notes]:
+    further = _further(suite, list(configurations.values()), {one.method for one in selections}, most)
+    for line in [*_sums(planned, jobs, out), *further, *suite.notes]:
         shown.print(name_of(line), soft_wrap=True)
+
+
+def _further(suite: Suite, groups: list[list[Planned]], compared: set[str], most: int) -> Iterator[str]:
+    """What follows from those runs: controls, and with ``--until`` seeds."""
+    beside = [group for group in groups if flat(group[0].request).get("memories")] if suite.controls else []
+    if beside:
+        runs = sum(controls.RATES + len(group) for group in beside)
+        tried = f"{controls.RATES} learning rates each, and then every seed"
+        yield f"besides: {len(beside)} controls, {tried}: {runs} runs, of as many gradients as those that they stand by"
+    adding = [group for group in groups if short(group[0].request.method) in compared]
+    if adding:
+        more, seconds = [max(0, most - len(group)) for group in adding], [group[0].seconds or 0 for group in adding]
+        took = in_words(sum(n * each for n, each in zip(more, seconds, strict=True)))
+        yield f"besides: seeds as it takes, {most} at most: up to {sum(more)} more runs, about {took} of one core"
 
 
 def _sums(planned: Sequence[Planned], jobs: int, out: Path) -> Iterator[str]:
