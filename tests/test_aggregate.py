@@ -162,7 +162,7 @@ def test_curves_are_means_over_seeds_with_an_interval_at_each_point() -> None:
 
 def test_an_unknown_metric_or_curve_is_named_with_those_there_are() -> None:
     (one,) = groups([record(0)])
-    with pytest.raises(BadInput, match=r"'accuracy'; there are retained_accuracy"):
+    with pytest.raises(BadInput, match=r"'accuracy'; did you mean online_accuracy\? there are retained_accuracy"):
         one.values("accuracy")
     with pytest.raises(BadInput, match=r"'loss'; there are average_accuracy"):
         one.curve("loss")
