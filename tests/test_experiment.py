@@ -457,11 +457,11 @@ def test_progress_is_told_about_ten_times_a_second(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("method", ["online", Online, None])
 def test_a_name_or_a_class_is_no_method_and_a_name_no_stream(method: Any) -> None:
     with pytest.raises(BadInput, match=r"^method is .*, but must be an object such as metareplay\.ER"):
-        Experiment(benchmark("digits-rotations"), method)
+        Experiment(stream=benchmark("digits-rotations"), method=method)
     with pytest.raises(
         BadInput, match=r"^stream is 'digits-rotations', but must be an object such as metareplay\.bench"
     ):
-        Experiment("digits-rotations", Online())  # type: ignore[arg-type]
+        Experiment(stream="digits-rotations", method=Online(lr=0.1))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
