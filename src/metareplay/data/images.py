@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.compiled import compiled
 from metareplay.errors import BadInput
 
 STRIP = 112
@@ -64,7 +63,7 @@ class BaseImages:
         black, place, taken = index_map < 0, np.maximum(index_map, 0), self.pixels.take(rows, 0)
         if taken.dtype == np.uint8:
             inputs = np.empty((len(rows), len(place)), np.float32)
-            _lay_out(np.asarray(taken), place, self.levels, inputs)
+            _lay_out()(np.asarray(taken), place, self.levels, inputs)
         else:
             inputs = taken.take(place, 1)
         if black.any():
@@ -92,12 +91,18 @@ class BaseImages:
         return starts, np.concatenate(columns), np.concatenate(values)
 
 
-@compiled
-def _lay_out(pixels: Any, place: Any, levels: Any, inputs: Any) -> None:
+@cache
+def _lay_out() -> Any:
     """Of each row of grey levels input j is that at ``place[j]``: NumPy would move them twice."""
-    for i in range(len(pixels)):
-        for j in range(len(place)):
-            inputs[i, j] = levels[pixels[i, place[j]]]
+    from metareplay.compiled import compiled  # Numba, when images are read: commands that compute nothing need it not
+
+    @compiled
+    def lay_out(pixels: Any, place: Any, levels: Any, inputs: Any) -> None:
+        for i in range(len(pixels)):
+            for j in range(len(place)):
+                inputs[i, j] = levels[pixels[i, place[j]]]
+
+    return lay_out
 
 
 class Decoded(NamedTuple):

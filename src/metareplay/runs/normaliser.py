@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.compiled import compiled
 from metareplay.data.images import BaseImages
 from metareplay.streams.stream import Images
 
@@ -30,7 +30,7 @@ class Normaliser:
     def learn(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take in training examples ``(n, inputs)`` one by one, and normalise each by what is known with it."""
         normalised = np.empty(x.shape, np.float32)
-        _learn(x, self.decay, self.seen, self.means, normalised)
+        _learn()(x, self.decay, self.seen, self.means, normalised)
         self.seen += len(x)
         return normalised
 
@@ -61,16 +61,22 @@ class Normaliser:
             self.means *= (1 - self.decay**self.seen) / (1 - state["decay"] ** self.seen)
 
 
-@compiled
-def _learn(x: Any, decay: Any, seen: Any, means: Any, normalised: Any) -> None:
-    for i in range(len(x)):
-        weight = 1 / (1 - decay ** (seen + i + 1))
-        for j in range(x.shape[1]):
-            value = np.float64(x[i, j])
-            mean = decay * means[0, j] + (1 - decay) * value
-            square = decay * means[1, j] + (1 - decay) * value * value
-            means[0, j] = mean if abs(mean) > TINY else 0
-            means[1, j] = square if square > TINY else 0
-            mean, square = mean * weight, square * weight
-            spread = np.sqrt(max(square - mean * mean, 0.0)) + EPSILON
-            normalised[i, j] = (value - mean) / spread
+@cache
+def _learn() -> Any:
+    from metareplay.compiled import compiled  # Numba, once a run begins
+
+    @compiled
+    def learn(x: Any, decay: Any, seen: Any, means: Any, normalised: Any) -> None:
+        for i in range(len(x)):
+            weight = 1 / (1 - decay ** (seen + i + 1))
+            for j in range(x.shape[1]):
+                value = np.float64(x[i, j])
+                mean = decay * means[0, j] + (1 - decay) * value
+                square = decay * means[1, j] + (1 - decay) * value * value
+                means[0, j] = mean if abs(mean) > TINY else 0
+                means[1, j] = square if square > TINY else 0
+                mean, square = mean * weight, square * weight
+                spread = np.sqrt(max(square - mean * mean, 0.0)) + EPSILON
+                normalised[i, j] = (value - mean) / spread
+
+    return learn
