@@ -281,7 +281,7 @@ def test_every_flag_of_the_original_arrives() -> None:
     }
     assert settings["gem"] == {"lr": 0.2, "memory_strength": 0.5, "memories": 7 * TASKS}
     assert settings["ewc"].items() >= {"lr": 0.2, "memory_strength": 0.5, "n_memories": 7}.items()
-    assert settings["independent"] == {"lr": 0.2, "finetune": False}
+    assert settings["independent"].items() >= {"lr": 0.2, "finetune": False}.items()
     assert settings["eralg5"].items() >= {"lr": 0.2, "memories": 9, "replay_batch_size": 6}.items()
     replay = {"lr": 0.2, "memories": 9, "replay_batch_size": 6, "recency": 0}  # the last is no flag of the original's
     assert settings["meralg1"] == replay | {"beta": 0.2, "gamma": 0.1, "batches_per_example": 3}
