@@ -78,7 +78,8 @@ class Trap:
 
 def little(name: str, stream: Stream | None = None, **options: Any) -> Experiment:
     """A run of a moment."""
-    method = METHODS[name](lr=0.1, **SETTINGS.get(name, {}))  # type: ignore[call-arg]
+    rate = {"lr": 0.1} if hasattr(METHODS[name], "lr") else {}
+    method = METHODS[name](**rate, **SETTINGS.get(name, {}))
     return Experiment(stream=stream or little_stream(), method=method, **({"seed": 3, "hidden": (9, 6)} | options))
 
 

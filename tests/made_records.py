@@ -65,6 +65,8 @@ def record(
         steps=examples * 5,
         gradients=examples * 50,
         forward_passes=examples,
+        right_by_visit=np.stack([rng.binomial(examples // tasks, level, tasks), np.full(tasks, examples // tasks)], 1),
+        units=rng.random((tasks, 2, 3)),
         train_seconds=float(0.5 + rng.random()) * (1 + (memories or 0) / 100),
         eval_seconds=1.5,
         compile_seconds=0.0,

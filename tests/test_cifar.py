@@ -142,7 +142,7 @@ def test_a_mirror_that_breaks_off_is_passed_over(tmp_path: Path, serve: Callable
     source, _ = cifar10(files, nobody, broken.url, good.url)
     assert len(source.get(tmp_path, progress=False).train) == 100
     alone, _ = cifar10(files, broken.url)
-    with pytest.raises(RunFailed, match=r"broke off after \d+ of \d+ bytes.*from_ FOLDER"):
+    with pytest.raises(RunFailed, match=r"broke off after \d+ of \d+ bytes.*--from FOLDER"):
         alone.get(tmp_path / "other", progress=False)
 
 

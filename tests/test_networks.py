@@ -326,12 +326,17 @@ def test_copies_for_each_task_may_share_only_what_is_not_trained(file: Path) -> 
     assert first[1].weight is second[1].weight
 
 
-def test_taskinput_needs_a_perceptron() -> None:
-    with pytest.raises(BadInput, match=r"taskinput .* use network mlp"):
-        Experiment(stream=pictures((8, 8)), method=METHODS["taskinput"](), network="cnn-small")
+PERCEPTRONS = ("taskinput", "independent", "cbp", "redo", "ncm", "slda")
+"""Methods that divide a perceptron among tasks, make its units anew, or write its last layer."""
 
 
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("taskinput", "independent")])
+@pytest.mark.parametrize("method", [name for name in PERCEPTRONS if name != "independent"])
+def test_what_needs_a_perceptron_says_so(method: str) -> None:
+    with pytest.raises(BadInput, match=rf"{method} .* use network mlp"):
+        Experiment(stream=pictures((8, 8)), method=METHODS[method](), network="cnn-small")
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in PERCEPTRONS])
 def test_other_methods_train_the_network_that_was_asked_for(method: str) -> None:
     network = describe("cnn-small", (8, 8), 3)
     assert METHODS[method]().network(network, 4) is network

@@ -313,8 +313,8 @@ def test_a_scenario_that_the_stream_does_not_allow_is_bad_input() -> None:
 
 
 def run(method: str, scenario: str, **options: Any) -> Record:
-    options = {"hidden": (20,), **options}
-    return metareplay.run(benchmark("digits-split"), METHODS[method](lr=0.03), scenario=scenario, **options)
+    options, rate = {"hidden": (20,), **options}, {"lr": 0.03} if hasattr(METHODS[method], "lr") else {}
+    return metareplay.run(benchmark("digits-split"), METHODS[method](**rate), scenario=scenario, **options)
 
 
 @pytest.mark.parametrize("scenario", [CLASS, TASK])
@@ -322,12 +322,15 @@ def run(method: str, scenario: str, **options: Any) -> Record:
 def test_every_method_runs_in_every_scenario_of_a_split(method: str, scenario: str) -> None:
     record = run(method, scenario, samples_per_task=25, batch_size=1 if method.startswith("mer") else 3)
     assert record.configuration["scenario"] == scenario
-    assert record.gradients > 0
+    assert record.gradients > 0 or METHODS[method]().steps(1, 1) == 0
     ahead = np.triu(record.accuracy, 1)  # row: after the visit; column: the task
     if scenario == CLASS:
         assert not ahead.any(), "a class that was never met cannot be the answer"
     else:
-        assert ahead[ahead > 0].mean() > 0.2, "one of two classes is right sometimes, without any training"
+        # Without a gradient the last layer is 0 for tasks to come.
+        assert not record.gradients or ahead[ahead > 0].mean() > 0.2, (
+            "one of two classes is right sometimes, without any training"
+        )
 
 
 @pytest.mark.parametrize("method", ["online", "ewc", "gem", "eralg4", "meralg1"])

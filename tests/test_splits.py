@@ -99,4 +99,8 @@ def test_mnist_split(shared_mnist: Path) -> None:
 def test_the_number_of_tasks_can_be_chosen() -> None:
     stream = benchmark("digits-split", tasks=3, samples_per_task=100)
     assert [task.description for task in stream.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
-    assert [option.flag for option in BENCHMARKS["digits-split"].options] == ["--tasks", "--samples-per-task"]
+    assert [option.flag for option in BENCHMARKS["digits-split"].options] == [
+        "--tasks",
+        "--samples-per-task",
+        "--held-out",
+    ]

@@ -302,7 +302,7 @@ def test_options_tell_their_defaults() -> None:
     }
     assert [o.flag for o in find("digits-rotations").options] == [
         "--tasks",
-        "min_angle",
+        "--min-angle",
         "--max-angle",
         "--stream-seed",
         "--samples-per-task",

@@ -147,7 +147,8 @@ class Held(RunFailed):
     def holder(self) -> str:
         return str(self.args[1])
 
-    def __str__(self) -> str:
+    @property
+    def flagged(self) -> str:
         return f"{self.args[0]} is held by {self.holder}: wait for it, or stop it"
 
 
