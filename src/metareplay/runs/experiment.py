@@ -148,8 +148,11 @@ class Experiment:
     """SHA-256 of a user's own method and network, with all modules that they bring, as they were when loaded."""
 
     def __post_init__(self) -> None:
-        for part, kind, such in (("stream", Stream, 'benchmark("digits-rotations")'), ("method", Method, "ER(lr=0.1)")):
-            if not isinstance(given := getattr(self, part), kind):
+        for part, expected, such in (
+            ("stream", Stream, 'benchmark("digits-rotations")'),
+            ("method", Method, "ER(lr=0.1)"),
+        ):
+            if not isinstance(given := getattr(self, part), expected):
                 raise BadInput(f"{part} is {brief(given)}, but must be an object such as metareplay.{such}")
         for option in hyperparameters(type(self)):
             given = getattr(self, option.name)
