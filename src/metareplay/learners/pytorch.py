@@ -269,6 +269,7 @@ class PyTorchLearner(Learner):
         return _vector(self._gradient(rows, loss=loss))
 
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> DeviceVector:
+        groups = [base.as_rows(group) for group in groups]  # whatever is no row is refused before the first
         with self._going_back():
             return _vector(torch.stack([self._gradient(group, loss=loss) for group in groups]))
 
