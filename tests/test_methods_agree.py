@@ -35,6 +35,8 @@ SETTINGS: dict[str, Any] = {
     "batches_per_example": 2,
     "n_memories": 6,
     "memory_strength": 0.5,
+    "glances": 2,
+    "shrinkage": 0.1,  # with less, an inverse covariance makes more of float32's rounding than of the data
 }
 """What every method gets of these: values that leave no part of it unused."""
 
