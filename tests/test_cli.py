@@ -144,7 +144,7 @@ def test_bad_input_gets_one_line_and_status_2(
 @pytest.mark.parametrize(
     ("content", "name", "told"),
     [
-        (PATIENT, "Patent", "there is no method 'Patent' in patient.py; it has Patient, Idle, Clash"),
+        (PATIENT, "Patent", "no method 'Patent' in patient.py; did you mean Patient? it has Patient, Idle, Clash"),
         (PATIENT, "Method", "there is no method 'Method' in patient.py"),
         (PATIENT, "Idle", "Idle in patient.py does not say how to learn"),
         (PATIENT, "Clash", "seed cannot be the name of a hyper-parameter"),

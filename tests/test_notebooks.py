@@ -106,7 +106,7 @@ def test_where_nobody_looks_there_is_no_bar(capsys: pytest.CaptureFixture[str]) 
     [
         (lambda: metareplay.MER(lr=-1), "lr is -1.0, but must lie in (0, inf)", "--lr is"),
         (lambda: run(STREAM, Online(), batch_size=0), "batch_size is 0, but must lie in", "--batch-size is"),
-        (lambda: run(STREAM, Online(), samples_per_task=10**6), "samples_per_task is 1000000, but task 0", "--samples"),
+        (lambda: run(STREAM, Online(), samples_per_task=10**6), "samples_per_task is 1000000, but no", "--samples"),
         (lambda: run(STREAM, Online(), from_="nowhere"), "there is no", "there is no"),
         (lambda: run(STREAM, Online(), engine="fast"), "engine is 'fast', but must be one of", "--engine is"),
         (

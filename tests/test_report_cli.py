@@ -81,7 +81,7 @@ def test_everything_that_is_asked_for_is_written_and_named(runs: Path, capsys: p
     assert Path("table.tex").read_text().count(r"\\") == 8
     assert len(Path("table.csv").read_text().splitlines()) == 13
     drawn = sorted(path.name for path in Path("figures").iterdir())
-    assert len(drawn) == 2 * 2 * 7
+    assert len(drawn) == 2 * 2 * 11  # problems, formats, figures
     for path in Path("figures").iterdir():
         content = path.read_bytes()
         assert content.startswith(b"<svg" if path.suffix == ".svg" else b"%PDF")

@@ -125,8 +125,9 @@ def test_where_tasks_have_classes_of_their_own_a_run_killed_and_continued_gives_
     assert_deaths_change_nothing(little("meralg1", stream, scenario=scenario, engine=engine, **WAYS[way]), least=3)
 
 
+# The conformance checks resume every method on both engines; here deaths may come anywhere.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["gem", "meralg1", "derpp", "si", "lamaml"])
 def test_on_pytorch_too_a_run_killed_and_continued_gives_the_same_bits(name: str) -> None:
     pytest.importorskip("torch")
     assert_deaths_change_nothing(little(name, engine="torch", eval_every=7, batch_size=2), least=3)
