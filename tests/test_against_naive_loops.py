@@ -132,7 +132,7 @@ def allowed(world: World, met: set[int]) -> NDArray[np.bool_] | None:
 
 
 def passed_through(network: Perceptron | ModuleNetwork) -> Any:
-    """The network as a function of its parameters; ``near`` is told how near it comes to a ReLU's kink."""
+    """The network as a function of its parameters; ``near`` takes how near it comes to a ReLU's kink."""
     if isinstance(network, ModuleNetwork):
         (module,) = network.modules()
         names = [name for name, _ in module.named_parameters()]

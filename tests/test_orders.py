@@ -138,7 +138,7 @@ def test_in_a_batch_of_a_mixed_order_each_example_is_its_own_tasks() -> None:
     trainer.train()
     seen = Sees.log
     assert len(seen) == 90
-    assert all(task == said for said, task, _ in seen), "the learner is told the task of each example"
+    assert all(task == said for said, task, _ in seen), "the learner is given the task of each example"
     assert Counter((task, number) for _, task, number in seen) == Counter(met(trainer.spans))
 
 

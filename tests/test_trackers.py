@@ -1,4 +1,4 @@
-"""A tracker is told of every evaluation and of the end; each that has a name writes what its package reads back."""
+"""A tracker is called at every evaluation and at the end; each that has a name writes what its package reads back."""
 
 from __future__ import annotations
 

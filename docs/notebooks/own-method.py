@@ -42,7 +42,7 @@ for memories in (0, 20, 200):
 record.plot()
 
 # %% [markdown]
-# A mistake is told in words.
+# A mistake is reported in words.
 
 # %%
 try:

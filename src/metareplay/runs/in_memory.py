@@ -27,7 +27,7 @@ def run(
     progress
         Show a bar while it runs, in a notebook or on a terminal.
     tracker
-        Who is told of every evaluation: the name of a tracker, such as ``csv`` or ``wandb``, or a function.
+        What follows the run: the name of a tracker, such as ``csv`` or ``wandb``, or a function.
 
     Raises
     ------

@@ -153,7 +153,7 @@ TRACKERS: dict[str, type[Following]] = {
     "mlflow": MLflowTracker,
 }
 
-HELP = f"who is told of every evaluation: {', '.join(TRACKERS)}, or FILE.py:NAME, a function of yours"
+HELP = f"what follows the run: {', '.join(TRACKERS)}, or FILE.py:NAME, a function of yours"
 
 
 def find(text: str) -> Tracker:
