@@ -80,6 +80,13 @@ def test_five_seeds_are_too_few_whatever_they_show(tmp_path: Path, capsys: pytes
     assert "meralg1 − online 5 +70.0 ± 0.0 0.0625 0.0625 too few seeds to tell (needs at least 6)" in shown
 
 
+def test_one_seed_says_nothing_of_how_many_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seeds in (1, 3):
+        runs(tmp_path, "meralg1", [80, 82, 84][:seeds])
+        runs(tmp_path, "online", [79, 79, 84][:seeds])
+        assert ("to establish a difference" in compare(capsys, tmp_path, "meralg1", "online")) == (seeds == 3)
+
+
 def test_more_comparisons_need_more_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for method, retained in (("a", 80), ("b", 60), ("c", 40)):
         runs(tmp_path, method, [retained] * 6)

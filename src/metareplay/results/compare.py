@@ -157,7 +157,7 @@ def more_seeds(section: Section, judged: Mapping[Pair, Difference], metric: str)
     """For each difference that is not established, how many more seeds would probably establish one of its size."""
     lines = []
     for names, pair in section.pairs:
-        if (one := judged.get(pair)) is None or one.established:
+        if (one := judged.get(pair)) is None or one.established or one.estimate.n < 2:  # one seed shows no spread
             continue
         n = statistics.seeds_for(paired(*pair, metric), len(judged))
         number = f"more than {statistics.MOST} seeds" if n is None else f"about {n - one.estimate.n} more seeds"
