@@ -29,7 +29,7 @@ STREAMS = (
     "omniglot-small",
 )
 HELD_OUT = 0.2
-FIXED = {"memories": 200, "replay_batch_size": 10, "glances": 1, "xi": 0.01}
+FIXED = {"memories": 200, "replay_batch_size": 10, "glances": 1, "xi": 0.01, "batches_per_example": 5}
 RATES, LOWER = (0.01, 0.03, 0.1, 0.3), (0.003, 0.01, 0.03)
 """Where nothing is replayed, what a step forgets must be little."""
 GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -50,6 +50,16 @@ GRIDS: dict[str, dict[str, tuple[Any, ...]]] = {
     "sync": {"lr": (0.1, 0.3), "outer_lr": (0.1, 0.3)},
     "ncm": {},
     "slda": {},
+    "online": {"lr": LOWER},
+    "taskinput": {"lr": RATES},
+    "independent": {"lr": RATES},
+    "ewc": {"lr": LOWER, "memory_strength": (1.0, 10.0, 100.0)},
+    "gem": {"lr": RATES, "memory_strength": (0.0, 0.5, 1.0)},
+    "eralg4": {"lr": RATES},
+    "eralg5": {"lr": RATES},
+    "meralg1": {"lr": RATES, "beta": (0.03, 0.1, 0.3)},
+    "meralg6": {"lr": RATES, "gamma": (0.1, 0.3, 1.0)},
+    "meralg7": {"lr": RATES, "gamma": (0.1, 0.3, 1.0), "s": (2.0, 5.0)},
 }
 
 
