@@ -23,12 +23,25 @@ from metareplay.networks.perceptron import Perceptron
 torch = pytest.importorskip("torch")
 
 from metareplay.learners.pytorch import PyTorchLearner
-from naive import Example, Naive, agem, consolidation, dark, distillation, gdumb, meta, plasticity, prototypes, replay
+from naive import (
+    Example,
+    Naive,
+    agem,
+    consolidation,
+    dark,
+    distillation,
+    gdumb,
+    meta,
+    plasticity,
+    prototypes,
+    published,
+    replay,
+)
 
 SHAPE, CLASSES, TASKS = (1, 6, 6), 8, 4
 INPUTS = SHAPE[1] * SHAPE[2]
-VISITS = (0, 1, 2, 1, 3)  # a task may return
-EXAMPLES = 14  # of each visit
+VISITS = (0, 1, 1, 3, 1)  # a task may return, and follow on itself
+EXAMPLES = 10  # of each visit
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,8 @@ class Case:
 
 REPLAY = {"lr": 0.1, "memories": 20, "replay_batch_size": 5}
 EWC = {"lr": 0.1, "strength": 5.0, "n_memories": 6, "decay": 0.7}
+OLD_EWC = {"lr": 0.1, "memory_strength": 10.0, "n_memories": 6}
+MER = REPLAY | {"batches_per_example": 2}
 META = REPLAY | {"glances": 2, "clip": 0.5}
 
 CLSER = {"stable_decay": 0.9, "stable_rate": 0.4, "plastic_decay": 0.7, "plastic_rate": 0.8, "strength": 0.5}
@@ -69,7 +84,7 @@ CASES = [
     Case("cmaml", meta.CMAML, META | {"outer_lr": 0.3}),
     Case("sync", meta.Sync, META | {"outer_lr": 0.3, "lr_of_lr": 2.0}),
     Case("lamaml", meta.LaMAML, META | {"lr_of_lr": 2.0}),
-    Case("eralg4", meta.MERLite, REPLAY | {"interpolate_every": 3, "rate": 0.3}),
+    Case("eralg4", published.MERLite, REPLAY | {"interpolate_every": 3, "rate": 0.3}),
     Case("online", plasticity.SGDW, {"lr": 0.1, "weight_decay": 0.3}),
     Case("l2init", plasticity.L2Init, {"lr": 0.1, "strength": 0.3}),
     Case("shrink-perturb", plasticity.ShrinkPerturb, {"lr": 0.1, "weight_decay": 0.3, "sigma": 0.2}),
@@ -78,6 +93,20 @@ CASES = [
     Case("cbp", plasticity.CBP, CBP | {"base": "sgd", "lr": 0.1, "weight_decay": 0.3}, ("cnn",)),
     Case("cbp", plasticity.CBP, CBP | {"base": "adamw"}, ("cnn",)),
     Case("redo", plasticity.ReDo, {"lr": 0.1, "weight_decay": 0.3, "tau": 0.4, "period": 10}, ("cnn",)),
+]
+OF_MER_PAPER = [
+    Case("fresh", published.Fresh, {"lr": 0.1}),
+    Case("ewc", published.EWC, OLD_EWC),
+    Case("ewc", published.EWC, OLD_EWC | {"mean_of_squares": True}),
+    Case("gem", published.GEM, {"lr": 0.05, "memories": 40, "memory_strength": 0.0}),
+    Case("gem", published.GEM, {"lr": 0.05, "memories": 40, "memory_strength": 0.5}),
+    Case("er-matched", published.Replaying, REPLAY | {"batches_per_example": 2}),
+    Case("eralg5", published.Algorithm5, REPLAY),
+    Case("eralg5", published.Algorithm5, REPLAY | {"mean_over_tasks": True}),
+    Case("meralg1", published.Algorithm1, MER | {"beta": 0.3, "gamma": 1.0}),
+    Case("meralg1", published.Algorithm1, MER | {"beta": 0.3, "gamma": 0.5}),
+    Case("meralg6", published.Algorithm6, MER | {"gamma": 0.5}),
+    Case("meralg7", published.Algorithm7, REPLAY | {"gamma": 0.5, "s": 3.0}),
 ]
 
 
@@ -204,7 +233,7 @@ class Race:
 
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*CASES, *OF_MER_PAPER], ids=lambda case: case.id)
 def test_a_method_does_what_its_naive_loop_does(case: Case, world: World) -> None:
     if world.kinds & set(case.not_in):
         pytest.skip("the method is not for this")
@@ -229,3 +258,5 @@ def test_a_method_does_what_its_naive_loop_does(case: Case, world: World) -> Non
         torch.testing.assert_close(answers[counts], expected[counts], rtol=2e-4, atol=2e-4)
     assert race.compared > 10 * race.unclear
     assert method.counters == pytest.approx(naive.counters)
+    if isinstance(naive, published.GEM):
+        assert naive.turned == {True, *([False] if world.scenario != "class" else [])}, "some are turned, and some not"

@@ -106,6 +106,17 @@ class Naive:
         """θ as it is now."""
         return [part.detach().clone() for part in self.theta]
 
+    def interpolate(self, before: Sequence[Tensor], share: float) -> None:
+        """θ ← before + share·(θ − before)."""
+        with torch.no_grad():
+            for part, start in zip(self.theta, before, strict=True):
+                part.copy_(start + share * (part - start))
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many numbers each part of θ has."""
+        return [part.numel() for part in self.theta]
+
 
 class Memory:
     """Vitter's reservoir as a list, with the draws of ``metareplay.Reservoir``."""
@@ -128,3 +139,9 @@ class Memory:
         """Uniformly, with replacement."""
         count = min(size, len(self.kept))
         return [self.kept[int(fraction * len(self.kept))] for fraction in self.replaying.random(count)]
+
+    def lots(self, example: Example, batches: int, size: int, place: int = 0) -> list[list[Example]]:
+        """Batches of an example, at the front or the back, and memories drawn anew for each."""
+        fractions = self.replaying.random((batches, 1 + min(size, len(self.kept))))
+        drawn = [[self.kept[int(f * len(self.kept))] for f in np.delete(row, place)] for row in fractions]
+        return [[*lot, example] if place else [example, *lot] for lot in drawn]

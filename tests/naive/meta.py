@@ -1,4 +1,4 @@
-"""La-MAML's family (Gupta, Yadav and Paull 2020), Algorithm 1 to first order; and MER lite (arXiv 2508.01908)."""
+"""La-MAML's family (Gupta, Yadav and Paull 2020), Algorithm 1 to first order."""
 
 import torch
 from torch import Tensor
@@ -61,22 +61,3 @@ class LaMAML(CMAML):
             a -= self.lr_of_lr * g
         for theta, a, g in zip(self.theta, self.alpha, self.clipped(g_meta), strict=True):
             theta -= a.clamp(min=0) * g
-
-
-class MERLite(Naive):
-    def start(self) -> None:
-        self.memory, self.before, self.batches = Memory(self.memories, self.rng), self.copy(), 0
-
-    def observe(self, batch: list[Example]) -> None:
-        for e in batch:
-            kept = self.memory.kept
-            fractions = self.memory.replaying.random(min(self.replay_batch_size, len(kept)) + 1)
-            self.step(self.ce([e, *(kept[int(fraction * len(kept))] for fraction in fractions[1:])]).mean())
-            self.memory.offer([e])
-            self.batches += 1
-            if self.batches % self.interpolate_every == 0:
-                with torch.no_grad():
-                    for theta, before in zip(self.theta, self.before, strict=True):
-                        theta.copy_(before + self.rate * (theta - before))
-                self.before = self.copy()
-                self.counters["interpolations"] += 1

@@ -36,10 +36,6 @@ class ShrinkPerturb(SGDW):
         numbers = torch.tensor(normal(self.rng, sum(self.sizes))).double()
         return [drawn.view_as(part) for drawn, part in zip(numbers.split(self.sizes), self.theta, strict=True)]
 
-    @property
-    def sizes(self) -> list[int]:
-        return [part.numel() for part in self.theta]
-
     def observe(self, batch: list[Example]) -> None:
         gradient = self.gradient(self.ce(batch).mean())
         self.move([g + self.sigma * e for g, e in zip(gradient, self.noise(), strict=True)], self.weight_decay)

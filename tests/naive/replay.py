@@ -34,16 +34,14 @@ class GapER(Naive):
     def observe(self, batch: list[Example]) -> None:
         memory, kept = self.memory, self.memory.kept
         for example in batch:
-            count = min(self.replay_batch_size, len(kept))
-            fractions = memory.replaying.random((self.batches_per_example, 1 + count))[:, 1:]
-            lots = [[kept[int(fraction * len(kept))] for fraction in row] for row in fractions]
-            if alike := [one for one in lots[0] if one.y == example.y]:
+            lots = memory.lots(example, self.batches_per_example, self.replay_batch_size)
+            if alike := [one for one in lots[0][1:] if one.y == example.y]:
                 new, *old = self.ce([example, *alike]).detach().clamp(max=5).tolist()
                 self.gap += (new - sum(old) / len(old) - self.gap) / 50
             self.near(self.gap - self.calm, self.gap - self.conflict)
             few = len(kept) < self.few
             for lot in lots[: self.batches_per_example if few and self.gap <= self.calm else 1]:
-                losses = self.ce([example, *lot])
+                losses = self.ce(lot)
                 self.step(losses.mean() if few else 0.3 * losses[0] + 0.7 * losses[1:].mean())
             if self.gap > self.conflict:
                 going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
