@@ -33,6 +33,23 @@ def test_the_help_needs_no_numpy():
     assert "numpy" not in imported("from metareplay.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass")
 
 
+def test_what_one_process_has_compiled_no_other_compiles_again():
+    run = """
+stream = metareplay.benchmark("digits-rotations", tasks=2, samples_per_task=9)
+for name in ("l2init", "upgd", "gem"):
+    metareplay.run(stream, metareplay.METHODS[name]())
+"""
+    exec(run, {"metareplay": metareplay})
+    code = f"""
+import gc, metareplay
+from numba.core.dispatcher import Dispatcher
+{run}
+print("compiled", *(o.__qualname__ for o in gc.get_objects() if isinstance(o, Dispatcher) and o.stats.cache_misses))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "compiled\n"
+
+
 def test_every_name_of_the_package_is_there():
     for name in metareplay.__all__:
         assert getattr(metareplay, name).__name__ == name if name != "METHODS" else metareplay.METHODS

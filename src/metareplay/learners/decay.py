@@ -123,19 +123,23 @@ def _moved(theta: Vector, away: Vector, towards: Vector, scale: float) -> Vector
     return towards + scale * away
 
 
-def _made(source: int) -> Callable[..., int]:
-    """The compiled code. Numba's cache heeds what a function closes over: here the source of what is called."""
-
-    @kernels._inlined
-    def affine(away, towards, scale, stride, weights, biases, units, values, count, out):  # type: ignore[no-untyped-def]
-        """out = s·(d's rows and biases) + those of ``towards``."""
-        kernels._sum_rows(stride, away, weights, away, biases, units, values, count, out)
+@kernels._inlined
+def _affine(away, towards, scale, stride, weights, biases, units, values, count, out):  # type: ignore[no-untyped-def]
+    """out = s·(d's rows and biases) + those of ``towards``."""
+    kernels._sum_rows(stride, away, weights, away, biases, units, values, count, out)
+    for k in range(stride):
+        out[k] *= scale
+    if len(towards) > 0:
         for k in range(stride):
-            out[k] *= scale
-        if len(towards) > 0:
-            for k in range(stride):
-                out[k] += towards[biases + k]
-            kernels._sum_rows(stride, towards, weights, out, np.int64(0), units, values, count, out)
+            out[k] += towards[biases + k]
+        kernels._sum_rows(stride, towards, weights, out, np.int64(0), units, values, count, out)
+
+
+def _made(source: int) -> Callable[..., int]:
+    """The compiled code. Numba's cache heeds what a function closes over: here the source of what is called.
+
+    Nothing else: of a compiled function each process has another one, and would compile this anew.
+    """
 
     @compiled
     def steps(  # type: ignore[no-untyped-def]
@@ -161,7 +165,7 @@ def _made(source: int) -> Callable[..., int]:
                     count = kernels._rectify(delta[before : before + layers[layer - 1, kernels.STRIDE]], units, values)
                     counts[layer - 1] = count
                 own = task * layers[layer, kernels.TASK_STRIDE]
-                affine(
+                _affine(
                     away, towards, np.float32(s), stride, layers[layer, kernels.WEIGHTS] + own,
                     layers[layer, kernels.BIASES] + own, units, values, count, delta[of : of + stride],
                 )  # fmt: skip
