@@ -231,19 +231,6 @@ def same(one: Record, other: Record) -> bool:
     )
 
 
-UNTRAINED = {"ncm", "slda"}
-"""Methods without a gradient, and so without a learning rate."""
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_the_same_seed_gives_the_same_record(name: str) -> None:
-    method = METHODS[name](**({"lr": 0.01} if name not in UNTRAINED else {}))
-    settings: dict[str, Any] = {"method": method, "samples_per_task": 8, "batch_size": 3, "epochs": 2}
-    one, again, other = (run(**settings, seed=seed) for seed in (0, 0, 1))
-    assert same(one, again)
-    assert not same(one, other)
-
-
 @pytest.mark.parametrize(
     ("given", "plain"),
     [
@@ -470,12 +457,6 @@ def test_an_example_whose_loss_is_not_finite_is_named(batch_size: int) -> None:
     number = list(itertools.chain(*Notes.shown)).index(13) + 1
     with pytest.raises(Diverged, match=rf"not finite at example {number}, in task 0: lower lr \(it is 0\.0001\)"):
         run(stream=stream(poisoned=13), batch_size=batch_size)
-
-
-@pytest.mark.parametrize("name", sorted(METHODS.keys() - UNTRAINED))
-def test_a_learning_rate_that_is_too_high_ends_the_run(name: str) -> None:
-    with pytest.raises(Diverged, match=r"at example \d+, in task \d: lower lr \(it is 1e\+30\)"):
-        run(method=METHODS[name](lr=1e30), hidden=(30,))  # type: ignore[call-arg]
 
 
 def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:

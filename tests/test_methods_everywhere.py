@@ -37,6 +37,9 @@ def test_a_method_learns_in_batches_of_one_and_of_ten(name: str, scenario: str) 
         method = METHODS[name](**({"lr": 0.1} if hasattr(METHODS[name], "lr") else {}))
         record = metareplay.run(stream(scenario), method, **options)
         assert (record.gradients > 0) == (method.steps(9, 9) != 0)
+        assert record.configuration["scenario"] == scenario
+        if scenario == "class-incremental":
+            assert not record.accuracy[0, 1], "a class that was never met cannot be the answer"
         assert record.accuracy[-1].mean() > (0.6 if scenario == "task-incremental" else 0.4), "chance is 0.5, else 0.25"
 
 

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metareplay import METHODS, Stream, benchmark, run
+from metareplay import Stream, benchmark
 from metareplay.cli import main
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
-from metareplay.settings import hyperparameters
 from metareplay.streams import npz_folder as folder
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK
@@ -250,17 +249,6 @@ def test_negative_and_arbitrary_inputs_learn_as_autograd_says() -> None:
     inputs = oracle.x.new_tensor(test.inputs(np.arange(20)))
     expected = oracle.scores(oracle.theta, inputs, np.zeros(20, np.int64))
     assert_close(learner.scores(test, 0), np.asarray(expected), rounding=1)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_a_stream_of_arrays(method: str) -> None:
-    rng = np.random.default_rng(0)
-    centres, y = rng.standard_normal((3, 12)), np.arange(120) % 3
-    x = centres[y] + 0.2 * rng.standard_normal((120, 12))
-    stream = Stream.from_arrays("mine", [(x[:90] * sign, y[:90], x[90:] * sign, y[90:]) for sign in (1, -1)])
-    rate = {"lr": 0.05} if "lr" in {one.name for one in hyperparameters(METHODS[method])} else {}
-    record = run(stream, METHODS[method](**rate), hidden=(16,), epochs=3)
-    assert record.accuracy[0, 0] > 0.9
 
 
 # A folder
