@@ -156,7 +156,7 @@ def test_configurations_of_one_method_are_never_mixed(tmp_path: Path, capsys: py
     runs(tmp_path, "online", [60, 61], hyperparameters={"lr": 0.03})
     runs(tmp_path, "ewc", [55, 55])
     told = refused(capsys, tmp_path, "online", "ewc")
-    assert "online was run with several settings on little: choose one of online:lr=0.03, online:lr=0.1" in told
+    assert "online has several settings on little: choose one of online:lr=0.03, online:lr=0.1" in told
     rows = table(capsys, tmp_path, "online:lr=0.1", "online:lr=3e-2", "ewc")
     assert [(row["method"], round(100 * float(row["mean"]), 1)) for row in rows if not row["other"]] == [
         ("online:lr=0.1", 50.5),
@@ -222,8 +222,8 @@ def test_a_table_is_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture
     ("argv", "told"),
     [
         (["a"], "needs two methods at least"),
-        (["a", "c"], "there is no finished run of 'c'; there are a, b"),
-        (["a", "b:lr=0.5"], "there is no finished run of b:lr=0.5; there are b:lr=0.1"),
+        (["a", "c"], "there is no run of 'c'; there are a, b"),
+        (["a", "b:lr=0.5"], "there is no run of b:lr=0.5; there are b:lr=0.1"),
         (["a", "b:rate=0.5"], "b has no setting 'rate'; it has device, engine, hidden, lr"),
         (["a", "b:lr="], "must be a method and its settings"),
         (["a", "b", "--memories", "7"], "were run on the same problem with 7 memories"),

@@ -270,9 +270,11 @@ def test_a_run_that_is_asked_for_twice_is_run_once_and_that_is_said(tmp_path: Pa
 
 
 def test_settings_that_no_recipe_fits_are_noted_once(tmp_path: Path) -> None:
-    suite = read(tmp_path, SMALL + "seeds = 3\n[methods.eralg4]\nmemories = [50, 200]")
-    assert suite.notes == (
-        "There are no settings for eralg4 on digits-rotations with 50 memories: those for 200 memories are used.",
+    text = "seeds = 3\n[methods.eralg4]\nmemories = [50, 200]\n[methods.mir]\nmemories = [50, 70]"
+    known = "digits-rotations with {} memories: those for 200 memories are used."
+    assert read(tmp_path, SMALL + text).notes == (
+        f"There are no settings for eralg4, mir on {known.format(50)}",
+        f"There are no settings for mir on {known.format(70)}",
     )
 
 

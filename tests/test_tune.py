@@ -27,7 +27,7 @@ from metareplay.studies.file import Study, read
 from metareplay.studies.search import Grid, Random, Searched
 from metareplay.studies.tune import tune
 from metareplay.suites import local
-from metareplay.suites.driver import Driver, Event, Job, Outcome
+from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome
 from metareplay.suites.plan import as_experiment
 from metareplay.suites.suite import Suite
 from test_local_executor import InTurn
@@ -125,6 +125,11 @@ batches_per_example = { low = 1, high = 5 }
         ('methods = ["online"]\nprotocol = "stream:digits-rotations"', "choose settings on another benchmark"),
         ('methods = ["online"]\nprotocol = "seeds:1"\ntrials = 0', "line 5: trials is 0, but must lie in [1, 100000]"),
         ('methods = ["online"]\nprotocol = "seeds:1"\n[[exclude]]\nseed = 1', "line 5: exclude is not known here"),
+        ('methods = ["online", "online"]\nprotocol = "seeds:1"', "line 3: methods[1] asks for online twice"),
+        (
+            'methods = ["online"]\nprotocol = "seeds:1"\ncompare = ["online", "onlin:tuned=no"]',
+            "line 5: compare[1] is 'onlin:tuned=no', but what runs is online; did you mean online?",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_words_and_nothing_is_run(tmp_path: Path, text: str, message: str) -> None:
@@ -247,6 +252,22 @@ def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
     assert choice.best["settings"]["lr"] == 0.05
     with pytest.raises(BadInput, match="no trial of online on digits-rotations has a score: the loss is not finite"):
         assert replace(choice, trials=choice.trials[1:2]).best
+
+
+def test_after_a_seed_that_fails_no_other_seed_of_its_trial_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: dict[str, Any]
+) -> None:
+    carry_out = local.carry_out
+
+    def failing(request: Request, *others: Any) -> Event:
+        unlucky = request.run["seed"] == 1001 and request.settings["lr"] == 0.05
+        return Ended("failed", "bad luck") if unlucky else carry_out(request, *others)
+
+    monkeypatch.setattr(local, "carry_out", failing)
+    text = 'protocol = "seeds:5"\nsearch = "grid"\n[methods.online]\nlr = [0.01, 0.05]\n'
+    (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
+    assert [trial["state"] for trial in choice.trials] == ["done", "done", "failed"]
+    assert len(backend["backend"].started) == 5 + 5 + 2
 
 
 def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
@@ -401,8 +422,28 @@ def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told
     assert "established with 6 seeds (p 0.031, level 0.05" in capsys.readouterr().out
     assert two(tmp_path, 6, "[]") == 2
     assert 'needs to know what: compare = ["meralg1", "eralg4"]' in capsys.readouterr().err
-    assert two(tmp_path, 6, '["online", "gem"]') == 2
-    assert "the suite compares gem, but runs only eralg4, ewc, online" in capsys.readouterr().err
+    ran = len(find(tmp_path / "runs"))
+    for compare_, told in (
+        ('["online", "eralg5"]', "compare[1] is 'eralg5', but what runs is eralg4, ewc, online; did you mean eralg4?"),
+        ('["online", "ewc:lr=7"]', "there is no run of ewc:lr=7; there are ewc:lr="),
+    ):
+        assert two(tmp_path, 6, compare_) == 2
+        assert told in capsys.readouterr().err
+    for methods, told in (
+        ('compare = ["eralg4", "mir"]', "no two of these methods were run on the same problem"),
+        ('compare = ["online", "eralg4", "mir:memories=50"]', "compare names eralg4 and mir:memories=50, which run on"),
+        (
+            'compare = ["eralg4", "gss"]',
+            "gss has several settings on digits-rotations: choose one of gss:lr=0.1, gss:lr=0.2",
+        ),
+    ):
+        sizes = "[methods]\nonline = {}\neralg4 = { memories = 30 }\nmir = { memories = [50, 20] }\n"
+        (tmp_path / "two.toml").write_text(
+            LITTLE + methods + "\n" + sizes + "gss = { memories = 30, lr = [0.1, 0.2] }\n"
+        )
+        assert main(["suite", "two.toml", "--until", "established"]) == 2
+        assert told in capsys.readouterr().err
+    assert len(find(tmp_path / "runs")) == ran
     assert main(["suite", "two.toml", "--until", "sure"]) == 2
 
 
@@ -479,7 +520,28 @@ def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
     assert main(["compare", "runs", "meralg1", "--matched", "steps"]) == 2
     (tmp_path / "suite.toml").write_text(LITTLE + text.replace("er-matched", "sgd"))
     assert main(["suite", "suite.toml"]) == 2
-    assert "controls[0] is 'sgd', but the only control is er-matched" in capsys.readouterr().err
+    assert "controls[0] is 'sgd', which is no control; the controls are er-matched, er-m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("share", [0.7, 3.0, 40.0])
+def test_a_control_of_as_many_seconds_is_found_by_timing_it(share: float) -> None:
+    """However many gradients its method takes, and though its time does not begin at zero."""
+    request = Request("digits-rotations", "derpp", {"memories": 50}, {"tasks": 3, "samples_per_task": 60})
+    experiment, asked = request.experiment(), list[Request]()
+
+    def seconds(control: Request) -> float:
+        steps, size = (control.settings[name] for name in ("batches_per_example", "replay_batch_size"))
+        return 180 * (1e-5 + steps * 3e-5 + steps * (1 + size) * 3e-6)
+
+    def timed(requests: list[Request]) -> list[float | None]:
+        asked.extend(requests)
+        return [seconds(one) for one in requests]
+
+    plain = 180 * (1e-5 + 3e-5 + 11 * 3e-6)
+    run = request, experiment, {"gradients": 3000, "train_seconds": share * plain}
+    (control,) = controls._of_cost([[run]], "seconds", timed)
+    assert seconds(control) == pytest.approx(share * plain, rel=0.1)
+    assert len(asked) == controls.TIMED
 
 
 def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tmp_path: Path) -> None:
@@ -499,7 +561,7 @@ def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    text = 'controls = ["er-matched"]\n[methods.meralg1]\nmemories = 30\n'
+    text = 'controls = ["er-matched:seconds"]\n[methods.meralg1]\nmemories = 30\n'
     (tmp_path / "suite.toml").write_text(LITTLE.replace("6", "2") + text)
     backend["most"] = 1
     assert main(["suite", "suite.toml", "--quiet"]) == 130
@@ -514,3 +576,5 @@ def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(
 
 def test_it_is_there_from_the_top(tmp_path: Path) -> None:
     assert metareplay.tune is tune
+    with pytest.raises(BadInput, match="executor is 'lcal', but must be one of local, ray; did you mean local"):
+        tune(write(tmp_path, LITTLE + 'methods = ["online"]\nprotocol = "seeds:1"\n'), executor="lcal")

@@ -61,7 +61,10 @@ def main(argv: list[str]) -> None:
         f"{text} ({one.title})" for one in found for text in one.entrants if matched and not _has_control(one, text)
     ]
     if without:
-        note(f'no control of that cost was run for {", ".join(without)}: controls = ["er-matched"] in a suite makes it')
+        control = "er-matched" if given.matched == "gradients" else "er-matched:seconds"
+        note(
+            f'no control within 15 % of the cost of {", ".join(without)}: controls = ["{control}"] in a suite makes it'
+        )
     judged = compare.judge(found, metric)
     if given.csv != "-":
         _show(found, judged, metric, results.unfinished)

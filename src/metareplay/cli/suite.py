@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import sys
 from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metareplay.cli.arguments import Parser, nearest, values
+from metareplay.cli.arguments import Parser, values
 from metareplay.cli.tables import console, name_of
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
@@ -25,12 +23,11 @@ from metareplay.runs.display import note
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
-from metareplay.studies import controls
-from metareplay.studies.tune import tune
-from metareplay.studies.until import Until
-from metareplay.suites.driver import Outcome
+from metareplay.studies import controls, until
+from metareplay.suites.driver import EXECUTOR, Outcome, find_executor
 from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
 from metareplay.suites.progress import SuiteDisplay
+from metareplay.suites.reader import CONTROLS
 from metareplay.suites.suite import Suite
 
 JOBS = Hyperparameter("jobs", int, None, "[1, inf)", "how many runs are under way at a time", optional=True)
@@ -39,7 +36,6 @@ OPTIONS = (
     JOBS,
     Hyperparameter("most", int, 30, "[6, 1000]", "how many seeds are run at most until a difference is established"),
 )
-EXECUTORS = ("local", "ray")
 TOLD = 20
 """Failures that are listed at the end; `metareplay results` lists all."""
 
@@ -53,69 +49,52 @@ def main(argv: list[str]) -> None:
     suite = Suite.read(given.suite, seeds)
     tuned, selections = [Choice.read(told) for told in suite.tuned], _selections(suite, given)
     out = Path(given.out)
+    if not given.dry_run and fetch(suite.requests, given.quiet):
+        suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
+    until.check(suite.requests, selections, tuned)
     if given.dry_run:
         at_a_time = jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
         _show_plan(suite, plan(suite.requests, out), at_a_time, out, selections, most)
         return
-    if fetch(suite.requests, given.quiet):
-        suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
     for text in suite.notes:
         note(text, given.quiet)
     for choice in tuned:
         choice.save(out)  # so that no report of these runs claims anything on what their settings were chosen on
-    executor = importlib.import_module(f"metareplay.suites.{given.executor}")
+    execute = find_executor(given.executor)
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
     told: dict[str, Any] = {"jobs": jobs, "report": display, "note": display.note}
     told |= {"address": given.address} if given.address else {}
-    requests, until = list(suite.requests), None
+    requests, source = list(suite.requests), None
     try:
         with display:
-            outcomes: list[Outcome] = executor.execute(requests, out, tracker=given.tracker, **told)
+            outcomes = execute(requests, out, tracker=given.tracker, **told)
             stopped_early = any(outcome.state == "not started" for outcome in outcomes)
             if suite.controls and not stopped_early:
-                requests += _controls(requests, out, tuned, given.executor, told)
+                requests += controls.runs(requests, out, tuned, suite.controls, given.executor, **told)
             if not stopped_early and (selections or len(requests) > len(suite.requests)):
-                until = Until(requests, selections, out, most) if selections else None
-                asked = () if until else requests
-                outcomes = executor.execute(asked, out, tracker=given.tracker, source=until, **told)
+                source = until.Until(requests, selections, out, most) if selections else None
+                asked = () if source else requests
+                outcomes = execute(asked, out, tracker=given.tracker, source=source, **told)
     except KeyboardInterrupt:
         stopped = _stopped(display.done, len(requests), given)
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
             note(stopped)
             os._exit(130)
         raise KeyboardInterrupt(stopped) from None
-    for comparison in until.comparisons or () if until else ():
+    for comparison in source.comparisons or () if source else ():
         console().print(name_of(comparison.verdict), soft_wrap=True)
     _tell(suite, outcomes, given)
 
 
-def _controls(requests: list[Request], out: Path, tuned: list[Choice], executor: str, told: Any) -> list[Request]:
-    """The runs of all controls, once their learning rates are chosen."""
-    studies = controls.studies(requests, out, tuned)
-    made = []
-    for study, choice in zip(
-        studies.studies, tune(studies, out=out / "tuning", executor=executor, **told), strict=True
-    ):
-        choice.save(out)
-        settings = {**study.request.settings, **choice.best["settings"]}
-        reported = study.apart()[1]
-        made += [replace(reported, settings=settings, run={**reported.run, "seed": seed}) for seed in studies.seeds]
-    return made
-
-
 def _selections(suite: Suite, given: Namespace) -> list[Selection]:
-    """What is to be established; BadInput if the suite does not say what, or does not run it."""
+    """What is to be established; BadInput if the suite does not say what."""
     if given.until is None:
         return []
     if given.until != "established":
         raise BadInput(f"--until is {given.until!r}, but there is only --until established")
     if len(suite.compare) < 2:
         raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
-    found = [Selection.read(text) for text in suite.compare]
-    for one in found:
-        if one.method not in (there := {*(short(request.method) for request in suite.requests), *suite.controls}):
-            raise BadInput(f"the suite compares {one.method}, but runs only {', '.join(sorted(there))}")
-    return found
+    return [Selection.read(text) for text in suite.compare]
 
 
 def _parser() -> Parser:
@@ -148,9 +127,7 @@ def add_flags(parser: Parser, out: str) -> None:
 
 def check(given: Namespace) -> None:
     """What can be said of those flags before anything is read."""
-    if given.executor not in EXECUTORS:
-        hint = nearest(given.executor, EXECUTORS)
-        raise BadInput(f"--executor is {given.executor!r}, but must be one of {', '.join(EXECUTORS)}{hint}")
+    EXECUTOR.check(given.executor)
     if given.address and given.executor != "ray":
         raise BadInput("--address is where a Ray cluster is, and needs --executor ray")
     if getattr(given, "tracker", None):
@@ -198,9 +175,11 @@ def _further(suite: Suite, groups: list[list[Planned]], compared: set[str], most
     """What follows from those runs: controls, and with ``--until`` seeds."""
     beside = [group for group in groups if flat(group[0].request).get("memories")] if suite.controls else []
     if beside:
-        runs = sum(controls.RATES + len(group) for group in beside)
-        tried = f"{controls.RATES} learning rates each, and then every seed"
-        yield f"besides: {len(beside)} controls, {tried}: {runs} runs, of as many gradients as those that they stand by"
+        tried = {"gradients": controls.RATES, "seconds": controls.RATES + controls.TIMED}
+        for cost in (CONTROLS[name] for name in suite.controls):
+            runs = sum(tried[cost] + len(group) for group in beside)
+            how = f"{controls.RATES} learning rates each, and then every seed"
+            yield f"besides: {len(beside)} controls, {how}: {runs} runs, of as many {cost} as those that they stand by"
     adding = [group for group in groups if short(group[0].request.method) in compared]
     if adding:
         more, seconds = [max(0, most - len(group)) for group in adding], [group[0].seconds or 0 for group in adding]

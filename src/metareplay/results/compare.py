@@ -229,7 +229,7 @@ def _check(selection: Selection, groups: Sequence[Group], on: str) -> None:
     if not own:
         names = {group.method for group in groups}
         hint = nearest(selection.method, names) or ";"
-        raise BadInput(f"there is no finished run of {selection.method!r}{on}{hint} {_known('there are', names)}")
+        raise BadInput(f"there is no run of {selection.method!r}{on}{hint} {_known('there are', names)}")
     if not any(selection.picks(group) for group in own):
         settings = {name for group in own for name in group.settings}
         for name in selection.settings:
@@ -237,7 +237,7 @@ def _check(selection: Selection, groups: Sequence[Group], on: str) -> None:
                 hint = nearest(name, settings) or ";"
                 raise BadInput(f"{selection.method} has no setting {name!r}{hint} {_known('it has', settings)}")
         choices = {_choice(group, set(selection.settings)) for group in own}
-        raise BadInput(f"there is no finished run of {selection.text}{on}; {_known('there are', choices)}")
+        raise BadInput(f"there is no run of {selection.text}{on}; {_known('there are', choices)}")
 
 
 def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> dict[str, Group]:
@@ -248,7 +248,7 @@ def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> di
         if len(of_size) > 1:
             names = differing([group.settings for group in of_size])
             choices = ", ".join(_choice(group, names) for group in of_size)
-            raise BadInput(f"{text} was run with several settings on {of_size[0].problem}: choose one of {choices}")
+            raise BadInput(f"{text} has several settings on {of_size[0].problem}: choose one of {choices}")
         for group in of_size:
             for other, known in entrants.items():
                 if known is group:

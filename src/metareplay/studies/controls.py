@@ -1,8 +1,8 @@
-"""Controls of the same cost: for each method plain replay with as many gradients, at a rate of its own."""
+"""Controls of the same cost: for each method plain replay of as many gradients, or seconds, at a rate of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import fmean
@@ -14,43 +14,85 @@ from metareplay.results.groups import shared
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run
+from metareplay.runs.record import read_summary
 from metareplay.runs.request import Request
 from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
-from metareplay.studies.file import Study, StudyFile
+from metareplay.studies.file import SEED, Study, StudyFile
 from metareplay.studies.search import Searched
+from metareplay.studies.tune import tune
+from metareplay.suites.driver import find_executor
 from metareplay.suites.plan import as_experiment
+from metareplay.suites.reader import CONTROLS
+
+Cost = tuple[Request, Experiment, dict[str, Any]]
+"""A run of a method, and its ``Record.summary()``."""
 
 RATES = 9
 """Learning rates that a control is tried with: half an order of magnitude lies between two of them."""
+TIMED = 3
+"""Runs that are made, one after another, to find how many gradients a control has time for."""
 
 
-def studies(requests: Sequence[Request], out: Path, chosen: Sequence[Choice]) -> StudyFile:
-    """For each configuration with a memory the search for its control's learning rate.
+def runs(
+    requests: Sequence[Request], out: Path, chosen: Sequence[Choice], asked: Sequence[str], executor: str, **told: Any
+) -> list[Request]:
+    """All seeds of all controls that are asked for, among ``CONTROLS``, once their cost and learning rates are chosen.
 
-    It is by the protocol by which the method's own settings were chosen, or on another seed. Configurations of which no
-    run is done are left out, as their cost is not known.
+    A rate is chosen by the protocol by which the method's own settings were, or on another seed. What is tried on the
+    way is in ``out / "tuning"``; configurations of which no run is done have no control, as their cost is not known.
     """
-    costs: dict[str, list[tuple[Request, Experiment, int]]] = {}
+    costs: dict[str, list[Cost]] = {}
     for request in requests:
         experiment = as_experiment(request)
         summary, settings = Run(out / experiment.key).status().summary, asdict(experiment.method)
         if isinstance(experiment.method, ERMatched) or not settings.get("memories"):
             continue
         if summary and summary["gradients"]:
-            own = costs.setdefault(shared(experiment.configuration()), [])
-            own.append((request, experiment, summary["gradients"]))
-    made: list[Study] = []
+            costs.setdefault(shared(experiment.configuration()), []).append((request, experiment, summary))
     (rate,) = (Searched(own.search, own.type) for own in hyperparameters(ERMatched) if own.name == "lr")
-    for own in costs.values():
-        request, experiment, _ = own[0]
-        gradients = round(fmean(cost for _, _, cost in own))  # some methods take more with one seed than with another
-        control = matched(request, asdict(experiment.method), gradients, int(experiment.spans.counts.sum()))
-        protocols = (one.protocol for one in chosen if one.tuned(experiment.configuration()))
-        if all(control != other.request for other in made):
-            made.append(Study(control, {"lr": rate}, next(protocols, "seeds:1"), "grid", "retained_accuracy", RATES))
-    seeds = sorted({request.run.get("seed", 0) for request in requests})
-    return StudyFile("controls", tuple(made), tuple(seeds))
+    studies: dict[str, Study] = {}  # by their request: controls of different methods may be the same
+
+    def timed(controls: list[Request]) -> list[float | None]:
+        """The seconds that they take, each with one seed; None for one that failed."""
+        of_one_seed = [replace(control, run={**control.run, "seed": SEED}) for control in controls]
+        outcomes = find_executor(executor)(of_one_seed, out / "tuning", **told)
+        if any(outcome.state == "not started" for outcome in outcomes):
+            raise KeyboardInterrupt
+        done = [outcome.state == "done" and read_summary(out / "tuning" / str(outcome.key)) for outcome in outcomes]
+        return [summary["train_seconds"] if summary else None for summary in done]
+
+    for cost in (CONTROLS[name] for name in asked):
+        for own, control in zip(costs.values(), _of_cost(list(costs.values()), cost, timed), strict=True):
+            protocols = (one.protocol for one in chosen if one.tuned(own[0][1].configuration()))
+            study = Study(control, {"lr": rate}, next(protocols, "seeds:1"), "grid", "retained_accuracy", RATES)
+            studies.setdefault(repr(control), study)
+    seeds = tuple(sorted({request.run.get("seed", 0) for request in requests}))
+    file, made = StudyFile("controls", tuple(studies.values()), seeds), list[Request]()
+    for study, choice in zip(file.studies, tune(file, out=out / "tuning", executor=executor, **told), strict=True):
+        choice.save(out)
+        reported, settings = study.apart()[1], {**study.request.settings, **choice.best["settings"]}
+        made += [replace(reported, settings=settings, run={**reported.run, "seed": seed}) for seed in seeds]
+    return made
+
+
+def _of_cost(costs: list[list[Cost]], cost: str, timed: Callable[[list[Request]], list[float | None]]) -> list[Request]:
+    """For each method's runs the control of as many ``gradients``, or ``seconds``, in the mean over seeds."""
+
+    def mean(what: str) -> list[float]:  # some methods take more with one seed than with another
+        return [fmean(summary[what] for _, _, summary in own) for own in costs]
+
+    def controls() -> list[Request]:
+        return [
+            matched(request, asdict(experiment.method), round(number), int(experiment.spans.counts.sum()))
+            for number, ((request, experiment, _), *_) in zip(gradients, costs, strict=True)
+        ]
+
+    gradients = mean("gradients")
+    for _ in range(TIMED if cost == "seconds" else 0):  # seconds grow with gradients, but not from zero
+        took = zip(gradients, mean("train_seconds"), timed(controls()), strict=True)
+        gradients = [number * wanted / seconds if seconds else number for number, wanted, seconds in took]
+    return controls()
 
 
 def matched(request: Request, settings: dict[str, Any], gradients: int, examples: int) -> Request:

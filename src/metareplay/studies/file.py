@@ -21,16 +21,16 @@ from metareplay.settings import Hyperparameter, Range, hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.studies.search import MADE, SEARCHES, Searched, Space, usual
 from metareplay.suites.lines import Place
-from metareplay.suites.plan import stream
+from metareplay.suites.plan import short, stream
 from metareplay.suites.reader import Reader
 from metareplay.suites.suite import parse, refuse
 
 BETTER_HIGH = [name for name, metric in METRICS.items() if metric.higher_is_better]
 SEED = 1000
 """The first of the seeds that trials have: far from those that anybody reports."""
-PASSED = ("controls", "compare")
-"""What a study file says for the suite that comes out."""
-KEYS = ("name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", *PASSED)
+KEYS = (
+    "name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", "compare", "controls"
+)  # fmt: skip
 OPTIONS = (
     Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried", optional=True),
     Hyperparameter("metric", str, "retained_accuracy", "", "what is compared", tuple(BETTER_HIGH)),
@@ -147,16 +147,20 @@ def read(file: str | Path) -> StudyFile:
             request = Request(reader.own_file(block.benchmark[1]), reader.own_file(block.method[1]), **given)
             if reader.fits_together(request, block):
                 whole = {**request.defaults()[0], **request.settings}
-                studies.append(Study(replace(request, settings=whole), searched, protocol, search, metric, trials))
+                study = Study(replace(request, settings=whole), searched, protocol, search, metric, trials)
+                if study in studies:
+                    reader.problem(block.method[0], f"asks for {short(request.method)} twice: once is enough")
+                else:
+                    studies.append(study)
     if not studies and not reader.problems:
         reader.problem((), 'asks for nothing: begin with benchmarks = ["digits-rotations"] and methods = ["eralg4"]')
-    reader.beside()
-    passed = {name: content[name] for name in PASSED if name in content}
+    compare, controls = reader.beside([study.request for study in studies])
     refuse(path, reader)
     for study in studies:
         MADE[search](study.space, trials)  # complains of a grid that does not fit
-    notes = tuple(dict.fromkeys(reader.notes))
-    return StudyFile(content.get("name", path.stem), tuple(studies), seeds, notes, passed)
+    tuned = [name if "=" in name or name == "er-matched" else f"{name}:tuned=yes" for name in compare]
+    passed = {name: values for name, values in (("compare", tuned), ("controls", list(controls))) if values}
+    return StudyFile(content.get("name", path.stem), tuple(studies), seeds, reader.noted, passed)
 
 
 def _checked(reader: Reader, place: Place, option: Hyperparameter, value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ from metareplay.runs.trainer import Progress
 from metareplay.settings import hyperparameters
 from metareplay.studies.file import Study, StudyFile, read
 from metareplay.studies.search import MADE
-from metareplay.suites.driver import Outcome, Show, Source
+from metareplay.suites.driver import Outcome, Show, Source, find_executor
 from metareplay.suites.plan import as_experiment
 
 
@@ -105,10 +104,12 @@ class StudyUnderWay:
             self.search.end(number, trial)
         self.choice.save(self.out)
 
-    def hopeless(self, number: int, seed: int, progress: Progress) -> bool:
+    def hopeless(self, number: int, seed: int, progress: Progress | None) -> bool:
         """Take in how far a run is, and say whether its trial is to be given up."""
         trial = self.choice.trials[number]
-        if seed != self.study.seeds[0] or progress.accuracy is None or trial["state"] != "running":
+        if trial["state"] != "running":  # another of its seeds failed
+            return True
+        if seed != self.study.seeds[0] or progress is None or progress.accuracy is None:
             return False
         curve = trial["curve"]
         if (missing := progress.evaluated + 1 - len(curve)) > 0:  # more than one where a report was not heard
@@ -123,20 +124,19 @@ class Tuner(Source):
     def __init__(self, studies: Sequence[StudyUnderWay]) -> None:
         self.studies = studies
         self.of: dict[int, tuple[StudyUnderWay, int]] = {}  # by a request's identity: the driver keeps them all
-        self.seen = 0
 
-    def more(self, outcomes: Sequence[Outcome]) -> list[Request]:
-        for outcome in outcomes[self.seen :]:
-            study, number = self.of[id(outcome.request)]
-            study.take(number, outcome)
-        self.seen = len(outcomes)
+    def take(self, outcome: Outcome) -> None:
+        study, number = self.of[id(outcome.request)]
+        study.take(number, outcome)
+
+    def more(self) -> list[Request]:
         for study in self.studies:
             if asked := study.next():
                 self.of |= {id(request): (study, number) for number, request in asked}
                 return [request for _, request in asked]
         return []
 
-    def give_up(self, request: Request, progress: Progress) -> bool:
+    def give_up(self, request: Request, progress: Progress | None) -> bool:
         study, number = self.of[id(request)]
         return study.hopeless(number, request.run["seed"], progress)
 
@@ -194,8 +194,7 @@ def tune(
     """
     file, out = study if isinstance(study, StudyFile) else read(study), Path(out)
     under_way = [StudyUnderWay(one, out) for one in file.studies]
-    execute = importlib.import_module(f"metareplay.suites.{executor}").execute
-    outcomes = execute([], out, jobs=jobs, report=report, note=note, source=Tuner(under_way), **backend)
+    outcomes = find_executor(executor)([], out, jobs=jobs, report=report, note=note, source=Tuner(under_way), **backend)
     if any(outcome.state == "not started" for outcome in outcomes):
         raise KeyboardInterrupt
     for one in under_way:

@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from metareplay.errors import BadInput
 from metareplay.files import write_atomically
 from metareplay.results import compare
+from metareplay.results.choices import Choice
 from metareplay.results.compare import Pair, Selection
-from metareplay.results.groups import LOOKED_AT, LOOKS, Comparison, load, looks, shared
+from metareplay.results.groups import LOOKED_AT, LOOKS, Comparison, Unfinished, groups, load, looks, shared
 from metareplay.results.statistics import LEVEL, next_look, sign_flip_test, smallest_p, spending
 from metareplay.runs.request import Request
+from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome, Source
-from metareplay.suites.plan import as_experiment
+from metareplay.suites.plan import as_experiment, at_hand
+
+
+def check(requests: Sequence[Request], selections: Sequence[Selection], chosen: Sequence[Choice]) -> None:
+    """BadInput if a suite's comparisons could not be made, as far as its data are here.
+
+    Each method must be one configuration of a problem with so many memories, and any two of them must meet.
+    """
+    here = [request for request in requests if at_hand(benchmarks.find(request.benchmark))]
+    planned = [Unfinished(Path(), "new", configuration=as_experiment(request).configuration()) for request in here]
+    asked = [one for one in selections if one.method != compare.CONTROL]  # whose settings are not known yet
+    if not here or len(asked) < 2:
+        return
+    found = compare.sections(groups(planned, chosen), asked)
+    for one, other in itertools.combinations([selection.text for selection in asked], 2):
+        if not any(section.entrants.keys() >= {one, other} for section in found):
+            raise BadInput(
+                f"compare names {one} and {other}, which run on no benchmark with as many memories: nothing to compare"
+            )
 
 
 class Until(Source):
@@ -31,10 +53,13 @@ class Until(Source):
         self.n, self.most = len(seeds), max(most, len(seeds))
         self.seeds = [*seeds, *range(seeds[-1] + 1, seeds[-1] + 1 + most)][: self.most]
         self.comparisons: list[Comparison] | None = None
-        self.asked = set[tuple[str, int]]()
+        self.asked, self.ended = set[tuple[str, int]](), 0
 
-    def more(self, outcomes: Sequence[Outcome]) -> Sequence[Request]:
-        if len(outcomes) < len(self.asked):
+    def take(self, outcome: Outcome) -> None:
+        self.ended += 1
+
+    def more(self) -> Sequence[Request]:
+        if self.ended < len(self.asked):
             return ()
         if not self.asked:
             return self.ask(self.requests)
@@ -56,8 +81,8 @@ class Until(Source):
 
     def look(self) -> list[Comparison]:
         """Judge what is not decided, on the first ``n`` seeds alone; what is still open, and written down."""
-        groups = [group for group in load(self.out).groups if shared(group.configuration) in self.requests]
-        sections = compare.sections(groups, self.selections)
+        there = [group for group in load(self.out).groups if shared(group.configuration) in self.requests]
+        sections = compare.sections(there, self.selections)
         pairs: dict[str, Pair] = {
             f"{section.title}: {' − '.join(names)}": pair for section in sections for names, pair in section.pairs
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import signal
 import threading
 import time
@@ -16,6 +17,7 @@ from metareplay.errors import RunFailed
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
+from metareplay.settings import Hyperparameter
 from metareplay.suites.plan import Pace, as_experiment, forget_streams, name
 
 RETRIES = 3
@@ -23,6 +25,7 @@ RETRIES = 3
 SECONDS_BETWEEN_LOOKS = 0.5
 """At runs that another process has locked, and for workers that died without a word."""
 SECONDS_BETWEEN_REPORTS = 0.1
+EXECUTOR = Hyperparameter("executor", str, "local", "", "what runs them", ("local", "ray"))
 SECONDS_IN_SILENCE = 2.0
 """After which a suite that waits for other processes alone says so."""
 
@@ -65,12 +68,15 @@ Show = Callable[[SuiteProgress], None]
 class Source:
     """Whence more runs come while others are under way; this one has none."""
 
-    def more(self, outcomes: Sequence[Outcome]) -> Sequence[Request]:
-        """What to run next, given all outcomes so far; nothing at the end, or where that depends on what runs."""
+    def take(self, outcome: Outcome) -> None:
+        """Take in what became of a run."""
+
+    def more(self) -> Sequence[Request]:
+        """What to run next; nothing at the end, or where that depends on what runs."""
         return ()
 
-    def give_up(self, request: Request, progress: Progress) -> bool:
-        """Whether a run under way is worth no more time."""
+    def give_up(self, request: Request, progress: Progress | None) -> bool:
+        """Whether a run is worth no more time; one that waits has made no progress."""
         return False
 
 
@@ -177,7 +183,7 @@ class Driver:
             try:
                 experiment = as_experiment(request)
             except Exception as error:
-                self.outcomes.append(Outcome(request, None, "failed", one_line(error)))
+                self._over(Job("", [request]), "failed", one_line(error))
                 continue
             if job := there.get(experiment.key):
                 job.requests.append(request)
@@ -197,7 +203,7 @@ class Driver:
             self.looked = time.monotonic()
         while self.waiting:
             job = self.waiting.popleft()
-            if self._is_done(job):  # by another process, meanwhile
+            if self._is_done(job) or self._given_up(job, None):  # by another process, meanwhile
                 continue
             if Run(self.out / job.key).status().state != "running":
                 return job
@@ -207,7 +213,7 @@ class Driver:
 
     def another(self) -> Job | None:
         """A run to begin that its source has asked for meanwhile."""
-        while requests := self.source.more(self.outcomes):
+        while requests := self.source.more():
             self.add(requests)
             if job := self.next():
                 return job
@@ -217,11 +223,9 @@ class Driver:
         """Take in what a backend tells of a run."""
         if isinstance(event, Progress):
             job.progress = event
-            given_up = [self.source.give_up(request, event) for request in job.requests]
-            if all(given_up):
+            if self._given_up(job, event):
                 backend.end(job)
                 self.running.remove(job)
-                self._over(job, "given up", "it is not worth more time")
             return
         if isinstance(event, str):
             self.note(f"{name(job.requests[0])}: {event}")
@@ -253,7 +257,15 @@ class Driver:
         return [outcomes.get(id(request)) or Outcome(request, None, "not started") for request in self.requests]
 
     def _over(self, job: Job, state: State, message: str = "") -> None:
-        self.outcomes += [Outcome(request, job.key, state, message) for request in job.requests]
+        for request in job.requests:
+            self.outcomes.append(Outcome(request, job.key or None, state, message))
+            self.source.take(self.outcomes[-1])
+
+    def _given_up(self, job: Job, progress: Progress | None) -> bool:
+        told = [self.source.give_up(request, progress) for request in job.requests]  # each hears of it
+        if all(told):
+            self._over(job, "given up", "it is not worth more time")
+        return all(told)
 
     def _died(self, job: Job, how: str) -> None:
         """Let the run come next, or give it up."""
@@ -288,6 +300,12 @@ class Driver:
                     pass
             except LockedElsewhere as error:
                 self.note(f"waiting for {len(self.elsewhere)} runs that other processes do: {error}")
+
+
+def find_executor(name: str) -> Callable[..., list[Outcome]]:
+    """What carries out runs, ``local.execute`` or ``ray.execute``, by its name; BadInput if there is no such."""
+    found: Callable[..., list[Outcome]] = importlib.import_module(f"metareplay.suites.{EXECUTOR.check(name)}").execute
+    return found
 
 
 @contextmanager

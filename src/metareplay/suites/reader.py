@@ -30,6 +30,8 @@ from metareplay.suites.lines import Place
 from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
 
 KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "compare", "controls", "tuned")
+CONTROLS = {"er-matched": "gradients", "er-matched:seconds": "seconds"}
+"""Controls that may be asked for, and the cost that each has in common with its method."""
 PUBLISHED = "published"
 MOST = 100_000
 """Runs that a suite may have; a grid gets to more by mistake."""
@@ -74,7 +76,15 @@ class Reader:
     problems: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     streams: dict[str, Stream | None] = field(default_factory=dict)
+    unfitting: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
+    """What recipes say where none fits, before and behind the methods that they say it of."""
     count: int = 0
+
+    @property
+    def noted(self) -> tuple[str, ...]:
+        """What the file's author may want to know; of settings that no recipe fits a line for all such methods."""
+        unfitting = (f"{before} {', '.join(names)} {behind}" for (before, behind), names in self.unfitting.items())
+        return tuple(dict.fromkeys([*unfitting, *self.notes]))
 
     def requests(self) -> tuple[Request, ...]:
         """All runs of the suite, seed by seed; what cannot be read is left out, and among the problems."""
@@ -82,7 +92,6 @@ class Reader:
         self.refuse_others((), content, KEYS)
         if not isinstance(content.get("name", ""), str):
             self.problem(("name",), f"is {brief(content['name'])}, but must be text")
-        self.beside()
         if not {"benchmarks", "methods"} & content.keys() and "include" not in content:
             self.problem((), 'has no runs: begin with benchmarks = ["digits-rotations"] and methods = ["online"]')
         seeds = self.seeds_of(("seeds",), content.get("seeds", 1))
@@ -101,12 +110,18 @@ class Reader:
             self.problem((), f"asks for no runs: {why}")
         return tuple(sorted(unique.values(), key=lambda request: request.run["seed"]))
 
-    def beside(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The methods that are to be compared, and the controls that are asked for."""
+    def beside(self, requests: Sequence[Request]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Which of the methods are to be compared, and the controls that are asked for."""
         compare, controls = (self.names((name,), self.content.get(name, [])) for name in ("compare", "controls"))
         for place, name in controls:
-            if name != "er-matched":
-                self.problem(place, f"is {brief(name)}, but the only control is er-matched")
+            if name not in CONTROLS:
+                hint = nearest(name, CONTROLS) or f"; the controls are {', '.join(CONTROLS)}"
+                self.problem(place, f"is {brief(name)}, which is no control{hint}")
+        there = {*(short(request.method) for request in requests), *(["er-matched"] if controls else [])}
+        for place, name in compare if requests else ():  # METHOD or METHOD:SETTING=VALUE,…
+            if (method := re.sub(r":[^:]*=.*", "", name)) not in there:
+                hint = nearest(method, there)
+                self.problem(place, f"is {brief(name)}, but what runs is {', '.join(sorted(there))}{hint}")
         return tuple(name for _, name in compare), tuple(name for _, name in controls)
 
     # What is wrong
@@ -314,7 +329,8 @@ class Reader:
             return False
         _, note = request.defaults()
         if note and {parameter.name for parameter in hyperparameters(type(method))} - request.settings.keys():
-            self.notes.append(note)
+            before_it, _, behind = note.partition(f" {request.method} ")
+            self.unfitting.setdefault((before_it, behind), {})[request.method] = None
         return len(self.problems) == before
 
     def stream(self, request: Request, benchmark: Benchmark, block: SuiteBlock) -> Stream | None:

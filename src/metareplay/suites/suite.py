@@ -50,9 +50,10 @@ class Suite:
         """
         file, reader = parse(suite, seeds)
         requests = () if reader.problems else reader.requests()
+        beside = reader.beside(requests)
         refuse(file, reader)
         name, tuned = reader.content.get("name", file.stem), tuple(reader.content.get("tuned", ()))
-        return cls(name, requests, tuple(dict.fromkeys(reader.notes)), tuned, *reader.beside())
+        return cls(name, requests, reader.noted, tuned, *beside)
 
     @staticmethod
     def shipped() -> tuple[str, ...]:
