@@ -552,8 +552,11 @@ def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tm
     local.execute(requests, tmp_path, report=lambda progress: None, note=print)
     costs = [run.numbers["gradients"] for group in load(tmp_path).groups for run in group.runs]
     assert len(set(costs)) > 1
-    (study,) = controls.studies(requests, tmp_path, []).studies
-    made = metareplay.Trainer(study.request.experiment()).train()
+    first, *others = controls.runs(
+        requests, tmp_path, [], ["er-matched"], "local", report=lambda progress: None, note=print
+    )
+    assert [(one.settings, one.run["seed"]) for one in others] == [(first.settings, 1), (first.settings, 2)]
+    made = metareplay.Trainer(first.experiment()).train()
     assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)  # type: ignore[arg-type]
 
 
