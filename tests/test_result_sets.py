@@ -32,7 +32,7 @@ def made(seed: int, above: float = 0.0) -> Record:
     told = {"hyperparameters": settings, "samples_per_task": samples, "stream": usual, "evaluate": "borders"}
     told["task_order"] = list(range(usual["tasks"]))
     run = record(ROW.method, seed, benchmark=ROW.benchmark, **told)
-    ra, la = ((ROW.found[of][0] + above) / 100 for of in ("RA", "LA"))
+    ra, la = ((ROW.mean(of)[0] + above) / 100 for of in ("RA", "LA"))
     tasks = len(run.visits)
     correct = np.round(np.tile([ra], (len(run.evaluated_at), tasks)) * 1000)
     for visit in range(tasks - 1):
@@ -49,15 +49,46 @@ def test_the_set_has_the_57_published_configurations_and_taskinput() -> None:
             entry for entry in recipes.entries(row.benchmark, row.method) if entry.get("memories") == row.memories
         ]
         assert len(entries) == 1
-        (ra, _), (la, _), (bti, _) = row.found.values()
+        ra, la, bti = (row.mean(of)[0] for of in row.found)
         assert bti == pytest.approx(ra - la, abs=0.11)
 
 
-def test_the_page_is_made_from_the_set() -> None:
+def test_the_baselines_are_those_of_the_suite_with_what_each_seed_gave() -> None:
+    rows = sets.read("online-baselines")
+    assert len({row[:3] for row in rows}) == len(rows) == 183
+    for row in rows:
+        assert row.cost["gradients"] is not None
+        ra, la, bti = (row.values(of) for of in row.found)
+        assert len(ra) == len(row.seeds)
+        assert bti == pytest.approx(ra - la, abs=0.011)
+
+
+def test_the_page_is_made_from_the_sets() -> None:
     text = tables.PAGE.read_text(encoding="utf-8")
-    assert tables.page(text, sets.read("mer-paper")) == text
-    changed = [row._replace(steps=7) for row in sets.read("mer-paper")]
-    assert tables.page(text, changed).count(" | 7 |") == 59
+    paper, baselines = map(sets.read, ("mer-paper", "online-baselines"))
+    assert tables.page(text, paper, baselines) == text
+    sevens = [row._replace(found=dict.fromkeys(row.found, " ".join("7" for _ in row.seeds))) for row in baselines]
+    changed = tables.page(text, [row._replace(cost={"steps": 7}) for row in paper], sevens)
+    assert changed.count(" | 7 |\n") == 59
+    assert changed.count("| 7.0") > 81
+
+
+def test_a_set_is_made_from_the_seeds_that_all_runs_of_a_benchmark_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, none = [made(seed, 1.0) for seed in range(4)], ROW._replace(seeds=(), found={}, cost={})
+    short, not_run = (none._replace(settings=ROW.settings | {"memory_strength": each}) for each in (0.125, 9.0))
+    changed = here[0].configuration["hyperparameters"] | {"memory_strength": 0.125}
+    here += [replace(run, configuration=run.configuration | {"hyperparameters": changed}) for run in here[1:3]]
+    paper, new, other = tables.made_from([ROW, none, short, not_run], groups(here))
+    assert paper == ROW  # which has more seeds than these rows have in common
+    assert (new.seeds, other.seeds) == ((1, 2), (1, 2))
+    assert new.mean("RA")[0] == pytest.approx(ROW.mean("RA")[0] + 1, abs=0.05)
+    assert tables.made_from([ROW], groups(here))[0].seeds == (0, 1, 2, 3)
+    monkeypatch.setattr(tables, "SETS", tmp_path)
+    monkeypatch.setattr(sets, "files", lambda package: tmp_path)
+    tables.write("mine", [new, ROW])
+    assert sets.read("mine") == [new, ROW]
 
 
 @pytest.mark.parametrize(("above", "verdict"), [(0.0, "reproduced"), (0.8, "reproduced"), (9.0, "differs in RA, LA")])
@@ -75,8 +106,8 @@ def test_only_the_published_configuration_counts() -> None:
     others += [{"normalise": 0.99}, {"imbalance": 10.0}, {"task_order": [1, 0]}, {"scenario": "task-incremental"}]
     for changed in others:
         other = replace(run, configuration=run.configuration | changed)
-        assert sets.published(ROW, groups([other])) is None
-    assert sets.published(ROW, groups([run])) is not None
+        assert sets.among(ROW, groups([other])) is None
+    assert sets.among(ROW, groups([run])) is not None
 
 
 def test_the_command_says_what_is_there_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
