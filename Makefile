@@ -62,7 +62,7 @@ docs: $(VENV)/python
 	    ../../$(RUN) jupytext --quiet --to ipynb --output - $$notebook \
 	        | ../../$(RUN) jupyter nbconvert --log-level=ERROR --execute --to markdown --stdin --output $${notebook%.py}; \
 	done
-	@$(VENV)/bin/mkdocs build --quiet
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 	@echo 'open site/index.html'
 
 # Of what lies here, into dist/.

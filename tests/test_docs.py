@@ -6,6 +6,7 @@ CONTRIBUTING.md ("Code in the docs") says how a block is written.
 from __future__ import annotations
 
 import contextlib
+import doctest
 import importlib.util
 import re
 import runpy
@@ -13,13 +14,14 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
 import metareplay
-from metareplay import Trainer
+from metareplay import Trainer, estimators
 from metareplay.cli import main, suite
 from metareplay.data import catalogue as data
 from metareplay.results import groups
@@ -204,17 +206,58 @@ def test_every_notebook_runs(notebook: Path, monkeypatch: pytest.MonkeyPatch, tm
     runpy.run_path(str(notebook))
 
 
+NAMES = re.findall("^::: (.*)", (ROOT / "docs/api.md").read_text(encoding="utf-8"), re.MULTILINE)
+WITH_EXAMPLES = sorted(path for path in (ROOT / "src").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
+
+
 def test_every_public_name_is_in_the_reference() -> None:
-    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
-    named = {line.rpartition(".")[2] for line in page.splitlines() if line.startswith("::: ")}
     methods = {method.__name__ for method in metareplay.METHODS.values()}
-    assert set(metareplay.__all__) - methods - {"METHODS"} <= named
+    named = {name.rpartition(".")[2] for name in NAMES}
+    assert (set(metareplay.__all__) | set(estimators.__all__)) - methods - {"METHODS"} <= named
 
 
-def test_every_link_of_a_page_leads_somewhere() -> None:
-    for page in (ROOT / "docs").glob("*.md"):
-        text = re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-        for link in re.findall(r"\]\((?!https?:)([^)#\s]+)", text):
-            target = page.parent / link
-            made = target.parent.name == "notebooks" and target.with_suffix(".py").exists()
-            assert made or target.exists(), f"{page.name}: {link}"
+@pytest.mark.parametrize("module", WITH_EXAMPLES, ids=lambda path: path.stem)
+def test_examples_of_docstrings_run(module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With the lines that the reference begins with, and with what a name's own module has where it is not public."""
+    monkeypatch.chdir(tmp_path)
+    reader = Reader(monkeypatch, patient=False)
+    reader.read(ROOT / "docs/api.md", blocks(ROOT / "docs/api.md")[0])
+    name = ".".join(module.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    if name.endswith("river"):
+        pytest.importorskip("river")
+    there, runner = import_module(name), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in doctest.DocTestFinder(exclude_empty=False).find(there):
+        public = test.name in NAMES or test.name.rpartition(".")[0] in NAMES
+        assert test.examples or test.name not in NAMES, f"{test.name} has no example"
+        test.globs = dict(reader.names) if public else vars(there) | reader.names
+        if not any(reader.skips(example.source) for example in test.examples):
+            runner.run(test)
+    assert not runner.failures
+    if not runner.tries:
+        pytest.skip("what its examples need is not installed")
+
+
+def test_every_module_of_the_reference_has_examples() -> None:
+    modules = {".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in WITH_EXAMPLES}
+    assert {name.rpartition(".")[0] for name in NAMES} - {"metareplay"} <= modules
+
+
+def without_code(page: Path) -> str:
+    return re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", without_code(page)):
+        target = page.parent / link if link else page
+        made = target.parent.name == "notebooks" and target.with_suffix(".py").exists()
+        assert made or target.exists(), f"{page.name}: {link}"
+        headings = re.findall(r"^#+ (.*)", without_code(target), re.MULTILINE) if anchor else []
+        places = {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in headings}
+        assert anchor in {"", *places}, f"{page.name}: {link}#{anchor}"
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    pages = (path.name for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/notebooks").glob("*.py")])
+    named = re.findall(r": (?:notebooks/)?([\w-]+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.rpartition(".")[0] for page in pages)

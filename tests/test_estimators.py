@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import io
 import math
 import pickle
@@ -25,7 +24,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import metareplay
 from metareplay import BadInput, Diverged, Experiment, Trainer, estimators
 from metareplay.estimators import ContinualClassifier, ContinualRegressor
-from metareplay.estimators import sklearn as face
 from metareplay.estimators.estimator import SETTINGS
 from metareplay.settings import hyperparameters
 
@@ -66,12 +64,6 @@ def excused(estimator: Any) -> dict[str, str]:
 )
 def test_scikit_learns_own_checks_pass(estimator: Any, check: Any) -> None:
     check(estimator)
-
-
-def test_the_example_of_the_docstring_runs() -> None:
-    failed, tried = doctest.testmod(face)
-    assert tried
-    assert not failed
 
 
 # Learning

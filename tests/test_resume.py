@@ -17,7 +17,7 @@ import pytest
 from killed_runs import little, little_stream, same
 from metareplay import METHODS, Experiment, Record, Stream, Trainer
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, pack, unpack
-from metareplay.runs.trainer import Evaluation
+from metareplay.runs.trackers import Evaluation
 
 
 class Killed(BaseException):

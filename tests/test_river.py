@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 import pickle
 from typing import Any
@@ -17,7 +16,6 @@ from river import checks, compose, datasets, evaluate, metrics, preprocessing, s
 import metareplay
 from metareplay import BadInput, Diverged
 from metareplay.estimators import ContinualRiverClassifier, ContinualRiverRegressor
-from metareplay.estimators import river as river_module
 from metareplay.estimators.estimator import SETTINGS
 
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
@@ -54,12 +52,6 @@ def test_rivers_own_checks_pass(model: Any) -> None:
     assert model._unit_test_skips() == set()
     for check in checks.yield_checks(model):
         check(model.clone())
-
-
-def test_the_example_of_the_docstring_runs() -> None:
-    failed, tried = doctest.testmod(river_module)
-    assert tried
-    assert not failed
 
 
 # Learning

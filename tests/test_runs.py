@@ -21,7 +21,8 @@ from metareplay.files import write_atomically
 from metareplay.runs.checkpoint import FileCheckpoints, pack
 from metareplay.runs.experiment import key_of
 from metareplay.runs.folder import CHECKPOINT, CONFIGURATION, FAILURE, LOCK, LockedElsewhere, Run, Unsaved, find
-from metareplay.runs.trainer import Evaluation, Trainer
+from metareplay.runs.trackers import Evaluation
+from metareplay.runs.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ mer.plot()
 
 # %%
 for name, record in (("online", online), ("MER", mer)):
-    retained, change = record.metrics["retained_accuracy"], record.metrics["backward_transfer"]
-    print(f"{name}: {100 * retained:.1f} % retained, {100 * change:+.1f} points since each task was learned")
+    metrics = record.metrics
+    retained, change = metrics["retained_accuracy"], metrics["backward_transfer"]
+    print(f"{name}: {100 * retained:.1f} % retained, {100 * change:+.1f} points since learned")
 assert mer.metrics["retained_accuracy"] > online.metrics["retained_accuracy"] + 0.2

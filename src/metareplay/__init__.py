@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from metareplay.runs.in_memory import run
     from metareplay.runs.model import Model, load
     from metareplay.runs.record import Record
-    from metareplay.runs.trainer import Evaluation, Progress, Trainer
+    from metareplay.runs.trackers import Evaluation
+    from metareplay.runs.trainer import Progress, Trainer
     from metareplay.settings import setting
     from metareplay.streams.catalogue import benchmark
     from metareplay.streams.stream import Images, Stream, Task
@@ -43,7 +44,8 @@ _HOME = {
     "runs.model": ("Model", "load"),
     "runs.record": ("Record",),
     "runs.in_memory": ("run",),
-    "runs.trainer": ("Evaluation", "Progress", "Trainer"),
+    "runs.trackers": ("Evaluation",),
+    "runs.trainer": ("Progress", "Trainer"),
     "settings": ("setting",),
     "streams.catalogue": ("benchmark",),
     "data.images": ("BaseImages",),

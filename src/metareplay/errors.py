@@ -34,11 +34,28 @@ class BadInput(Told, ValueError):
     """What the user gave cannot be used: wrong usage or bad data (exit status 2).
 
     The message says what was given, what was expected, and what to do.
+
+    Examples
+    --------
+    >>> try:
+    ...     metareplay.MER(lr=-1)
+    ... except metareplay.BadInput as error:
+    ...     print(error)
+    lr is -1.0, but must lie in (0, inf): it is the learning rate of every SGD step
     """
 
 
 class RunFailed(Told, RuntimeError):
-    """A run that was properly asked for could not be carried out (exit status 1)."""
+    """A run that was properly asked for could not be carried out (exit status 1).
+
+    Examples
+    --------
+    >>> try:
+    ...     metareplay.run(stream, metareplay.Online(lr=1e20))
+    ... except metareplay.RunFailed as error:
+    ...     print(error)
+    the loss is not finite at example ..., in task 0: lower lr (it is 1e+20)
+    """
 
 
 class Refused(Exception):

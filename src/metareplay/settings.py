@@ -52,9 +52,9 @@ def setting(
 
     Examples
     --------
-    >>> class MyMethod(Method):
-    ...     lr: float = setting(0.01, "(0, inf)", search=(1e-3, 1, "log"), help="the learning rate")
-    ...     decay: float | None = setting(None, "[0, 1)", help="the weight decay; none for none")
+    >>> class MyMethod(metareplay.Method):
+    ...     lr: float = metareplay.setting(0.01, "(0, inf)", search=(1e-3, 1, "log"), help="the learning rate")
+    ...     decay: float | None = metareplay.setting(None, "[0, 1)", help="the weight decay; none for none")
     """
     searched = tuple(search) if isinstance(search, list) else Range(*search) if search else ()
     return dataclasses.field(default=default, metadata={"valid": valid, "help": help, "search": searched})

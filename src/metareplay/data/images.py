@@ -28,6 +28,13 @@ class BaseImages:
         How the ``d`` inputs lie in an image, for those that draw it; None when they form no image.
     centred
         Whether grey levels become −1 … 1, (x − .5) / .5, in place of 0 … 1 (uint8 only).
+
+    Examples
+    --------
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (20, 64), np.uint8)
+    >>> base = metareplay.BaseImages(pixels, shape=(8, 8))
+    >>> len(base), base.width
+    (20, 64)
     """
 
     def __init__(

@@ -41,6 +41,12 @@ class Diverged(RunFailed):
         The slot of the example whose loss it was.
     message
         What to tell the user, where more is known than this.
+
+    Examples
+    --------
+    >>> metareplay.run(stream, metareplay.Online(lr=1e20))
+    Traceback (most recent call last):
+    metareplay.learners.base.Diverged: the loss is not finite at example ..., in task 0: lower lr (it is 1e+20)
     """
 
     def __init__(self, step: int, row: int, message: str = "") -> None:
@@ -92,7 +98,6 @@ class Learner(ABC):
     >>> it.sgd([0, 1], lr=0.1, loss=lambda scores, rows: 2 * scores / scores.size)  # towards scores of zero
     >>> it.forward([0, 1]).shape, it.steps
     ((2, 3), 2)
-
     """
 
     slots: int
@@ -253,10 +258,9 @@ class Learner(ABC):
 
         Examples
         --------
-        >>> def momentum(theta, g, velocity, lr, decay):
+        >>> def momentum(theta, g, velocity, lr, decay):  # learner.update(momentum, g, velocity, lr=0.1, decay=0.9)
         ...     velocity = decay * velocity + g
         ...     return theta - lr * velocity, velocity
-        >>> # learner.update(momentum, learner.gradient(rows), self.velocity, lr=0.1, decay=0.9)
         """
         raise NotImplementedError
 
@@ -292,11 +296,7 @@ class Learner(ABC):
     def trial(self) -> Iterator[None]:
         """Restore θ, steps, buffers and random state at the end of the block, also after an error; not the table.
 
-        Examples
-        --------
-        >>> # with learner.trial():
-        >>> #     learner.sgd(rows, lr)
-        >>> #     after = learner.forward(memories)   # what they would be one step on
+        ``with learner.trial(): learner.sgd(rows, lr); after = learner.forward(memories)``  # as they are one step on
         """
         before, steps = self.parameters(), self.steps
         try:

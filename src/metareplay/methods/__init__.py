@@ -1,6 +1,11 @@
 """The methods by name; those of the published ten are the original code's names.
 
 A method is a class in a file of this folder: what it declares is all that there is to add.
+
+Examples
+--------
+>>> metareplay.METHODS["derpp"] is metareplay.DERPP
+True
 """
 
 import pkgutil

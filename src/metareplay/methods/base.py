@@ -39,11 +39,11 @@ class Method:
 
     Examples
     --------
-    >>> class Patient(Method):
+    >>> class Patient(metareplay.Method):
     ...     '''Several SGD steps on each batch as it comes.'''
     ...
-    ...     lr: float = setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
-    ...     times: int = setting(2, "[1, inf)", help="the steps taken on each batch")
+    ...     lr: float = metareplay.setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
+    ...     times: int = metareplay.setting(2, "[1, inf)", help="the steps taken on each batch")
     ...
     ...     def observe(self, rows):
     ...         for _ in range(self.times):

@@ -17,6 +17,11 @@ class EWC(OneStep):
 
     The published F_t is the square of the mean gradient; the textbook's, an estimate of the Fisher information, is the
     mean of the examples' squared gradients.
+
+    Examples
+    --------
+    >>> metareplay.run(stream, metareplay.EWC(lr=0.01, memory_strength=10, n_memories=100))
+    Record(ewc on digits-rotations, seed 0: retained accuracy ... %)
     """
 
     id = "ewc"

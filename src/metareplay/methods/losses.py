@@ -3,6 +3,7 @@
 In all of them ``z (n, classes)`` are raw scores, and ``allowed (n, classes)`` is what ``Learner.allowed`` gives: the
 classes that count for each row; None for all. A gradient is zero where a class does not count.
 
+>>> from metareplay.methods.losses import cross_entropy, cross_entropy_values, softmax
 >>> z = np.array([[2.0, 1.0, 0.0]], np.float32)
 >>> softmax(z).round(2)
 array([[0.67, 0.24, 0.09]], dtype=float32)

@@ -42,7 +42,7 @@ class Reservoir:
     >>> from metareplay.learners.engines import learner
     >>> from metareplay.networks.perceptron import Perceptron
     >>> it = learner(Perceptron((4, 3)), slots=12, batch_size=2, rng=np.random.default_rng(0))
-    >>> memory = Reservoir(it, np.random.default_rng(1))
+    >>> memory = metareplay.Reservoir(it, np.random.default_rng(1))
     >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)
     >>> memory.offer(0), memory.offer(1), memory.held
     (2, 3, 2)
@@ -135,6 +135,16 @@ class RingPerTask:
     """The newest examples of each task, ``per_task`` slots each, filled in turn and then overwritten from the start.
 
     The memory of GEM (Lopez-Paz and Ranzato 2017, section 3). A task that returns goes on filling its ring.
+
+    Examples
+    --------
+    >>> from metareplay.learners.engines import learner
+    >>> from metareplay.networks.perceptron import Perceptron
+    >>> it = learner(Perceptron((4, 3)), slots=12, batch_size=2, rng=np.random.default_rng(0))
+    >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)
+    >>> memory = metareplay.RingPerTask(it, tasks=2)
+    >>> memory.offer(0, task=1), memory.filled(), memory.rows(1).tolist()
+    (7, [1], [7])
     """
 
     def __init__(self, learner: Learner, tasks: int) -> None:

@@ -18,7 +18,13 @@ class OneStep(Method):
 
 
 class Online(OneStep):
-    """One SGD step on each batch as it comes: the baseline that forgets. With a decay: SGDW, θ ← (1 − lr·λ)θ − lr·g."""
+    """One SGD step on each batch as it comes: the baseline that forgets. With a decay: SGDW, θ ← (1 − lr·λ)θ − lr·g.
+
+    Examples
+    --------
+    >>> metareplay.run(stream, metareplay.Online(lr=0.03))
+    Record(online on digits-rotations, seed 0: retained accuracy ... %)
+    """
 
     id = "online"
     family = "baseline"

@@ -13,7 +13,13 @@ from metareplay.settings import setting
 
 
 class TaskInput(Online):
-    """Online, with an input layer for each task; all other layers are shared."""
+    """Online, with an input layer for each task; all other layers are shared.
+
+    Examples
+    --------
+    >>> metareplay.run(stream, metareplay.TaskInput(lr=0.03))
+    Record(taskinput on digits-rotations, seed 0: retained accuracy ... %)
+    """
 
     id = "taskinput"
     family = "isolation"
@@ -29,7 +35,13 @@ class TaskInput(Online):
 
 
 class Independent(Online):
-    """Online, with a narrower network for each task: as many hidden units as the others have, shared out."""
+    """Online, with a narrower network for each task: as many hidden units as the others have, shared out.
+
+    Examples
+    --------
+    >>> metareplay.run(stream, metareplay.Independent(lr=0.03))
+    Record(independent on digits-rotations, seed 0: retained accuracy ... %)
+    """
 
     id = "independent"
     family = "isolation"

@@ -205,7 +205,7 @@ def theme(foreground: str) -> dict[str, Any]:
     return {
         "background": None,
         "view": {"stroke": None},
-        "font": "system-ui, 'Liberation Sans', Arial, sans-serif",
+        "font": "'Liberation Sans', Arial, sans-serif",  # as wide on paper as where it was laid out
         "axis": text
         | {"titleFontWeight": "normal", "gridColor": foreground, "gridOpacity": 0.13, "tickColor": foreground}
         | {"domainColor": foreground, "domainOpacity": 0.4, "tickOpacity": 0.4},

@@ -88,6 +88,12 @@ class Experiment:
     ------
     BadInput
         If an option is of another type or out of its range, or they do not go together.
+
+    Examples
+    --------
+    >>> experiment = metareplay.Experiment(stream=stream, method=metareplay.Online(), batch_size=10)
+    >>> metareplay.Trainer(experiment).train().steps
+    10
     """
 
     stream: Stream

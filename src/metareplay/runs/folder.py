@@ -21,7 +21,8 @@ from metareplay.methods import METHODS
 from metareplay.runs.checkpoint import FileCheckpoints, Unusable, peek, set_aside
 from metareplay.runs.experiment import Experiment, key_of
 from metareplay.runs.record import PREFIXES, RECORD, Record, arrays_in, read_summary
-from metareplay.runs.trainer import Report, Tracker, Trainer
+from metareplay.runs.trackers import Tracker
+from metareplay.runs.trainer import Report, Trainer
 
 CONFIGURATION = "configuration.json"
 CHECKPOINT = "checkpoint.npz"

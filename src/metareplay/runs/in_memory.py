@@ -11,7 +11,8 @@ from metareplay.runs import trackers
 from metareplay.runs.display import bar
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.record import Record
-from metareplay.runs.trainer import Tracker, Trainer
+from metareplay.runs.trackers import Tracker
+from metareplay.runs.trainer import Trainer
 from metareplay.streams.stream import Stream
 
 
@@ -22,8 +23,12 @@ def run(
 
     Parameters
     ----------
-    stream, method, **options
-        As of :class:`Experiment`, such as ``seed=0``.
+    stream
+        The tasks, in their order.
+    method
+        How to learn, with its settings.
+    **options
+        What else an ``Experiment`` takes, such as ``seed=0``.
     progress
         Show a bar while it runs, in a notebook or on a terminal.
     tracker
@@ -38,9 +43,7 @@ def run(
 
     Examples
     --------
-    >>> stream = metareplay.benchmark("digits-rotations", tasks=2)
-    >>> record = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50)
-    >>> record.accuracy.shape
+    >>> metareplay.run(stream, metareplay.Online(lr=0.1), seed=3, batch_size=10).accuracy.shape
     (2, 2)
     """
     trainer = Trainer(Experiment(stream=stream, method=method, **options))

@@ -90,6 +90,13 @@ class Model:
     """What a run has learned: its ``record``, its ``network``, and its ``learner`` at the end, without a table.
 
     ``metareplay.load`` makes one.
+
+    Examples
+    --------
+    >>> record = metareplay.run(stream, metareplay.Online(lr=0.03))
+    >>> model = metareplay.Model(record, record.weights)
+    >>> model.predict(stream.tasks[0].test).shape, [weights.shape for weights, biases in model.layers()]
+    ((500,), [(64, 100), (100, 100), (100, 10)])
     """
 
     def __init__(self, record: Record, state: State, device: str = "cpu") -> None:
@@ -178,9 +185,9 @@ def load(run: Path | str, device: str = "cpu") -> Model:
 
     Examples
     --------
-    >>> model = metareplay.load("runs/0123456789abcdef")
-    >>> model.predict(stream.tasks[0].test, task=0)
-    >>> model.to_torch()
+    >>> metareplay.run(stream, metareplay.Online(lr=0.03)).save("runs/mine")
+    >>> metareplay.load("runs/mine")
+    Model(Perceptron(...), learned by Record(online on digits-rotations, seed 0: retained accuracy ... %))
     """
     state, _ = read(run)
     return Model.of(Record.load(run), state, device)

@@ -45,6 +45,14 @@ class Record(History):
     ``started`` is in ISO 8601 (UTC), ``steps`` are SGD steps, ``counters`` what the method's mechanism did, by name.
     ``gradients`` and ``forward_passes`` are examples, as ``Learner`` counts them; predicting each is one of the latter.
     ``weights`` are what was learned, for ``metareplay.load``; None in a record that was read back.
+
+    Examples
+    --------
+    >>> record = metareplay.run(stream, metareplay.Online(lr=0.03))
+    >>> record.accuracy.shape, record.steps  # after each visit, on each task
+    ((2, 2), 100)
+    >>> bool(record.metrics["retained_accuracy"] == record.accuracy[-1].mean())
+    True
     """
 
     environment: dict[str, str]

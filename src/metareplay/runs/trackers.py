@@ -4,19 +4,48 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from metareplay import user_code
 from metareplay.errors import INSTALL, BadInput
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.record import Record
-from metareplay.runs.trainer import Evaluation, Tracker
 from metareplay.settings import nearest
 
 PROJECT = "metareplay"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation on all tasks' test examples, as a tracker receives it.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> record = metareplay.run(stream, metareplay.Online(), tracker=lambda experiment, event: seen.append(event))
+    >>> [event.examples for event in seen[:-1]], seen[-1] is record
+    ([0, 50, 100], True)
+    """
+
+    visit: int
+    """The visit under way or just ended; -1 before any training."""
+    batches: int
+    examples: int
+    steps: int
+    """Batches and examples learned so far, and SGD steps taken."""
+    accuracy: NDArray[np.float64]
+    """``(tasks,)`` share of right answers on each task."""
+
+
+Tracker = Callable[[Experiment, Evaluation | Record], None]
+"""Called after every evaluation, and with the record at the end."""
 
 
 class Following:

@@ -22,6 +22,7 @@ from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.normaliser import Normaliser
 from metareplay.runs.record import Record, environment
+from metareplay.runs.trackers import Evaluation, Tracker
 from metareplay.runs.units import watch
 from metareplay.streams.order import Span
 from metareplay.streams.stream import Images, allowed_classes
@@ -35,7 +36,15 @@ THOUSAND = 1000
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is: what a progress display needs."""
+    """Where a run is: what a progress display needs.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> record = metareplay.Trainer(metareplay.Experiment(stream=stream, method=metareplay.Online())).train(seen.append)
+    >>> seen[-1].examples, seen[-1].all_examples
+    (100, 100)
+    """
 
     visit: int
     visits: int
@@ -47,23 +56,7 @@ class Progress:
     evaluated: int = -1  # the visit under way or just ended at that evaluation
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One evaluation on all tasks' test examples, as a tracker receives it."""
-
-    visit: int
-    """The visit under way or just ended; -1 before any training."""
-    batches: int
-    examples: int
-    steps: int
-    """Batches and examples learned so far, and SGD steps taken."""
-    accuracy: NDArray[np.float64]
-    """``(tasks,)`` share of right answers on each task."""
-
-
 Report = Callable[[Progress], None]
-Tracker = Callable[[Experiment, Evaluation | Record], None]
-"""Called after every evaluation, and with the record at the end."""
 
 
 class Trainer:
@@ -71,9 +64,7 @@ class Trainer:
 
     Examples
     --------
-    >>> stream = metareplay.benchmark("digits-rotations", tasks=2)
-    >>> experiment = metareplay.Experiment(stream=stream, method=metareplay.Online(), samples_per_task=50)
-    >>> trainer = metareplay.Trainer(experiment)
+    >>> trainer = metareplay.Trainer(metareplay.Experiment(stream=stream, method=metareplay.Online()))
     >>> trainer.train().accuracy.shape
     (2, 2)
     >>> trainer.learner.steps

@@ -180,5 +180,10 @@ def benchmark(name: str, **options: Any) -> Stream:
         Such as ``digits-rotations``, which ``metareplay benchmarks`` lists; or where the user's own data is.
     options
         As ``Benchmark.stream`` takes them.
+
+    Examples
+    --------
+    >>> metareplay.benchmark("digits-split", tasks=5).classes
+    10
     """
     return find(name).stream(**options)

@@ -35,8 +35,9 @@ def from_hugging_face(
 
     Examples
     --------
-    >>> data = [datasets.load_dataset("someone/digits-by-country", country) for country in ("india", "japan")]
-    >>> stream = from_hugging_face("digits-by-country", data)
+    >>> from metareplay.streams.exchange import from_hugging_face, to_hugging_face  # needs datasets
+    >>> from_hugging_face("as before", to_hugging_face(stream))
+    Stream('as before': 2 tasks of ... examples, 10 classes, shape (8, 8), ...)
     """
     return Stream.from_arrays(
         name, [(*_columns(task, "train", inputs, label), *_columns(task, "test", inputs, label)) for task in tasks]
@@ -57,7 +58,14 @@ def _columns(task: Mapping[str, Any], split: str, inputs: str, label: str) -> Ar
 
 
 def to_hugging_face(stream: Stream) -> list[Any]:
-    """For each task a ``DatasetDict`` with ``train`` and ``test``, columns ``image`` (the inputs) and ``label``."""
+    """For each task a ``DatasetDict`` with ``train`` and ``test``, columns ``image`` (the inputs) and ``label``.
+
+    Examples
+    --------
+    >>> from metareplay.streams.exchange import to_hugging_face  # needs datasets
+    >>> to_hugging_face(stream)[0]["test"].num_rows
+    500
+    """
     from datasets import Dataset, DatasetDict
 
     def part(images: Images) -> Any:
@@ -88,6 +96,12 @@ def from_avalanche(name: str, benchmark: Any) -> Stream:
     ------
     BadInput
         If they have different numbers, or their examples do not fit (``Stream.from_arrays``).
+
+    Examples
+    --------
+    >>> from metareplay.streams.exchange import from_avalanche, to_avalanche  # needs avalanche
+    >>> from_avalanche("as before", to_avalanche(stream))
+    Stream('as before': 2 tasks of ... examples, 10 classes, shape (8, 8), ...)
     """
     train, test = list(benchmark.train_stream), list(benchmark.test_stream)
     if len(train) != len(test):
@@ -105,7 +119,14 @@ def _examples(dataset: Iterable[Sequence[Any]], number: int) -> Arrays:
 
 
 def to_avalanche(stream: Stream) -> Any:
-    """An Avalanche benchmark with an experience for each task."""
+    """An Avalanche benchmark with an experience for each task.
+
+    Examples
+    --------
+    >>> from metareplay.streams.exchange import to_avalanche  # needs avalanche
+    >>> len(to_avalanche(stream).train_stream)
+    2
+    """
     import torch
     from avalanche.benchmarks import benchmark_from_datasets
     from avalanche.benchmarks.utils import as_classification_dataset

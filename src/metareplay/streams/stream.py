@@ -1,7 +1,6 @@
 """What a learner learns from: a stream of tasks, each a view of base images through a map of indices.
 
-Scenarios say among which classes a learner has to choose, in training and in testing: the three of van de Ven and
-Tolias (2019) and van de Ven, Tuytelaars and Tolias (2022).
+Scenarios, among which classes it has to choose, are van de Ven and Tolias's (2019; with Tuytelaars, 2022).
 """
 
 from __future__ import annotations
@@ -44,6 +43,12 @@ class Images:
         None for the base images as they are.
     rows
         ``(n,)`` which base images these are; None for all of them, in order.
+
+    Examples
+    --------
+    >>> test = stream.tasks[1].test
+    >>> test.inputs(np.arange(3)).shape, len(test.labels) == len(test)
+    ((3, 64), True)
     """
 
     base: BaseImages
@@ -89,6 +94,12 @@ class Task:
         Its examples.
     classes
         The classes that may occur in it, ascending; None for all of the stream's.
+
+    Examples
+    --------
+    >>> task = stream.tasks[1]
+    >>> task.description, len(task.test)
+    ('...°', 500)
     """
 
     description: str
@@ -138,6 +149,11 @@ class Stream:
         How many training examples of each task a run sees unless it says otherwise; None for all.
     scenarios
         What a run may choose from, its default first: one or more of ``SCENARIOS``.
+
+    Examples
+    --------
+    >>> stream
+    Stream('digits-rotations': 2 tasks of 50 examples, 10 classes, shape (8, 8), domain-incremental)
     """
 
     name: str
@@ -172,14 +188,11 @@ class Stream:
         unknown = [scenario for scenario in self.scenarios if scenario not in SCENARIOS]
         if unknown or not self.scenarios:
             given = ", ".join(map(repr, self.scenarios)) or "none"
-            raise BadInput(
-                f"stream {self.name!r} has the scenarios {given}, but there are {', '.join(SCENARIOS)}, and it needs "
-                f"at least one{nearest(''.join(map(str, unknown[:1])), SCENARIOS)}"
-            )
+            must = f"there are {', '.join(SCENARIOS)}, and it needs at least one"
+            hint = nearest("".join(map(str, unknown[:1])), SCENARIOS)
+            raise BadInput(f"stream {self.name!r} has the scenarios {given}, but {must}{hint}")
         if not 0 < self.classes <= MOST_CLASSES:
-            raise BadInput(
-                f"stream {self.name!r} has {brief(self.classes)} classes, but 1 to {MOST_CLASSES} are possible"
-            )
+            raise BadInput(f"stream {self.name!r} has {brief(self.classes)} classes, but must have 1 to {MOST_CLASSES}")
         for number, task in enumerate(self.tasks):
             self._check(number, task)
 
@@ -194,10 +207,8 @@ class Stream:
         if task.classes is not None:
             own = np.array(task.classes, np.int64)
             if not len(own) or (np.diff(own) <= 0).any() or own[0] < 0 or own[-1] >= self.classes:
-                raise BadInput(
-                    f"{where} has the classes {brief(task.classes)}, but they must be ascending and lie in "
-                    f"0 … {self.classes - 1}"
-                )
+                must = f"they must be ascending and lie in 0 … {self.classes - 1}"
+                raise BadInput(f"{where} has the classes {brief(task.classes)}, but {must}")
             if len(foreign := np.setdiff1d(np.concatenate(sides), own)):
                 raise BadInput(f"{where} has the label {foreign[0]}, which is not one of its classes")
 
@@ -224,9 +235,8 @@ class Stream:
             are. Labels are whole numbers ``(n,)``, from 0. Float32 and uint8 arrays are not copied; an array that
             several tasks share is kept once.
         classes
-            How many classes there are; None for one more than the largest label. Labels of which more than half of
-            the numbers from 0 to the largest never occur, such as article numbers, are then numbered in ascending
-            order.
+            How many classes there are; None for one more than the largest label, or where most numbers up to that
+            never occur (article numbers), for the different ones, in ascending order.
         shape
             How the inputs lie in an image, such as ``(28, 28)`` or ``(channels, rows, columns)``; None for the
             arrays' own shape, which is none for ``(n, inputs)``.
@@ -245,7 +255,9 @@ class Stream:
 
         Examples
         --------
-        >>> stream = Stream.from_arrays("mine", [(x, y, x_test, y_test), (x + 1, y, x_test + 1, y_test)])
+        >>> x, y = np.eye(4), np.arange(4)
+        >>> metareplay.Stream.from_arrays("mine", [(x, y, x, y), (1 - x, y, 1 - x, y)])
+        Stream('mine': 2 tasks of 4 examples, 4 classes, shape (4,), ...)
         """
         if len(tasks) == 0:
             raise BadInput(f"{name} has no tasks; it needs at least one: ({', '.join(PARTS)})")
@@ -281,7 +293,8 @@ class Stream:
 
         Examples
         --------
-        >>> chosen = run(benchmark("digits-rotations").validation(0.2), METHODS["meralg1"](lr=0.03))
+        >>> metareplay.run(stream.validation(0.2), metareplay.MER(lr=0.03))
+        Record(meralg1 on digits-rotations..., seed 0: retained accuracy ... %)
         """
         kind = held_out.item() if isinstance(held_out, np.generic) else held_out
         if isinstance(kind, bool) or not isinstance(kind, int | float) or not kind > 0 or (kind >= 1 and kind % 1):
@@ -292,10 +305,8 @@ class Stream:
             n = len(task.train)
             count = round(kind * n) if kind < 1 else int(kind)
             if not 0 < count < n:
-                raise BadInput(
-                    f"held_out is {held_out}, which holds {count} of the {n} training images of task {number} of "
-                    f"{self.name} out; at least one must be held out and one left"
-                )
+                of = f"{count} of the {n} training images of task {number} of {self.name}"
+                raise BadInput(f"held_out is {held_out}, which holds {of} out; at least one must be, and one left")
             out = np.zeros(n, bool)
             out[np.argsort(task.train.labels, kind="stable")] = np.arange(n) * count % n < count
             train, test = (task.train.only(np.flatnonzero(side)) for side in (~out, out))
@@ -321,10 +332,8 @@ class Stream:
 def allowed_classes(stream: Stream, scenario: str, met: Collection[int]) -> NDArray[np.bool_] | None:
     """Which classes are scored for each task's examples: what ``Learner.restrict`` takes.
 
-    Domain-incremental: all classes, always. Task-incremental: those of the example's own task. Class-incremental: those
-    of all tasks met so far, whichever task the example is of. ``met`` are those tasks, by number, the present one too.
-    Before the first there is no class to choose, and a class-incremental learner is not restricted: an evaluation then
-    shows what the untrained network answers. The result is ``(tasks, classes)``, or None where nothing is restricted.
+    ``(tasks, classes)``, or None where nothing is restricted. Task-incremental: the classes of the example's own task.
+    Class-incremental: those of all tasks in ``met``, the present one too; before the first task nothing is restricted.
     """
     if scenario == DOMAIN:
         return None
@@ -337,11 +346,7 @@ def allowed_classes(stream: Stream, scenario: str, met: Collection[int]) -> NDAr
 
 
 def fitting(classes: Sequence[Collection[int]]) -> tuple[str, ...]:
-    """The scenarios that make a difference for tasks with these classes; the likeliest first.
-
-    Tasks that all have the same classes are domain-incremental and nothing else. Where no two tasks share a class,
-    the classes are what is new in a task. Where some do, it may be either.
-    """
+    """The scenarios that make a difference for tasks with these classes; the likeliest first."""
     kinds = {frozenset(own) for own in classes}
     if len(kinds) == 1:
         return (DOMAIN,)
@@ -404,9 +409,8 @@ def _base(what: str, x: Any, shape: tuple[int, ...] | None) -> BaseImages:
         # Both ends show NaN and infinity, without an array of truth values in between.
         if not (math.isfinite(pixels.min()) and math.isfinite(pixels.max())):
             row, column = np.argwhere(~np.isfinite(pixels))[0]
-            raise BadInput(
-                f"{what} has {pixels[row, column]} in example {row}, input {column}, but all must be finite numbers"
-            )
+            value = f"{pixels[row, column]} in example {row}, input {column}"
+            raise BadInput(f"{what} has {value}, but all must be finite numbers")
     return BaseImages(pixels, shape=None if shape is None else tuple(shape))
 
 

@@ -162,10 +162,16 @@ def tune(
         The folder of runs in which trials are kept, and what they gave.
     write
         A file that gets a suite of the chosen settings and, beside them, the untuned ones.
-    jobs, report, note
-        As ``metareplay.suites.local.execute`` takes them.
+    jobs
+        How many runs at once; None for as many as there are cores.
+    report
+        Called while something changes, about ten times a second.
+    note
+        Called with one line that the user may want to know.
     executor
-        ``local`` or ``ray``; what else the latter takes, such as ``address``, may be given too.
+        ``local`` or ``ray``.
+    **backend
+        What else Ray's takes, such as ``address``.
 
     Returns
     -------
@@ -181,6 +187,7 @@ def tune(
 
     Examples
     --------
+    >>> from pathlib import Path
     >>> Path("study.toml").write_text('''
     ... benchmarks = [{ name = "digits-rotations", tasks = 3, samples_per_task = 100 }]
     ... methods = ["online"]
@@ -188,7 +195,7 @@ def tune(
     ... search = "random"
     ... trials = 3
     ... ''') and None
-    >>> chosen = metareplay.tune("study.toml", write="tuned.toml")
+    >>> chosen = metareplay.tune("study.toml", write="tuned.toml", jobs=1)
     >>> len(chosen[0].trials)
     4
     """

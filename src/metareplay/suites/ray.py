@@ -29,7 +29,8 @@ from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
 from metareplay.runs.record import Record
 from metareplay.runs.request import Request
-from metareplay.runs.trainer import Progress, Tracker, Trainer
+from metareplay.runs.trackers import Tracker
+from metareplay.runs.trainer import Progress, Trainer
 from metareplay.streams.stream import Stream
 from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show, Source
 from metareplay.suites.plan import as_experiment
