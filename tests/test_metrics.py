@@ -334,6 +334,19 @@ def test_a_run_records_them_only_when_asked_and_resumes_with_them() -> None:
         metareplay.run(stream, metareplay.METHODS["taskinput"](), **options)
 
 
+def test_what_is_measured_is_the_network_that_would_be_tested() -> None:
+    stream = metareplay.benchmark("digits-rotations", tasks=2)
+    gdumb = metareplay.METHODS["gdumb"](memories=20, passes=2)
+    trainer = metareplay.Trainer(metareplay.Experiment(
+        stream=stream, method=gdumb, samples_per_task=20, watch_units=True, evaluate="never",
+    ))  # fmt: skip
+    initial = [np.abs(weights).mean() for weights, _ in trainer.learner.layers()]
+    units = trainer.train().units
+    assert units is not None
+    assert (units[:, :, 2] != initial).all()
+    assert [np.abs(weights).mean() for weights, _ in trainer.learner.layers()] == initial
+
+
 def test_a_fresh_network_is_what_plasticity_is_measured_from() -> None:
     stream = metareplay.benchmark("digits-permutations", tasks=3)
     records = [

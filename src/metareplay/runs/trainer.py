@@ -181,7 +181,8 @@ class Trainer:
             visit_is_over = is_last or self.experiment.order != "iid"
             if len(self.units) and visit_is_over:
                 test = self.stream.tasks[self.visits[span.visit]].test
-                self.units[span.visit] = watch(self.learner, test, self.normaliser)
+                with self.method.readied():
+                    self.units[span.visit] = watch(self.learner, test, self.normaliser)
             if (borders and visit_is_over) or (is_last and self.experiment.evaluate == "end"):
                 self.evaluate(span.visit)
             self.span, self.place, self.begun = self.span + 1, 0, False
