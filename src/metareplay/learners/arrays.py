@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,10 +14,10 @@ from metareplay.learners import kernels
 from metareplay.learners.base import Rows
 
 
-def aligned(size: int, behind: int = 0) -> NDArray[np.float32]:
-    """Zeros that begin at a cache line, and room ``behind`` them that may be read."""
+def aligned(size: int, behind: int = 0, make: Any = np.zeros) -> NDArray[np.float32]:
+    """Zeros, or what `np.empty` has, that begin at a cache line, and room ``behind`` them that may be read."""
     lanes = kernels.LINE // 4
-    room = np.zeros(size + lanes + behind, np.float32)
+    room: NDArray[np.float32] = make(size + lanes + behind, np.float32)
     begin = -(room.ctypes.data // 4) % lanes
     return room[begin : begin + size]
 
@@ -31,6 +32,24 @@ def compact(array: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
 def address(array: NDArray[Any]) -> int:
     """Where a writable array begins, in a third of the time that NumPy takes to say it."""
     return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]  # an array is a buffer
+
+
+def has_room(vector: NDArray[Any], behind: int) -> bool:
+    """Whether kernels can read this vector, and so many floats behind it, as it is."""
+    whole: Any = vector.base
+    plain = type(whole) is np.ndarray and all(a.dtype == np.float32 and a.flags.carray for a in (vector, whole))
+    return plain and address(vector) + vector.nbytes + 4 * behind <= address(whole) + whole.nbytes
+
+
+def in_a_room(rooms: list[NDArray[np.float32]], number: int, length: int) -> NDArray[np.float32]:
+    """So many vectors of any values: in a room that nobody holds any more, as fresh pages are slow."""
+    for room in rooms:
+        if len(room) == number * length and sys.getrefcount(room.base) <= 2:
+            break
+    else:
+        rooms.insert(0, room := aligned(number * length, make=np.empty))
+        del rooms[max(1, 3 // number) :]
+    return room.reshape(number, length)
 
 
 class SortedInputs:

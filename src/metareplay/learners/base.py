@@ -368,9 +368,10 @@ def as_rows(rows: ArrayLike, dimensions: int = 1, slots: int | None = None) -> R
         raise BadInput(f"rows are {given.dtype}, but must be slots of the table, which are whole numbers")
     if given.ndim != dimensions:
         raise BadInput(f"rows have the shape {given.shape}, but must have {'(n,)' if dimensions == 1 else '(b, n)'}")
-    if slots is not None and given.size and not 0 <= given.min() <= given.max() < slots:
+    taken = np.ascontiguousarray(given, np.int64)
+    if slots is not None and np.maximum.reduce(taken.view(np.uint64), None, initial=0) >= slots:  # negative ones too
         raise IndexError("a row names a slot that the learner's table does not have")
-    return np.ascontiguousarray(given, np.int64)
+    return taken
 
 
 def as_weights(weights: ArrayLike, rows: Rows, loss: Loss | None) -> NDArray[np.float32]:
@@ -422,21 +423,20 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> No
         raise BadInput(f"the state has taken {state['steps']} steps: it is damaged")
 
 
-def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows, steps: int) -> NDArray[Any]:
-    """Ask a loss for its gradient by the scores, in their type; Diverged, after ``steps``, if either is not finite."""
+def require_finite(values: NDArray[Any], rows: Rows, steps: int) -> None:
+    """Diverged, after ``steps``, if the scores ``(n, classes)`` of rows, or a loss's gradient by them, are not."""
+    finite = np.isfinite(values)
+    if not finite.all():
+        raise Diverged(steps, int(rows[finite.all(1).argmin()]))
 
-    def require_finite(values: NDArray[Any]) -> None:
-        finite = np.isfinite(values)
-        if not finite.all():
-            raise Diverged(steps, int(rows[finite.all(1).argmin()]))
 
-    require_finite(scores)
+def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows) -> NDArray[Any]:
+    """Ask a loss for its gradient by the scores, in their type."""
     gradient = np.ascontiguousarray(loss(scores, rows), scores.dtype)
     if gradient.shape != scores.shape:
         raise BadInput(
             f"the loss gave an array {gradient.shape}, but must give its gradient by the scores {scores.shape}"
         )
-    require_finite(gradient)
     return gradient
 
 

@@ -30,6 +30,7 @@ class LazyDecay(Learner):
 
     _parameters: NDArray[np.float32]
     _real: NDArray[np.uint16]
+    _behind: int
     _table: tuple[NDArray[Any], ...]
     _workspace: tuple[NDArray[Any], ...]
     _check_shape: Callable[[Vector], None]
@@ -90,7 +91,7 @@ class LazyDecay(Learner):
     def _clean(self, vector: Vector) -> NDArray[np.float32]:
         """A copy of a vector as the kernels need it: aligned, with nothing in the padding and with room behind."""
         self._check_shape(vector)
-        copy = aligned(len(self._parameters), kernels.LANES * int(self._table[1][:, kernels.STRIDE].max()))
+        copy = aligned(len(self._parameters), self._behind)
         real = np.unpackbits(self._real.view(np.uint8), bitorder="little").view(bool)
         np.copyto(copy, vector, where=real)
         return copy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import base, kernels, rules
-from metareplay.learners.arrays import SortedInputs, address, aligned, compact
+from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room
 from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
 from metareplay.learners.decay import LazyDecay
 from metareplay.networks.perceptron import Layer, Perceptron
@@ -74,7 +73,8 @@ class FusedPerceptron(LazyDecay):
             outputs += stride
         self._layers = np.array(rows, np.int64)
         self._outputs = outputs
-        self._parameters = aligned(begin, kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
+        self._behind = kernels.LANES * int(self._layers[:, kernels.STRIDE].max())
+        self._parameters = aligned(begin, self._behind)
         real = np.zeros(begin, bool)
         for blocks, width in zip(self._blocks(real), self.network.widths[1:], strict=True):
             blocks[..., :width] = True
@@ -94,12 +94,12 @@ class FusedPerceptron(LazyDecay):
         self._workspace = self._many = self._make_workspace(2)
         self._outputs_of_group = aligned(GROUP * stride).reshape(GROUP, stride)
         self._dense = np.zeros(sum(widths[:-1]), np.float32)
-        self._rooms = [aligned(0)] * 2
+        self._rooms: tuple[list[Vector], list[Vector]] = [], []
         self._sorted = SortedInputs()
         self._change = aligned(kernels.MANY * stride)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
-        before = aligned(len(self._parameters), kernels.LANES * int(self._layers[:, kernels.STRIDE].max()))
+        before = aligned(len(self._parameters), self._behind)
         self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs, block = widths[0] if self._in_blocks else 0, kernels.BLOCK
@@ -216,11 +216,14 @@ class FusedPerceptron(LazyDecay):
             rows = self._slots(rows)
         out = np.empty((len(rows), self._classes), np.float32)
         self.forward_passes += len(rows)
-        table, workspace = self._table, self._workspace
+        table, workspace = self._table, self._room_for(len(rows))
         if theta is not None:
             self._check_shape(theta)
-            self._undo[0][:] = theta
-            table, workspace = (self._undo[0], *table[1:]), (*workspace[:3], workspace[3][:2])  # without the masks
+            if not has_room(theta, self._behind):
+                self._undo[0][:] = theta
+                theta = self._undo[0]
+            active, *others, delta = workspace
+            table, workspace = (theta, *table[1:]), (active, *others, delta[: len(active)])  # without the masks
         done = kernels.forward(*table, rows, *workspace, out)
         if done < len(rows):
             self._refuse(rows, done)
@@ -230,7 +233,7 @@ class FusedPerceptron(LazyDecay):
         rows = self._slots(rows)
         workspace = self._room_for(len(rows))
         self.forward_passes += len(rows)
-        done = kernels.raw(*self._table, rows, *workspace)
+        done = kernels.raw(*self._table, rows, *workspace, np.empty((len(rows), self.classes), np.float32))
         if done < 0:
             self._refuse(rows, done)
         outputs, begins = workspace[3][: len(rows)], self._layers[:-1, kernels.OUTPUTS]
@@ -253,9 +256,12 @@ class FusedPerceptron(LazyDecay):
         self.steps += 1
 
     def _add_gradient(
-        self, target: Vector, rows: Rows, scale: float, weights: Vector | None, loss: Loss | None, lists: Any = ()
+        self, target: Vector, rows: Rows, scale: float, weights: Vector | None, loss: Loss | None, lists: Any = None
     ) -> None:
-        """Target += scale · gradient of the mean loss, of the weighted sum of losses, or of ``loss``."""
+        """Target += scale · gradient of the mean loss, of the weighted sum of losses, or of ``loss``.
+
+        With ``lists``, its inputs as they were sorted or none, what is in the target counts as zero.
+        """
         if len(rows) == 0:
             raise BadInput("a gradient needs at least one row")
         self.gradients_taken += len(rows)
@@ -268,9 +274,10 @@ class FusedPerceptron(LazyDecay):
         scales = np.empty(len(rows), np.float32)
         scales[:] = scale if weights is None else np.float32(scale) * weights
         if lists:
+            target.view(np.uint8).fill(0)  # faster as bytes
             kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *lists, self._change)
         else:
-            kernels.add_gradients(target, *self._table[1:], rows, scales, *workspace)
+            kernels.add_gradients(target, lists is not None, *self._table[1:], rows, scales, *workspace)
 
     def _carried_back(self, rows: Rows, loss: Loss) -> tuple[NDArray[Any], ...]:
         """A workspace in which a loss's gradient by the scores has been carried back.
@@ -280,13 +287,10 @@ class FusedPerceptron(LazyDecay):
         workspace, self._many = self._room_for(len(rows)), self._workspace
         if workspace is self._workspace:
             workspace = self._make_workspace(len(rows))
-        active, _, counts, delta = workspace
-        self._require(rows, kernels.raw(*self._table, rows, *workspace))
-        outputs = delta[: len(rows), self._layers[-1, kernels.OUTPUTS] :]
-        gradient = base.loss_gradient(loss, outputs[:, : self.classes].copy(), rows, self.steps)
-        outputs[:] = 0
-        outputs[:, : self.classes] = gradient
-        self._require(rows, kernels.carry_back(*self._table[:3], rows, active, counts, delta))
+        (active, _, counts, delta), scores = workspace, np.empty((len(rows), self.classes), np.float32)
+        self._require(rows, kernels.raw(*self._table, rows, *workspace, scores))
+        gradient = base.loss_gradient(loss, scores, rows)
+        self._require(rows, kernels.carry_back(*self._table[:3], rows, gradient, active, counts, delta))
         self._many = workspace
         return workspace
 
@@ -341,24 +345,16 @@ class FusedPerceptron(LazyDecay):
 
     # Gradients as vectors
 
-    def _vectors(self, room: int, number: int) -> Vector:
-        """So many vectors of any values: in one of two rooms, used again, as fresh pages are slow."""
-        size = number * len(self._parameters)
-        if sys.getrefcount(self._rooms[room].base) > 2 or len(self._rooms[room]) != size:
-            self._rooms[room] = aligned(size)
-        return self._rooms[room].reshape(number, len(self._parameters))
-
     def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
-        gradient: Vector = self._vectors(0, 1)[0]
-        gradient.view(np.uint8).fill(0)  # faster as bytes
-        self._add_gradient(gradient, self._slots(rows), 1, None, loss)
+        gradient: Vector = in_a_room(self._rooms[0], 1, len(self._parameters))[0]
+        self._add_gradient(gradient, self._slots(rows), 1, None, loss, ())
         return gradient
 
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
-        gradients, groups = self._vectors(1, len(groups)), [self._slots(group) for group in groups]
+        groups = [self._slots(group) for group in groups]
+        gradients = in_a_room(self._rooms[1], len(groups), len(self._parameters))
         ordered = self._sorted.of(groups, self._table[2:], self._inputs) if self._in_blocks else [()] * len(groups)
         for group, gradient, lists in zip(groups, gradients, ordered, strict=True):
-            gradient.view(np.uint8).fill(0)  # in a near cache until it is added to
             self._add_gradient(gradient, group, 1, None, loss, lists)
         return gradients
 
@@ -412,7 +408,9 @@ class FusedPerceptron(LazyDecay):
         self.steps -= 1  # it is no step
 
     def parameters(self) -> Vector:
-        return self._parameters.copy()
+        copy = aligned(len(self._parameters), self._behind, np.empty)
+        copy[:] = self._parameters
+        return copy
 
     def copy_task(self, source: int, target: int) -> None:
         for blocks, private in zip(self._blocks(self._parameters), self.network.private, strict=True):

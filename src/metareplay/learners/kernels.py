@@ -208,7 +208,8 @@ def exponentials(typing_context, scores, offset, largest, count):
         power = constant(1 / math.factorial(7))
         for k in range(6, -1, -1):
             power = fma(power, r, constant(1 / math.factorial(k)))
-        whole = call(f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32", integers, n)
+        n = builder.select(builder.fcmp_ordered("ord", n, n), n, constant(0))  # of a NaN there is no whole number
+        whole = builder.fptosi(n, integers)
         exponent = builder.shl(
             builder.add(whole, ir.Constant(integers, [127] * LANES)), ir.Constant(integers, [23] * LANES)
         )
@@ -903,20 +904,50 @@ def steps(
     return done
 
 
+@_inlined
+def _first_layer(parameters, layers, examples, index, value, rows, counts, delta):
+    """The first layer's outputs of all rows grow strip by strip: a strip's weights stay in the nearest cache."""
+    for i in range(len(rows)):
+        _prefetch_example(examples, index, value, rows[i])
+        biases = layers[0, BIASES] + examples[rows[i], TASK] * layers[0, TASK_STRIDE]
+        _copy_row(parameters, biases, delta[i], layers[0, OUTPUTS], layers[0, STRIDE])
+        counts[i, len(layers) - 1] = 0
+    for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+        _sum_strip(layers[0, STRIDE], parameters, layers, end, examples, index, value, rows, counts, delta)
+
+
+@_inlined
+def _forward_each(parameters, layers, examples, index, value, rows, active, activation, counts, delta, masks):
+    """Fill row i of the workspace by the forward pass of ``rows[i]``: strip by strip if that sums in the same order."""
+    vectors = layers[0, STRIDE] // LANES
+    in_strips = len(rows) >= FEWEST and (vectors % 8 == 7 or vectors % 4 == 0)
+    if in_strips:
+        _first_layer(parameters, layers, examples, index, value, rows, counts, delta)
+    for i in range(len(rows)):
+        row, task = rows[i], examples[rows[i], TASK]
+        if not in_strips:
+            if i + 1 < len(rows):
+                _prefetch_example(examples, index, value, rows[i + 1])
+            own = task * layers[0, TASK_STRIDE]
+            _sum_rows(
+                layers[0, STRIDE], parameters, layers[0, WEIGHTS] + own, parameters, layers[0, BIASES] + own,
+                index[row], value[row], examples[row, COUNT], delta[i, layers[0, OUTPUTS] :],
+            )  # fmt: skip
+        _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
+        _mask(layers, task, delta[i], masks)
+
+
 @compiled
 def forward(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
     """Scores of ``rows (n,)`` into ``out (n, classes)``. Returns how many, or −1 − the place of a wrong example."""
     wrong = _first_wrong(rows, examples, layers, active, delta, False)
     if wrong >= 0:
         return -1 - wrong
-    masks, scores = _masks(active, delta), layers[len(layers) - 1, OUTPUTS]
+    _forward_each(
+        parameters, layers, examples, index, value, rows, active, activation, counts, delta, _masks(active, delta)
+    )
     for i in range(len(rows)):
-        row = rows[i]
-        _forward(
-            parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
-            active[0], activation[0], counts[0], delta[0], masks,
-        )  # fmt: skip
-        _copy(delta[0, scores:], out[i], out.shape[1])
+        _copy(delta[i, layers[len(layers) - 1, OUTPUTS] :], out[i], out.shape[1])
     return len(rows)
 
 
@@ -927,8 +958,8 @@ def first_wrong(layers, examples, rows, active, delta, labelled):
 
 
 @compiled
-def raw(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
-    """Fill row i of the workspace by the forward pass of ``rows[i]``; its scores, in delta, are those of all classes.
+def raw(parameters, layers, examples, index, value, rows, active, activation, counts, delta, out):
+    """Fill row i of the workspace by the forward pass of ``rows[i]``, and ``out`` by its scores, of all classes.
 
     Returns the place of the first with a score or an active unit that is not finite (their number if there is none), or
     −1 − the place of a wrong example.
@@ -937,17 +968,12 @@ def raw(parameters, layers, examples, index, value, rows, active, activation, co
     if wrong >= 0:
         return -1 - wrong
     scores, finite = layers[len(layers) - 1, OUTPUTS], len(rows)
+    _forward_each(parameters, layers, examples, index, value, rows, active, activation, counts, delta, (0, delta))
     for i in range(len(rows)):
-        row = rows[i]
-        if i + 1 < len(rows):
-            _prefetch_example(examples, index, value, rows[i + 1])
-        _forward(
-            parameters, layers, index[row], value[row], examples[row, COUNT], examples[row, TASK],
-            active[i], activation[i], counts[i], delta[i], (0, delta),
-        )  # fmt: skip
         total = np.float32(0)  # stays zero as long as all that is added, times zero, is finite
         for c in range(layers[len(layers) - 1, FAN_OUT]):
-            total += delta[i, scores + c] * np.float32(0)
+            out[i, c] = delta[i, scores + c]
+            total += out[i, c] * np.float32(0)
         for layer in range(len(layers) - 1):
             begin = layers[layer, OUTPUTS]
             for k in range(counts[i, layer]):
@@ -958,38 +984,36 @@ def raw(parameters, layers, examples, index, value, rows, active, activation, co
 
 
 @compiled
-def carry_back(parameters, layers, examples, rows, active, counts, delta):
-    """Go on where ``raw`` ended, delta's last segment now being finite gradients by the scores: fill the others.
+def carry_back(parameters, layers, examples, rows, gradient, active, counts, delta):
+    """Go on where ``raw`` ended with the loss's ``gradient (n, classes)`` by the scores: fill delta.
 
-    Whoever made the gradients may have written to the table: returns −1 − the place of a wrong example, or how many.
+    Whoever made it may have written to the table: returns −1 − the place of a wrong example, or that of the first
+    gradient that is not finite, or how many.
     """
     wrong = _first_wrong(rows, examples, layers, active, delta, False)
     if wrong >= 0:
         return -1 - wrong
+    scores = layers[len(layers) - 1, OUTPUTS]
     for i in range(len(rows)):
+        total = np.float32(0)
+        for c in range(delta.shape[1] - scores):
+            delta[i, scores + c] = gradient[i, c] if c < gradient.shape[1] else np.float32(0)
+            total += delta[i, scores + c] * np.float32(0)
+        if total != 0:
+            return i
         _backward(parameters, layers, examples[rows[i], TASK], active[i], counts[i], delta[i])
     return len(rows)
 
 
 @compiled
 def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
-    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss.
-
-    The first layer's outputs of all rows grow strip by strip, so that a strip's weights stay in the nearest cache.
-    """
+    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
     wrong = _first_wrong(rows, examples, layers, active, delta, True)
     if wrong >= 0:
         return -1 - wrong
-    masks, last, stride = _masks(active, delta), len(layers) - 1, layers[0, STRIDE]
+    masks, last = _masks(active, delta), len(layers) - 1
     scores = layers[last, OUTPUTS]
-    for i in range(len(rows)):
-        _prefetch_example(examples, index, value, rows[i])
-        biases = layers[0, BIASES] + examples[rows[i], TASK] * layers[0, TASK_STRIDE]
-        _copy_row(parameters, biases, delta[i], layers[0, OUTPUTS], stride)
-    for i in range(len(rows)):
-        counts[i, last] = 0
-    for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-        _sum_strip(stride, parameters, layers, end, examples, index, value, rows, counts, delta)
+    _first_layer(parameters, layers, examples, index, value, rows, counts, delta)
     for i in range(len(rows)):
         task = examples[rows[i], TASK]
         _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
@@ -1019,13 +1043,26 @@ def _add_behind_first(target, layers, examples, rows, weights, active, activatio
             )  # fmt: skip
 
 
+@_inlined
+def _clear(target, begin, end):
+    for k in range(begin, end, LANES):
+        _store_lanes(target, k, _nothing_lanes())
+
+
 @compiled
-def add_gradients(target, layers, examples, index, value, rows, weights, active, activation, counts, delta):
-    """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass."""
-    last, stride = len(layers) - 1, layers[0, STRIDE]
+def add_gradients(target, fresh, layers, examples, index, value, rows, weights, active, activation, counts, delta):
+    """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass.
+
+    What is in a ``fresh`` target counts as zero: it is cleared as it comes into the near cache.
+    """
+    last, stride, strips = len(layers) - 1, layers[0, STRIDE], fresh and layers[0, COPIES] == 0
+    if fresh:
+        _clear(target, layers[0, BIASES] if strips else 0, len(target))
     for i in range(len(rows)):
         counts[i, last] = 0
     for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+        if strips:
+            _clear(target, (end - STRIP) * stride, min(end, layers[0, FAN_IN]) * stride)
         _add_strip(stride, target, layers, end, examples, index, value, rows, weights, counts, delta)
     _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
 

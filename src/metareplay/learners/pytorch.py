@@ -249,7 +249,10 @@ class PyTorchLearner(Learner):
         try:
             scores = self._through(self._x(rows), tasks, learning=True)
             if loss is not None:
-                delta = self._floats(base.loss_gradient(loss, on_host(scores), rows, self.steps))
+                base.require_finite(on_host(scores), rows, self.steps)
+                gradient = base.loss_gradient(loss, on_host(scores), rows)
+                base.require_finite(gradient, rows, self.steps)
+                delta = self._floats(gradient)
             else:
                 losses, delta = _cross_entropy(scores.detach(), self._tensor(self.labels[rows]), self._excluded(tasks))
                 finite = np.isfinite(on_host(losses))

@@ -166,7 +166,7 @@ class _Kernel:
         power = all_of(1 / math.factorial(7))
         for k in range(6, -1, -1):
             power = fma(power, r, all_of(1 / math.factorial(k)))
-        whole = self.call(body, f"llvm.fptosi.sat.v{LANES}i32.v{LANES}f32", integers, n)
+        whole = body.fptosi(body.select(body.fcmp_ordered("ord", n, n), n, all_of(0)), integers)  # of a NaN: none
         half = body.ashr(whole, ir.Constant(integers, [1] * LANES))
         for part in (half, body.sub(whole, half)):  # 2ⁿ itself may be out of range
             bits = body.shl(body.add(part, ir.Constant(integers, [127] * LANES)), ir.Constant(integers, [23] * LANES))
