@@ -178,6 +178,7 @@ def table(choice: Choice) -> Table:
             f"{choice.search} search, {len(choice.trials)} trials ({counted}), {len(near)} of them within "
             f"{100 * NEAR:g} point of the best; {thousands(choice.cost('gradients'))} gradients, "
             f"{thousands(choice.cost('seconds'))} s; sha256 {choice.sha256[:8]}.",
+            f"The same in all: {', '.join(f'{name} {value}' for name, value in choice.fixed.items()) or 'nothing'}.",
             "What was looked at is no test: claims rest on other runs.",
         ),
     )
