@@ -41,6 +41,7 @@ def cross_entropy_of(problem: Problem) -> Callable[[Scores, Rows], Scores]:
 
 @on_random_problems
 def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine: Any, problem: Problem) -> None:
+    problem.allowed = None
     ours, built_in, loss = problem.learner(engine), problem.learner(engine), cross_entropy_of(problem)
     rows, groups, lr = problem.rows(6), problem.groups(), problem.lr
     rounding = float(np.linalg.norm(flat(problem.layers)))
@@ -401,6 +402,7 @@ def test_a_trial_leaves_no_trace(engine: Any) -> None:
 def test_forward_with_other_parameters_gives_raw_scores_of_the_network_that_has_them(
     engine: Any, problem: Problem
 ) -> None:
+    problem.allowed = None
     learner, other, rows = problem.learner(engine), problem.learner(engine), problem.rows(5)
     theta = learner.parameters()
     other.descend(problem.rng.standard_normal(theta.shape).astype(np.float32), 0.1)  # into padding too

@@ -14,7 +14,6 @@ from metareplay import METHODS, Experiment, Stream
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged, Rows
-from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks import Network
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
@@ -536,33 +535,6 @@ def test_classes_that_are_not_allowed_have_no_part(name: str, describe: Any, dev
     assert ((before != after) == ALLOWED[0]).all()
     learner.restrict(None)
     assert (np.abs(learner.forward(rows)) < 1e3).all()
-
-
-def test_a_restriction_means_the_same_on_both_engines() -> None:
-    network = Perceptron((INPUTS, 11, 7, CLASSES), (False, True, False), TASKS)
-    torch_one = restricted(network)
-    fused = FusedPerceptron(network, SLOTS, 1, np.random.default_rng(0))
-    x = examples()[0]
-    for slot in range(SLOTS):
-        fused.put(np.array([slot]), x[slot : slot + 1], torch_one.labels[slot : slot + 1], slot % TASKS)
-    fused.restrict(ALLOWED)
-    rows = np.arange(SLOTS)
-    images = Images(BaseImages(x), np.zeros(SLOTS, np.int64))
-    for learner in (torch_one, fused):
-        learner.sgd_each(rows, 0.05)
-        learner.sgd(rows, 0.05)
-        learner.reptile(rows.reshape(2, 5), 0.05, 0.5)
-        learner.descend(learner.gradient(rows[:4]), 0.05)
-    np.testing.assert_allclose(fused.forward(rows), torch_one.forward(rows), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(fused.scores(images, 1), torch_one.scores(images, 1), rtol=1e-4, atol=1e-5)
-    groups = [rows[:3], rows[3:]]
-    np.testing.assert_allclose(fused.dots(rows[:2], groups), torch_one.dots(rows[:2], groups), rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("allowed", [np.ones((3, 5), bool), np.ones((3, CLASSES)), np.ones(CLASSES, bool)])
-def test_a_restriction_of_another_shape_is_refused(allowed: Any, describe: Any) -> None:
-    with pytest.raises(BadInput, match="must be truth values with shape"):
-        make(describe("cnn-small")).restrict(allowed)
 
 
 # What is taken, and what is refused

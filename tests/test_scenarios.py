@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -24,111 +24,13 @@ from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK, Images, St
 torch = pytest.importorskip("torch")
 
 import test_learner_primitives as primitives
-from test_learner_primitives import Problem, assert_close, assert_same_parameters, flat, on_random_problems
+from test_learner_primitives import flat
 
 Allowed = NDArray[np.bool_]
 engine = primitives.engine  # the fixture: each learner in turn
 
 
 # Learners: what is not allowed is as if it were not there
-
-
-class RestrictedOracle(primitives.Oracle):
-    """The oracle, the scores of classes that are not allowed replaced by a constant: nothing flows back from them."""
-
-    def __init__(self, problem: Problem, allowed: Allowed) -> None:
-        super().__init__(problem)
-        self.allowed = allowed
-
-    def scores(self, theta: Any, x: Any, tasks: NDArray[np.int64]) -> Any:
-        scores = super().scores(theta, x, tasks)
-        return scores.masked_fill(torch.tensor(~self.allowed[tasks]), -1e30)
-
-
-def restricted(problem: Problem) -> Allowed:
-    """Some classes for each task, at least one; the labels are made to be among them."""
-    tasks, classes = problem.network.tasks, problem.network.widths[-1]
-    allowed = problem.rng.random((tasks, classes)) < problem.rng.choice([0.1, 0.5, 0.9])
-    allowed[np.arange(tasks), problem.rng.integers(classes, size=tasks)] = True
-    for slot, task in enumerate(problem.tasks):
-        problem.labels[slot] = problem.rng.choice(np.flatnonzero(allowed[task]))
-    return allowed
-
-
-def both(engine: primitives.Engine, problem: Problem) -> tuple[Any, RestrictedOracle, Allowed]:
-    """A restricted learner, and the oracle of it."""
-    allowed = restricted(problem)
-    learner = problem.learner(engine)
-    learner.restrict(allowed)
-    return learner, RestrictedOracle(problem, allowed), allowed
-
-
-def assert_same_scores(scores: Any, expected: Any, allowed: Allowed) -> None:
-    """Close where they are allowed, and else so low that no other score could be lower."""
-    assert scores.shape == expected.shape
-    assert (scores[~allowed] < -1e29).all()
-    assert np.isfinite(scores).all()
-    assert_close(scores[allowed], expected[allowed], rounding=scores.size**0.5)
-
-
-@on_random_problems
-def test_forward_gives_scores_of_allowed_classes(engine: primitives.Engine, problem: Problem) -> None:
-    learner, oracle, allowed = both(engine, problem)
-    rows = problem.rows(15)
-    assert_same_scores(learner.forward(rows), oracle.forward(rows), allowed[problem.tasks[rows]])
-
-
-@on_random_problems
-def test_images_are_scored_for_the_classes_of_their_task(engine: primitives.Engine, problem: Problem) -> None:
-    learner, oracle, allowed = both(engine, problem)
-    base = BaseImages(problem.rng.standard_normal((20, problem.network.widths[0])).astype(np.float32))
-    task = int(problem.rng.integers(problem.network.tasks))
-    scores = learner.scores(Images(base, np.zeros(20, np.int64)), task)
-    which = np.full(20, task)
-    expected = oracle.scores(oracle.theta, torch.tensor(base.pixels, dtype=torch.float64), which)
-    assert_same_scores(scores, np.asarray(expected), allowed[which])
-
-
-@on_random_problems
-def test_steps_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
-    learner, oracle, _ = both(engine, problem)
-    lr = problem.lr
-    for n in (1, int(problem.rng.integers(2, 20))):
-        rows, weights = problem.rows(n), problem.rng.choice([0, 0.1, 0.5, 2], n).astype(np.float32)
-        learner.sgd(rows, lr)
-        oracle.descend(oracle.gradient(rows), lr)
-        learner.sgd(rows, lr, weights)
-        oracle.descend(oracle.gradient(rows, weights), lr)
-    assert_same_parameters(learner, oracle, problem)
-
-
-@on_random_problems
-def test_steps_of_one_row_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
-    learner, oracle, _ = both(engine, problem)
-    batches, lr = problem.rows(2, 6), problem.lr
-    learner.sgd_each(batches[0], lr)
-    oracle.sgd_each(batches[0], lr)
-    learner.reptile(batches, lr, 0.3)
-    for batch in batches:
-        start = oracle.theta
-        oracle.sgd_each(batch, lr)
-        oracle.theta = start + 0.3 * (oracle.theta - start)
-    assert_same_parameters(learner, oracle, problem)
-
-
-@on_random_problems
-def test_gradients_and_dots_with_restricted_classes(engine: primitives.Engine, problem: Problem) -> None:
-    learner, oracle, _ = both(engine, problem)
-    rows, groups = problem.rows(int(problem.rng.integers(1, 10))), problem.groups()
-    gradient, gradients = learner.gradient(rows), learner.gradients(groups)
-    dots = np.asarray(learner.dots(rows, groups))
-    one, others = oracle.gradient(rows), np.stack([oracle.gradient(group) for group in groups])
-    assume(oracle.nearest_kink > 3e-6)
-    assert_close(flat(learner.layers(gradient)), one, rounding=1)
-    for ours, theirs in zip(gradients, others, strict=True):
-        assert_close(flat(learner.layers(ours)), theirs, rounding=1)
-    lengths = np.linalg.norm(one) * np.linalg.norm(others, axis=1)
-    assert np.all(np.abs(dots - others @ one) <= 1e-5 * lengths + 1e-7)
 
 
 def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine: primitives.Engine) -> None:
@@ -177,17 +79,6 @@ def test_allowing_all_classes_again_gives_the_unrestricted_bits(
         assert np.array_equal(ours, theirs)
 
 
-def test_a_larger_batch_than_ever_is_restricted_too(engine: primitives.Engine) -> None:
-    problem = primitives.ordinary_problem()
-    learner, oracle, _ = both(engine, problem)
-    learner.sgd(problem.rows(2), 0.0)
-    rows = problem.rows(300)
-    learner.sgd(rows, 0.1)
-    oracle.descend(oracle.gradient(rows), 0.1)
-    assert oracle.nearest_kink > 3e-6
-    assert_close(flat(learner.layers()), np.asarray(oracle.theta))
-
-
 def test_a_restriction_is_copied_and_no_part_of_the_state(engine: primitives.Engine) -> None:
     problem = primitives.ordinary_problem()
     learner = problem.learner(engine)
@@ -207,10 +98,7 @@ def test_a_restriction_of_another_form_is_refused(engine: primitives.Engine, all
 
 
 def test_a_restricted_learner_still_notices_numbers_that_are_none(engine: primitives.Engine) -> None:
-    problem = primitives.spoiled_problem()
-    allowed = restricted(problem)
-    learner = problem.learner(engine)
-    learner.restrict(allowed)
+    learner = primitives.spoiled_problem().restricted().learner(engine)
     with pytest.raises(Diverged) as caught:
         learner.sgd_each(np.array([2, 0, 3, 4]), 0.01)
     assert (caught.value.step, caught.value.row) == (2, 3)

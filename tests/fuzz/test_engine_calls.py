@@ -21,10 +21,11 @@ from metareplay.learners.base import Diverged, Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 
-COUNT = int(os.environ.get("FUZZ", "20000"))
+COUNT = int(os.environ.get("FUZZ", "6000"))
 AT_ONCE = 20_000
 """Calls of one process."""
 CALLS_PER_LEARNER = 60
+COUNTED = ("steps", "gradients_taken", "forward_passes")
 
 Outcome = Any
 
@@ -74,7 +75,7 @@ class Pair:
                 own = np.flatnonzero(tasks == task)
                 learner.put(own, x[own].astype(np.float32), y[own], task)
             learner.restrict(None)
-            learner.steps = 0
+            learner.steps = learner.gradients_taken = learner.forward_passes = 0
 
     def vector(self, learner: Learner, seed: int, kind: str) -> Any:
         """The same vector for both, what lies in the compiled engine's padding aside."""
@@ -316,7 +317,8 @@ def run(seed: int, count: int) -> None:
             compared += 1
             assert one[1] is None or same(one[1], other[1]), f"{where}: {one[1]} and {other[1]}"
             assert same(theta, numbers(theirs, theirs.parameters())), f"{where}: θ differs"
-            assert ours.steps == theirs.steps, where
+            for counted in COUNTED:
+                assert getattr(ours, counted) == getattr(theirs, counted), f"{where}: {counted}"
         assert not np.nan_to_num(ours.parameters()[pair.padding]).any(), f"{where}: padding is not zero"
         assert np.array_equal(ours.labels, theirs.labels), where
         largest = max(np.abs(theta).max(), np.abs(ours.inputs(range(pair.slots))).max())
@@ -328,7 +330,8 @@ def run(seed: int, count: int) -> None:
             for mine, its in zip(ours.layers(), theirs.layers(), strict=True):
                 for part, value in zip(its, mine, strict=True):
                     part[...] = value
-            theirs.steps = ours.steps
+            for counted in COUNTED:
+                setattr(theirs, counted, getattr(ours, counted))
     assert compared > 0.4 * count, f"only {compared} of {count} calls could be compared"
     print(f"{compared} of {count} calls compared")
 
