@@ -30,6 +30,7 @@ from ray.cluster_utils import Cluster
 from metareplay import BadInput, Record, Trainer
 from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
+from metareplay.suites import driver
 from metareplay.suites import ray as on_ray
 from metareplay.suites.driver import SuiteProgress
 from metareplay.suites.ray import CheckpointActor, Payload, execute
@@ -82,7 +83,9 @@ def assert_same_but_for_times(ours: Record, theirs: Record) -> None:
         assert a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b, field.name
 
 
-def test_what_is_done_is_not_run_again_and_what_fails_says_why(cluster: Cluster, tmp_path: Path) -> None:
+def test_what_is_done_is_not_run_again_and_what_fails_says_why(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     good = Request("digits-rotations", "online", {}, SOON_OVER)
     bad = Request("digits-rotations", "online", {"lr": 1e6}, SOON_OVER)
     busy = Request("digits-rotations", "online", {}, SOON_OVER, {"seed": 5})
@@ -96,8 +99,17 @@ def test_what_is_done_is_not_run_again_and_what_fails_says_why(cluster: Cluster,
     experiment = busy.experiment()
     lock = Run(tmp_path / experiment.key).lock()
     lock.__enter__()
-    threading.Timer(4, lambda: lock.__exit__(None, None, None)).start()
-    second = execute([good, busy], tmp_path, address=cluster.address)
+    monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.1)
+    monkeypatch.setattr(driver, "SECONDS_IN_SILENCE", -1.0)
+    notes: list[str] = []
+
+    def over(note: str) -> None:
+        notes.append(note)
+        if "waiting for 1 runs" in note:
+            lock.__exit__(None, None, None)
+
+    second = execute([good, busy], tmp_path, address=cluster.address, note=over)
+    assert any("waiting for 1 runs" in note for note in notes)
     assert [outcome.state for outcome in second] == ["done", "done"], "what another process has in hand is waited for"
     assert (tmp_path / str(first[0].key) / "record.json").read_bytes() == record
 
@@ -147,7 +159,7 @@ def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine
     own = tmp_path / "mine" / "patient.py"
     own.parent.mkdir()
     own.write_text(PATIENT)
-    long = [Request("digits-rotations", "meralg1", MEMORIES, {}, {"seed": seed, "epochs": 2}) for seed in range(3)]
+    long = [Request("digits-rotations", "meralg1", MEMORIES, {}, {"seed": seed, "epochs": 2}) for seed in range(2)]
     requests = [*long, Request("digits-rotations", f"{own}:Patient", {}, SOON_OVER)]
     nodes = {node.node_id[:6]: node for node in cluster.list_all_nodes()}
     lost: list[str] = []

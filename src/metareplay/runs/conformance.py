@@ -435,7 +435,7 @@ CHECKS: tuple[Callable[[Factory], None], ...] = (
            {}, {"batch_size": 4}, memories=(200,)),
     _takes("one_task_is_enough", "A stream may have a single task.", {"little": {"tasks": 1}}),
     _takes("101_tasks_are_not_too_many", "A stream may have 101 tasks.",
-           {"little": {"tasks": 101, "examples": 2}, "hidden": (101,)}),
+           {"little": {"tasks": 101, "examples": 2}, "hidden": (101,), "evaluate": "end"}),
     _takes("a_linear_model_can_be_trained", "The network may have no hidden layer.", {"hidden": ()}),
     _takes("a_task_may_return", "A task may come back later, and may follow on itself.",
            {"little": {"examples": 5}, "task_order": (0, 1, 0, 2, 1, 1)}),
