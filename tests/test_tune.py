@@ -518,6 +518,10 @@ def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
     assert "online − er-matched" not in shown.out
     assert shown.err == ""  # a method without memories has no control
     assert main(["compare", "runs", "meralg1", "--matched", "steps"]) == 2
+    both = text.replace('"er-matched"]', '"er-matched", "er-matched:seconds"]\ncompare = ["meralg1", "er-matched"]')
+    (tmp_path / "suite.toml").write_text(LITTLE + both)
+    assert main(["suite", "suite.toml", "--until", "established"]) == 2
+    assert "compare names er-matched, of which each method has its own" in capsys.readouterr().err
     (tmp_path / "suite.toml").write_text(LITTLE + text.replace("er-matched", "sgd"))
     assert main(["suite", "suite.toml"]) == 2
     assert "controls[0] is 'sgd', which is no control; the controls are er-matched, er-m" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     out = Path(given.out)
     if not given.dry_run and fetch(suite.requests, given.quiet):
         suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
-    until.check(suite.requests, selections, tuned)
+    until.check(suite, selections, tuned)
     if given.dry_run:
         at_a_time = jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
         _show_plan(suite, plan(suite.requests, out), at_a_time, out, selections, most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,19 +21,30 @@ from metareplay.runs.request import Request
 from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome, Source
 from metareplay.suites.plan import as_experiment, at_hand
+from metareplay.suites.suite import Suite
 
 
-def check(requests: Sequence[Request], selections: Sequence[Selection], chosen: Sequence[Choice]) -> None:
+def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice]) -> None:
     """BadInput if a suite's comparisons could not be made, as far as its data are here.
 
     Each method must be one configuration of a problem with so many memories, and any two of them must meet.
     """
-    here = [request for request in requests if at_hand(benchmarks.find(request.benchmark))]
-    planned = [Unfinished(Path(), "new", configuration=as_experiment(request).configuration()) for request in here]
-    asked = [one for one in selections if one.method != compare.CONTROL]  # whose settings are not known yet
-    if not here or len(asked) < 2:
+    here = [request for request in suite.requests if at_hand(benchmarks.find(request.benchmark))]
+    if not here or not selections:
         return
-    found = compare.sections(groups(planned, chosen), asked)
+    planned = [Unfinished(Path(), "new", configuration=as_experiment(request).configuration()) for request in here]
+    made = groups(planned, chosen)
+    asked = [one for one in selections if one.method != compare.CONTROL]  # whose settings are not known yet
+    beside = Counter((group.problem, group.memories) for group in made if group.memories)
+    several = len(suite.controls) * max(beside.values(), default=0) > 1
+    if several and any(one.method == compare.CONTROL and not one.settings for one in selections):
+        raise BadInput(
+            f"compare names {compare.CONTROL}, of which each method has its own: run the suite without --until first, "
+            f"and name one by its settings, as in {compare.CONTROL}:batches_per_example=5"
+        )
+    if len(asked) < 2:
+        return
+    found = compare.sections(made, asked)
     for one, other in itertools.combinations([selection.text for selection in asked], 2):
         if not any(section.entrants.keys() >= {one, other} for section in found):
             raise BadInput(

@@ -36,34 +36,12 @@ def execute(
     note: Note = lambda text: print(f"metareplay: {text}", file=sys.stderr),
     source: Source | None = None,
 ) -> list[Outcome]:
-    """Carry out runs, several at a time, as ``Driver`` has it.
+    """Carry out runs in the folder ``out``, several at a time; what became of each, in the order of the requests.
 
-    Ctrl-C, or SIGTERM, ends all workers: the outcomes of what is not done by then say ``not started``.
-
-    Parameters
-    ----------
-    out
-        The folder of runs.
-    jobs
-        How many runs at a time; None for one on each core that this process may use.
-    report
-        Called about ten times a second while something changes.
-    tracker
-        ``FILE.py:NAME`` of a function that each worker calls after every evaluation; see ``Trainer.train``.
-    note
-        Called with one line that the user may want to know.
-    source
-        Whence more runs come while these are under way.
-
-    Returns
-    -------
-    outcomes
-        In the order of the requests.
-
-    Raises
-    ------
-    RunFailed
-        If there can be no such folder.
+    There are as many ``jobs`` as this process may use cores, unless given. ``report`` is called about ten times a
+    second while something changes, ``note`` with a line that the user may want to know; each worker calls the function
+    that ``tracker`` names (FILE.py:NAME) after every evaluation, as ``Trainer.train`` does. Ctrl-C, or SIGTERM, ends
+    all workers: what is not done by then is ``not started``. RunFailed if there can be no such folder.
     """
     workers = Workers(jobs or len(os.sched_getaffinity(0)), out, tracker)
     return Driver(requests, out, report, note, source).carry_out(workers)

@@ -313,21 +313,11 @@ def execute(
     note: Note = lambda text: None,
     source: Source | None = None,
 ) -> list[Outcome]:
-    """Carry out runs on a Ray cluster, as ``local.execute`` does on this machine.
+    """Carry out runs on a Ray cluster, as ``local.execute`` does on this machine; KeyboardInterrupt after Ctrl-C.
 
-    Parameters
-    ----------
-    address
-        The cluster's, or ``auto`` for that which this machine is part of; None to start one here.
-    jobs
-        How many runs at once; None for as many as the cluster has CPUs, also those that come later.
-
-    Raises
-    ------
-    BadInput
-        If there is no cluster, or it asks for a token that this process does not have.
-    KeyboardInterrupt
-        After Ctrl-C; what is under way resumes from its checkpoints.
+    ``address`` is the cluster's, or ``auto`` for that which this machine is part of; None starts one here. There are as
+    many ``jobs`` as it has CPUs, also those that come later, unless given. BadInput if there is no cluster, or it asks
+    for a token that this process does not have.
     """
     driver = Driver(requests, out, report, note, source)
     # Ray reports workers that die on standard output, which is for results.

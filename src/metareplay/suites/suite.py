@@ -32,21 +32,10 @@ class Suite:
 
     @classmethod
     def read(cls, suite: str | Path, seeds: int | None = None) -> Self:
-        """Read a suite file, or one that comes with the package, and check all of it.
+        """Read a suite file, or one among ``shipped()``; BadInput lists all that is wrong with it, each with its line.
 
-        Nothing is downloaded; a user's own method files are run, since they say what settings there are.
-
-        Parameters
-        ----------
-        suite
-            The file, or a name among ``shipped()``.
-        seeds
-            How many seeds to run, from 0; None for those that the file says.
-
-        Raises
-        ------
-        BadInput
-            If anything is wrong with it; the message lists all that is, each with its line.
+        So many ``seeds`` run, from 0, or those that the file says. Nothing is downloaded; a user's own method files are
+        run, since they say what settings there are.
         """
         file, reader = parse(suite, seeds)
         requests = () if reader.problems else reader.requests()
