@@ -242,8 +242,8 @@ def test_every_module_of_the_reference_has_examples() -> None:
     assert {name.rpartition(".")[0] for name in NAMES} - {"metareplay"} <= modules
 
 
-def without_code(page: Path) -> str:
-    return re.sub(r"```.*?```|`[^`]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+def without_code(page: Path, code: str = r"```.*?```|`[^`]*`") -> str:
+    return re.sub(code, "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
@@ -252,7 +252,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         target = page.parent / link if link else page
         made = target.parent.name == "notebooks" and target.with_suffix(".py").exists()
         assert made or target.exists(), f"{page.name}: {link}"
-        headings = re.findall(r"^#+ (.*)", without_code(target), re.MULTILINE) if anchor else []
+        headings = re.findall(r"^#+ (.*)", without_code(target, "```.*?```"), re.MULTILINE) if anchor else []
         places = {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in headings}
         assert anchor in {"", *places}, f"{page.name}: {link}#{anchor}"
 
