@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from metareplay.cli import main
+from metareplay.data.download import Published
 from metareplay.runs.folder import Run, find
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
+from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.suites import local
 from metareplay.suites.driver import Outcome, SuiteProgress
-from metareplay.suites.plan import Planned, name
+from metareplay.suites.plan import Planned, at_hand, name
 from metareplay.suites.progress import SuiteDisplay, TimeLeft
 
 METAREPLAY = (sys.executable, "-m", "metareplay")
@@ -136,6 +138,15 @@ def test_a_dry_run_without_the_data_downloads_nothing(data_folder: Path, capsys:
     assert "the data of 57 are not here yet" in shown
     assert "to do: 57 runs, 67 648 897 SGD steps\n" in shown
     assert list(data_folder.iterdir()) == []
+
+
+def test_data_that_are_here_are_read_and_checked_once_however_many_runs_want_them(
+    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+    monkeypatch.setattr(Published, "present", lambda source, folder: bool(looked.append(folder)) or True)
+    assert all(at_hand(BENCHMARKS[name]) for name in ("mnist-rotations", "mnist-split") * 3)
+    assert looked == [data_folder / "mnist"]
 
 
 # All of it

@@ -34,6 +34,7 @@ BESIDE = {
     "upgd": 265,
 }  # fmt: skip
 """Microseconds that methods take beside their gradients for each batch, measured with that perceptron."""
+_found = set[Path]()
 RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name != "seed"}
 
 
@@ -176,9 +177,14 @@ def _but_the_seed(configuration: Mapping[str, Any]) -> str:
 
 
 def at_hand(benchmark: Benchmark) -> bool:
-    """Whether a benchmark's data are on this machine, so that nothing need be fetched."""
+    """Whether a benchmark's data are on this machine, so that nothing need be fetched; what was found stays so."""
     source = sources.SOURCES.get(benchmark.data)
-    return source is None or source.present(sources.data_folder() / source.name)
+    if source is None:
+        return True
+    folder = sources.data_folder() / source.name
+    if folder not in _found and source.present(folder):  # which reads and checks all of it
+        _found.add(folder)
+    return folder in _found
 
 
 def flat(request: Request) -> dict[str, Any]:
