@@ -18,6 +18,7 @@ one_thread_on_one_core()  # before these import PyTorch and JAX
 import torch  # noqa: E402
 
 from benchmarks import baselines, data, evaluation, first_use, in_c, models, primitives, steps, torch_engine, whole_run  # noqa: E402
+from metareplay.cli import status_of  # noqa: E402
 
 PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "baselines", "run", "first-use")
 
@@ -89,4 +90,4 @@ def _machine() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(status_of(main, "python -m benchmarks"))

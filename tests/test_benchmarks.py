@@ -94,3 +94,10 @@ def test_the_benchmarks_run(tmp_path: Path) -> None:
     assert set(parts) <= set(results)
     assert len(results["models"]) == 17
     assert "| meralg1, 5120 memories |" in done.stdout
+
+
+def test_the_benchmarks_say_in_words_that_a_folder_is_not_there() -> None:
+    command = [sys.executable, "-m", "benchmarks", "--mnist", "nowhere"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    told = "nowhere is neither a folder nor an address that starts with http:// or https://"
+    assert (done.returncode, done.stderr) == (2, f"python -m benchmarks: {told}\n")

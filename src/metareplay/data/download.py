@@ -223,7 +223,7 @@ def _place(source: Place) -> Place:
         return str(source)
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise BadInput(f"--from {source} is neither a folder nor an address that starts with http:// or https://")
+        raise BadInput(f"{source} is neither a folder nor an address that starts with http:// or https://")
     return folder
 
 

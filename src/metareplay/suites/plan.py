@@ -33,7 +33,7 @@ BESIDE = {
     "cmaml": 120, "cbp": 130, "gss": 150, "sync": 150, "clser": 170, "slda": 180, "mir": 200, "shrink-perturb": 215,
     "upgd": 265,
 }  # fmt: skip
-"""Microseconds that methods take beside their gradients for each batch, measured with that perceptron."""
+"""Microseconds that methods take beside their gradients for each batch of that perceptron: ``benchmarks/beside.py``."""
 _found = set[Path]()
 RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name != "seed"}
 
