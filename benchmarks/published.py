@@ -165,17 +165,24 @@ def established(rows: Sequence[SetRow]) -> str:
     r = [np.corrcoef(one, other)[0, 1] for own in whole for one, other in combinations(own, 2)
          if one.any() and other.any()]  # fmt: skip
     heads = [cell for name in streams for cell in (name, "seeds")]
-    together = f"(Its differences on two streams have a correlation of {np.mean(r):.2f}, in the mean.)" if r else ""
+    pooled = {method: np.concatenate(list(samples.values())) for method, samples in apart.items()}
+    judged = zip(pooled, statistics.differences(list(pooled.values())), strict=True)
+    would = {method: one.estimate.mean for method, one in judged if one.established}
     enough, pairs = statistics.seeds_needed(len(apart)), len(streams) * seeds
+    together = f"Its differences on two streams have a correlation of {np.mean(r):.2f} in the mean. " if r else ""
     paragraphs = (
         f"Between two methods on one stream: nothing. The smallest p that a paired sign-flip test of {seeds} seeds has "
         f"is {2 / 2**seeds:.3g}, before any correction for {len(apart)} comparisons; with {enough} seeds "
-        f"(`metareplay suite online-baselines --seeds {enough}`) some could be established. Nor are the "
-        f"{len(streams)} streams together {pairs} independent pairs: on each a seed draws the same images, initial "
-        f"weights and places in memory, so that it counts once. {together}",
-        f"Seen, with {SIZE} memories and every seed, on every stream: above `{PLAIN}` {_names(always['above'])}; below "
-        f"it {_names(always['below'])}. The table has the differences from `{PLAIN}` (points, 95 % intervals, each for "
-        f"itself), and with how many seeds one of that size would probably be established among {len(apart)}.",
+        f"(`metareplay suite online-baselines --seeds {enough}`) some could be established.",
+        f"Nor are the {len(streams)} streams together {pairs} independent pairs, so that no command pools them: on "
+        f"each a seed draws the same images, initial weights and places in memory. {together}Only if one takes them "
+        f"for independent do {pairs} pairs say, with {SIZE} memories, in the mean of the streams and corrected for all "
+        f"{len(apart)}: above `{PLAIN}` {_names([method for method, mean in would.items() if mean > 0])}; below it "
+        f"{_names([method for method, mean in would.items() if mean < 0])}.",
+        f"With every seed on every stream above `{PLAIN}`: {_names(always['above'])}; below it: "
+        f"{_names(always['below'])}. The table has the differences from `{PLAIN}` with {SIZE} memories (points, 95 % "
+        f"intervals, each for itself), and with how many seeds one of that size would probably be established among "
+        f"{len(apart)}.",
     )
     text = "\n\n".join(textwrap.fill(paragraph, 120, break_on_hyphens=False) for paragraph in paragraphs)
     return f"### What is established, and what is not\n\n{text}\n\n{markdown(['method', *heads], *lines)}"
