@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import kernels, rules
-from metareplay.learners.base import Diverged, Rows
+from metareplay.learners.base import Diverged, Learner, Rows
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods import losses
 from metareplay.networks.perceptron import Perceptron
@@ -420,6 +420,34 @@ def test_forward_with_parameters_that_do_not_fit_or_are_no_numbers_does_no_harm(
     with pytest.raises(BadInput, match="a vector has the shape"):
         learner.forward([0], np.zeros(3, np.float32))
     assert np.isnan(learner.forward([0, 1], learner.parameters() * np.float32(np.nan))).all()
+
+
+@pytest.mark.parametrize("widths", [(100, 20, 17, 5), (30, 112, 3), (40, 4)])
+@pytest.mark.parametrize(("steps", "judges"), [(1, 1), (2, 5), (7, 20)])
+def test_looking_ahead_gives_what_whole_gradients_add_up_to(
+    engine: Any, widths: tuple[int, ...], steps: int, judges: int
+) -> None:
+    case = primitives.problem(Perceptron(widths), primitives.MIXED, np.random.default_rng(steps))
+    learner, plain, rows, batch = case.learner(engine), case.learner(engine), case.rows(steps), case.rows(judges)
+    rates, before, taken = learner.noise(case.rng) / 20, learner.parameters(), learner.gradients_taken
+    ours, expected = learner.look_ahead(rows, batch, rates), Learner.look_ahead(plain, rows, batch, rates)
+    for one, other in zip(ours, expected, strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))  # the very additions, in the same order
+        assert np.asarray(one).any()
+    assert np.array_equal(learner.parameters(), before)
+    assert (learner.steps, learner.gradients_taken - taken) == (steps, steps * (1 + judges))
+
+
+def test_looking_ahead_from_a_loss_that_is_not_finite_changes_nothing(engine: Any) -> None:
+    case = primitives.problem(Perceptron((100, 20, 5)), primitives.MIXED, np.random.default_rng(0))
+    learner = case.learner(engine)
+    learner.put(np.array([5]), np.full((1, 100), np.nan, np.float32), np.zeros(1, np.int64), 0)
+    rates, before = 0 * learner.parameters() + np.float32(0.1), learner.parameters()
+    for rows, judges in (([0, 5], [1]), ([0, 1], [2, 5])):
+        with pytest.raises(Diverged) as diverged:
+            learner.look_ahead(np.array(rows), np.array(judges), rates)
+        assert diverged.value.row == 5
+        assert np.array_equal(learner.parameters(), before)
 
 
 # What no call can damage

@@ -120,7 +120,7 @@ class GrowingLearner(Learner):
         else:
             super().sgd(rows, lr, weights, meant)  # type: ignore[safe-super]
 
-    sgd_pulled = Learner.sgd_pulled  # by the gradient of what is meant
+    sgd_pulled, look_ahead = Learner.sgd_pulled, Learner.look_ahead  # by the gradient of what is meant
 
     def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
         super().sgd_each(rows, lr, self._meant(loss))

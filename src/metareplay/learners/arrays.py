@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metareplay.errors import BadInput
 from metareplay.learners import kernels
 from metareplay.learners.base import Rows
+from metareplay.streams.stream import Images
 
 
 def aligned(size: int, behind: int = 0, make: Any = np.zeros) -> NDArray[np.float32]:
@@ -50,6 +52,18 @@ def in_a_room(rooms: list[NDArray[np.float32]], number: int, length: int) -> NDA
         rooms.insert(0, room := aligned(number * length, make=np.empty))
         del rooms[max(1, 3 // number) :]
     return room.reshape(number, length)
+
+
+def read_as(images: Images, inputs: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The map of images of so many inputs, and the base images that they are; BadInput if there are not such."""
+    index_map = np.arange(images.base.width) if images.index_map is None else images.index_map
+    rows = np.arange(len(images)) if images.rows is None else images.rows
+    for what, numbers, end in (("inputs", index_map, images.base.width), ("images", rows, len(images.base))):
+        if len(numbers) and not -1 <= numbers.min() <= numbers.max() < end:
+            raise BadInput(f"the images read base {what} up to {numbers.max()}, but there are {end}")
+    if len(index_map) != inputs:
+        raise BadInput(f"the images have {len(index_map)} inputs, but the network has {inputs}")
+    return index_map, rows
 
 
 class SortedInputs:

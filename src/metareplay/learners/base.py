@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput, RunFailed
+from metareplay.learners.steps import decayed, descend, fast_weights, interpolate, pulled
 from metareplay.networks import Network
 from metareplay.streams.stream import Images
 
@@ -242,6 +243,24 @@ class Learner(ABC):
         """⟨gradient(rows), gradient(group)⟩ for each group: ``(len(groups),)``."""
         return np.asarray(self.gradients(groups, loss) @ self.gradient(rows, loss))
 
+    def look_ahead(self, rows: Rows, judges: Rows, rates: Vector) -> tuple[Vector, Vector]:
+        """Σ m_i and Σ m_i ∘ Σ_{j ≤ i} g_j, of fast weights that begin at θ, which is as before afterwards.
+
+        θ_i = θ_{i−1} − max(rates, 0) ∘ g_i, g_i the gradient of the i-th of ``rows`` at θ_{i−1}; m_i is the gradient of
+        the mean loss of ``judges`` at θ_i. What look-ahead meta-learning steps along (Gupta et al. 2020, equation 5).
+        """
+        start, moved = self.parameters(), 0 * rates
+        meta, slope = moved.copy(), moved.copy()
+        try:
+            for row in as_rows(rows)[:, None]:
+                self.update(fast_weights, self.gradient(row), moved, rates)
+                judged = self.gradient(judges)
+                meta += judged
+                slope += judged * moved
+        finally:
+            self.load(start)
+        return meta, slope
+
     # Parameters
 
     def update(self, rule: Rule, gradient: Vector, *state: Vector, **numbers: float) -> None:
@@ -266,14 +285,7 @@ class Learner(ABC):
 
     def noise(self, rng: np.random.Generator) -> Vector:
         """Draw a standard normal number for each parameter, in the order of ``layers``: the same on every engine."""
-        from metareplay.learners.normal import normal  # which Numba compiles
-
-        vector = self.parameters()
-        parts = [part for layer in self.layers(vector) for part in layer]
-        ends = np.cumsum([part.size for part in parts])
-        for part, drawn in zip(parts, np.split(normal(rng, ends[-1]), ends[:-1]), strict=True):
-            part[...] = drawn.reshape(part.shape)
-        return vector
+        raise NotImplementedError
 
     def descend(self, vector: Vector, lr: float) -> None:
         """θ ← θ − lr·vector; counts as one step."""
@@ -336,26 +348,6 @@ class Learner(ABC):
     @abstractmethod
     def table_bytes(self) -> int:
         """Bytes that the table of examples takes."""
-
-
-def descend(theta: Any, g: Any, lr: float) -> Any:
-    """The rule of one SGD step."""
-    return theta - lr * g
-
-
-def decayed(theta: Any, g: Any, lr: float, decay: float) -> Any:
-    """The rule of one SGD step with weight decay."""
-    return (1 - lr * decay) * theta - lr * g
-
-
-def pulled(theta: Any, g: Any, towards: Any, lr: float, decay: float) -> Any:
-    """The rule of one SGD step with a pull."""
-    return theta - lr * (g + decay * (theta - towards))
-
-
-def interpolate(theta: Any, start: Any, rate: float) -> Any:
-    """The rule of a step back towards where one came from."""
-    return start + rate * (theta - start)
 
 
 # What every engine checks, and in the same words

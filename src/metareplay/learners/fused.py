@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput
-from metareplay.learners import base, kernels, rules
-from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room
+from metareplay.learners import ahead, base, kernels, normal, rules
+from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room, read_as
 from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
 from metareplay.learners.decay import LazyDecay
 from metareplay.networks.perceptron import Layer, Perceptron
@@ -192,13 +192,7 @@ class FusedPerceptron(LazyDecay):
 
     def scores(self, images: Images, task: int) -> NDArray[np.float32]:
         base.check_range("task", np.array([task]), None, self._task_count())
-        index_map = np.arange(images.base.width) if images.index_map is None else images.index_map
-        rows = np.arange(len(images)) if images.rows is None else images.rows
-        for what, numbers, end in (("inputs", index_map, images.base.width), ("images", rows, len(images.base))):
-            if len(numbers) and not -1 <= numbers.min() <= numbers.max() < end:
-                raise BadInput(f"the images read base {what} up to {numbers.max()}, but there are {end}")
-        if len(index_map) != self._inputs:
-            raise BadInput(f"the images have {len(index_map)} inputs, but the network has {self._inputs}")
+        index_map, rows = read_as(images, self._inputs)
         block = self._blocks(self._parameters)[0][task if self.network.private[0] else 0]
         folded = aligned((images.base.width + 1) * block.shape[1])
         kernels.fold(block, index_map, folded.reshape(-1, block.shape[1]))
@@ -379,7 +373,14 @@ class FusedPerceptron(LazyDecay):
         sums: NDArray[np.float64] = np.add.reduceat(products, np.cumsum(sizes) - sizes)
         return np.asarray(sums / (sizes * len(rows)))
 
+    look_ahead = ahead.look_ahead
+
     # Parameters
+
+    def noise(self, rng: np.random.Generator) -> Vector:
+        vector: Vector = in_a_room(self._rooms[0], 1, len(self._parameters))[0]
+        normal.fill(rng, zip(self._blocks(vector), self.network.widths[1:], strict=True))
+        return vector
 
     def update(self, rule: Rule, gradient: Vector, *state: Vector, **numbers: float) -> None:
         """One compiled pass writes θ and the first vectors of the state, and zeros into their padding."""

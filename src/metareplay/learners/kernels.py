@@ -307,6 +307,17 @@ def _operations(vectors):
 _load_lanes, _store_lanes, _multiply_add_lanes, _, _nothing_lanes = _operations(1)
 
 
+@intrinsic
+def _add_product(typing_context, a, b, c):
+    """Return a · b + c, rounded twice."""
+
+    def generate(context, builder, signature, arguments):
+        a, b, c = (builder.extract_value(block, 0) for block in arguments)
+        return builder.insert_value(arguments[0], builder.fadd(builder.fmul(a, b), c), 0)
+
+    return a(a, b, c), generate
+
+
 def _block_loops(vectors):
     """The inner loops, for rows of ``vectors`` vectors."""
     load, store, multiply_add, dot, nothing = _operations(vectors)
@@ -1065,6 +1076,125 @@ def add_gradients(target, fresh, layers, examples, index, value, rows, weights, 
             _clear(target, (end - STRIP) * stride, min(end, layers[0, FAN_IN]) * stride)
         _add_strip(stride, target, layers, end, examples, index, value, rows, weights, counts, delta)
     _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
+
+
+@compiled
+def look_ahead(
+    parameters, layers, examples, index, value, rows, judges, rates, weights, active, activation, counts, delta,
+    undo, touched, stamps, meta, slope, moved, one,
+):  # fmt: skip
+    """What `Learner.look_ahead` says, where no layer is private, by the additions that whole gradients would take.
+
+    Of the first layer no gradient is formed on the way: of each step only the rows of its inputs move, and of the steps
+    and the judges the deltas are kept, from which both sums are made at the end, an input at a time.
+    ``weights`` are the judges' shares, and the step's. Returns how many passes, of a row and then of all judges, were
+    done before a bad loss, or −1 − the place of a wrong example among these.
+    """
+    n, many, stride, fan_in, last = len(rows), len(judges), layers[0, STRIDE], layers[0, FAN_IN], len(layers) - 1
+    for which in range(2):
+        wrong = _first_wrong(judges if which else rows, examples, layers, active, delta, True)
+        if wrong >= 0:
+            return -1 - (1 + wrong if which else wrong * (many + 1))
+    masks, of, scores, behind = _masks(active, delta), layers[0, OUTPUTS], layers[last, OUTPUTS], layers[0, BIASES]
+    kept = np.empty(stride * n * (many + 1), np.float32)  # by 16 columns, step, and judge; the step's own are last
+    _copy_row(parameters, behind, undo, behind, len(parameters) - behind)
+    for vector in (meta, slope, moved):
+        _clear(vector, behind, len(vector))
+    done = changed = np.int64(0)
+    good = True
+    for i in range(2 * n):
+        judging = i % 2 == 1
+        given, begin = (judges, 0) if judging else (rows[i // 2 : i // 2 + 1], many)
+        _first_layer(parameters, layers, examples, index, value, given, counts[begin:], delta[begin:])
+        for q in range(len(given)):
+            row, at = given[q], begin + q
+            task = examples[row, TASK]
+            _forward_from_second(parameters, layers, task, active[at], activation[at], counts[at], delta[at])
+            _mask(layers, task, delta[at], masks)
+            of_scores = delta[at, scores : scores + layers[last, STRIDE]]
+            good = _loss_gradient(of_scores, layers[last, FAN_OUT], examples[row, LABEL])
+            if not good:
+                break
+            _backward(parameters, layers, task, active[at], counts[at], delta[at])
+            for column in range(0, stride, LANES):
+                place = ((column // LANES * n + i // 2) * (many + 1) + at) * LANES
+                scaled = _multiply_add_lanes(weights[at], _load_lanes(delta[at], of + column), _nothing_lanes())
+                _store_lanes(kept, place, scaled)
+            done += 1
+        if not good:
+            break
+        _clear(one, behind, len(one))
+        _add_behind_first(
+            one, layers, examples, given, weights[begin:], active[begin:], activation[begin:], counts[begin:],
+            delta[begin:],
+        )  # fmt: skip
+        g, gone = one[behind:], moved[behind:]
+        if judging:
+            sums, products = meta[behind:], slope[behind:]
+            for k in range(len(g)):
+                sums[k] += g[k]
+                products[k] += g[k] * gone[k]
+        else:
+            theta, rate = parameters[behind:], rates[behind:]
+            for k in range(len(g)):
+                gone[k] += g[k]
+                theta[k] -= max(rate[k], np.float32(0)) * g[k]
+            for j in range(examples[given[0], COUNT]):
+                k, x = np.int64(index[given[0], j]), value[given[0], j]
+                at, d = k * stride, delta[many, of:]
+                if stamps[k] == 0:
+                    stamps[k], touched[changed] = 1, k
+                    changed += 1
+                    _copy_row(parameters, at, undo, at, stride)
+                theta, rate = parameters[at : at + stride], rates[at : at + stride]
+                for c in range(len(theta)):
+                    theta[c] -= max(rate[c], np.float32(0)) * (x * d[c])
+    _copy_row(undo, behind, parameters, behind, len(parameters) - behind)
+    for j in range(changed):
+        stamps[touched[j]] = 0
+        _copy_row(undo, touched[j] * stride, parameters, touched[j] * stride, stride)
+    if not good:
+        return done
+    ends, own = np.zeros(fan_in + 1, np.int64), np.zeros((fan_in, n), np.float32)
+    for row in judges:
+        for j in range(examples[row, COUNT]):
+            ends[index[row, j] + 1] += 1
+    for k in range(fan_in):
+        ends[k + 1] += ends[k]
+    who, x = np.empty(ends[fan_in], np.int64), np.empty(ends[fan_in], np.float32)
+    for q in range(many - 1, -1, -1):  # from the last on, each before those that are there
+        for j in range(examples[judges[q], COUNT]):
+            k = np.int64(index[judges[q], j]) + 1
+            ends[k] -= 1
+            who[ends[k]], x[ends[k]] = q * LANES, value[judges[q], j]
+    for i in range(n):
+        for j in range(examples[rows[i], COUNT]):
+            own[index[rows[i], j], i] = value[rows[i], j]
+    for column in range(0, stride, LANES):
+        for k in range(fan_in):
+            total, product, steps = _nothing_lanes(), _nothing_lanes(), _nothing_lanes()
+            begin, end = ends[k + 1], ends[k + 2] if k + 2 <= fan_in else np.int64(len(who))
+            if end > begin:
+                for i in range(0, n, 2):  # two at a time: neither then waits for its own last sum
+                    at = (column // LANES * n + i) * (many + 1) * LANES
+                    both, after = _nothing_lanes(), at + (many + 1) * LANES * (i + 1 < n)
+                    judged = _nothing_lanes()
+                    for j in range(begin, end):
+                        judged = _multiply_add_lanes(x[j], _load_lanes(kept, at + who[j]), judged)
+                        both = _multiply_add_lanes(x[j], _load_lanes(kept, after + who[j]), both)
+                    for q in range(i, min(i + 2, n)):
+                        if q > i:
+                            judged, at = both, after
+                        total = _multiply_add_lanes(np.float32(1), judged, total)
+                        if own[k, q] != 0:
+                            step = _multiply_add_lanes(
+                                own[k, q], _load_lanes(kept, at + many * LANES), _nothing_lanes()
+                            )
+                            steps = _multiply_add_lanes(np.float32(1), step, steps)
+                        product = _add_product(judged, steps, product)
+            _store_lanes(meta, k * stride + column, total)
+            _store_lanes(slope, k * stride + column, product)
+    return done
 
 
 @compiled

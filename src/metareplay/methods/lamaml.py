@@ -37,25 +37,14 @@ class MetaLearner(Replay):
     def observe(self, rows: Rows) -> None:
         for glance in range(self.glances):
             batch = np.concatenate([rows, self.memory.draw(1, self.replay_batch_size)[0]])
-            start = self.learner.parameters()
-            moved = self.learner.gradient(rows[:1])  # Σ g_j
-            self.learner.update(first, moved, self.rates)
-            meta = self.learner.gradient(batch)  # Σ m_i
-            slope = meta * moved  # Σ m_i ∘ Σ g_j
-            for row in rows[1:, None]:
-                self.learner.update(further, self.learner.gradient(row), moved, self.rates)
-                judged = self.learner.gradient(batch)
-                meta += judged
-                judged *= moved
-                slope += judged
-                del judged  # its memory is the next gradient's
-            self.outer_step(start, meta, slope, len(rows))
+            meta, slope = self.learner.look_ahead(rows, batch, self.rates)
+            self.outer_step(meta, slope, len(rows))
             if glance == 0:
                 for row in rows:
                     self.memory.offer(row)
 
-    def outer_step(self, start: Vector, meta: Vector, slope: Vector, n: int) -> None:
-        """Take θ, and the rates where they are learned, from where they were along the means of n gradients."""
+    def outer_step(self, meta: Vector, slope: Vector, n: int) -> None:
+        """Take θ, and the rates where they are learned, along the means of n gradients."""
         raise NotImplementedError
 
     def share_of(self, total: Vector, n: int) -> float:
@@ -70,16 +59,6 @@ class MetaLearner(Replay):
         return self.glances * (examples + batches)
 
 
-def first(theta: Vector, g: Vector, rates: Vector) -> Any:
-    """The first fast weights."""
-    return theta - np.maximum(rates, 0) * g
-
-
-def further(theta: Vector, g: Vector, moved: Vector, rates: Vector) -> Any:
-    """The next ones, and the sum of the gradients that led there."""
-    return theta - np.maximum(rates, 0) * g, moved + g
-
-
 class CMAML(MetaLearner):
     """C-MAML: α is a fixed number, and θ ← θ_0 − outer_lr · g_meta."""
 
@@ -90,13 +69,13 @@ class CMAML(MetaLearner):
         0.1, "(0, inf)", search=(1e-3, 1, "log"), help="the learning rate of θ along its meta-gradient"
     )
 
-    def outer_step(self, start: Vector, meta: Vector, slope: Vector, n: int) -> None:
-        self.learner.update(follow, meta, start, outer_lr=self.outer_lr, share=self.share_of(meta, n))
+    def outer_step(self, meta: Vector, slope: Vector, n: int) -> None:
+        self.learner.update(follow, meta, outer_lr=self.outer_lr, share=self.share_of(meta, n))
 
 
-def follow(theta: Vector, meta: Vector, start: Vector, outer_lr: float, share: float) -> Any:
+def follow(theta: Vector, meta: Vector, outer_lr: float, share: float) -> Any:
     """C-MAML's step."""
-    return start - outer_lr * (share * meta)
+    return theta - outer_lr * (share * meta)
 
 
 class SyncMAML(CMAML):
@@ -111,9 +90,9 @@ class SyncMAML(CMAML):
 
     inert = ({"lr_of_lr": 0.0}, CMAML)
 
-    def outer_step(self, start: Vector, meta: Vector, slope: Vector, n: int) -> None:
+    def outer_step(self, meta: Vector, slope: Vector, n: int) -> None:
         self.rates += np.float32(self.lr_of_lr * self.share_of(slope, n)) * slope
-        super().outer_step(start, meta, slope, n)
+        super().outer_step(meta, slope, n)
 
 
 class LaMAML(MetaLearner):
@@ -128,14 +107,12 @@ class LaMAML(MetaLearner):
 
     inert = ({"lr_of_lr": 0.0, "lr": 0.1}, CMAML)  # whose outer_lr then is the α of every parameter
 
-    def outer_step(self, start: Vector, meta: Vector, slope: Vector, n: int) -> None:
+    def outer_step(self, meta: Vector, slope: Vector, n: int) -> None:
         up = self.lr_of_lr * self.share_of(slope, n)
-        self.learner.update(look_ahead, meta, self.rates, start, slope, share=self.share_of(meta, n), up=up)
+        self.learner.update(step, meta, self.rates, slope, share=self.share_of(meta, n), up=up)
 
 
-def look_ahead(
-    theta: Vector, meta: Vector, rates: Vector, start: Vector, slope: Vector, share: float, up: float
-) -> Any:
+def step(theta: Vector, meta: Vector, rates: Vector, slope: Vector, share: float, up: float) -> Any:
     """La-MAML's step, and the new rates."""
     rates = rates + up * slope
-    return start - np.maximum(rates, 0) * (share * meta), rates
+    return theta - np.maximum(rates, 0) * (share * meta), rates

@@ -138,14 +138,16 @@ def _watched(name: str) -> Callable[..., Any]:
     """A primitive that looks at the rows, or groups of rows, which it is given first."""
 
     def primitive(self: Watching, rows: Any, *arguments: Any, **named: Any) -> Any:
-        for group in (rows, *arguments[0]) if name == "dots" else rows if name == "gradients" else (rows,):
+        others = arguments[0] if name == "dots" else arguments[:1] if name == "look_ahead" else ()
+        for group in rows if name == "gradients" else (rows, *others):
             self.look_at(group, name)
         return getattr(super(Watching, self), name)(rows, *arguments, **named)
 
     return primitive
 
 
-for _name in ("forward", "activations", "inputs", "sgd", "sgd_each", "reptile", "gradient", "gradients", "dots"):
+for _name in ("forward", "activations", "inputs", "sgd", "sgd_each", "reptile", "gradient", "gradients", "dots",
+              "look_ahead"):  # fmt: skip
     setattr(Watching, _name, _watched(_name))
 
 
