@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("river")
 
+import pandas
 from river import checks, compose, datasets, evaluate, metrics, preprocessing, stream
 
 import metareplay
@@ -23,6 +24,7 @@ WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_ta
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 TINY: dict[str, Any] = {"hidden_layer_sizes": (8,), "memories": 10}
 SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
+TABLE = pandas.DataFrame({"a": [1.0, 2.0]})
 
 
 def bits(model: ContinualRiverClassifier) -> bytes:
@@ -68,7 +70,7 @@ def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -
     held_out = examples[::5]
     by_class = sorted((e for i, e in enumerate(examples) if i % 5), key=lambda e: e[1])
     model = learned(ContinualRiverClassifier(seed=0), by_class)
-    assert np.mean([model.predict_one(x) == y for x, y in held_out]) > 0.85  # 0.90 by ergap, which weighs what is new
+    assert np.mean([model.predict_one(x) == y for x, y in held_out]) > 0.9
     forgetful = learned(ContinualRiverClassifier("online", seed=0), by_class)
     assert np.mean([forgetful.predict_one(x) == y for x, y in held_out]) < 0.6
 
@@ -141,7 +143,6 @@ def test_before_anything_is_learned_there_is_no_answer() -> None:
 
 @pytest.mark.parametrize("scale", [True, False])
 def test_rows_of_a_data_frame_are_learned_as_one_after_another(scale: bool) -> None:
-    pandas = pytest.importorskip("pandas")
     examples = list(datasets.Phishing().take(80))
     one = learned(ContinualRiverClassifier(scale=scale, **SMALL), examples)
     many = ContinualRiverClassifier(scale=scale, **SMALL)
@@ -270,7 +271,7 @@ def test_a_file_of_the_other_estimator_is_refused(tmp_path: Any) -> None:
 # Bad input
 
 
-@pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan")])
+@pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan"), pandas.NA, pandas.NaT])
 def test_an_example_whose_label_is_missing_is_skipped_and_counted(missing: Any) -> None:
     examples = list(datasets.Phishing().take(40))
     model, other = ContinualRiverClassifier(**SMALL), learned(ContinualRiverClassifier(**SMALL), examples)
@@ -295,9 +296,39 @@ def test_values_that_are_not_finite_are_refused(bad: float, message: str) -> Non
     assert bits(model) == before
 
 
-def test_text_is_refused_with_what_to_do() -> None:
-    with pytest.raises(BadInput, match=r"feature 'city' is 'Rome', but must be a number: .*OneHotEncoder"):
-        ContinualRiverClassifier().learn_one({"age": 3, "city": "Rome"}, True)
+@pytest.mark.parametrize(
+    ("learn", "message"),
+    [
+        (
+            lambda it: it.learn_one({"age": 3, "city": "Rome"}, 1),
+            r"feature 'city' is 'Rome', but must be a number: .*OneHot",
+        ),
+        (lambda it: it.learn_one({"a": 10**400}, 1), r"Input x contains infinity .*\(feature 'a'\)"),
+        (
+            lambda it: it.learn_many(TABLE.assign(city="Rome"), TABLE["a"]),
+            "feature 'city' holds String, but must .*OneHot",
+        ),
+        (
+            lambda it: it.learn_many(TABLE.assign(day=pandas.NaT), TABLE["a"]),
+            "feature 'day' holds Datetime.*, but must",
+        ),
+        (lambda it: it.learn_one({"a": 1.0}, [1]), r"y is \[1\], but must be one value: text, a number or"),
+        (lambda it: it.learn_one({"a": 1.0}, np.ones(2)), r"y is array.*, but must be one value"),
+        (lambda it: it.learn_one({"a": 1.0}, 1, w="2"), "w is '2', but must be a weight from 0 up"),
+        (lambda it: it.learn_one({"a": 1.0}, 1, w=math.nan), "w is nan, but must be a weight"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_with_what_to_do(learn: Any, message: str) -> None:
+    for model in (ContinualRiverClassifier(), ContinualRiverRegressor()):
+        with pytest.raises(BadInput, match=message):
+            learn(model)
+        assert not model._features
+
+
+@pytest.mark.parametrize("target", ["high", math.inf, 1 + 2j])
+def test_a_target_that_is_no_number_is_refused(target: Any) -> None:
+    with pytest.raises(BadInput, match="but must be a finite number"):
+        ContinualRiverRegressor().learn_one({"a": 1.0}, target)
 
 
 @pytest.mark.parametrize(

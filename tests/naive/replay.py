@@ -34,15 +34,19 @@ class GapER(Naive):
     def observe(self, batch: list[Example]) -> None:
         memory, kept = self.memory, self.memory.kept
         for example in batch:
+            odd = False
             lots = memory.lots(example, self.batches_per_example, self.replay_batch_size)
             if alike := [one for one in lots[0][1:] if one.y == example.y]:
                 new, *old = self.ce([example, *alike]).detach().clamp(max=5).tolist()
-                self.gap += (new - sum(old) / len(old) - self.gap) / 50
+                own = new - sum(old) / len(old)
+                self.gap += (own - self.gap) / 50
+                odd = own > 1 + 2 * max(self.gap, 0)
+                self.near(own - 1 - 2 * max(self.gap, 0))
             self.near(self.gap - self.calm, self.gap - self.conflict)
-            few = len(kept) < self.few
-            for lot in lots[: self.batches_per_example if few and self.gap <= self.calm else 1]:
+            few, calm = len(kept) < self.few, self.gap <= self.calm
+            for lot in lots[: self.batches_per_example if few and calm and not odd else 1]:
                 losses = self.ce(lot)
-                self.step(losses.mean() if few else 0.3 * losses[0] + 0.7 * losses[1:].mean())
+                self.step(losses.mean() if few or calm or odd else 0.3 * losses[0] + 0.7 * losses[1:].mean())
             if self.gap > self.conflict:
                 going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
                 self.counters["forgotten"] += going

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.estimators.growing import GrowingLearner, GrowingPerceptron
-from metareplay.estimators.running_scale import RunningScale
+from metareplay.estimators.running_scale import LIMIT, RunningScale
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.methods.losses import log_softmax
@@ -229,7 +229,8 @@ class Core:
         centre, spread = float(scale.centre[0]), float(scale.spread[0])
         scale.learn(y[:, None], ONLY, len(y))
         now, wide = float(scale.centre[0]), float(scale.spread[0])
-        if (now, wide) != (centre, spread) and spread > 0 and self.build.network is None:
+        absurd = spread > LIMIT * wide  # by a target that is recognised as such: there is nothing to keep
+        if (now, wide) != (centre, spread) and spread > 0 and not absurd and self.build.network is None:
             weights, biases = self.learner.layers()[-1]
             weights *= spread / wide
             biases *= spread / wide

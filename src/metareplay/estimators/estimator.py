@@ -44,7 +44,7 @@ Those of ``ergap``, and the size and horizon of the memory, are chosen by ``pyth
 NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
 """The methods' settings that are parameters of an estimator, besides those of the memory."""
 
-FORMAT = 3
+FORMAT = 4
 """Of saved files; raised when older ones can no longer be read."""
 
 
@@ -202,7 +202,15 @@ class Estimator:
     def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
         loss = getattr(self, "loss", None)  # a regressor's
         tasks, scaled = int(self.tasks), bool(self.scale)
-        self._life = Core(method, Build(inputs, classes, tasks, scaled, batch_size, seed, loss=loss, **self._layers()))
+        build = Build(inputs, classes, tasks, scaled, batch_size, seed, loss=loss, **self._layers())
+        try:
+            self._life = Core(method, build)
+        except MemoryError as error:
+            slots = method.capacity(tasks, batch_size)
+            raise BadInput(
+                f"{slots} memories of {inputs} features are too many ({error}): give fewer memories"
+                + (", or scale=False, which keeps of sparse inputs what is not zero" if scaled else "")
+            ) from None
 
     def _meet_nothing(self) -> None:
         self._labels, self._tasks, self._features = Numbers(), Numbers(), Numbers()
@@ -251,12 +259,7 @@ class Estimator:
         if state.get("saved") != cls.__name__:
             what = f"a {state['saved']}" if "saved" in state else "something else"
             raise BadInput(f"{path} is {what}, but must be a saved {cls.__name__}")
-        if state.get("format") != FORMAT:
-            version = state.get("metareplay", "0.1.0.dev0")
-            raise BadInput(
-                f"{path} was saved by metareplay {version} (format {state.get('format')}), but this version reads "
-                f"format {FORMAT}: learn it again, or load it with metareplay {version}"
-            )
+        _check_format(path, state.get("format"), state.get("metareplay", "0.1.0.dev0"))
         if method is None and state.get("method") not in METHODS:
             raise BadInput(f"{path} was learned by {state.get('method')}: give that class, load(path, method=…)")
         own = state["parameters"].get("network")
@@ -300,11 +303,13 @@ class Estimator:
             state = {name: value for name, value in inherited.items() if name != "_lock"}
             if "_life" in state:
                 state["_life"] = (type(self._life.method), self._life.state())
-        return state
+        return state | {"_format": (FORMAT, __version__)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        _check_format("the pickle", *state.get("_format", (FORMAT, __version__)))
+        state = {name: value for name, value in state.items() if name != "_format"}
         if "_life" in state:
-            state = state | {"_life": Core.of_state(*state["_life"])}
+            state["_life"] = Core.of_state(*state["_life"])
         inherited: Any = getattr(super(), "__setstate__", self.__dict__.update)
         inherited(state)
 
@@ -337,9 +342,17 @@ class Classifying(Estimator):
         given: Any = self.class_weight
         if given is None or given == "balanced":
             return given  # type: ignore[no-any-return]
-        if not isinstance(given, Mapping) or not all(np.isreal(weight) and weight > 0 for weight in given.values()):
+        if not isinstance(given, Mapping) or not all(np.isreal(w) and 0 < w < np.inf for w in given.values()):
             raise BadInput(f"class_weight is {given!r}, but must be None, 'balanced', or a positive number by class")
         return [float(given.get(label, 1.0)) for label in self._labels]
+
+
+def _check_format(what: Any, given: Any, version: str) -> None:
+    if given != FORMAT:
+        raise BadInput(
+            f"{what} was saved by metareplay {version} (format {given}), but this version reads format {FORMAT}: "
+            f"learn it again, or load it with metareplay {version}"
+        )
 
 
 def _plain(value: Any) -> Any:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from narwhals.stable.v2 import String
 from numpy.typing import NDArray
 from river import base
 from river.utils import dataframe
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 FEWEST_INPUTS = 16
 """Inputs that the network has at first; where there are too few, it gets twice as many. Unused ones cost nothing."""
+
+ENCODE = "put an encoder before the classifier, such as river.preprocessing.OneHotEncoder"
 
 Label = bool | str | int
 Floats = NDArray[np.float64]
@@ -67,22 +71,21 @@ class RiverEstimator(Estimator):
 
     def learn_many(self, X: IntoDataFrame, y: IntoSeries, task: Hashable = None, w: float = 1.0) -> None:
         """Learn the rows of a data frame in their order, as ``learn_one`` would."""
-        frame = dataframe.into_frame(X)
-        values = dataframe.to_numpy(frame)
-        self._check_finite(frame.columns, values)
+        _, names, values = _frame(X)
+        self._check_finite(names, values)
         answers = dataframe.into_series(y).to_list()
         if len(answers) != len(values):
             raise BadInput(f"Found input variables with inconsistent numbers of samples: {[len(values), len(answers)]}")
-        self._learn(list(frame.columns), values, answers, task, w)
+        self._learn(names, values, answers, task, w)
 
     def _learn(self, names: list[Any], values: Floats, y: list[Any], task: Hashable, w: float) -> None:
         with self._guard.writing():
-            there = [label is not None and label == label for label in y]  # NaN does not equal itself
+            if not isinstance(w, Real) or not 0 <= w < np.inf:
+                raise BadInput(f"w is {w!r}, but must be a weight from 0 up")
+            there = [self._is_there(answer) for answer in y]
             if not all(there):
                 self.missing_labels_ += len(y) - sum(there)
-                values, y = values[there], [label for label, is_there in zip(y, there, strict=True) if is_there]
-            if not 0 <= w < np.inf:
-                raise BadInput(f"w is {w!r}, but must be a weight from 0 up")
+                values, y = values[there], [answer for answer, is_there in zip(y, there, strict=True) if is_there]
             if not y or w == 0:
                 return
             number = self._number(task, "learn_one(x, y, task=…)", self.tasks)
@@ -98,6 +101,12 @@ class RiverEstimator(Estimator):
                 self._life.learn(values, self._answers(y), number, places, weights=weights)
             finally:
                 self._life.grow(classes=len(self._labels))
+
+    def _is_there(self, answer: Any) -> bool:
+        """Whether it is not None, NaN, NaT or pandas' NA; BadInput if it cannot be learned."""
+        if not isinstance(answer, Hashable):
+            raise BadInput(f"y is {answer!r}, but must be one value: text, a number or a truth value")
+        return answer is not None and type(answer).__name__ != "NAType" and bool(answer == answer)
 
     def _number(self, task: Hashable, call: str, most: int | None = None) -> int:
         return int(self._tasks.of_tasks(None if task is None else [task], 1, self._method, call, most)[0])
@@ -132,8 +141,8 @@ class RiverEstimator(Estimator):
 
     def predict_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoSeries:
         """The same of each row."""
-        frame = dataframe.into_frame(X)
-        predicted = self._predicted(list(frame.columns), dataframe.to_numpy(frame), task)
+        frame, names, values = _frame(X)
+        predicted = self._predicted(names, values, task)
         return dataframe.to_native_series(predicted, name=None, like=frame)
 
     def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[Any]:
@@ -153,13 +162,12 @@ class RiverEstimator(Estimator):
         """The values ``(1, n)`` of an example's features, all finite."""
         try:
             values = np.fromiter(x.values(), np.float64, len(x))[None]
+        except OverflowError:
+            values = np.full((1, len(x)), np.inf)
         except (TypeError, ValueError):
             for name, value in x.items():
                 if not isinstance(value, int | float | np.number | np.bool_):
-                    raise BadInput(
-                        f"feature {name!r} is {value!r}, but must be a number: put an encoder before the classifier, "
-                        "such as river.preprocessing.OneHotEncoder"
-                    ) from None
+                    raise BadInput(f"feature {name!r} is {value!r}, but must be a number: {ENCODE}") from None
             raise
         self._check_finite(list(x), values)
         return values
@@ -228,8 +236,8 @@ class ContinualRiverClassifier(Classifying, RiverEstimator, base.MiniBatchClassi
 
     def predict_proba_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoDataFrame:
         """The probability of each class met so far, a column each."""
-        frame = dataframe.into_frame(X)
-        labels, p = self._probabilities(list(frame.columns), dataframe.to_numpy(frame), task)
+        frame, names, values = _frame(X)
+        labels, p = self._probabilities(names, values, task)
         return dataframe.to_native_frame(dict(zip(labels, p.T, strict=True)), like=frame)
 
     def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[Label | None]:
@@ -271,9 +279,25 @@ class ContinualRiverRegressor(RiverEstimator, base.MiniBatchRegressor):
     method: str | type[Method] = field(default="eralg4", kw_only=False)
     loss: str = setting("squared", ("squared", "absolute"), help="what is made small")
 
+    def _is_there(self, answer: Any) -> bool:
+        there = super()._is_there(answer)
+        if there and not (isinstance(answer, Real) and abs(answer) < np.inf):
+            raise BadInput(f"y is {answer!r}, but must be a finite number")
+        return there
+
     def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[float]:
         scores = self._scores(names, values, task)
         return list(self._life.targets(scores).tolist()) if scores.size else [0.0] * len(values)
+
+
+def _frame(X: IntoDataFrame) -> tuple[Any, list[Any], Floats]:
+    """A data frame, its columns' names, and its values."""
+    frame = dataframe.into_frame(X)
+    for name in frame.columns:
+        dtype = frame[name].dtype
+        if dtype.is_temporal() or dtype == String:
+            raise BadInput(f"feature {name!r} holds {dtype}, but must hold numbers: {ENCODE}")
+    return frame, list(frame.columns), np.asarray(dataframe.to_numpy(frame), np.float64)
 
 
 def _with_places(values: Floats, places: NDArray[np.int64]) -> tuple[Floats, NDArray[np.int64]]:

@@ -18,6 +18,8 @@ LIMIT = 10.0
 """Standard deviations: a reading that lies farther from its feature's mean counts as lying this far."""
 SETTLED = 20
 """Readings of a feature after which the next ones are limited before they move its mean and spread."""
+FEWEST = 5
+"""Readings of a feature from which on the farthest of them is limited by the others, until it is settled."""
 LARGEST = 1e150
 """Magnitudes are limited to this, so that their squares are finite."""
 FULL_SIZE = 64
@@ -37,7 +39,8 @@ class RunningScale:
 
     From its 21st reading on, a feature's reading beyond ten standard deviations moves mean and spread as one at ten
     would: one absurd reading multiplies the spread by sqrt(1 + 100 / n) at most, and readings that stay that far off
-    are followed as fast as that factor grows.
+    are followed as fast as that factor grows. The first twenty are held: of five and more the farthest from their mean
+    counts as lying ten standard deviations of the others from theirs at most.
 
     As a step of gradient descent changes a layer's outputs in proportion to its input's squared length, inputs that
     are more than 64 are also divided by sqrt(inputs / 64): so one learning rate does for few and many.
@@ -48,11 +51,11 @@ class RunningScale:
 
     def __init__(self, inputs: int) -> None:
         self.examples, self.renewal, self.clipped = 0, 1, 0
-        self._hold(np.zeros((6, inputs)))
+        self._hold(np.zeros((6 + SETTLED, inputs)))
 
     def _hold(self, features: Floats) -> None:
         self._features = features
-        self.counts, self.mean, self.deviations, self.due, self.centre, self.spread = features
+        self.counts, self.mean, self.deviations, self.due, self.centre, self.spread = features[:6]
         self._unit = max(1.0, math.sqrt(features.shape[1] / FULL_SIZE))
 
     def grow(self, inputs: int) -> None:
@@ -108,10 +111,39 @@ class RunningScale:
 
 
 @compiled
+def moved(mean: float, deviations: float, count: float, reading: float) -> tuple[float, float]:
+    """Mean and sum of squared deviations of so many readings, this one with them."""
+    difference = reading - mean
+    return mean + difference / count, deviations + difference * difference * ((count - 1) / count)
+
+
+@compiled
+def of_few(readings: Floats) -> tuple[float, float, bool]:
+    """Mean and sum of squared deviations of the first readings, the farthest limited; whether it was."""
+    n = len(readings)
+    mean, deviations = 0.0, 0.0
+    for i in range(n):
+        mean, deviations = moved(mean, deviations, i + 1, readings[i])
+    if n < FEWEST:
+        return mean, deviations, False
+    far = np.argmax(np.abs(readings - mean))
+    among, squares, count = 0.0, 0.0, 0
+    for i in range(n):
+        if i != far:
+            count += 1
+            among, squares = moved(among, squares, count, readings[i])
+    farthest = LIMIT * math.sqrt(squares / count)
+    if squares == 0 or abs(readings[far] - among) <= farthest:
+        return mean, deviations, False
+    mean, deviations = moved(among, squares, n, min(max(readings[far], among - farthest), among + farthest))
+    return mean, deviations, True
+
+
+@compiled
 def take_in(x: Floats, places: Places, size: int, features: Floats, unit: float, scaled: NDArray[np.float32]) -> int:
     """Batch after batch: take in every row, then scale every row. Returns how many readings were limited."""
     counts, mean, deviations, due = features[0], features[1], features[2], features[3]
-    centre, spread = features[4], features[5]
+    centre, spread, first = features[4], features[5], features[6:]
     clipped = 0
     for begin in range(0, len(x), size):
         batch = x[begin : begin + size]
@@ -120,14 +152,22 @@ def take_in(x: Floats, places: Places, size: int, features: Floats, unit: float,
                 place, reading = places[j], batch[i, j]
                 if math.isnan(reading):
                     continue
-                farthest = LARGEST
-                if counts[place] >= SETTLED and deviations[place] > 0:
-                    farthest = LIMIT * math.sqrt(deviations[place] / counts[place])
-                difference = min(max(reading - mean[place], -farthest), farthest)
-                clipped += abs(reading - mean[place]) > farthest
-                counts[place] += 1
-                mean[place] += difference / counts[place]
-                deviations[place] += difference * difference * ((counts[place] - 1) / counts[place])
+                if counts[place] < SETTLED:
+                    first[int(counts[place]), place] = min(max(reading, -LARGEST), LARGEST)
+                    counts[place] += 1
+                    few = first[: int(counts[place]), place]
+                    mean[place], deviations[place], limited = of_few(few)
+                    clipped += limited and len(few) == SETTLED
+                else:
+                    farthest = (
+                        LIMIT * math.sqrt(deviations[place] / counts[place]) if deviations[place] > 0 else LARGEST
+                    )
+                    clipped += abs(reading - mean[place]) > farthest
+                    counts[place] += 1
+                    mean[place], deviations[place] = moved(
+                        mean[place], deviations[place], counts[place],
+                        min(max(reading, mean[place] - farthest), mean[place] + farthest),
+                    )  # fmt: skip
                 if counts[place] >= due[place]:
                     due[place] = counts[place] + max(1, counts[place] // MORE)
                     centre[place] = mean[place]

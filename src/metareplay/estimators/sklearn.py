@@ -24,7 +24,7 @@ from metareplay.settings import setting
 
 NUMBERS_AT_A_TIME = 2**20
 """Rows are made dense and scaled in pieces of at most so many numbers (8 MB)."""
-KINDS = {"b": "truth values", "U": "text", "S": "bytes"}
+KINDS = {"b": "truth values", "U": "text"}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -168,7 +168,10 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         if numeric:
             y = y.astype(np.float64)
         else:
-            check_classification_targets(y)
+            try:
+                check_classification_targets(y)
+            except TypeError as error:
+                raise BadInput(f"y must hold text alone, numbers alone or truth values alone: {error}") from None
         names = _one_each(task, len(y))
         if sample_weight is None:
             return X, y, names, None

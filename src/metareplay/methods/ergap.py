@@ -14,9 +14,11 @@ WINDOW = 50
 LARGEST = 5.0
 """What one example's loss counts at most."""
 NEW = 0.3
-"""The new example's part in a batch's loss once there are ``few`` memories."""
+"""The new example's part in a batch's loss where memories are many, and better known."""
 PACE = 0.02
 """The share of the memories that goes with each example, for every unit by which the gap exceeds ``conflict``."""
+ODD = 1.0
+"""An example's own gap is odd beyond this and twice the gap."""
 
 
 class GapER(ER):
@@ -26,11 +28,13 @@ class GapER(ER):
     those drawn beside it: g ← g + (ℓ(new) − mean ℓ(memories) − g) / 50, with ℓ the cross-entropy, at most 5.
 
     - Up to ``calm``, memories are not known by heart. Then, while there are fewer than ``few`` of them, each example is
-      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
+      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains. In
+      it, with ``few`` memories or more, the new example counts three tenths of the loss.
     - Beyond ``conflict``, memories say what is no longer true: each goes with probability (g − conflict) / 50.
+    - An odd example, whose own gap ℓ(new) − mean ℓ(memories) exceeds 1 + 2 max(g, 0), has a wrong label, or is the
+      first of a change. It is learned in one batch, as one of it.
 
-    With ``few`` memories or more, the new example counts three tenths of a batch's loss. As it is compared with its own
-    class alone, a class that is new is no conflict.
+    As an example is compared with its own class alone, a class that is new is neither odd nor a conflict.
     """
 
     id = "ergap"
@@ -48,10 +52,10 @@ class GapER(ER):
     def observe(self, rows: Rows) -> None:
         for row in rows:
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
-            self.watch(batches[0])
-            few = self.memory.held < self.few
-            for batch in batches if few and self.gap <= self.calm else batches[:1]:
-                self.learner.sgd(batch, self.lr, None if few else self.weights(batch))
+            odd = self.watch(batches[0]) > ODD + 2 * max(self.gap, 0)
+            few, calm = self.memory.held < self.few, self.gap <= self.calm
+            for batch in batches if few and calm and not odd else batches[:1]:
+                self.learner.sgd(batch, self.lr, None if few or calm or odd else self.weights(batch))
             if self.gap > self.conflict > 0:
                 self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
             self.memory.offer(row)
@@ -61,14 +65,17 @@ class GapER(ER):
             [NEW, *[(1 - NEW) / (len(batch) - 1)] * (len(batch) - 1)] if len(batch) > 1 else [1], np.float32
         )
 
-    def watch(self, batch: Rows) -> None:
-        """Follow the gap by a new example, which comes first, and memories."""
+    def watch(self, batch: Rows) -> float:
+        """Follow the gap by a new example, which comes first, and memories; its own gap, 0 if none is of its class."""
         labels = self.learner.labels[batch]
         alike = batch[labels == labels[0]]
-        if len(alike) > 1:
-            scores, allowed = self.learner.forward(alike), self.learner.allowed(alike)
-            losses = np.minimum(cross_entropy_values(scores, self.learner.labels[alike], allowed), LARGEST)
-            self.gap += (float(losses[0] - losses[1:].mean()) - self.gap) / WINDOW
+        if len(alike) == 1:
+            return 0.0
+        scores, allowed = self.learner.forward(alike), self.learner.allowed(alike)
+        losses = np.minimum(cross_entropy_values(scores, self.learner.labels[alike], allowed), LARGEST)
+        own = float(losses[0] - losses[1:].mean())
+        self.gap += (own - self.gap) / WINDOW
+        return own
 
     def steps(self, examples: int, batches: int) -> int | None:
         return None
