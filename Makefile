@@ -114,7 +114,7 @@ lock:
 	echo 'Choosing versions: everything is installed afresh, which takes some minutes'; \
 	$(CANDIDATES) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "make lock wants Python 3.11: PYTHON=/path/to/python3.11")'; \
 	$(CANDIDATES) -m venv "$$scratch/venv"; \
-	"$$scratch/venv/bin/python" -m pip install -qq '$(TORCH)' -e '.[dev]'; \
+	"$$scratch/venv/bin/python" -m pip install -qq '$(TORCH)' -e '.[dev,docs,wandb,mlflow]'; \
 	{ echo '# The versions that are tested together, for Python 3.11 and later. Made by `make lock`; do not edit.'; \
 	  echo '# Use it with pip alone: pip install -c constraints.txt -e ".[dev]"'; \
 	  "$$scratch/venv/bin/python" -m pip freeze --all --exclude pip --exclude-editable \

@@ -43,7 +43,7 @@ def run(
 
     Examples
     --------
-    >>> metareplay.run(stream, metareplay.Online(lr=0.1), seed=3, batch_size=10).accuracy.shape
+    >>> metareplay.run(stream, metareplay.Online(lr=0.1), seed=3).accuracy.shape
     (2, 2)
     """
     trainer = Trainer(Experiment(stream=stream, method=method, **options))
