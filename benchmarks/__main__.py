@@ -7,6 +7,7 @@ import json
 import platform
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,35 +33,21 @@ def main() -> None:
     results: dict[str, Any] = {"machine": _machine(), "data": data.description(base)}
     print(f"On {results['machine']}.\nOn one thread of one core. Rotated {results['data']}.", flush=True)
     begin = time.perf_counter()
+    measures: dict[str, tuple[Any, Callable[[], Any]]] = {
+        "steps": (steps, lambda: steps.measure(stream, 2 * seconds, rounds)),
+        "c": (in_c, lambda: in_c.measure(stream, seconds, rounds)),
+        "primitives": (primitives, lambda: primitives.measure(stream, seconds, rounds)),
+        "torch": (torch_engine, lambda: torch_engine.measure(stream, seconds, rounds)),
+        "evaluation": (evaluation, lambda: evaluation.measure(stream, seconds, rounds)),
+        "models": (models, lambda: models.measure(base, seconds / 2, rounds // 2)),
+        "baselines": (baselines, lambda: baselines.measure(base, seconds / 2, rounds // 2)),
+        "run": (whole_run, lambda: whole_run.measure(base, max(1, round(250 * options.effort)))),
+        "first-use": (first_use, first_use.measure),
+    }
     for part in options.only:
-        if part == "steps":
-            results[part] = steps.measure(stream, 2 * seconds, rounds)
-            report = steps.lines(results[part])
-        elif part == "primitives":
-            results[part] = primitives.measure(stream, seconds, rounds)
-            report = primitives.lines(results[part])
-        elif part == "c":
-            results[part] = in_c.measure(stream, seconds, rounds)
-            report = in_c.lines(results[part])
-        elif part == "torch":
-            results[part] = torch_engine.measure(stream, seconds, rounds)
-            report = torch_engine.lines(results[part])
-        elif part == "evaluation":
-            results[part] = evaluation.measure(stream, seconds, rounds)
-            report = evaluation.lines(results[part])
-        elif part == "models":
-            results[part] = models.measure(base, seconds / 2, rounds // 2)
-            report = models.lines(results[part])
-        elif part == "baselines":
-            results[part] = baselines.measure(base, seconds / 2, rounds // 2)
-            report = baselines.lines(results[part])
-        elif part == "run":
-            results[part] = whole_run.measure(base, max(1, round(250 * options.effort)))
-            report = whole_run.lines(results[part])
-        else:
-            results[part] = first_use.measure()
-            report = first_use.lines(results[part])
-        print("", *report, sep="\n", flush=True)
+        module, measure = measures[part]
+        results[part] = measure()
+        print("", *module.lines(results[part]), sep="\n", flush=True)
     print(f"\nAll of it took {time.perf_counter() - begin:.0f} s.")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import importlib.util
 import os
@@ -12,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
-import metareplay
+from metareplay import BaseImages, Images
 from mirrors import Mirror
 
 SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
@@ -34,14 +36,41 @@ def _no_real_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_by_one(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Of processes that test together one compiles what most runs need, and the others wait to find it on the disk."""
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        with (tmp_path_factory.getbasetemp().parent / "compiling").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            stream = metareplay.benchmark("digits-rotations", tasks=2, samples_per_task=5)
-            for name in ("meralg1", "gem", "ewc"):
-                metareplay.run(stream, metareplay.METHODS[name]())
+def _compiled_together(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Of processes that test together each compiles some of what runs need, and loads the others' from the disk."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    from metareplay.learners.fused import FusedPerceptron
+    from metareplay.networks.perceptron import Perceptron
+
+    rng = np.random.default_rng(0)
+    learner, rows = FusedPerceptron(Perceptron((8, 4, 3)), 4, 2, rng), np.arange(2)
+    x, y = rng.random((4, 8), np.float32), np.arange(4) % 3
+    uses: list[Callable[[], object]] = [
+        lambda: learner.reptile(rows[None], 0.1, 0.5),
+        lambda: learner.predict_and_learn(x, y, 0, 0.1),
+        lambda: learner.gradients([rows, rows[:1]]),
+        lambda: learner.sgd(rows, 0.1, loss=lambda z, _: z),
+        lambda: learner.scores(Images(BaseImages((255 * x).astype(np.uint8)), y, np.arange(8, dtype=np.int32)), 0),
+        lambda: learner.noise(rng),
+        lambda: learner.forward(rows),
+        lambda: learner.sgd(rows, 0.1),
+        lambda: learner.dots(rows, [rows]),
+        lambda: learner.sgd_each(rows, 0.1),
+        lambda: learner.predict_and_learn(x, y, 0, 0.1, 0.1),
+    ]
+    order = list(enumerate(uses))[:: 1 if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else -1]
+
+    def alone(name: object, use: Callable[[], object], how: int = 0) -> None:
+        file = tmp_path_factory.getbasetemp().parent / f"compiling {name}"
+        with file.open("w") as lock, contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | how)
+            use()
+
+    alone("put", lambda: learner.put(np.arange(4), x, y, 0))
+    for how in (fcntl.LOCK_NB, 0):  # what nobody else has begun; then everything
+        for number, use in order:
+            alone(number, use, how)
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +128,11 @@ def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}/folder"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, so that processes that test together end together."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure() -> None:

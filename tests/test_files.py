@@ -59,6 +59,15 @@ def test_a_link_is_followed_or_replaced_as_asked(tmp_path: Path) -> None:
     assert (tmp_path / "far").read_bytes() == b"new"
 
 
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.write_atomically(tmp_path / "pipe", b"through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_a_very_long_name_can_be_written(tmp_path: Path) -> None:
     files.write_atomically(tmp_path / ("ü" * 127), b"new")
     assert files.read_regular(tmp_path / ("ü" * 127)) == b"new"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import io
 import os
 import pickle
 import shutil
@@ -20,11 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import metareplay
 from metareplay import files
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
-from metareplay.methods.online import Online
 from metareplay.streams import task_list as gem_format
 from metareplay.streams.groups import splits
 from metareplay.streams.permutations import permutations
@@ -140,18 +136,6 @@ def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path: Path) 
         assert name
 
 
-def test_learning_from_the_file_is_learning_from_the_stream(tmp_path: Path) -> None:
-    stream = rotations(sources.get("digits"), tasks=2)
-    gem_format.write(stream, tmp_path / "tasks.pt")
-    records = [
-        metareplay.run(which, Online(lr=0.01), hidden=(20,), samples_per_task=100)
-        for which in (stream, gem_format.read(tmp_path / "tasks.pt"))
-    ]
-    assert np.array_equal(records[0].predicted_right, records[1].predicted_right)
-    # An evaluation adds up in the order of the base images' pixels, which the file has in another order.
-    assert np.abs(records[0].correct - records[1].correct).max() <= 1
-
-
 @given(
     tasks=st.integers(1, 3),
     inputs=st.integers(1, 5),
@@ -196,13 +180,6 @@ def test_any_task_list_is_read_as_it_is(tasks: int, inputs: int, classes: int, o
 def test_descriptions_are_angles_words_or_class_bounds(description: Any, words: str, tmp_path: Path) -> None:
     path = saved(tmp_path / "tasks.pt", [[task(description)], [task(description)]])
     assert gem_format.read(path).tasks[0].description == words
-
-
-def test_tasks_with_classes_of_their_own_can_be_learned_as_such(tmp_path: Path) -> None:
-    tasks = [task((low, low + 2), y=torch.tensor([0, 1, 1, 0]) + low) for low in (0, 2, 4)]
-    stream = gem_format.read(saved(tmp_path / "tasks.pt", [tasks, tasks]))
-    assert [made.classes for made in stream.tasks] == [(0, 1), (2, 3), (4, 5)]
-    assert set(stream.scenarios) == {"class-incremental", "task-incremental"}
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
@@ -364,19 +341,6 @@ def test_a_truncated_file_is_told_in_one_line(save: Any, share: float, tmp_path:
     path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(BadInput, match="it is damaged"):
         gem_format.read(path)
-
-
-@given(place=st.floats(0, 1, exclude_max=True), value=st.integers(0, 255), old=st.booleans())
-def test_a_damaged_byte_is_refused_or_does_no_harm(place: float, value: int, old: bool) -> None:
-    file = io.BytesIO()
-    torch.save([[task()], [task()]], file, _use_new_zipfile_serialization=not old)
-    content = bytearray(file.getvalue())
-    content[int(place * len(content))] = value
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "tasks.pt")
-        path.write_bytes(content)
-        with contextlib.suppress(BadInput):
-            assert gem_format.read(path).inputs > 0
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -249,9 +248,13 @@ def assert_same_scores(scores: Any, expected: Any) -> None:
 
 
 def assert_same_parameters(learner: Any, oracle: Oracle, problem: Problem) -> None:
-    """Both have moved from the problem's parameters by the same vector."""
-    # Within rounding of a kink a unit may be on in float32 and off in float64, and its gradient is then another.
+    """The same where no unit came within rounding of a kink: on in float32, off in float64, it has another gradient."""
     assume(oracle.nearest_kink > 3e-6)
+    assert_moved_alike(learner, oracle, problem)
+
+
+def assert_moved_alike(learner: Any, oracle: Oracle, problem: Problem) -> None:
+    """Both have moved from the problem's parameters by the same vector."""
     start = flat(problem.layers)
     assert_close(
         flat(learner.layers()) - start, np.asarray(oracle.theta) - start, rounding=float(np.linalg.norm(start))
@@ -354,8 +357,7 @@ def test_batches_of_any_size_are_steps_one_after_another(engine: Engine, widths:
         oracle.theta = start + 0.3 * (oracle.theta - start)
     oracle.sgd_each(batches[0], lr)
     if oracle.nearest_kink > 3e-6:
-        start, moved = flat(case.layers), np.asarray(oracle.theta)
-        assert_close(flat(learner.layers()) - start, moved - start, rounding=float(np.linalg.norm(start)))
+        assert_moved_alike(learner, oracle, case)
     padding = learner.parameters()
     assert float(padding @ padding) == pytest.approx(float(np.sum(flat(learner.layers()) ** 2)), rel=1e-5)
 
@@ -456,20 +458,6 @@ def test_gradients_that_somebody_holds_are_not_written_again(engine: Engine) -> 
     assert np.array_equal(held[1], flat(learner.layers(row)))
 
 
-@on_random_problems
-def test_padding_stays_out_of_the_numbers(engine: Engine, problem: Problem) -> None:
-    learner = problem.learner(engine)
-    learner.sgd_each(problem.rows(5), problem.lr)
-    learner.reptile(problem.rows(2, 3), problem.lr, 0.3)
-    learner.sgd(problem.rows(4), problem.lr)
-    learner.descend(learner.gradient(problem.rows(3)), problem.lr)
-    theta, gradient = learner.parameters(), learner.gradient(problem.rows(4))
-    for a, b in ((theta, theta), (theta, gradient), (gradient, gradient)):
-        ours, theirs = flat(learner.layers(a)), flat(learner.layers(b))
-        lengths = float(np.linalg.norm(ours) * np.linalg.norm(theirs))
-        assert float(a @ b) == pytest.approx(ours @ theirs, rel=1e-5, abs=1e-5 * lengths)
-
-
 def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine: Engine) -> None:
     problem = ordinary_problem()
     learner = problem.learner(engine)
@@ -489,15 +477,15 @@ def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine: Engine) -
 # Parameters
 
 
-@on_random_problems
-def test_descend_and_interpolate(engine: Engine, problem: Problem) -> None:
+def test_descend_and_interpolate(engine: Engine) -> None:
+    problem = ordinary_problem()
     learner, oracle = problem.learner(engine), Oracle(problem)
     rows, rate = problem.rows(4), float(problem.rng.choice([0.1, 0.5, 1]))
     start, lr = learner.parameters(), problem.lr
     learner.descend(learner.gradient(rows), lr)
     learner.interpolate(start, rate)
     oracle.descend(oracle.gradient(rows), lr * rate)
-    assert_same_parameters(learner, oracle, problem)
+    assert_moved_alike(learner, oracle, problem)
     assert np.array_equal(flat(learner.layers(start)), flat(problem.layers)), "parameters() must be a copy"
 
 
@@ -540,8 +528,8 @@ def test_a_private_layer_moves_only_with_its_own_task(engine: Engine) -> None:
 # The table
 
 
-@on_random_problems
-def test_a_copied_slot_is_the_same_example(engine: Engine, problem: Problem) -> None:
+def test_a_copied_slot_is_the_same_example(engine: Engine) -> None:
+    problem = ordinary_problem()
     learner = problem.learner(engine)
     source, target = problem.rows(2)
     learner.copy(int(source), int(target))
@@ -553,7 +541,7 @@ def test_a_copied_slot_is_the_same_example(engine: Engine, problem: Problem) -> 
     oracle, rows, lr = Oracle(problem), problem.rows(5), problem.lr
     learner.sgd_each(rows, lr)
     oracle.sgd_each(rows, lr)
-    assert_same_parameters(learner, oracle, problem)
+    assert_moved_alike(learner, oracle, problem)
 
 
 def test_put_copies_what_it_is_given(engine: Engine) -> None:
@@ -571,8 +559,9 @@ def test_put_copies_what_it_is_given(engine: Engine) -> None:
 # Keeping
 
 
-@on_random_problems
-def test_a_loaded_state_continues_to_the_same_bits(engine: Engine, problem: Problem) -> None:
+def test_a_loaded_state_continues_to_the_same_bits(engine: Engine) -> None:
+    problem = ordinary_problem()
+
     def live(learner: Any, rng: np.random.Generator) -> None:
         learner.reptile(rng.integers(problem.slots, size=(2, 4)), lr, 0.3)
         learner.copy(0, problem.slots - 1)
@@ -665,22 +654,7 @@ def test_an_overflow_is_divergence(engine: Engine) -> None:
     assert np.array_equal(flat(learner.layers()), flat(problem.layers))
 
 
-def test_far_too_large_a_learning_rate_diverges(engine: Engine) -> None:
-    problem = ordinary_problem()
-    learner = problem.learner(engine)
-    with pytest.raises(Diverged):
-        learner.sgd_each(problem.rows(50), 1e30)
-    assert learner.steps < 50
-
-
 # PyTorch is optional
-
-
-def test_importing_metareplay_does_not_import_pytorch() -> None:
-    code = (
-        "import sys, metareplay, metareplay.learners.base, metareplay.methods.memory; sys.exit('torch' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_without_pytorch_its_learner_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

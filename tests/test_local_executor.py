@@ -341,13 +341,13 @@ def test_runs_whose_workers_are_killed_give_the_same_records(out: Path, workers:
         for worker in workers:
             job = worker.job
             enough = job and job.progress and job.progress.examples > 300 * (job.deaths + 1)
-            if enough and len(killed) < 3 and worker.process.poll() is None:
+            if enough and len(killed) < 2 and worker.process.poll() is None:
                 killed.append(worker.process.pid)
                 os.kill(worker.process.pid, signal.SIGKILL)
 
     notes: list[str] = []
     outcomes = local.execute([long(0), long(1), tiny("gem")], out, jobs=2, report=kill, note=notes.append)
-    assert len(killed) == 3
+    assert len(killed) == 2
     assert 0 < sum("was ended by SIGKILL" in note for note in notes) <= len(killed)
     assert_done(outcomes, out)
 
@@ -371,9 +371,7 @@ def gone(process: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["all by Ctrl-C", "the driver by SIGKILL"])
-def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on_to_the_same_records(
-    tmp_path: Path, out: Path, whom: str
-) -> None:
+def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path: Path, out: Path, whom: str) -> None:
     settings = "".join(f"{name} = {value}\n" for name, value in LONG.items())
     (tmp_path / "suite.toml").write_text(
         'benchmarks = [{ name = "digits-rotations", tasks = 3, samples_per_task = 600 }]\nseeds = 2\n'
@@ -402,7 +400,7 @@ def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on_to_the_same_record
         assert suite.returncode == 130
         assert stdout == ""
         assert re.search(rf"stopped: \d of 2 runs are done, in {out}; to go on: metareplay suite .*suite.toml", stderr)
-    assert_done(local.execute([long(seed) for seed in range(2)], out, jobs=2), out)
+        assert_done(local.execute([long(seed) for seed in range(2)], out, jobs=2), out)
 
 
 @pytest.mark.slow
@@ -416,7 +414,7 @@ def follow(experiment, event):
             log.write(experiment.key + " " + type(event).__name__ + "\\n")
 """
     )
-    requests = [tiny(method, seed) for seed in range(4) for method in ("online", "ewc")] + [long(0)]
+    requests = [tiny(method, seed) for seed in range(2) for method in ("online", "ewc")] + [long(0)]
     code = """
 import json, sys
 from pathlib import Path

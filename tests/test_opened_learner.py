@@ -583,28 +583,3 @@ def test_a_state_that_compiled_code_could_not_follow_is_refused() -> None:
     learner.load_state(padded)
     assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
     assert np.array_equal(learner.parameters(), good["parameters"])
-
-
-def test_noise_into_all_of_a_vector_does_no_harm() -> None:
-    """Shrink and perturb, or Langevin's step, once wrote into the padding, and ended in corrupted memory."""
-    rng = np.random.default_rng(0)
-    learner = FusedPerceptron(Perceptron((30, 1, 1, 3)), 20, 1, rng)
-    learner.put(np.arange(20), rng.random((20, 30), np.float32), rng.integers(3, size=20), 0)
-    padding = learner.noise(rng) == 0
-    for _ in range(300):
-        learner.sgd_each(rng.integers(20, size=5), 0.1)
-        learner.descend(rng.standard_normal(len(padding)), 0.1)
-        assert not learner.parameters()[padding].any()
-    assert np.isfinite(learner.forward(np.arange(20))).all()
-
-
-def test_a_gradient_that_is_held_is_not_written_to_by_the_next(engine: Any) -> None:
-    problem = ordinary_problem()
-    learner = problem.learner(engine)
-    first = learner.gradient([0, 1])
-    part = learner.layers(learner.gradient([1, 2]))[0][0]
-    before = np.array(first), np.array(part)
-    for rows in ([3], [4, 5]):
-        learner.gradient(rows)
-    assert np.array_equal(first, before[0])
-    assert np.array_equal(part, before[1])

@@ -174,17 +174,6 @@ def test_every_order_runs_to_its_end_and_counts_by_task(words: str, name: str) -
     assert record.accuracy.shape == (1 if words == "iid" else 9 if "recurring" in words else 3, 3)
 
 
-def test_online_learning_in_one_call_is_learning_example_by_example_in_mixed_orders() -> None:
-    class Slow(metareplay.Online):
-        def observe(self, rows: Rows) -> None:
-            super().observe(rows)
-
-    for words in WORDS:
-        one, other = (Trainer(experiment(words, [60, 50], kind(lr=1e-3))) for kind in (metareplay.Online, Slow))
-        assert np.array_equal(one.train().predicted_right, other.train().predicted_right)
-        assert one.learner.parameters().tobytes() == other.learner.parameters().tobytes()  # type: ignore[attr-defined]
-
-
 def test_a_method_that_needs_borders_is_refused_by_name_where_there_are_none() -> None:
     needing = [name for name, method in METHODS.items() if method.needs_boundaries]
     assert {"ewc", "gem", "independent"} <= set(needing)

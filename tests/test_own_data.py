@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from metareplay import Stream, benchmark
 from metareplay.cli import main
 from metareplay.errors import BadInput
-from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.perceptron import Perceptron
 from metareplay.streams import npz_folder as folder
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK
@@ -217,38 +215,6 @@ def test_arrays_that_cannot_be_used_are_bad_input(tasks: Any, message: str) -> N
 def test_options_that_do_not_fit_the_arrays_are_bad_input(options: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         Stream.from_arrays("mine", [task(0), task(1)], **options)
-
-
-# Inputs of any kind, in every kernel
-
-
-def test_negative_and_arbitrary_inputs_learn_as_autograd_says() -> None:
-    pytest.importorskip("torch")
-    from test_learner_primitives import Oracle, Problem, assert_close, flat
-
-    stream = Stream.from_arrays("normal", [task(0, 40, (70,)), task(1, 40, (70,))])
-    rng = np.random.default_rng(0)
-    network = Perceptron((70, 30, 20, 3))
-    images = stream.tasks[1].train
-    x = images.inputs(np.arange(20))
-    assert (x < 0).mean() > 0.4
-    problem = Problem(network, network.initial_layers(rng), x, images.labels, np.zeros(20, np.int64), rng)
-    learner, oracle = problem.learner(FusedPerceptron), Oracle(problem)
-    rows, groups = problem.rows(12), problem.groups()
-    assert_close(flat(learner.layers(learner.gradient(rows))), oracle.gradient(rows), rounding=1)
-    gradients = np.stack([oracle.gradient(group) for group in groups])
-    assert_close(learner.dots(rows, groups), gradients @ oracle.gradient(rows), rounding=1)
-    learner.sgd_each(rows, 0.02)
-    oracle.sgd_each(rows, 0.02)
-    learner.reptile(rows[None], 0.02, 1.0)
-    oracle.sgd_each(rows, 0.02)
-    learner.sgd(rows, 0.02)
-    oracle.descend(oracle.gradient(rows), 0.02)
-    assert_close(flat(learner.layers()), np.asarray(oracle.theta), rounding=1)
-    test = stream.tasks[0].test
-    inputs = oracle.x.new_tensor(test.inputs(np.arange(20)))
-    expected = oracle.scores(oracle.theta, inputs, np.zeros(20, np.int64))
-    assert_close(learner.scores(test, 0), np.asarray(expected), rounding=1)
 
 
 # A folder

@@ -13,6 +13,7 @@ from metareplay import BadInput, Record, Trainer
 from metareplay.runs.checkpoint import Unusable, pack, unpack
 from metareplay.runs.folder import CHECKPOINT, CONFIGURATION, Run, find
 from metareplay.runs.model import Model
+from metareplay.runs.record import read_summary
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def test_a_damaged_record_is_refused(whole: Run, pattern: str) -> None:
         path.write_bytes(mutant)
         whole.status()
         assert same(Record.load(whole.folder), record)
+        read_summary(whole.folder)
 
     survivors(read, [content], (BadInput,))
     path.write_bytes(content)
@@ -43,8 +45,9 @@ def test_a_damaged_checkpoint_is_refused_or_continues_the_run(whole: Run) -> Non
     content = pack(trainer.state())
 
     def read(mutant: bytes) -> None:
-        again = Trainer(little("meralg1"))
-        again.load_state(unpack(mutant))
+        again, state = Trainer(little("meralg1")), unpack(mutant)
+        assert pack(state) == content
+        again.load_state(state)
         again.train()
 
     survivors(read, [content], (Unusable,))
