@@ -35,7 +35,6 @@ TARGETS = {
     "mas": (60, 12), "lamaml": (190, 70),
 }  # fmt: skip
 """The most microseconds per example, in batches of one and of ten."""
-LEAST_RATIO = 6
 
 
 def through(theta: Any, x: Tensor, _: Any) -> Tensor:

@@ -152,17 +152,6 @@ def test_a_reservoir_without_room_keeps_and_replays_nothing() -> None:
     assert memory.draw(4, 20).shape == (4, 0)
 
 
-def test_a_reservoir_of_one_holds_each_example_equally_often() -> None:
-    offered, reservoirs = 10, 5000
-    memory, table = reservoir(1, seed=3)
-    counts = np.zeros(offered, np.int64)
-    for _ in range(reservoirs):
-        memory.offered = 0
-        offer(memory, table, range(offered))
-        counts[table.memories] += 1
-    assert abs(chi_square(counts, reservoirs / offered)) < 3.5
-
-
 @pytest.mark.parametrize("offered", [8, 100])
 def test_every_memory_is_equally_likely_to_be_replayed(offered: int) -> None:
     memory, table = reservoir(8, batch_size=2)
@@ -180,13 +169,6 @@ def test_memories_are_replayed_with_replacement_and_independently() -> None:
     assert abs(chi_square(pairs, len(drawn) / 64)) < 3.5
     following = np.bincount(drawn[:-1, 1] * 8 + drawn[1:, 0], minlength=64)
     assert abs(chi_square(following, (len(drawn) - 1) / 64)) < 3.5
-
-
-def test_of_few_memories_as_many_are_replayed_as_are_held() -> None:
-    memory, table = reservoir(100)
-    for offered in range(1, 30):
-        offer(memory, table, range(offered - 1, offered))
-        assert memory.draw(1, 20).shape == (1, min(20, offered))
 
 
 def test_drawing_more_does_not_change_what_is_kept() -> None:

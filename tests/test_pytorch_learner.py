@@ -230,16 +230,6 @@ def test_scores_are_the_modules_in_evaluation(name: str, describe: Any, device: 
     np.testing.assert_allclose(scores[[240, 0, 599]], expected, rtol=1e-9, atol=1e-11)
 
 
-@deterministic
-def test_descending_the_gradient_is_a_step(name: str, describe: Any, device: str) -> None:
-    one, other = make(describe(name), device), make(describe(name), device)
-    rows = np.array([1, 2, 3])
-    one.sgd(rows, 0.1)
-    other.descend(other.gradient(rows), 0.1)
-    np.testing.assert_allclose(one.parameters(), other.parameters(), rtol=1e-12, atol=1e-14)
-    assert same(buffers(one)[0], buffers(other)[0]) if buffers(one) else True
-
-
 # Buffers
 
 

