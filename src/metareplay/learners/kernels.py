@@ -130,42 +130,49 @@ def lowest_bit(typing_context, bits):
     return types.int64(types.int64), generate
 
 
-@intrinsic
-def list_active(typing_context, z, offset, unit, active, activation, to):
-    """List which of 16 units are on: their numbers, from ``unit`` up, into ``active[to:]``, and their values; how many.
+def _listing(sign):
+    """What lists which of 16 values are so beside zero."""
 
-    A NaN counts as on, so that it reaches the loss and is noticed there. Sixteen places are written.
-    """
+    @intrinsic
+    def list_those(typing_context, z, offset, unit, active, activation, to):
+        """Their numbers, from ``unit`` up, into ``active[to:]``, and their values; how many. 16 places are written."""
 
-    def generate(context, builder, signature, arguments):
-        z, offset, unit, active, activation, to = arguments
-        numbers = ir.VectorType(_INT32, LANES)
-        pointer = _pointer(context, builder, signature.args[0], z, offset)
-        values = builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
-        on = builder.fcmp_unordered(">", values, ir.Constant(_VECTOR, [0.0] * LANES))
-        first = builder.insert_element(
-            ir.Constant(numbers, ir.Undefined), builder.trunc(unit, _INT32), ir.Constant(_INT32, 0)
-        )
-        first = builder.shuffle_vector(first, ir.Constant(numbers, ir.Undefined), ir.Constant(numbers, [0] * LANES))
-        units = builder.add(first, ir.Constant(numbers, list(range(LANES))))
-        for listed, array_type, array, kind in (
-            (values, signature.args[4], activation, f"v{LANES}f32"),
-            (units, signature.args[3], active, f"v{LANES}i32"),
-        ):
-            compress = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(listed.type, [listed.type, on.type, listed.type]),
-                f"llvm.experimental.vector.compress.{kind}",
+        def generate(context, builder, signature, arguments):
+            z, offset, unit, active, activation, to = arguments
+            numbers = ir.VectorType(_INT32, LANES)
+            pointer = _pointer(context, builder, signature.args[0], z, offset)
+            values = builder.load(builder.bitcast(pointer, _VECTOR.as_pointer()), align=4)
+            on = builder.fcmp_unordered(sign, values, ir.Constant(_VECTOR, [0.0] * LANES))
+            first = builder.insert_element(
+                ir.Constant(numbers, ir.Undefined), builder.trunc(unit, _INT32), ir.Constant(_INT32, 0)
             )
-            packed = builder.call(compress, [listed, on, ir.Constant(listed.type, ir.Undefined)])
-            if array_type.dtype.bitwidth < 32:
-                packed = builder.trunc(packed, ir.VectorType(ir.IntType(array_type.dtype.bitwidth), LANES))
-            pointer = _pointer(context, builder, array_type, array, to)
-            builder.store(packed, builder.bitcast(pointer, packed.type.as_pointer()), align=2)
-        bits = builder.bitcast(on, ir.IntType(LANES))
-        return builder.zext(builder.ctpop(bits), _INT64)
+            first = builder.shuffle_vector(first, ir.Constant(numbers, ir.Undefined), ir.Constant(numbers, [0] * LANES))
+            units = builder.add(first, ir.Constant(numbers, list(range(LANES))))
+            for listed, array_type, array, kind in (
+                (values, signature.args[4], activation, f"v{LANES}f32"),
+                (units, signature.args[3], active, f"v{LANES}i32"),
+            ):
+                compress = cgutils.get_or_insert_function(
+                    builder.module,
+                    ir.FunctionType(listed.type, [listed.type, on.type, listed.type]),
+                    f"llvm.experimental.vector.compress.{kind}",
+                )
+                packed = builder.call(compress, [listed, on, ir.Constant(listed.type, None)])
+                if array_type.dtype.bitwidth < 32:
+                    packed = builder.trunc(packed, ir.VectorType(ir.IntType(array_type.dtype.bitwidth), LANES))
+                pointer = _pointer(context, builder, array_type, array, to)
+                builder.store(packed, builder.bitcast(pointer, packed.type.as_pointer()), align=2)
+            bits = builder.bitcast(on, ir.IntType(LANES))
+            return builder.zext(builder.ctpop(bits), _INT64)
 
-    return types.int64(z, types.int64, types.int64, active, activation, types.int64), generate
+        return types.int64(z, types.int64, types.int64, active, activation, types.int64), generate
+
+    return list_those
+
+
+list_active = _listing(">")
+"""A NaN counts as on, so that it reaches the loss and is noticed there."""
+list_inputs = _listing("!=")
 
 
 @intrinsic
@@ -738,8 +745,11 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
 @_inlined
 def _put(example, indices, values, x, label, task):
     """Write a dense example as the list of its non-zero inputs, which has room for one more."""
-    count = np.uint64(0)
-    for j in range(len(x)):
+    listed, whole = np.int64(0), len(x) // LANES * LANES if len(indices) >= len(x) else 0
+    for j in range(0, whole, LANES):
+        listed += list_inputs(x, j, j, indices, values, listed)
+    count = np.uint64(listed)
+    for j in range(whole, len(x)):
         indices[count] = j
         values[count] = x[j]
         count += np.uint64(x[j] != 0)
