@@ -231,7 +231,7 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
         examples = np.zeros((len(rows), self._examples.shape[1]), np.int64)
         index = np.empty((len(rows), x.shape[1]), self._index.dtype)
         value = np.empty(index.shape, np.float32)
-        workspace = self._make_workspace(1)
+        workspace = self._make_workspace(len(rows))
         for begin in range(0, len(x), GROUP):
             part = x[begin : begin + GROUP]
             kernels.put(examples, index, value, rows[: len(part)], part, labels[: len(part)], task, x.shape[1])
