@@ -616,12 +616,7 @@ def test_the_published_runs_take_the_steps_that_were_counted_when_they_were_run(
 
 def summary(experiment: Experiment, seconds: float) -> dict[str, Any]:
     count = steps_of(experiment)
-    return {
-        "configuration": experiment.configuration(),
-        "train_seconds": seconds,
-        "eval_seconds": 0.0,
-        "steps": count,
-    }
+    return {"configuration": experiment.configuration(), "train_seconds": seconds, "eval_seconds": 0.0, "steps": count}
 
 
 def test_times_are_those_of_the_same_configuration_then_of_the_same_method() -> None:

@@ -152,10 +152,7 @@ def test_what_is_reported_are_other_seeds_than_those_of_trials(tmp_path: Path) -
     ("protocol", "apart"),
     [
         ("first-tasks:2", lambda on, report: set(on.visits).isdisjoint(report.visits) and len(report.visits) == 1),
-        (
-            "validation:0.2",
-            lambda on, report: len(on.stream.tasks[0].train) < len(report.stream.tasks[0].train),
-        ),
+        ("validation:0.2", lambda on, report: len(on.stream.tasks[0].train) < len(report.stream.tasks[0].train)),
         ("seeds:3", lambda on, report: on.key == report.key),  # the seed apart
         ("stream:digits-permutations", lambda on, report: on.stream.name != report.stream.name),
     ],

@@ -67,13 +67,9 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
             options = flat(request)
             visits = [options["samples_per_task"] * options["epochs"]] * options["tasks"]
             count = steps(method, visits, options["batch_size"]) if all(visits) else None
-            looks = (
-                len(visits)
-                * 10_000
-                * _evaluations(len(visits), run["evaluate"], sum(visits) // options["batch_size"], run["eval_every"])
-            )
-            widths, learned = (784, *run["hidden"], 10), (visits, options["batch_size"])
-            seconds = None if count is None else expected(method, *learned, widths, looks)
+            learned, widths = (visits, options["batch_size"]), (784, *run["hidden"], 10)
+            tested = 10_000 * len(visits), run["evaluate"], run["eval_every"]
+            seconds = None if count is None else expected(method, learned, widths, tested)
             planned.append(Planned(request, "unknown", count, seconds))
     return planned
 
@@ -108,18 +104,15 @@ def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:
     return method.steps(sum(visits), sum(math.ceil(examples / batch_size) for examples in visits))
 
 
-def _evaluations(visits: int, evaluate: str, batches: int, eval_every: int) -> int:
-    return {"never": 0, "end": 1}.get(evaluate, 1 + visits + (batches // eval_every if eval_every else 0))
-
-
 def expected(
-    method: Method, visits: Sequence[int], batch_size: int, widths: Sequence[int], images: int
+    method: Method, learned: tuple[Sequence[int], int], widths: Sequence[int], tested: tuple[int, str, int]
 ) -> float | None:
     """Seconds of a run of which none like it was made here, to a factor of two or three; None where nothing is known.
 
-    What its method does, and the answers to so many test ``images``, over all evaluations. A fifth of the inputs are
-    taken to be not zero.
+    ``learned`` are the visits' examples and the batch size; ``tested`` all tasks' test images, and when: what
+    ``evaluate`` and ``eval_every`` say. A fifth of the inputs are taken to be not zero.
     """
+    (visits, batch_size), (images, evaluate, eval_every) = learned, tested
     count, beside = steps(method, visits, batch_size), BESIDE.get(method.id, 0)
     if not count and not beside:  # gdumb learns before each evaluation
         return None
@@ -132,7 +125,9 @@ def expected(
     if beside:  # of the others each gradient is a step; of GEM's memories half are of earlier tasks, in the mean
         replayed = getattr(method, "memories", 0) / 2 if method.id == "gem" else getattr(method, "replay_batch_size", 0)
         gradients += float(max(count or 0, batches) * replayed)
-    seconds = (STEP * gradients + IMAGE * images) * max(0.5, used)
+    each = sum(visits) // batch_size // eval_every if eval_every else 0
+    looks = {"never": 0, "end": 1}.get(evaluate, 1 + len(visits) + each)
+    seconds = (STEP * gradients + IMAGE * images * looks) * max(0.5, used)
     return seconds + 1e-6 * beside * batches * (1 + 2 * dense) / 3
 
 
@@ -160,10 +155,10 @@ class Pace:
             return step * count
         if experiment.engine != "fused":
             return None
-        stream, visits, when = experiment.stream, experiment.spans.sizes.tolist(), experiment.evaluate
-        looks = _evaluations(len(visits), when, sum(visits) // experiment.batch_size, experiment.eval_every)
-        widths, images = (stream.inputs, *experiment.hidden, stream.classes), len(stream.tasks[0].test)
-        return expected(experiment.method, visits, experiment.batch_size, widths, looks * len(stream.tasks) * images)
+        stream, learned = experiment.stream, (experiment.spans.sizes.tolist(), experiment.batch_size)
+        widths = (stream.inputs, *experiment.hidden, stream.classes)
+        tested = len(stream.tasks) * len(stream.tasks[0].test), experiment.evaluate, experiment.eval_every
+        return expected(experiment.method, learned, widths, tested)
 
 
 def _machinery(configuration: Mapping[str, Any]) -> str:
