@@ -182,7 +182,7 @@ def established(rows: Sequence[SetRow]) -> str:
         f"With every seed on every stream above `{PLAIN}`: {_names(always['above'])}; below it: "
         f"{_names(always['below'])}. The table has the differences from `{PLAIN}` with {SIZE} memories (points, 95 % "
         f"intervals, each for itself), and with how many seeds one of that size would probably be established among "
-        f"{len(apart)}.",
+        f"{len(apart)}. None of this is at the same cost: how many gradients each method takes is in the tables above.",
     )
     text = "\n\n".join(textwrap.fill(paragraph, 120, break_on_hyphens=False) for paragraph in paragraphs)
     return f"### What is established, and what is not\n\n{text}\n\n{markdown(['method', *heads], *lines)}"
