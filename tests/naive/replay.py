@@ -43,10 +43,10 @@ class GapER(Naive):
                 odd = own > 1 + 2 * max(self.gap, 0)
                 self.near(own - 1 - 2 * max(self.gap, 0))
             self.near(self.gap - self.calm, self.gap - self.conflict)
-            few, calm = len(kept) < self.few, self.gap <= self.calm
-            for lot in lots[: self.batches_per_example if few and calm and not odd else 1]:
+            few = len(kept) < self.few
+            for lot in lots[: self.batches_per_example if few and self.gap <= self.calm and not odd else 1]:
                 losses = self.ce(lot)
-                self.step(losses.mean() if few or calm or odd else 0.3 * losses[0] + 0.7 * losses[1:].mean())
+                self.step(losses.mean() if few or odd else 0.3 * losses[0] + 0.7 * losses[1:].mean())
             if self.gap > self.conflict:
                 going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
                 self.counters["forgotten"] += going

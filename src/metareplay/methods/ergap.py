@@ -14,7 +14,7 @@ WINDOW = 50
 LARGEST = 5.0
 """What one example's loss counts at most."""
 NEW = 0.3
-"""The new example's part in a batch's loss where memories are many, and better known."""
+"""The new example's part in a batch's loss once there are ``few`` memories."""
 PACE = 0.02
 """The share of the memories that goes with each example, for every unit by which the gap exceeds ``conflict``."""
 ODD = 1.0
@@ -28,13 +28,13 @@ class GapER(ER):
     those drawn beside it: g ← g + (ℓ(new) − mean ℓ(memories) − g) / 50, with ℓ the cross-entropy, at most 5.
 
     - Up to ``calm``, memories are not known by heart. Then, while there are fewer than ``few`` of them, each example is
-      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains. In
-      it, with ``few`` memories or more, the new example counts three tenths of the loss.
+      learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
     - Beyond ``conflict``, memories say what is no longer true: each goes with probability (g − conflict) / 50.
     - An odd example, whose own gap ℓ(new) − mean ℓ(memories) exceeds 1 + 2 max(g, 0), has a wrong label, or is the
       first of a change. It is learned in one batch, as one of it.
 
-    As an example is compared with its own class alone, a class that is new is neither odd nor a conflict.
+    With ``few`` memories or more, a new example that is not odd counts three tenths of a batch's loss. As it is
+    compared with its own class alone, a class that is new is neither odd nor a conflict.
     """
 
     id = "ergap"
@@ -53,9 +53,9 @@ class GapER(ER):
         for row in rows:
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
             odd = self.watch(batches[0]) > ODD + 2 * max(self.gap, 0)
-            few, calm = self.memory.held < self.few, self.gap <= self.calm
-            for batch in batches if few and calm and not odd else batches[:1]:
-                self.learner.sgd(batch, self.lr, None if few or calm or odd else self.weights(batch))
+            few = self.memory.held < self.few
+            for batch in batches if few and self.gap <= self.calm and not odd else batches[:1]:
+                self.learner.sgd(batch, self.lr, None if few or odd else self.weights(batch))
             if self.gap > self.conflict > 0:
                 self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
             self.memory.offer(row)
