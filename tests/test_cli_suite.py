@@ -237,6 +237,9 @@ def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch: pyt
     left.update(SuiteProgress(2, [], {"worker 1": (requests[0], at(100))}))
     assert left.share() == pytest.approx(10 / 40)
     assert left.seconds() == pytest.approx(30.0)  # nine seconds for nine
+    control = Request("digits-rotations", "er-matched", run={"seed": 1000})
+    left.update(SuiteProgress(3, [], {"worker 1": (requests[0], at(100)), "worker 2": (control, at(1))}))
+    assert left.seconds() is None  # how long what was not planned takes, is not known
     now = 109.0 + 15.0
     first = Outcome(requests[0], "a", "done")
     left.update(SuiteProgress(2, [first], {"worker 1": (requests[1], None)}))

@@ -30,7 +30,7 @@ class TimeLeft:
         self.first: dict[str, float] = {}  # of each run the share that was done when it was first seen
         self.spent = self.under_way = self.since_seen = 0.0
         self.began: float | None = None
-        self.ended = 0
+        self.ended, self.unplanned = 0, False
 
     def update(self, now: SuiteProgress) -> None:
         """Take in where the suite is."""
@@ -44,7 +44,7 @@ class TimeLeft:
             work = self.left.pop(run, 0.0)
             if outcome.state == "done":
                 self.spent += work * (1 - self.first.get(run, 1.0))
-        self.ended = len(now.outcomes)
+        self.ended, self.unplanned = len(now.outcomes), any(name(request) not in self.left for request, _ in running)
         self.under_way = self.since_seen = 0.0
         for request, progress in now.running.values():
             run = name(request)
@@ -63,8 +63,8 @@ class TimeLeft:
         return sum(self.left.values()) + sum(self.spare)
 
     def seconds(self) -> float | None:
-        """How long the rest will take; None while it is too early to tell."""
-        if self.began is None or self.spent + self.since_seen <= 0.01 * self.all:
+        """How long the rest will take; None while it is too early to tell, or for runs that were not planned."""
+        if self.began is None or self.unplanned or self.spent + self.since_seen <= 0.01 * self.all:
             return None
         pace = (self.spent + self.since_seen) / (time.monotonic() - self.began)
         return (self.to_do() - self.under_way) / pace
