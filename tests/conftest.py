@@ -44,12 +44,14 @@ def _compiled_together(tmp_path_factory: pytest.TempPathFactory) -> None:
     from metareplay.networks.perceptron import Perceptron
 
     rng = np.random.default_rng(0)
-    learner, rows = FusedPerceptron(Perceptron((8, 4, 3)), 4, 2, rng), np.arange(2)
+    learner, rows = FusedPerceptron(Perceptron((8, 64, 3)), 4, 2, rng), np.arange(2)
     x, y = rng.random((4, 8), np.float32), np.arange(4) % 3
     uses: list[Callable[[], object]] = [
         lambda: learner.reptile(rows[None], 0.1, 0.5),
         lambda: learner.predict_and_learn(x, y, 0, 0.1),
-        lambda: learner.gradients([rows, rows[:1]]),
+        lambda: [learner.gradients([np.zeros(200, int)]) for _ in range(3)],  # what is asked again is sorted
+        lambda: learner.look_ahead(rows, rows, learner.parameters()),
+        lambda: learner.copy(0, 3),
         lambda: learner.sgd(rows, 0.1, loss=lambda z, _: z),
         lambda: learner.scores(Images(BaseImages((255 * x).astype(np.uint8)), y, np.arange(8, dtype=np.int32)), 0),
         lambda: learner.noise(rng),
