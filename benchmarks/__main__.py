@@ -18,10 +18,22 @@ one_thread_on_one_core()  # before these import PyTorch and JAX
 
 import torch  # noqa: E402
 
-from benchmarks import baselines, data, evaluation, first_use, in_c, models, primitives, steps, torch_engine, whole_run  # noqa: E402
+from benchmarks import (  # noqa: E402
+    baselines,
+    data,
+    evaluation,
+    first_use,
+    gem,
+    in_c,
+    models,
+    primitives,
+    steps,
+    torch_engine,
+    whole_run,
+)
 from metareplay.cli import status_of  # noqa: E402
 
-PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "baselines", "run", "first-use")
+PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "gem", "baselines", "run", "first-use")
 
 
 def main() -> None:
@@ -40,6 +52,7 @@ def main() -> None:
         "torch": (torch_engine, lambda: torch_engine.measure(stream, seconds, rounds)),
         "evaluation": (evaluation, lambda: evaluation.measure(stream, seconds, rounds)),
         "models": (models, lambda: models.measure(base, seconds / 2, rounds // 2)),
+        "gem": (gem, lambda: gem.measure(base, seconds / 2, rounds // 2)),
         "baselines": (baselines, lambda: baselines.measure(base, seconds / 2, rounds // 2)),
         "run": (whole_run, lambda: whole_run.measure(base, max(1, round(250 * options.effort)))),
         "first-use": (first_use, first_use.measure),

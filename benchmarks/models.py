@@ -18,6 +18,7 @@ from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
 from metareplay.networks.perceptron import Perceptron
 from metareplay.runs import recipes
+from metareplay.streams import catalogue as benchmarks
 
 EXAMPLES = 1000
 """Of each task, as in the published runs."""
@@ -34,11 +35,12 @@ class Case:
     model: str
     memories: int | None = None
     tasks: int = 20
+    benchmark: str = "mnist-rotations"
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The published hyper-parameters, on mnist-rotations."""
-        return recipes.settings("mnist-rotations", self.model, self.memories)[0]
+        """The published hyper-parameters."""
+        return recipes.settings(self.benchmark, self.model, self.memories)[0]
 
     @property
     def name(self) -> str:
@@ -102,17 +104,26 @@ class Ours:
         self.method.observe(self.row)
 
 
-def prepared(case: Case, base: ImageSet) -> tuple[Ours, plain_pytorch.Online, Images]:
-    """Ours and plain PyTorch, with the memory of a run that has come to the last task; and that task's examples."""
-    stream = data.rotations(base, case.tasks)
-    *past, last = (task.train for task in stream.tasks)
-    ours = Ours(case, stream)
+def lived(case: Case, base: ImageSet) -> tuple[Ours, Images]:
+    """Ours, with the memory of a run that has come to the last task; and that task's examples."""
+    *past, last = (task.train for task in _stream(case, base).tasks)
+    ours = Ours(case, _stream(case, base))
     _live_through(ours, past)
     if ours.memory:
         memory = np.random.default_rng(1).integers(1, ours.learner.slots, STEPS_BEFORE)
         ours.learner.sgd_each(memory, LR_BEFORE)
+    return ours, last
+
+
+def _stream(case: Case, base: ImageSet) -> Stream:
+    return benchmarks.find(case.benchmark).stream(tasks=case.tasks, images=base)
+
+
+def prepared(case: Case, base: ImageSet) -> tuple[Ours, plain_pytorch.Online, Images]:
+    """Ours and plain PyTorch at the last task, and that task's examples."""
+    ours, last = lived(case, base)
     plain = in_pytorch(case, ours)
-    _live_through(plain, past)
+    _live_through(plain, [task.train for task in _stream(case, base).tasks[:-1]])
     return ours, plain, last
 
 

@@ -411,6 +411,29 @@ def test_gradients_and_their_dot_products(engine: Engine, problem: Problem) -> N
     assert np.array_equal(flat(learner.layers()), flat(problem.layers))
 
 
+@on_random_problems
+def test_products_with_the_jacobian(engine: Engine, problem: Problem) -> None:
+    learner, oracle, rng = problem.learner(engine), Oracle(problem), problem.rng
+    groups = problem.groups()
+    expected = np.stack([oracle.gradient(group) for group in groups])
+    assume(oracle.nearest_kink > 3e-6)
+    vector, weights = learner.parameters(), rng.normal(size=len(groups)).astype(np.float32)
+    weights[rng.random(len(groups)) < 0.3] = 0
+    along, which, lengths = flat(learner.layers(vector)), rng.permutation(len(groups)), np.linalg.norm(expected, axis=1)
+    jacobian = learner.jacobian(groups)
+    learner.sgd(problem.rows(3), 0.1)  # what it was asked for stays
+    allowed = 1e-5 * lengths  # once for each factor that is rounded
+    assert np.all(np.abs(np.asarray(jacobian @ vector) - expected @ along) <= allowed * np.linalg.norm(along) + 1e-7)
+    squares = np.asarray(jacobian @ jacobian[0])
+    assert np.all(np.abs(squares - expected @ expected[0]) <= 2 * allowed * lengths[0] + 1e-7)
+    assert_close(flat(learner.layers(weights @ jacobian)), weights @ expected, rounding=len(groups))
+    some = jacobian[which]
+    gram = np.asarray(some @ some.T)
+    allowed = 2e-5 * np.outer(lengths, lengths)[np.ix_(which, which)] + 1e-7
+    assert np.all(np.abs(gram - expected[which] @ expected[which].T) <= allowed)
+    assert_close(flat(learner.layers(weights @ some)), weights @ expected[which], rounding=len(groups))
+
+
 @pytest.mark.parametrize("restricted", [False, True])
 def test_groups_of_hundreds_of_rows(engine: Engine, restricted: bool) -> None:
     problem = ordinary_problem().restricted() if restricted else ordinary_problem()

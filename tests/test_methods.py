@@ -38,6 +38,11 @@ def test_the_defaults_are_the_published_ones(name: str) -> None:
 # GEM's projection
 
 
+def projected(gradient: Floats, past: Floats, margin: float) -> Floats:
+    gradients = np.vstack([gradient, past])
+    return np.asarray(project(gradients, gradients @ gradient, margin))
+
+
 def assert_optimal(gradient: Floats, past: Floats, margin: float, allowed: float) -> None:
     """The projection x meets the conditions of Karush, Kuhn and Tucker, which no other vector does.
 
@@ -45,7 +50,7 @@ def assert_optimal(gradient: Floats, past: Floats, margin: float, allowed: float
     tasks that would else become worse push it (⟨x, x − x₀⟩ = 0).
     """
     optimize = pytest.importorskip("scipy.optimize")
-    x = project(gradient, past, margin).astype(np.float64)
+    x = projected(gradient, past, margin).astype(np.float64)
     gradient, past = gradient.astype(np.float64), past.astype(np.float64)
     lengths = np.linalg.norm(past, axis=1)
     unit = past[lengths > 0] / lengths[lengths > 0, None]
@@ -95,7 +100,7 @@ def test_in_float32_the_projection_harms_no_task_and_grows_no_step_but_by_roundi
     problem: tuple[Floats, Floats], margin: float
 ) -> None:
     gradient, past = (part.astype(np.float32) for part in problem)
-    x = project(gradient, past, margin)
+    x = projected(gradient, past, margin)
     assert x.dtype == np.float32
     start = np.linalg.norm(gradient + margin * past.sum(0))
     assert np.linalg.norm(x) <= 1.001 * start
@@ -131,8 +136,8 @@ def test_a_hundred_nearly_dependent_gradients_are_projected_exactly(kind: str, a
     ids=["harms nothing", "harms nothing, with a margin", "against one", "between two opposite", "only zeros"],
 )
 def test_projections_known_by_hand(gradient: Any, past: Any, margin: float, expected: Any) -> None:
-    projected = project(np.array(gradient, float), np.array(past, float), margin)
-    np.testing.assert_allclose(projected, expected, atol=1e-7)
+    found = projected(np.array(gradient, float), np.array(past, float), margin)
+    np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
 def test_gem_shares_its_memories_out_evenly() -> None:

@@ -134,6 +134,9 @@ class GrowingLearner(Learner):
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
         return super().gradients(groups, self._meant(loss))
 
+    def jacobian(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
+        return super().jacobian(groups, self._meant(loss))
+
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         return super().dots(rows, groups, self._meant(loss))
 

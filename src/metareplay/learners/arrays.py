@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -46,12 +47,12 @@ def has_room(vector: NDArray[Any], behind: int) -> bool:
 def in_a_room(rooms: list[NDArray[np.float32]], number: int, length: int) -> NDArray[np.float32]:
     """So many vectors of any values: in a room that nobody holds any more, as fresh pages are slow."""
     for room in rooms:
-        if len(room) == number * length and sys.getrefcount(room.base) <= 2:
+        if len(room) >= number * length and sys.getrefcount(room.base) <= 2:
             break
     else:
         rooms.insert(0, room := aligned(number * length, make=np.empty))
         del rooms[max(1, 3 // number) :]
-    return room.reshape(number, length)
+    return room[: number * length].reshape(number, length)
 
 
 def read_as(images: Images, inputs: int) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -67,7 +68,7 @@ def read_as(images: Images, inputs: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 class SortedInputs:
-    """Inputs of groups of slots, sorted by input, from the second time on that the same groups are asked for.
+    """Inputs of large groups of slots, sorted by input, from the second time on that the same ones are asked for.
 
     Attributes
     ----------
@@ -87,12 +88,13 @@ class SortedInputs:
 
     def of(self, groups: Sequence[Rows], table: tuple[NDArray[Any], ...], inputs: int) -> Sequence[Any]:
         """For each group what `kernels.sort_inputs` makes of it; nothing the first time."""
-        asked = [group.tobytes() for group in groups]
+        large = [len(group) >= kernels.MANY for group in groups]
+        asked = [group.tobytes() for group in compress(groups, large)]
         if asked != self._groups:
             self._groups, self.slots, self._lists = asked, None, [()] * len(groups)
         elif self.slots is None:
             self.slots = np.zeros(len(table[0]), bool)
-            for place, group in enumerate(groups):
+            for place, group in compress(enumerate(groups), large):
                 self.slots[group] = True
                 entries = int(table[0][group, kernels.COUNT].sum())
                 ends = np.zeros((-(-len(group) // kernels.MANY), inputs), np.int64)

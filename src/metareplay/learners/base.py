@@ -143,10 +143,8 @@ class Learner(ABC):
 
     def _task_count(self) -> int | None:
         """How many tasks there are private layers and restrictions for; None where there are none of either."""
-        counts = [len(self._restriction)] if self._restriction is not None else []
-        if np.any(self.network.private):
-            counts.append(self.network.tasks)
-        return min(counts, default=None)
+        counts = [self.network.tasks] if np.any(self.network.private) else []
+        return min(counts + ([] if self._restriction is None else [len(self._restriction)]), default=None)
 
     # The table
 
@@ -198,10 +196,9 @@ class Learner(ABC):
         """``sgd`` with θ ← θ − lr·(g + decay·(θ − towards)); ``towards``, to be left unchanged, or None for zero."""
         if decay == 0:
             self.sgd(rows, lr)
-        elif towards is None:
-            self.update(decayed, self.gradient(rows), lr=lr, decay=decay)
         else:
-            self.update(pulled, self.gradient(rows), towards, lr=lr, decay=decay)
+            rule, state = (decayed, ()) if towards is None else (pulled, (towards,))
+            self.update(rule, self.gradient(rows), *state, lr=lr, decay=decay)
 
     def predict_and_learn(
         self, x: NDArray[np.float32], y: Rows, task: int, lr: float, decay: float = 0.0, towards: Vector | None = None
@@ -238,6 +235,10 @@ class Learner(ABC):
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
         """The gradient of the loss of each group of rows: ``(len(groups), parameters)``."""
         return np.stack([self.gradient(group, loss) for group in groups])
+
+    def jacobian(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
+        """``gradients(groups)`` for ``@`` and ``[which]`` alone, formed or not; it holds until the table is written."""
+        return self.gradients(groups, loss)
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         """⟨gradient(rows), gradient(group)⟩ for each group: ``(len(groups),)``."""

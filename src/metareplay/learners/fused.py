@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -14,6 +15,7 @@ from metareplay.learners import ahead, base, kernels, normal, rules
 from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room, read_as
 from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
 from metareplay.learners.decay import LazyDecay
+from metareplay.learners.factors import FORMED, Factors
 from metareplay.networks.perceptron import Layer, Perceptron
 from metareplay.streams.stream import Images
 
@@ -104,7 +106,7 @@ class FusedPerceptron(LazyDecay):
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs, block = widths[0] if self._in_blocks else 0, kernels.BLOCK
         self._dual = (
-            aligned(inputs * block), np.zeros(inputs, np.uint16), aligned(block * stride), aligned(block * stride),
+            aligned(inputs * block), np.zeros(inputs, np.uint32), aligned(block * stride), aligned(block * stride),
             aligned(block * block), *np.zeros((2, block), np.int64), np.arange(block, dtype=np.uint16),
         )  # fmt: skip
 
@@ -118,7 +120,7 @@ class FusedPerceptron(LazyDecay):
         return active, np.zeros(active.shape, np.float32), counts, delta
 
     def _room_for(self, rows: int) -> tuple[NDArray[Any], ...]:
-        if len(self._many[0]) < rows:
+        if len(self._many[0]) < rows or sys.getrefcount(self._many) > 2 + (self._many is self._workspace):
             self._many = self._make_workspace(rows)
         return self._many
 
@@ -271,7 +273,7 @@ class FusedPerceptron(LazyDecay):
             target.view(np.uint8).fill(0)  # faster as bytes
             kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *lists, self._change)
         else:
-            kernels.add_gradients(target, lists is not None, *self._table[1:], rows, scales, *workspace)
+            kernels.add_gradients(target, lists is not None, *self._table[1:], rows, scales, *workspace, self._dual)
 
     def _carried_back(self, rows: Rows, loss: Loss) -> tuple[NDArray[Any], ...]:
         """A workspace in which a loss's gradient by the scores has been carried back.
@@ -352,26 +354,25 @@ class FusedPerceptron(LazyDecay):
             self._add_gradient(gradient, group, 1, None, loss, lists)
         return gradients
 
+    def jacobian(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
+        formed = loss is not None or sum(map(len, groups)) >= FORMED * len(groups)
+        return self.gradients(groups, loss) if formed else self._factors(groups)
+
+    def _factors(self, groups: Sequence[Rows]) -> Factors:
+        sizes = np.array([len(group) for group in groups])
+        if sizes.min() == 0:
+            raise BadInput("a gradient needs at least one row")
+        rows = self._slots(np.concatenate(groups))
+        self.gradients_taken += len(rows)
+        workspace = self._room_for(max(len(rows), 3))  # not the one of two rows, which all that is done needs
+        self._require(rows, kernels.backward(*self._table, rows, *workspace))
+        return Factors(self, rows, sizes, workspace)
+
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         if loss is not None or len(groups) == 0:
             return super().dots(rows, groups, loss)
-        sizes = np.array([len(group) for group in groups])
-        if len(rows) == 0 or sizes.min() == 0:
-            raise BadInput("a gradient needs at least one row")
-        rows, others = self._slots(rows), self._slots(np.concatenate(groups))
-        self.gradients_taken += len(rows) + len(others)
-        for given in (rows, others):
-            wrong = kernels.first_wrong(
-                self._layers, self._examples, given, self._workspace[0], self._workspace[3], True
-            )
-            if wrong >= 0:
-                self._refuse(given, -1 - wrong)
-        products = np.zeros(len(others))
-        for row in rows:
-            done = kernels.dots(*self._table, row, others, *self._workspace, self._dense, products)
-            self._require(np.append(row, others), done)
-        sums: NDArray[np.float64] = np.add.reduceat(products, np.cumsum(sizes) - sizes)
-        return np.asarray(sums / (sizes * len(rows)))
+        factors = self._factors([rows, *groups])
+        return np.asarray(factors @ factors[0])[1:]
 
     look_ahead = ahead.look_ahead
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods.memory import RingPerTask
@@ -54,15 +57,19 @@ class GEM(OneStep):
         for row in rows:
             self.memory.offer(row, self.task)
         past = [self.memory.rows(task) for task in self.memory.filled() if task != self.task]
-        if past:
-            gradient, gradients = self.learner.gradient(rows), self.learner.gradients(past)
-            if (gradients @ gradient < 0).any():
-                self.learner.descend(project(gradient, gradients, self.memory_strength), self.lr)
-                return
-        self.learner.sgd(rows, self.lr)
+        step = self._turned([rows, *past]) if past else None
+        if step is None:
+            self.learner.sgd(rows, self.lr)
+        else:
+            self.learner.descend(step, self.lr)
+
+    def _turned(self, groups: list[Rows]) -> Vector | None:
+        gradients = self.learner.jacobian(groups)
+        products = np.asarray(gradients @ gradients[0])
+        return project(gradients, products, self.memory_strength) if (products[1:] < 0).any() else None
 
 
-def project(gradient: Vector, past: Vector, margin: float) -> Vector:
+def project(gradients: Any, products: NDArray[np.floating[Any]], margin: float) -> Vector:
     """Gᵀv + g, where v minimises ½ vᵀGGᵀv + gᵀGᵀv subject to v ≥ margin (GEM, equation 11).
 
     With u = v − margin this is a non-negative least squares problem in the Gram matrix GGᵀ; it always has a solution,
@@ -70,24 +77,26 @@ def project(gradient: Vector, past: Vector, margin: float) -> Vector:
 
     Parameters
     ----------
-    gradient
-        g, ``(parameters,)``.
-    past
-        G, ``(past tasks, parameters)``.
+    gradients
+        g and, below it, G: ``(1 + past tasks, parameters)``, as ``Learner.jacobian`` gives them.
+    products
+        Their products with g, ``(1 + past tasks,)``.
     margin
         The least weight of every past gradient.
     """
     from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares  # Numba, when a step needs it
 
-    kind = np.asarray(gradient).dtype
-    start = np.full(len(past), margin, kind) @ past + gradient
-    linear = np.asarray(past @ start).astype(np.float64)
-    v, slopes = np.zeros(len(past)), linear
+    weights = np.full(len(products), margin, products.dtype)
+    weights[0] = 1
+    step = start = weights @ gradients
+    slopes = linear = np.asarray(gradients @ step if margin else products)[1:].astype(np.float64)
     # Those that the others do not keep from harm are few: only their rows of GGᵀ are needed.
-    pushing, products = np.empty(0, np.int64), np.empty((0, len(past)))
+    pushing = np.empty(0, np.int64)
     while len(joining := np.setdiff1d(np.flatnonzero(slopes < 0), pushing)):
         pushing = np.append(pushing, joining)
-        products = np.concatenate([products, np.asarray(past[joining] @ past.T)])
-        u = nonnegative_least_squares(products[:, pushing].copy(), linear[pushing], float(np.finfo(kind).eps))
-        v[pushing], slopes = u, linear + u @ products
-    return v.astype(kind) @ past + start
+        past = gradients[1 + pushing]
+        gram = np.asarray(past @ past.T).astype(np.float64)
+        u = nonnegative_least_squares(gram, linear[pushing], float(np.finfo(products.dtype).eps))
+        step = start + u.astype(products.dtype) @ past
+        slopes = np.asarray(gradients @ step)[1:]
+    return step

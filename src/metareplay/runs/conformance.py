@@ -139,7 +139,7 @@ def _watched(name: str) -> Callable[..., Any]:
 
     def primitive(self: Watching, rows: Any, *arguments: Any, **named: Any) -> Any:
         others = arguments[0] if name == "dots" else arguments[:1] if name == "look_ahead" else ()
-        for group in rows if name == "gradients" else (rows, *others):
+        for group in rows if name in ("gradients", "jacobian") else (rows, *others):
             self.look_at(group, name)
         return getattr(super(Watching, self), name)(rows, *arguments, **named)
 
@@ -147,7 +147,7 @@ def _watched(name: str) -> Callable[..., Any]:
 
 
 for _name in ("forward", "activations", "inputs", "sgd", "sgd_each", "reptile", "gradient", "gradients", "dots",
-              "look_ahead"):  # fmt: skip
+              "jacobian", "look_ahead"):  # fmt: skip
     setattr(Watching, _name, _watched(_name))
 
 

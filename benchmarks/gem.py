@@ -1,0 +1,66 @@
+"""GEM at the last task, by the example: as it is, and with every gradient formed."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from benchmarks import models
+from benchmarks.models import Case
+from benchmarks.timing import Work, in_turns, median, ratio
+from metareplay import Images
+from metareplay.data.images import ImageSet
+
+CASES = (
+    Case("gem", 5120),
+    Case("gem", 200),
+    Case("gem", 5120, 100, "mnist-many-permutations"),
+    Case("gem", 500, 100, "mnist-many-permutations"),
+)
+"""Memories of 256, 10, 51 and 5 examples a task."""
+
+
+def learning(case: Case, ours: models.Ours, images: Images, jacobian: Any) -> Work:
+    """Learn examples of the last task, with the gradients as ``jacobian`` gives them."""
+    which = np.arange(models.EXAMPLES) % len(images)
+    x, y, examples = images.inputs(which), images.labels[which], itertools.count()
+
+    def work(units: int) -> None:
+        ours.learner.jacobian = jacobian  # type: ignore[method-assign]
+        for i in itertools.islice(examples, units):
+            one = slice(i % len(x), i % len(x) + 1)
+            ours.put(x[one], y[one], case.tasks - 1)
+            ours.observe()
+
+    return work
+
+
+def measure(base: ImageSet, seconds: float, rounds: int) -> dict[str, Any]:
+    """Milliseconds an example of each case, and how many times as long with every gradient formed."""
+    result = {}
+    for case in CASES:
+        ours, images = models.lived(case, base)
+        ways = {"ours": ours.learner.jacobian, "formed": ours.learner.gradients}
+        times = in_turns({name: learning(case, ours, images, way) for name, way in ways.items()}, seconds, rounds)
+        result[f"{case.benchmark}, {case.memories} memories"] = {
+            "milliseconds": {name: median(times, name) / 1000 for name in times},
+            "times_as_fast": ratio(times, "formed", "ours"),
+        }
+    return result
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """A table."""
+    return [
+        "One example of gem at the last task, published settings, every memory full",
+        "",
+        "| | ours, ms | every gradient formed, ms | ours is faster by |",
+        "|---|--:|--:|--:|",
+        *(
+            f"| {name} | {row['milliseconds']['ours']:.2f} | {row['milliseconds']['formed']:.2f} "
+            f"| {row['times_as_fast']:.2f} × |"
+            for name, row in result.items()
+        ),
+    ]

@@ -1,0 +1,117 @@
+"""Gradients of groups of examples as the factors that they are made of."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metareplay.learners import kernels
+from metareplay.learners.arrays import in_a_room
+from metareplay.learners.base import Rows, Vector
+
+FORMED = 128
+"""Rows in a group, on the mean, from which a gradient is rather formed."""
+FEW = 16
+"""Rows in a group up to which inner products of gradients are sums over pairs of examples: faster than to form them."""
+
+
+class Factors:
+    """The gradients of groups of rows as a matrix ``G (groups, parameters)`` that is not formed.
+
+    In each layer an example's gradient is the outer product of its inputs and its delta. So ``G @ vector`` and
+    ``weights @ G`` are a pass over the examples, ``G @ G[0]`` products of inputs and of deltas; ``G[which]`` forms
+    gradients if that is faster, and else has ``@`` and, for ``G[which] @ G[which].T``, ``T``. Holds until the table is
+    written.
+
+    Parameters
+    ----------
+    learner
+        The `FusedPerceptron` whose table has the examples.
+    rows, sizes
+        The rows of all groups, one after the other, and how many each group has.
+    workspace
+        Their backward pass: nobody else's as long as this lives.
+    """
+
+    __array_ufunc__ = None  # so that NumPy leaves ``weights @ G`` to this class
+
+    def __init__(self, learner: Any, rows: Rows, sizes: NDArray[np.int64], workspace: tuple[NDArray[Any], ...]) -> None:
+        self._learner, self._rows, self._sizes, self._workspace = learner, rows, sizes, workspace
+        self._examples, self._begins = learner._table[1:], np.cumsum(sizes) - sizes
+
+    @property
+    def T(self) -> Factors:
+        """For ``G @ G.T`` alone."""
+        return self
+
+    def __getitem__(self, which: Any) -> Any:
+        if isinstance(which, int):
+            return _Row(which)
+        sizes = self._sizes[which]
+        if sizes.sum() > FEW * len(sizes):
+            formed = self._vectors(1, len(sizes))
+            for place, vector in zip(which, formed, strict=True):
+                self._sum(vector, self._part(place), 1 / self._sizes[place])
+            return formed
+        rows = np.concatenate([np.arange(len(self._rows))[self._part(place)] for place in which])
+        workspace = tuple(array[rows] for array in self._workspace)
+        return Factors(self._learner, self._rows[rows], sizes, workspace)
+
+    def __matmul__(self, other: Any) -> NDArray[Any]:
+        """``G @ vector``, ``G @ G[0]``, or ``G @ G.T``."""
+        if other is self:
+            pairs = np.add.reduceat(np.add.reduceat(self._pairs(), self._begins), self._begins, 1)
+            return pairs / np.outer(self._sizes, self._sizes)
+        products = np.zeros(len(self._rows))
+        if isinstance(other, _Row):
+            part = self._part(other.place)
+            for place in range(part.start, part.stop):
+                kernels.dots(*self._examples, self._rows, place, *self._workspace, self._learner._dense, products)
+            products /= part.stop - part.start
+        else:
+            outputs = self._learner._change.reshape(kernels.MANY, -1)
+            kernels.along(other, *self._examples, self._rows, *self._workspace, outputs, products)
+        return (np.add.reduceat(products, self._begins) / self._sizes).astype(np.float32)
+
+    def _pairs(self) -> NDArray[np.float32]:
+        """⟨∇ of row i, ∇ of row j⟩: in each layer (inputs · inputs + 1)(delta · delta)."""
+        layers, examples = self._examples[:2]
+        *forward, delta = self._workspace
+        inputs = np.zeros((len(self._rows), len(self._learner._dense)), np.float32)
+        begin, tasks = 0, examples[self._rows, kernels.TASK]
+        kernels.spread(*self._examples, self._rows, *forward, inputs)
+        pairs = np.zeros((len(self._rows), len(self._rows)), np.float32)
+        for fan_in, fan_out, _, _, _, private, of, _ in layers:
+            x = np.ascontiguousarray(inputs[:, begin : begin + fan_in])
+            d = np.ascontiguousarray(delta[: len(inputs), of : of + fan_out])
+            products = (x @ x.T + 1) * (d @ d.T)
+            pairs += products * (tasks == tasks[:, None]) if private else products
+            begin += fan_in
+        return pairs
+
+    def __rmatmul__(self, weights: NDArray[np.floating[Any]]) -> Vector:
+        given, target = np.flatnonzero(weights), self._vectors(0, 1)[0]
+        if len(given) == 1:
+            return self._sum(target, self._part(given[0]), weights[given[0]] / self._sizes[given[0]])
+        return self._sum(target, slice(0, len(self._rows)), np.repeat(weights / self._sizes, self._sizes))
+
+    def _vectors(self, room: int, number: int) -> Vector:
+        return in_a_room(self._learner._rooms[room], number, len(self._learner._parameters))
+
+    def _part(self, place: int) -> slice:
+        return slice(int(self._begins[place]), int(self._begins[place] + self._sizes[place]))
+
+    def _sum(self, target: Vector, part: slice, scales: Any) -> Vector:
+        """The weighted sum of some rows' gradients."""
+        rows = self._rows[part]
+        weights = np.empty(len(rows), np.float32)
+        weights[:] = scales
+        workspace = (array[part] for array in self._workspace)
+        kernels.add_gradients(target, True, *self._examples, rows, weights, *workspace, self._learner._dual)
+        return target
+
+
+class _Row(NamedTuple):
+    place: int
