@@ -169,14 +169,14 @@ def established(rows: Sequence[SetRow]) -> str:
     judged = zip(pooled, statistics.differences(list(pooled.values())), strict=True)
     would = {method: one.estimate.mean for method, one in judged if one.established}
     enough, pairs = statistics.seeds_needed(len(apart)), len(streams) * seeds
-    together = f"Its differences on two streams have a correlation of {np.mean(r):.2f} in the mean. " if r else ""
+    alike = f"{round(np.mean(r), 2) + 0.0:.2f}" if r else "unknown size"  # + 0.0: no "-0.00"
     paragraphs = (
         f"Between two methods on one stream: nothing. The smallest p that a paired sign-flip test of {seeds} seeds has "
         f"is {2 / 2**seeds:.3g}, before any correction for {len(apart)} comparisons; with {enough} seeds "
         f"(`metareplay suite online-baselines --seeds {enough}`) some could be established.",
         f"Nor are the {len(streams)} streams together {pairs} independent pairs, so that no command pools them: on "
-        f"each a seed draws the same images, initial weights and places in memory. {together}Only if one takes them "
-        f"for independent do {pairs} pairs say, with {SIZE} memories, in the mean of the streams and corrected for all "
+        "each a seed draws the same images, initial weights and places in memory. Its differences on two streams have a "
+        f"correlation of {alike} in the mean. Only if one takes them for independent do {pairs} pairs say, with {SIZE} memories, in the mean of the streams and corrected for all "
         f"{len(apart)}: above `{PLAIN}` {_names([method for method, mean in would.items() if mean > 0])}; below it "
         f"{_names([method for method, mean in would.items() if mean < 0])}.",
         f"With every seed on every stream above `{PLAIN}`: {_names(always['above'])}; below it: "
