@@ -175,8 +175,9 @@ def established(rows: Sequence[SetRow]) -> str:
         f"is {2 / 2**seeds:.3g}, before any correction for {len(apart)} comparisons; with {enough} seeds "
         f"(`metareplay suite online-baselines --seeds {enough}`) some could be established.",
         f"Nor are the {len(streams)} streams together {pairs} independent pairs, so that no command pools them: on "
-        "each a seed draws the same images, initial weights and places in memory. Its differences on two streams have a "
-        f"correlation of {alike} in the mean. Only if one takes them for independent do {pairs} pairs say, with {SIZE} memories, in the mean of the streams and corrected for all "
+        "each a seed draws the same images, initial weights and places in memory. Its differences on two streams have "
+        f"a correlation of {alike} in the mean. Only if one takes them for independent do {pairs} pairs say, with "
+        f"{SIZE} memories, in the mean of the streams and corrected for all "
         f"{len(apart)}: above `{PLAIN}` {_names([method for method, mean in would.items() if mean > 0])}; below it "
         f"{_names([method for method, mean in would.items() if mean < 0])}.",
         f"With every seed on every stream above `{PLAIN}`: {_names(always['above'])}; below it: "
