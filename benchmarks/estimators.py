@@ -211,19 +211,19 @@ def tables(outcomes: list[Outcome]) -> Iterator[str]:
             yield f"| {model} | {' | '.join(row)} |"
 
 
-SHOWN = ("default", "MER", "online", "SGDClassifier", "adaptive Hoeffding tree", "adaptive random forest")
-COLOURS = ("#0072b2", "#56b4e9", "#999999", "#e69f00", "#cc79a7", "#009e73")
+SHOWN = ("default", "MER", "ER", "online", "SGDClassifier", "Hoeffding tree", "adaptive random forest")
+COLOURS = ("#0072b2", "#56b4e9", "#d55e00", "#999999", "#e69f00", "#cc79a7", "#009e73")
 
 
 def draw(outcomes: list[Outcome], folder: Path) -> None:
     import altair as alt
     import vl_convert
 
-    colour = alt.Color(
-        "model:N", sort=list(SHOWN), title=None, scale=alt.Scale(domain=list(SHOWN), range=list(COLOURS))
-    )
+    colours = {name: code for name, code in zip(SHOWN, COLOURS, strict=True) if any(o.model == name for o in outcomes)}
+    scale = alt.Scale(domain=list(colours), range=list(colours.values()))
+    colour = alt.Color("model:N", sort=list(colours), title=None, scale=scale)
     curves, kept = [], []
-    for stream, model in itertools.product(STREAMS, SHOWN):
+    for stream, model in itertools.product(STREAMS, colours):
         mine = [o for o in outcomes if (o.stream, o.model) == (stream, model)]
         curve = np.mean([o.curve for o in mine], axis=0)
         about = {"stream": stream, "model": model}
@@ -251,7 +251,7 @@ def draw(outcomes: list[Outcome], folder: Path) -> None:
             .facet(alt.Facet("stream:N", title=None, sort=list(STREAMS)), columns=3)
             .resolve_scale(y="independent", x="shared")
             .configure(font="sans-serif")
-            .configure_legend(orient="bottom", columns=6)
+            .configure_legend(orient="bottom", columns=7)
         )
         svg = vl_convert.vegalite_to_svg(json.loads(grid.to_json()), allowed_base_urls=[])
         (folder / f"estimators-{name}.svg").write_text(svg, encoding="utf-8")
@@ -265,6 +265,7 @@ def main() -> None:
     )
     parser.add_argument("--panel", action="store_true", help="the panel instead")
     parser.add_argument("--quick", action="store_true", help="with --panel: places of at most 5 000 examples")
+    parser.add_argument("--first-seed", type=int, default=0, metavar="N", help="with --panel: other streams")
     parser.add_argument(
         "--models", nargs="+", metavar="MODEL",
         help="some only; with --panel also settings to try, as '{\"lr\": 0.03}'",
@@ -273,7 +274,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.panel:
         places = panel.QUICK if options.quick else panel.FULL
-        for line in panel.panel(options.models or list(panel.MODELS), places, options.processes, options.json):
+        models = options.models or list(panel.MODELS)
+        for line in panel.panel(models, places, options.processes, options.json, options.first_seed):
             print(line, flush=True)
         return
     if options.json and options.json.exists():

@@ -222,7 +222,9 @@ def answered(model: str, place: Place, seed: int) -> Answered:
     return Answered(model, place.name, seed, float(right.mean()), float(loss), float(sum(gaps) / len(p)), took)
 
 
-def panel(models: list[str], places: tuple[Place, ...], processes: int, kept: Path | None) -> Iterator[str]:
+def panel(
+    models: list[str], places: tuple[Place, ...], processes: int, kept: Path | None, first_seed: int
+) -> Iterator[str]:
     """Markdown, row by row: for every place the accuracy of each model (%), then means and time.
 
     What stands in the file ``kept`` is not measured again, and what is measured is added to it.
@@ -230,13 +232,13 @@ def panel(models: list[str], places: tuple[Place, ...], processes: int, kept: Pa
     yield f"| features × classes, examples, order | {' | '.join(models)} |"
     yield f"|---|{'--:|' * len(models)}"
     lines = kept.read_text(encoding="utf-8").splitlines() if kept and kept.exists() else []
-    found = {(o.model, o.place, o.seed): o for o in (Answered(**json.loads(line)) for line in lines)}
+    found = {(o.model, o.place, o.seed - first_seed): o for o in (Answered(**json.loads(line)) for line in lines)}
     with ProcessPoolExecutor(processes) as pool:
         for place in places:
-            jobs = [(model, place, seed) for model in models for seed in place.seeds]
-            jobs = [job for job in jobs if (job[0], place.name, job[2]) not in found]
+            jobs = [(model, place, first_seed + seed) for model in models for seed in place.seeds]
+            jobs = [job for job in jobs if (job[0], place.name, job[2] - first_seed) not in found]
             for outcome in pool.map(answered, *zip(*jobs, strict=True)) if jobs else ():
-                found[outcome.model, outcome.place, outcome.seed] = outcome
+                found[outcome.model, outcome.place, outcome.seed - first_seed] = outcome
                 if kept:
                     with kept.open("a", encoding="utf-8") as file:
                         file.write(json.dumps(asdict(outcome)) + "\n")
