@@ -40,7 +40,8 @@ def _show(results: Contents) -> None:
     out = console()
     if there := results.with_unfinished:
         out.print(tables.listing(there).terminal("bold"))
-        out.print(f"[dim]{'; '.join(f'{METRICS[name].short}: {METRICS[name].meaning}' for name in tables.PAPER)}[/]")
+        meanings = "; ".join(f"{METRICS[name].short}: {METRICS[name].meaning}" for name in tables.PAPER)
+        out.print(f"[dim]{meanings}; ±: the mean's 95 % interval over seeds[/]")
     for state, meaning in NOT_DONE.items():
         those = [run for run in results.unfinished if run.state == state]
         if those:
