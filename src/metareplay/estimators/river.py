@@ -281,7 +281,7 @@ class ContinualRiverRegressor(RiverEstimator, base.MiniBatchRegressor):
 
     def _is_there(self, answer: Any) -> bool:
         there = super()._is_there(answer)
-        if there and not (isinstance(answer, int | float | np.integer | np.floating) and abs(answer) < np.inf):
+        if there and not (isinstance(answer, int | float | np.integer | np.floating) and -np.inf < answer < np.inf):
             raise BadInput(f"y is {answer!r}, but must be a finite number")
         return there
 
