@@ -749,7 +749,8 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
 @_inlined
 def _put(example, indices, values, x, label, task):
     """Write a dense example as the list of its non-zero inputs, which has room for one more."""
-    listed, whole = np.int64(0), len(x) // LANES * LANES if len(indices) >= len(x) else 0
+    listed, by_vectors = np.int64(0), len(indices) >= len(x) and x.strides[0] == x.itemsize
+    whole = len(x) // LANES * LANES if by_vectors else 0
     for j in range(0, whole, LANES):
         listed += list_inputs(x, j, j, indices, values, listed)
     count = np.uint64(listed)
