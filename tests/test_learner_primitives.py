@@ -582,8 +582,8 @@ def test_put_copies_what_it_is_given(engine: Engine) -> None:
 def test_put_reads_an_array_in_any_order_of_memory(engine: Engine) -> None:
     x = np.random.default_rng(0).random((3, 40)).astype(np.float32)
     learner = engine(Perceptron((40, 5, 3)), 3, 3, np.random.default_rng(0))
-    for given in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
-        learner.put(np.arange(3), given, np.zeros(3, np.int64), 0)
+    for laid_out in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
+        learner.put(np.arange(3), laid_out, np.zeros(3, np.int64), 0)
         assert np.array_equal(learner.inputs(np.arange(3)), x)
 
 
