@@ -158,7 +158,8 @@ class Reader:
 
 
 def _installed(name: str) -> bool:
-    return importlib.util.find_spec({"pytorch": "torch"}.get(name.lower(), name)) is not None
+    found = importlib.util.find_spec({"pytorch": "torch"}.get(name.lower(), name))
+    return found is not None and found.origin is not None  # a folder of runs on the path is no package
 
 
 def newest() -> str:
