@@ -42,15 +42,13 @@ class GSS(OneStep):
 
     def draw(self, rng: np.random.Generator, size: int) -> Rows:
         """Slots of memories, uniformly with replacement."""
-        places = (rng.random(min(size, self.held)) * self.held).astype(np.int64)
-        return places + self.learner.batch_size
+        return self.learner.batch_size + (rng.random(min(size, self.held)) * self.held).astype(np.int64)
 
     def offer(self, row: int) -> None:
         """Keep the example in slot ``row``, or not."""
         c = 1 + self.cosine(row, self.draw(self.keeping, self.candidates))
         if self.held < len(self.scores):
-            place = self.held
-            self.held += 1
+            place, self.held = self.held, self.held + 1
         elif c < 1:
             shares = np.cumsum(self.scores)
             place = min(int(np.searchsorted(shares, self.keeping.random() * shares[-1], "right")), self.held - 1)
