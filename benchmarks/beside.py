@@ -11,7 +11,7 @@ import time
 
 from benchmarks.timing import one_thread_on_one_core
 
-one_thread_on_one_core()
+one_thread_on_one_core()  # before these import PyTorch
 
 from benchmarks import data  # noqa: E402
 from benchmarks.baselines import SETTINGS  # noqa: E402

@@ -28,7 +28,7 @@ def learning(case: Case, ours: models.Ours, images: Images, jacobian: Any) -> Wo
     x, y, examples = images.inputs(which), images.labels[which], itertools.count()
 
     def work(units: int) -> None:
-        ours.learner.jacobian = jacobian  # type: ignore[method-assign]
+        ours.learner.jacobian = jacobian  # type: ignore[method-assign]  # the one that is measured
         for i in itertools.islice(examples, units):
             one = slice(i % len(x), i % len(x) + 1)
             ours.put(x[one], y[one], case.tasks - 1)

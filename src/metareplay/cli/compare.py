@@ -97,7 +97,7 @@ def _show(
             "Intervals: Student's t, 95 %. Differences: paired by seed. p: exact permutation test, two-sided; "
             f"corrected by Holm's method for {number} above. Established: corrected p ≤ {statistics.LEVEL}."
         )
-    if any(not difference.established for difference in judged.values()):
+    if any(not difference.established and difference.estimate.n > 1 for difference in judged.values()):
         out.print(f"More seeds: with so many, {100 * statistics.POWER:.0f} % of simulated studies establish it.")
     if any(difference.estimate.n > statistics.EXACT for difference in judged.values()):
         out.print(f"With more than {statistics.EXACT} seeds p is estimated from {statistics.DRAWS} draws.")

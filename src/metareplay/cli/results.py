@@ -41,7 +41,8 @@ def _show(results: Contents) -> None:
     if there := results.with_unfinished:
         out.print(tables.listing(there).terminal("bold"))
         meanings = "; ".join(f"{METRICS[name].short}: {METRICS[name].meaning}" for name in tables.PAPER)
-        out.print(f"[dim]{meanings}; ±: the mean's 95 % interval over seeds[/]")
+        interval = "; ±: the mean's 95 % interval over seeds" if any(len(one.runs) > 1 for one in there) else ""
+        out.print(f"[dim]{meanings}{interval}[/]")
     for state, meaning in NOT_DONE.items():
         those = [run for run in results.unfinished if run.state == state]
         if those:
