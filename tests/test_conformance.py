@@ -45,7 +45,7 @@ def test_methods(name: str, checked: Callable[..., None]) -> None:
 
 def test_checks_on_memories_apply_to_methods_with_memories() -> None:
     applies = {name: check_one(factory("eralg4"), NAMED[name]).outcome for name in (
-        "it_works_without_memories", "it_resumes_exactly", "it_says_whether_it_must_be_told_the_task"
+        "it_works_without_memories", "it_resumes_exactly", "it_says_whether_it_needs_the_task"
     )}  # fmt: skip
     assert list(applies.values()) == ["holds", "holds", "does not apply"]
 
@@ -263,7 +263,7 @@ WRONG: list[tuple[type[Method], str, str]] = [
     (TakesAnySetting, "settings_out_of_range_are_refused", "super().__post_init__()"),
     (HasASettingWithoutMeaning, "every_setting_is_documented_and_in_its_own_range", "momentum"),
     (HasADefaultOutOfRange, "every_setting_is_documented_and_in_its_own_range", "1.5"),
-    (HidesThatItNeedsTheTask, "it_says_whether_it_must_be_told_the_task", "needs_task_in_testing = True"),
+    (HidesThatItNeedsTheTask, "it_says_whether_it_needs_the_task", "needs_task_in_testing = True"),
     (DoubledAlways, "with_its_constant_inert_it_is_its_base", "is not Good bit for bit"),
     (AnswersOtherwise, "with_its_constant_inert_it_is_its_base", "is not Good bit for bit"),
     (LearnsOtherwiseOnPyTorch, "both_engines_learn_the_same", "by more than rounding"),

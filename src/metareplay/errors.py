@@ -7,7 +7,7 @@ ARGUMENTS = {"from": "from_", "layers": "hidden", "hiddens": "hidden"}
 """Flags whose name in Python is another one."""
 
 
-class Told(Exception):
+class Flagged(Exception):
     """A message for people, written with flags; its ``str`` names Python's arguments in their place."""
 
     @property
@@ -27,10 +27,10 @@ class Told(Exception):
 
 def with_flags(error: BaseException) -> str:
     """An error's text for the command line."""
-    return error.flagged if isinstance(error, Told) else str(error)
+    return error.flagged if isinstance(error, Flagged) else str(error)
 
 
-class BadInput(Told, ValueError):
+class BadInput(Flagged, ValueError):
     """What the user gave cannot be used: wrong usage or bad data (exit status 2).
 
     The message says what was given, what was expected, and what to do.
@@ -45,7 +45,7 @@ class BadInput(Told, ValueError):
     """
 
 
-class RunFailed(Told, RuntimeError):
+class RunFailed(Flagged, RuntimeError):
     """A run that was properly asked for could not be carried out (exit status 1).
 
     Examples

@@ -27,8 +27,8 @@ def summary(method: type[Method]) -> str:
 
 
 def _details(method: type[Method]) -> str:
-    told = {"training": method.needs_task_in_training, "testing": method.needs_task_in_testing}
-    needs = " and ".join(when for when, needed in told.items() if needed)
+    needs_task = {"training": method.needs_task_in_training, "testing": method.needs_task_in_testing}
+    needs = " and ".join(when for when, needed in needs_task.items() if needed)
     flags = " ".join(parameter.flag for parameter in hyperparameters(method))
     borders = "; must know the borders between tasks" if method.needs_boundaries else ""
     return f"{flags or 'no settings'}{f'; must know the task in {needs}' if needs else ''}{borders}"

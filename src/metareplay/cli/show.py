@@ -140,8 +140,8 @@ def curves(record: Record, width: int) -> list[Text]:
         if isinstance(curve, Undefined) or len(curve.values) < 2:
             continue
         values = 100 * curve.values
-        told = f"{values[0]:.0f} % at first, {values.min():.0f} to {values.max():.0f} %, {values[-1]:.1f} % at the end"
-        lines += [Text(), Text.assemble((CURVE_NAMES[name], "bold"), f": {told}"), Text(spark(values.tolist(), width))]
+        text = f"{values[0]:.0f} % at first, {values.min():.0f} to {values.max():.0f} %, {values[-1]:.1f} % at the end"
+        lines += [Text(), Text.assemble((CURVE_NAMES[name], "bold"), f": {text}"), Text(spark(values.tolist(), width))]
     return lines
 
 

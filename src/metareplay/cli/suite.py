@@ -36,7 +36,7 @@ OPTIONS = (
     JOBS,
     Hyperparameter("most", int, 30, "[6, 1000]", "how many seeds are run at most until a difference is established"),
 )
-TOLD = 20
+LISTED = 20
 """Failures that are listed at the end; `metareplay results` lists all."""
 
 
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     seeds, jobs, most = (option.check(chosen[option.name]) for option in OPTIONS)
     check(given)
     suite = Suite.read(given.suite, seeds)
-    tuned, selections = [Choice.read(told) for told in suite.tuned], _selections(suite, given)
+    tuned, selections = [Choice.read(one) for one in suite.tuned], _selections(suite, given)
     out = Path(given.out)
     if not given.dry_run and fetch(suite.requests, given.quiet):
         suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
@@ -62,19 +62,19 @@ def main(argv: list[str]) -> None:
         choice.save(out)  # so that no report of these runs claims anything on what their settings were chosen on
     execute = find_executor(given.executor)
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
-    told: dict[str, Any] = {"jobs": jobs, "report": display, "note": display.note}
-    told |= {"address": given.address} if given.address else {}
+    backend: dict[str, Any] = {"jobs": jobs, "report": display, "note": display.note}
+    backend |= {"address": given.address} if given.address else {}
     requests, source = list(suite.requests), None
     try:
         with display:
-            outcomes = execute(requests, out, tracker=given.tracker, **told)
+            outcomes = execute(requests, out, tracker=given.tracker, **backend)
             stopped_early = any(outcome.state == "not started" for outcome in outcomes)
             if suite.controls and not stopped_early:
-                requests += controls.runs(requests, out, tuned, suite.controls, given.executor, **told)
+                requests += controls.runs(requests, out, tuned, suite.controls, given.executor, **backend)
             if not stopped_early and (selections or len(requests) > len(suite.requests)):
                 source = until.Until(requests, selections, out, most) if selections else None
                 asked = () if source else requests
-                outcomes = execute(asked, out, tracker=given.tracker, source=source, **told)
+                outcomes = execute(asked, out, tracker=given.tracker, source=source, **backend)
     except KeyboardInterrupt:
         stopped = _stopped(display.done, len(requests), given)
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
@@ -223,9 +223,9 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
     if states["elsewhere"]:
         note(f"{states['elsewhere']} runs are under way in another process, and were left to it", given.quiet)
     if failed:
-        listed = [f"{name(outcome.request)}: {outcome.message}" for outcome in failed[:TOLD]]
-        if len(failed) > TOLD:
-            listed.append(f"and {len(failed) - TOLD} more; `metareplay results --out {given.out}` lists all")
+        listed = [f"{name(outcome.request)}: {outcome.message}" for outcome in failed[:LISTED]]
+        if len(failed) > LISTED:
+            listed.append(f"and {len(failed) - LISTED} more; `metareplay results --out {given.out}` lists all")
         number = f"{len(failed)} of {len(outcomes)} runs failed"
         raise RunFailed("\n  ".join([f"{number}; to try them again: {_command(given)}", *listed]))
 

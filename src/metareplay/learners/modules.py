@@ -181,11 +181,11 @@ class Modules:
         except BadInput:
             raise
         except Exception as error:
-            told = first_line(error)
-            if "more than 1 value per channel" in told:
-                told += ": batch normalisation cannot learn from one number per channel; take GroupNorm, larger images "
-                told += "or batches"
-            raise kind(f"the network {self.network.name} fails on {n} × {self.network.shape}: {told}") from error
+            reason = first_line(error)
+            if "more than 1 value per channel" in reason:
+                reason += ": batch normalisation cannot learn from one number per channel; "
+                reason += "take GroupNorm, larger images or batches"
+            raise kind(f"the network {self.network.name} fails on {n} × {self.network.shape}: {reason}") from error
 
     # Draws
 

@@ -110,17 +110,17 @@ class Choice:
     def save(self, out: Path) -> None:
         """Keep it in a folder of runs."""
         (out / STUDIES).mkdir(parents=True, exist_ok=True)
-        write_atomically(out / STUDIES / self.file, (json.dumps(self.told(), indent=1) + "\n").encode())
+        write_atomically(out / STUDIES / self.file, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """All that it says, as plain values, and their hash."""
         return asdict(self) | {"sha256": self.sha256}
 
     @classmethod
-    def read(cls, told: Any) -> Choice:
+    def read(cls, saved: Any) -> Choice:
         """From plain values; BadInput if they are of something else, or were changed since they got their hash."""
         try:
-            made = cls(**{name: value for name, value in told.items() if name != "sha256"})
+            made = cls(**{name: value for name, value in saved.items() if name != "sha256"})
             made.looked_at({"seed": 0, **made.used, "method": made.method, "hyperparameters": {}})
             for trial in made.trials:
                 made._has({"hyperparameters": {}}, trial)
@@ -131,7 +131,7 @@ class Choice:
                 table(made)
         except (TypeError, LookupError, AttributeError, ValueError) as error:
             raise BadInput(f"it does not say how settings were chosen ({type(error).__name__}: {error})") from None
-        if told.get("sha256") != made.sha256:
+        if saved.get("sha256") != made.sha256:
             raise BadInput("how settings were chosen was changed since `metareplay tune` wrote it: run that again")
         return made
 

@@ -280,11 +280,11 @@ def looks(root: Path) -> dict[frozenset[str], Comparison]:
     found: dict[frozenset[str], Comparison] = {}
     for path in sorted((root / LOOKS).glob("*.json")):
         try:
-            for told in json.loads(read_regular(path)):
-                one = Comparison(**told)
+            for saved in json.loads(read_regular(path)):
+                one = Comparison(**saved)
                 keys = frozenset(one.keys)
                 one.looks = [(int(n), float(p), float(level)) for n, p, level in one.looks]
-                if len(keys) != 2 or not isinstance(told["established"], bool) or not 0 <= one.spent <= 1:
+                if len(keys) != 2 or not isinstance(saved["established"], bool) or not 0 <= one.spent <= 1:
                     raise ValueError("it is no comparison")
                 if one.looks and (keys not in found or len(found[keys].looks) < len(one.looks)):
                     found[keys] = one

@@ -69,7 +69,7 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
 
     environments = Counter(tuple(sorted(run.summary["environment"].items())) for group in groups for run in group.runs)
     template = environment.from_string(_file("page.html"))
-    told = {
+    context = {
         "contents": contents,
         "problems": list(enumerate(problems.items())),
         "answers": tables.answers(contents, progress("differences tested")),
@@ -92,24 +92,25 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         "vega": Markup(_vega()),
         "specifications": _json({figure.id: _specification(figure, look) for figure in FIGURES}),
     }
-    around = len(template.render(told, data="", points=0).encode())
+    around = len(template.render(context, data="", points=0).encode())
     for points in (POINTS, 50, 25, 12, 6):
         data = _data(problems.values(), points, progress(f"configurations drawn, at most {points} points each"))
         if around + len(data.encode()) < LIMIT:
             break
-    return template.render(told, data=data, points=points)
+    return template.render(context, data=data, points=points)
 
 
-def _description(told: dict[str, Any]) -> str:
+def _description(configuration: dict[str, Any]) -> str:
     """What is learned, in a line: tasks, examples, scenario, order."""
-    tasks, samples, size = len(set(told["task_order"])), told.get("samples_per_task"), told.get("batch_size", 1)
+    tasks, samples = len(set(configuration["task_order"])), configuration.get("samples_per_task")
+    size = configuration.get("batch_size", 1)
     parts = [
         f"{tasks} task{'s' if tasks > 1 else ''}",
         f"{samples} examples of each" if samples else "all examples of each",
         "one at a time" if size == 1 else f"{size} at a time",
-        f"order: {told.get('order', 'tasks')}",
-        str(told.get("scenario") or ""),
-        f"{told['epochs']} epochs" if told.get("epochs", 1) > 1 else "",
+        f"order: {configuration.get('order', 'tasks')}",
+        str(configuration.get("scenario") or ""),
+        f"{configuration['epochs']} epochs" if configuration.get("epochs", 1) > 1 else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -151,8 +152,8 @@ def _data(problems: Collection[list[Group]], points: int, progress: Progress) ->
                     }
                     before[figure.id] = columns
                     rows[figure.id] += found
-            told = {"method": plain(group.method), "label": group.label, "memories": group.memories}
-            groups.append(told | {"rows": own})
+            named = {"method": plain(group.method), "label": group.label, "memories": group.memories}
+            groups.append(named | {"rows": own})
         data.append({"groups": groups, "ends": {figure.id: ends(rows[figure.id], figure.whole) for figure in FIGURES}})
     return _json(data)
 

@@ -86,9 +86,9 @@ def among(row: SetRow, groups: Sequence[Group]) -> Group | None:
     asked |= {"task_order": list(range(usual["tasks"])), "scenario": BENCHMARKS[row.benchmark].allows[0]}
     asked |= dict.fromkeys(("imbalance", "normalise", "from_sha256"))  # none of these
     for group in groups:
-        told = group.configuration
-        own = dict(told.get("stream", {}))
-        same = all(told.get(name) == value for name, value in asked.items()) and own == {n: usual.get(n) for n in own}
+        own = group.configuration.get("stream", {})
+        same = own == {name: usual.get(name) for name in own}
+        same = same and all(group.configuration.get(name) == value for name, value in asked.items())
         if same and (group.benchmark, group.method) == (row.benchmark, row.method) and group.runs:
             return group
     return None

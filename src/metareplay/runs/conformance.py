@@ -386,7 +386,7 @@ def check_both_engines_learn_the_same(method: Factory) -> None:
         raise Fault("its parameters on PyTorch are others than on the compiled engine, by more than rounding does")
 
 
-def check_it_says_whether_it_must_be_told_the_task(method: Factory) -> None:
+def check_it_says_whether_it_needs_the_task(method: Factory) -> None:
     """If its network has parts private to a task, it says that it needs the task in training and in testing."""
     made = method()
     network = made.network(Perceptron((INPUTS, 12, CLASSES)), 3)

@@ -198,12 +198,12 @@ class Experiment:
             self.sources["from_sha256"] = sha256
 
     def __repr__(self) -> str:
-        told = [
+        changed = [
             f"{option.name}={value!r}"
             for option in fields(self)[2:]
             if option.init and (value := getattr(self, option.name)) not in (option.default, None)
         ]
-        return f"Experiment({', '.join([repr(self.stream), repr(self.method), *told])})"
+        return f"Experiment({', '.join([repr(self.stream), repr(self.method), *changed])})"
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

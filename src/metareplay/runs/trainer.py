@@ -364,12 +364,12 @@ class Trainer:
 
     def _placed(self, diverged: Diverged, example: int, task: int | None) -> Diverged:
         """The same, with where in the stream it was and what to do."""
-        told, lr = f"the loss is not finite at example {example}", getattr(self.method, "lr", None)
+        message, lr = f"the loss is not finite at example {example}", getattr(self.method, "lr", None)
         if not self.learner.steps and not diverged.step:
-            told += ", before any step: look at the inputs and the network"
+            message += ", before any step: look at the inputs and the network"
         else:
-            told += f", in task {task}: lower {'its learning rate' if lr is None else f'--lr (it is {lr:g})'}"
-        return Diverged(diverged.step, diverged.row, told)
+            message += f", in task {task}: lower {'its learning rate' if lr is None else f'--lr (it is {lr:g})'}"
+        return Diverged(diverged.step, diverged.row, message)
 
     def _save(self, border: bool) -> None:
         if self.checkpoints is not None and self.checkpoints.due(border):

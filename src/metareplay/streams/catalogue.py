@@ -158,8 +158,8 @@ def find(name: str) -> Benchmark:
         if own in BENCHMARKS:
             raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
         kind = splits if path.is_dir() and not any(path.glob("*.npz")) and [*own_files.tasks(path)] == [""] else None
-        told = f"your own data: the {'folder' if path.is_dir() else 'task list'} {path}"
-        return Benchmark(own, told, str(path), kind, 1 if kind else 0, 0)
+        description = f"your own data: the {'folder' if path.is_dir() else 'task list'} {path}"
+        return Benchmark(own, description, str(path), kind, 1 if kind else 0, 0)
     if path.is_file():
         raise BadInput(f"{name} is none of a user's own data, which are {what}")
     if name and path.exists():

@@ -35,7 +35,12 @@ TIMED = 3
 
 
 def runs(
-    requests: Sequence[Request], out: Path, chosen: Sequence[Choice], asked: Sequence[str], executor: str, **told: Any
+    requests: Sequence[Request],
+    out: Path,
+    chosen: Sequence[Choice],
+    asked: Sequence[str],
+    executor: str,
+    **backend: Any,
 ) -> list[Request]:
     """All seeds of all controls that are asked for, among ``CONTROLS``, once their cost and learning rates are chosen.
 
@@ -56,7 +61,7 @@ def runs(
     def timed(controls: list[Request]) -> list[float | None]:
         """The seconds that they take, each with one seed; None for one that failed."""
         of_one_seed = [replace(control, run={**control.run, "seed": SEED}) for control in controls]
-        outcomes = find_executor(executor)(of_one_seed, out / "tuning", **told)
+        outcomes = find_executor(executor)(of_one_seed, out / "tuning", **backend)
         if any(outcome.state == "not started" for outcome in outcomes):
             raise KeyboardInterrupt
         done = [outcome.state == "done" and read_summary(out / "tuning" / str(outcome.key)) for outcome in outcomes]
@@ -69,7 +74,7 @@ def runs(
             studies.setdefault(repr(control), study)
     seeds = tuple(sorted({request.run.get("seed", 0) for request in requests}))
     file, made = StudyFile("controls", tuple(studies.values()), seeds), list[Request]()
-    for study, choice in zip(file.studies, tune(file, out=out / "tuning", executor=executor, **told), strict=True):
+    for study, choice in zip(file.studies, tune(file, out=out / "tuning", executor=executor, **backend), strict=True):
         choice.save(out)
         reported, settings = study.apart()[1], {**study.request.settings, **choice.best["settings"]}
         made += [replace(reported, settings=settings, run={**reported.run, "seed": seed}) for seed in seeds]

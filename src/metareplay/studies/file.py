@@ -112,8 +112,8 @@ def read(file: str | Path) -> StudyFile:
     path, reader = parse(file)
     content = reader.content
     reader.refuse_others((), content, KEYS)
-    told = [_checked(reader, (option.name,), option, content.get(option.name, option.default)) for option in OPTIONS]
-    trials, metric, search = told[0], told[1] or "", told[2] or usual()
+    checked = [_checked(reader, (option.name,), option, content.get(option.name, option.default)) for option in OPTIONS]
+    trials, metric, search = checked[0], checked[1] or "", checked[2] or usual()
     protocol = _protocol(reader, content.get("protocol"))
     seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
     if protocol.startswith("seeds:"):

@@ -109,7 +109,7 @@ class TPE(Random):
             for name, one in space.items()
         }
         self.live: dict[int, Any] = {}
-        self.told: Counter[int] = Counter()  # of each trial how many accuracies
+        self.reported: Counter[int] = Counter()  # of each trial how many accuracies
 
     def ask(self, number: int) -> dict[str, Any]:
         self.study.sampler = self.optuna.samplers.TPESampler(seed=number)  # else another process would draw the same
@@ -151,9 +151,9 @@ class TPE(Random):
         return bool(self.live[number].should_prune())
 
     def _tell(self, number: int, curve: Sequence[float]) -> None:
-        for step in range(self.told[number], len(curve)):
+        for step in range(self.reported[number], len(curve)):
             self.live[number].report(curve[step], step)
-        self.told[number] = len(curve)
+        self.reported[number] = len(curve)
 
 
 MADE: Mapping[str, type[Random]] = {"random": Random, "grid": Grid, "tpe": TPE}

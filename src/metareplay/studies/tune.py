@@ -233,7 +233,7 @@ def suite_of(file: StudyFile, studies: Sequence[StudyUnderWay], path: Path) -> s
             lines += ["", f"[[include]] # {word}"]
             lines += [f"{name} = {_toml(value)}" for name, value in {**table, **request.stream, **request.run}.items()]
     for one in studies:
-        lines += ["", "[[tuned]]", *(f"{name} = {_toml(value)}" for name, value in one.choice.told().items())]
+        lines += ["", "[[tuned]]", *(f"{name} = {_toml(value)}" for name, value in one.choice.as_dict().items())]
     return "\n".join(lines) + "\n"
 
 

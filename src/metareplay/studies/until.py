@@ -123,7 +123,7 @@ class Until(Source):
 
     def save(self) -> None:
         """Write the looks down, so that no report takes a p-value for one that was looked at once."""
-        told = [asdict(one) for one in self.comparisons or ()]
-        name = hashlib.sha256(json.dumps([one["keys"] for one in told]).encode()).hexdigest()[:16]
+        rows = [asdict(one) for one in self.comparisons or ()]
+        name = hashlib.sha256(json.dumps([one["keys"] for one in rows]).encode()).hexdigest()[:16]
         (self.out / LOOKS).mkdir(exist_ok=True)
-        write_atomically(self.out / LOOKS / f"{name}.json", json.dumps(told, indent=1).encode())
+        write_atomically(self.out / LOOKS / f"{name}.json", json.dumps(rows, indent=1).encode())

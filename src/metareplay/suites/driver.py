@@ -262,10 +262,10 @@ class Driver:
             self.source.take(self.outcomes[-1])
 
     def _given_up(self, job: Job, progress: Progress | None) -> bool:
-        told = [self.source.give_up(request, progress) for request in job.requests]  # each hears of it
-        if all(told):
+        given_up = [self.source.give_up(request, progress) for request in job.requests]  # each hears of it
+        if all(given_up):
             self._over(job, "given up", "it is not worth more time")
-        return all(told)
+        return all(given_up)
 
     def _died(self, job: Job, how: str) -> None:
         """Let the run come next, or give it up."""
