@@ -11,7 +11,7 @@ import pytest
 from metareplay.cli import main
 from metareplay.data import catalogue as sources
 from metareplay.streams import task_list as gem_format
-from metareplay.streams.rotations import rotations
+from metareplay.streams.kinds import rotations
 
 torch = pytest.importorskip("torch")
 

@@ -22,9 +22,7 @@ from metareplay import files
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
 from metareplay.streams import task_list as gem_format
-from metareplay.streams.groups import splits
-from metareplay.streams.permutations import permutations
-from metareplay.streams.rotations import angles, rotations
+from metareplay.streams.kinds import angles, permutations, rotations, splits
 from metareplay.streams.stream import Stream
 
 torch = pytest.importorskip("torch")

@@ -18,7 +18,7 @@ from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods import METHODS
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.streams.groups import alphabets
+from metareplay.streams.kinds import alphabets
 from metareplay.streams.stream import allowed_classes
 from mirrors import Mirror, left_in, put
 

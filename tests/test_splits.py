@@ -15,7 +15,7 @@ from metareplay.data.catalogue import MNIST, ImageSet
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS, benchmark, find
-from metareplay.streams.groups import splits
+from metareplay.streams.kinds import splits
 from metareplay.streams.stream import CLASS, TASK
 
 

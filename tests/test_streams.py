@@ -22,9 +22,19 @@ from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.networks.perceptron import Perceptron
 from metareplay.streams.catalogue import BENCHMARKS, find
-from metareplay.streams.groups import alphabets, splits
-from metareplay.streams.permutations import input_permuted, label_permuted, nth, online_permuted, orders, permutations
-from metareplay.streams.rotations import angles, rotation_map, rotations
+from metareplay.streams.kinds import (
+    alphabets,
+    angles,
+    input_permuted,
+    label_permuted,
+    nth,
+    online_permuted,
+    orders,
+    permutations,
+    rotation_map,
+    rotations,
+    splits,
+)
 from metareplay.streams.stream import Stream
 
 

@@ -15,7 +15,7 @@ import pytest
 from fuzz.mutate import survivors
 from metareplay.errors import BadInput, RunFailed
 from metareplay.original.results import Results, read
-from metareplay.streams import npz_folder, task_list
+from metareplay.streams import own_files, task_list
 from metareplay.streams.stream import Stream
 
 X, Y = np.random.default_rng(0).random((6, 4), np.float32), np.arange(6) % 3
@@ -43,7 +43,7 @@ def test_folders_of_npz_files(tmp_path: Path) -> None:
         save(file, **arrays)  # type: ignore[arg-type]
         originals.append(file.getvalue())
     (tmp_path / "mine").mkdir()
-    read = through(tmp_path / "mine" / "task.npz", lambda path: usable(npz_folder.read(path.parent)))
+    read = through(tmp_path / "mine" / "task.npz", lambda path: usable(own_files.read(path.parent)))
     survivors(read, originals, (BadInput,))
 
 

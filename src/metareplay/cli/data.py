@@ -13,7 +13,7 @@ from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, plain, with_flags
 from metareplay.files import shown
 from metareplay.streams import task_list as gem_format
-from metareplay.streams.catalogue import KINDS
+from metareplay.streams.kinds import KINDS
 
 COMMANDS = {
     "list": "list the data sets, and whether they are on this machine",

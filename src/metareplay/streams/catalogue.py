@@ -11,11 +11,17 @@ from metareplay.data import catalogue as sources
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, plain
 from metareplay.settings import Hyperparameter, nearest
-from metareplay.streams import npz_folder, own_files, task_list
-from metareplay.streams.groups import alphabets, splits
-from metareplay.streams.kind import Kind
-from metareplay.streams.permutations import input_permuted, label_permuted, online_permuted, permutations
-from metareplay.streams.rotations import rotations
+from metareplay.streams import own_files, task_list
+from metareplay.streams.kinds import (
+    Kind,
+    alphabets,
+    input_permuted,
+    label_permuted,
+    online_permuted,
+    permutations,
+    rotations,
+    splits,
+)  # fmt: skip
 from metareplay.streams.stream import CLASS, TASK, Stream
 
 
@@ -77,16 +83,10 @@ class Benchmark:
 
     def _whole(self, images: ImageSet | None, progress: bool, chosen: dict[str, Any]) -> Stream:
         if self.kind is None:
-            path = Path(self.data)
-            npz, read = (
-                path.is_dir() and any(path.glob("*.npz")),
-                task_list.read if path.suffix == ".pt" else own_files.read,
-            )
-            return dataclasses.replace(npz_folder.read(path) if npz else read(path, progress), **chosen)
-        own = self.data not in sources.SOURCES
-        images = images or (
-            own_files.images(Path(self.data), progress) if own else sources.get(self.data, progress=progress)
-        )
+            read = task_list.read if self.data.endswith(".pt") else own_files.read
+            return dataclasses.replace(read(self.data, progress), **chosen)
+        given = sources.get if self.data in sources.SOURCES else own_files.images
+        images = images or given(self.data, progress=progress)
         stream = self.kind(images, name=self.name, scenarios=self.scenarios, **chosen)
         most = max(len(task.train) for task in stream.tasks)
         if chosen["samples_per_task"] > most:
@@ -110,10 +110,6 @@ class Benchmark:
         return {name: option.check(asked.get(name, option.default)) for name, option in options.items()}
 
 
-KINDS = {
-    kind.name: kind
-    for kind in (rotations, permutations, splits, alphabets, online_permuted, input_permuted, label_permuted)
-}
 _TURNED, _REORDERED = "turned by another angle in each task", "pixels in another order in each task"
 _MANY, _RENAMED = "hundreds of orders of pixels, all images in each", "other labels for the classes in each task"
 _NAMED = (
@@ -157,7 +153,7 @@ def find(name: str) -> Benchmark:
         own = plain(path.resolve().name)
         if own in BENCHMARKS:
             raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
-        kind = splits if path.is_dir() and not any(path.glob("*.npz")) and [*own_files.tasks(path)] == [""] else None
+        kind = splits if path.is_dir() and [*own_files.tasks(path)] == [""] else None
         description = f"your own data: the {'folder' if path.is_dir() else 'task list'} {path}"
         return Benchmark(own, description, str(path), kind, 1 if kind else 0, 0)
     if path.is_file():

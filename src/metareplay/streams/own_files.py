@@ -1,16 +1,18 @@
-"""A user's own images, in a folder for each class, and CSV files: data sets as they lie there become streams."""
+"""A user's own data as they lie there: images in a folder for each class, CSV files, ``.npz`` files of arrays."""
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +20,9 @@ from PIL import Image, UnidentifiedImageError
 
 from metareplay.data.download import progress_bar
 from metareplay.data.images import ImageSet
-from metareplay.errors import BadInput
-from metareplay.files import open_regular
-from metareplay.streams.npz_folder import in_order
-from metareplay.streams.stream import Stream
+from metareplay.errors import BadInput, plain
+from metareplay.files import open_regular, shown
+from metareplay.streams.stream import PARTS, Stream
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """Pillow reads others too, some of them by running a program."""
@@ -36,16 +37,18 @@ Examples = tuple[NDArray[Any], list[str]]
 
 
 def read(path: str | Path, progress: bool = True) -> Stream:
-    """The stream in a folder of images or of CSV files, or in one CSV file.
+    """The stream in a folder of images, of CSV files or of ``.npz`` files, or in one CSV file.
 
-    A task is a CSV file, or a folder with one folder for each class; a folder of classes alone is one task. Tasks come
-    in the order of their names, as classes do, which are numbered over all tasks: the same name is the same class.
+    A task is a file, or a folder with one folder for each class; a folder of classes alone is one task. Tasks come in
+    the order of their names, as classes do, which are numbered over all tasks: the same name is the same class.
     Folders ``train`` and ``test``, above the tasks or in each, say what to test on; else that is a fifth of each task,
-    each class in proportion, drawn with a seed that is always the same. BadInput names the file that cannot be used.
+    each class in proportion, drawn with a seed that is always the same. An ``.npz`` file has the arrays ``PARTS``, of
+    which ``Stream.from_arrays`` says what they may be. Nothing is ever run. BadInput names the file that is of no use.
     """
     path = Path(path)
     try:
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        inside = list(path.glob("*.npz")) or (file for file in path.rglob("*") if file.is_file())
+        files = [path] if path.is_file() else sorted(inside)
         versions = tuple((file, s.st_size, s.st_ino, s.st_mtime_ns) for file in files for s in [file.stat()])
         return _read(path.resolve(), versions, progress)
     except OSError as error:
@@ -59,6 +62,8 @@ def _read(path: Path, versions: tuple[tuple[Any, ...], ...], progress: bool) -> 
     """Runs of one suite, in one process, share what was read, until a file has another version."""
     found, size, seen = tasks(path), sum(version[1] for version in versions), 0
     parts = [part for task in found.values() for part in task]
+    if parts[0].suffix == ".npz":
+        return Stream.from_arrays(path.name, [_arrays(file) for file in parts], descriptions=list(found))
     with progress_bar(path.name, progress and size > LARGE) as report:
 
         def done(file: Path) -> None:
@@ -79,7 +84,7 @@ def _read(path: Path, versions: tuple[tuple[Any, ...], ...], progress: bool) -> 
     return Stream.from_arrays(path.name, made, classes=len(names), descriptions=[name or path.name for name in found])
 
 
-def images(path: Path, progress: bool) -> ImageSet:
+def images(path: str, progress: bool) -> ImageSet:
     """A folder of classes alone as a data set, to make a stream from."""
     stream = read(path, progress)
     train, test = stream.tasks[0].train, stream.tasks[0].test
@@ -88,6 +93,8 @@ def images(path: Path, progress: bool) -> ImageSet:
 
 def tasks(path: Path) -> dict[str, list[Path]]:
     """Where each task is, by name, that of classes alone being ""; two places where they say what to test on."""
+    if archives := list(path.glob("*.npz")):
+        return {file.stem: [file] for file in sorted(archives, key=lambda file: in_order(file.stem))}
     if all((path / side).is_dir() for side in SIDES):
         train, test = (_below(path / side) for side in SIDES)
         if odd := train.keys() ^ test.keys():
@@ -128,7 +135,7 @@ def _images(folders: Sequence[Path], done: Callable[[Path], None]) -> Iterator[E
     listed = [[(file, own.name) for own in each for file in _visible(own)] for each in classes]
     first, colour = None, False
     for file in (file for files in listed for file, _ in files):  # all headers, before anything is unpacked
-        with _opened(file) as image:
+        with _image(file) as image:
             first, colour = first or (file, image.size), colour or image.mode in COLOUR
             if image.mode not in GREY | COLOUR:
                 raise BadInput(f"{file} is of Pillow's mode {image.mode}, but must have 8 bits for each colour")
@@ -138,7 +145,7 @@ def _images(folders: Sequence[Path], done: Callable[[Path], None]) -> Iterator[E
     for folder, files in zip(folders, listed, strict=True):
         pixels = []
         for file, _ in files:
-            with _opened(file) as image:
+            with _image(file) as image:
                 pixels.append(np.asarray(image.convert("RGB" if colour else "L")))
             done(file)
         if not files:
@@ -147,31 +154,39 @@ def _images(folders: Sequence[Path], done: Callable[[Path], None]) -> Iterator[E
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[Image.Image]:
+def _opened(file: Path, what: str) -> Iterator[BinaryIO]:
+    """Open a file that should be ``what``; wherever its bytes may lead a library, BadInput names it."""
     try:
-        with warnings.catch_warnings(), open_regular(file) as opened:
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(opened, formats=FORMATS) as image:
-                yield image
-    except (BadInput, MemoryError):
+        with open_regular(file) as opened:
+            yield opened
+    except BadInput:
         raise
-    except Exception as error:  # damaged bytes can lead Pillow anywhere
+    except MemoryError:
+        raise BadInput(f"{file} has more data than there is memory for") from None
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno:
+            raise BadInput(f"{file} cannot be read: {error.strerror}") from error
         why = "" if isinstance(error, UnidentifiedImageError) else f" ({' '.join(str(error).split())[:200]})"
-        raise BadInput(f"{file} is damaged, or no image of {', '.join(FORMATS)}{why}") from None
+        raise BadInput(f"{file} is {what}{why}") from None
+
+
+@contextmanager
+def _image(file: Path) -> Iterator[Image.Image]:
+    with _opened(file, f"damaged, or no image of {', '.join(FORMATS)}") as opened, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(opened, formats=FORMATS) as image:
+            yield image
 
 
 def _tables(files: Sequence[Path], done: Callable[[Path], None]) -> Iterator[Examples]:
     """The numbers ``(n, columns but label)`` and the labels of each CSV file."""
     first: list[str] = []
     for file in files:
-        try:
-            with open_regular(file) as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as text:
-                reader = csv.reader(text)
-                columns = [name.strip() for name in next(reader, [])]
-                rows = [(reader.line_num, row) for row in reader if row]
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadInput(f"{file} is no CSV file in UTF-8: {error}") from None
+        with _opened(file, "no CSV file in UTF-8") as opened, io.TextIOWrapper(opened, "utf-8-sig", newline="") as text:
+            reader = csv.reader(text)
+            columns = [name.strip() for name in next(reader, [])]
+            rows = [(reader.line_num, row) for row in reader if row]
         first = first or columns
         if columns.count("label") != 1 or len(columns) < 2:
             given = ", ".join(columns)[:100] or "nothing"
@@ -195,3 +210,27 @@ def _tables(files: Sequence[Path], done: Callable[[Path], None]) -> Iterator[Exa
             raise BadInput(f"{file} has the names of its columns, but no rows")
         done(file)
         yield numbers, labels
+
+
+def _arrays(file: Path) -> dict[str, NDArray[Any]]:
+    with _opened(file, "damaged, or is no .npz file; numpy.savez(file, x_train=…, …) writes one") as opened:
+        size, packed = os.fstat(opened.fileno()).st_size, zipfile.ZipFile(opened).infolist()
+        opens = sum(entry.file_size for entry in packed)
+        if opens > 200 * size + (64 << 20):  # sparse data pack well, but not so well
+            raise BadInput(f"{file} has {shown(size)}, but unpacks to {shown(opens)}: save it with numpy.savez")
+        opened.seek(0)
+        archive = np.load(opened, allow_pickle=False)
+        if missing := [name for name in PARTS if name not in archive.files]:
+            has = ", ".join(map(plain, archive.files)) or "nothing"
+            raise BadInput(f"{file} has no {' and no '.join(missing)}; it has {has[:200]}")
+        try:
+            return {name: archive[name] for name in PARTS}
+        except ValueError as error:
+            if "allow_pickle" not in str(error):
+                raise
+            raise BadInput(f"{file} holds Python objects, which are not read; save arrays of numbers alone") from None
+
+
+def in_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Names as people count: the numbers in them by their value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)], name

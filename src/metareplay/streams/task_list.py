@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from metareplay.data.download import progress_bar
 from metareplay.errors import INSTALL, BadInput, Refused, RunFailed
 from metareplay.files import open_regular, placed, shown
-from metareplay.streams.rotations import angles, rotations
+from metareplay.streams.kinds import angles, rotations
 from metareplay.streams.stream import Images, Stream
 
 ZIP = b"PK\x03\x04"
