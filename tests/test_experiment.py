@@ -496,6 +496,8 @@ def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
         ),
         ({"task_order": ()}, "order of tasks is empty"),
         ({"task_order": "1-x"}, "task_order is '1-x', but must be numbers of tasks"),
+        ({"task_order": "0,2-1"}, "task_order is '0,2-1', but must be numbers of tasks"),
+        ({"task_order": "0-99999999"}, "task_order is '0-99999999', but must be numbers of tasks"),
         ({"task_order": (0, 3)}, "task 3 is in the order of tasks, but told-apart has 3"),
         ({"task_order": (0, -1)}, "task_order is (0, -1)"),
     ],

@@ -242,6 +242,8 @@ def test_labels_are_numbered_as_people_count(tmp_path: Path) -> None:
         (b"x,label\n1e300,a\n", "not only finite numbers beside it, in line 2"),
         (b'x,label\n"a\nb",a\n', "not only finite numbers beside it, in line 3"),
         (b"x,label\n1,\n", "has no label, .* in line 2"),
+        (b"x,label\n1,NaN\n", "has no label, .* in line 2"),
+        (b",x,label\n0,1,a\n1,2,b\n", "has a column without a name"),
         (b"x,label\n1,caf\xe9\n", "is no CSV file in UTF-8"),
         (b"x,label\n1,a\n2,a\n", "has too few examples to test on a fifth"),
         (b"x,label\n" + b"1,a\n" * 5 + b"2" * 200_000 + b",a\n", r"is no CSV file in UTF-8 \(field larger"),

@@ -325,9 +325,11 @@ def evaluations(evaluate: str, eval_every: int) -> tuple[str, int]:
 def numbers(text: str) -> tuple[int, ...]:
     """The numbers of a text such as ``0-2,5``; BadInput if it is none."""
     ends = [part.split("-") for part in text.split(",")]
-    if not all(len(part) < 3 and all(end.strip().isdecimal() and len(end) < 9 for end in part) for part in ends):
-        raise BadInput(f"--task-order is {brief(text)}, but must be numbers of tasks, from 0, as in 0-2 or 4,2,0")
-    return tuple(n for part in ends for n in range(int(part[0]), int(part[-1]) + 1))
+    if all(len(part) < 3 and all(end.strip().isdecimal() and len(end) < 7 for end in part) for part in ends):
+        ranges = [range(int(part[0]), int(part[-1]) + 1) for part in ends]
+        if all(ranges):  # 4-2 has no numbers
+            return tuple(n for part in ranges for n in part)
+    raise BadInput(f"--task-order is {brief(text)}, but must be numbers of tasks, from 0, as in 0-2 or 4,2,0")
 
 
 def _whole_numbers(given: Any, name: str, least: int) -> tuple[int, ...]:

@@ -191,6 +191,8 @@ def _tables(files: Sequence[Path], done: Callable[[Path], None]) -> Iterator[Exa
         if columns.count("label") != 1 or len(columns) < 2:
             given = ", ".join(columns)[:100] or "nothing"
             raise BadInput(f"{file} begins with {given}, but must with the names of its columns, of which one is label")
+        if "" in columns:  # a data frame's index, of which nothing is to be learned
+            raise BadInput(f"{file} has a column without a name: leave it out; of pandas: frame.to_csv(…, index=False)")
         if columns != first:
             raise BadInput(f"{file} has other columns than {files[0]}, but must have the same in the same order")
         place, labels, numbers = columns.index("label"), [], np.empty((len(rows), len(columns) - 1), np.float32)
@@ -204,7 +206,7 @@ def _tables(files: Sequence[Path], done: Callable[[Path], None]) -> Iterator[Exa
                     numbers[n] = row
             except ValueError:
                 numbers[n] = np.nan
-            if not 0 < len(label) <= 200 or not np.isfinite(numbers[n]).all():
+            if not 0 < len(label) <= 200 or label.lower() == "nan" or not np.isfinite(numbers[n]).all():
                 raise BadInput(f"{file} has no label, or not only finite numbers beside it, in line {line}")
         if not rows:
             raise BadInput(f"{file} has the names of its columns, but no rows")
