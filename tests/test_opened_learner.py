@@ -356,6 +356,15 @@ def test_activations_are_what_hidden_units_give(engine: Any, problem: Problem) -
     assert learner.classes == problem.network.classes
 
 
+@on_random_problems
+def test_weight_sizes_are_those_of_the_layers(engine: Any, problem: Problem) -> None:
+    sizes, weights = problem.learner(engine).weight_sizes(), [np.abs(w) for w, _ in problem.layers]
+    for (coming, going), before, behind in zip(sizes, weights, weights[1:], strict=False):
+        assert_close(coming, before.astype(np.float64).mean(-2))
+        assert_close(going, behind.astype(np.float64).sum(-1))
+    assert len(sizes) == len(weights) - 1
+
+
 def test_layers_are_views_of_theta_and_of_vectors(engine: Any) -> None:
     problem = ordinary_problem()
     learner = problem.learner(engine)

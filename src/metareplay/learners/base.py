@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -179,6 +180,11 @@ class Learner(ABC):
         Of a module only the features, if it ends in a linear layer; else BadInput.
         """
         raise NotImplementedError
+
+    def weight_sizes(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Of each hidden layer's units, the mean abs weight that comes in and the sum of those that go out."""
+        sizes = [np.abs(weights) for weights, _ in self.layers()]
+        return [(np.asarray(a.mean(-2)), np.asarray(b.sum(-1))) for a, b in pairwise(sizes)]
 
     # Stepping
 

@@ -59,8 +59,7 @@ class FusedPerceptron(LazyDecay):
                 view[...] = values
         self._index, self._value = self._lists(network.inputs if room is None else room)
         self._examples = np.zeros((slots, 3), np.int64)
-        self.labels = self._examples[:, kernels.LABEL]
-        self.tasks = self._examples[:, kernels.TASK]
+        self.labels, self.tasks = (self._examples[:, column] for column in (kernels.LABEL, kernels.TASK))
         self._make_workspaces()
 
     def _lay_out(self) -> None:
@@ -75,6 +74,7 @@ class FusedPerceptron(LazyDecay):
             outputs += stride
         self._layers = np.array(rows, np.int64)
         self._outputs = outputs
+        self._hidden = [slice(of, of + width) for _, width, *_, of, _ in rows[:-1]]
         self._behind = kernels.LANES * int(self._layers[:, kernels.STRIDE].max())
         self._parameters = aligned(begin, self._behind)
         real = np.zeros(begin, bool)
@@ -101,8 +101,8 @@ class FusedPerceptron(LazyDecay):
         self._change = aligned(kernels.MANY * stride)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
-        before = aligned(len(self._parameters), self._behind)
-        self._undo = (before, np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8))
+        places = np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8)
+        self._undo = (aligned(len(self._parameters), self._behind), *places)
         self._in_blocks = not self.network.private[0] and stride >= kernels.NARROWEST
         inputs, block = widths[0] if self._in_blocks else 0, kernels.BLOCK
         self._dual = (
@@ -220,21 +220,23 @@ class FusedPerceptron(LazyDecay):
                 theta = self._undo[0]
             active, *others, delta = workspace
             table, workspace = (theta, *table[1:]), (active, *others, delta[: len(active)])  # without the masks
-        done = kernels.forward(*table, rows, *workspace, out)
-        if done < len(rows):
-            self._refuse(rows, done)
+        self._require(rows, kernels.forward(*table, rows, *workspace, out))
         return out
 
     def activations(self, rows: Rows) -> list[NDArray[np.float32]]:
         rows = self._slots(rows)
         workspace = self._room_for(len(rows))
         self.forward_passes += len(rows)
-        done = kernels.raw(*self._table, rows, *workspace, np.empty((len(rows), self.classes), np.float32))
-        if done < 0:
+        if (done := kernels.raw(*self._table, rows, *workspace, np.empty((len(rows), self.classes), np.float32))) < 0:
             self._refuse(rows, done)
-        outputs, begins = workspace[3][: len(rows)], self._layers[:-1, kernels.OUTPUTS]
-        hidden = zip(begins, self.network.widths[1:-1], strict=True)
-        return [np.maximum(outputs[:, begin : begin + width], 0) for begin, width in hidden]
+        return [np.maximum(workspace[3][: len(rows), units], 0) for units in self._hidden]
+
+    def weight_sizes(self) -> list[tuple[Vector, Vector]]:
+        if any(self.network.private):
+            return super().weight_sizes()
+        coming, going = np.zeros((2, self._outputs), np.float32)
+        kernels.weight_sizes(self._parameters, self._layers, coming, going)
+        return [(coming[units], going[units]) for units in self._hidden]
 
     def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
         if rows is not self._known:
@@ -243,9 +245,7 @@ class FusedPerceptron(LazyDecay):
             weights = base.as_weights(weights, rows, loss)
         if len(rows) == 1 and loss is None:
             self._rate[0] = lr if weights is None else lr * weights[0]
-            done = kernels.sgd_each(*self._table, rows, self._rate, *self._workspace)
-            if done < 1:
-                self._refuse(rows, done)
+            self._require(rows, kernels.sgd_each(*self._table, rows, self._rate, *self._workspace))
             self.gradients_taken += 1
         else:
             self._add_gradient(self._parameters, rows, -lr, weights, loss)

@@ -1010,6 +1010,27 @@ def raw(parameters, layers, examples, index, value, rows, active, activation, co
 
 
 @compiled
+def weight_sizes(parameters, layers, coming, going):
+    """Of layers that all tasks share the mean abs weight to each unit, and the sum of those that go out of it."""
+    part = np.empty(LANES, np.float32)
+    for layer in range(len(layers)):
+        stride = layers[layer, STRIDE]
+        sums = coming[layers[layer, OUTPUTS] :][:stride]
+        for i in range(layers[layer, FAN_IN]):
+            row = parameters[layers[layer, WEIGHTS] + i * stride :][:stride]
+            for c in range(len(sums)):
+                sums[c] += abs(row[c])
+            if layer > 0:
+                part[:] = np.float32(0)
+                for c in range(0, stride, LANES):
+                    for k in range(LANES):
+                        part[k] += abs(row[c + k])
+                going[layers[layer - 1, OUTPUTS] + i] = part.sum()
+        for c in range(len(sums)):
+            sums[c] /= np.float32(layers[layer, FAN_IN])
+
+
+@compiled
 def carry_back(parameters, layers, examples, rows, gradient, active, counts, delta):
     """Go on where ``raw`` ended with the loss's ``gradient (n, classes)`` by the scores: fill delta.
 

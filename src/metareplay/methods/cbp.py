@@ -75,11 +75,9 @@ class CBP(AdamW):
             super().observe(rows)
         else:
             self.learner.sgd_pulled(rows, self.lr, self.weight_decay)
-        layers = self.learner.layers() if outputs else []
-        for layer, h in enumerate(outputs):
-            (incoming, _), (outgoing, _) = layers[layer : layer + 2]
-            reach = np.asarray(np.abs(outgoing).sum(1)) / np.maximum(np.asarray(np.abs(incoming).mean(0)), 1e-30)
-            self.generate_and_test(layer, h, reach)
+        sizes = self.learner.weight_sizes() if outputs else []
+        for layer, (h, (incoming, outgoing)) in enumerate(zip(outputs, sizes, strict=True)):
+            self.generate_and_test(layer, h, outgoing / np.maximum(incoming, 1e-30))
 
     def generate_and_test(self, layer: int, h: NDArray[np.floating], reach: NDArray[np.floating]) -> None:
         """Let the units of a layer grow older, given their outputs ``h (n, units)`` and what their utility is times."""
