@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -28,7 +28,7 @@ hypothesis.settings.load_profile("metareplay")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_real_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _no_real_data_folder(tmp_path_factory):
     """Keep every test, and every command that one starts, away from the user's own data folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("METAREPLAY_DATA", str(tmp_path_factory.mktemp("no-data")))
@@ -36,7 +36,7 @@ def _no_real_data_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _compiled_together(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _compiled_together(tmp_path_factory):
     """Of processes that test together each compiles some of what runs need, and loads the others' from the disk."""
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
@@ -76,7 +76,7 @@ def _compiled_together(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _one_torch_thread() -> None:
+def _one_torch_thread():
     """Make PyTorch use one thread, in tests that have imported it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
@@ -84,7 +84,7 @@ def _one_torch_thread() -> None:
 
 
 @pytest.fixture
-def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_folder(tmp_path, monkeypatch):
     """An empty folder of this test's own, in place of the user's data folder."""
     folder = tmp_path / "data"
     folder.mkdir()
@@ -93,7 +93,7 @@ def data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_mnist() -> Path:
+def shared_mnist():
     """The folder of the four gzipped MNIST files that a development machine may have beside the repository."""
     if not SHARED_MNIST.is_dir():
         pytest.skip(f"real MNIST is not on this machine (looked in {SHARED_MNIST})")
@@ -101,7 +101,7 @@ def shared_mnist() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_omniglot() -> Path:
+def shared_omniglot():
     """The folder of Omniglot's two small archives that a development machine may have beside the repository."""
     if not SHARED_OMNIGLOT.is_dir():
         pytest.skip(f"Omniglot's small archives are not on this machine (looked in {SHARED_OMNIGLOT})")
@@ -109,13 +109,13 @@ def shared_omniglot() -> Path:
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
+def serve(monkeypatch):
     """Start servers, each with its own files: ``serve({name: content})``."""
     monkeypatch.setenv("no_proxy", "*")
     mirrors: list[Mirror] = []
 
     def start(*args: object, **options: object) -> Mirror:
-        mirrors.append(Mirror(*args, **options))  # type: ignore[arg-type]
+        mirrors.append(Mirror(*args, **options))
         return mirrors[-1]
 
     yield start
@@ -124,7 +124,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Mirror]]:
 
 
 @pytest.fixture
-def nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def nobody(monkeypatch):
     """An address where nobody listens."""
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it

@@ -175,7 +175,7 @@ def die_before(operation: int) -> None:
 
         return Torn()
 
-    builtins.open = opened  # type: ignore[assignment]
+    builtins.open = opened
 
 
 def operations(folder: Path, scenario: str) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def record(seed: int = 0, *, end: int = 9, **configuration: Any) -> Record:
 CONFIGURATION = record().configuration
 
 
-def test_the_same_configuration_with_several_seeds_is_one_group() -> None:
+def test_the_same_configuration_with_several_seeds_is_one_group():
     (one,) = groups([record(2), record(0), record(1)])
     assert one.seeds == (0, 1, 2)
     assert (one.benchmark, one.method, one.memories) == ("little", "eralg4", 200)
@@ -63,13 +63,13 @@ def test_the_same_configuration_with_several_seeds_is_one_group() -> None:
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_anything_else_that_differs_makes_another_group_with_another_name(other: dict[str, Any]) -> None:
+def test_anything_else_that_differs_makes_another_group_with_another_name(other):
     made = groups([record(0), record(1), record(0, **other)])
     assert sorted(len(group.runs) for group in made) == [1, 2]
     assert len({(group.problem, group.label) for group in made}) == 2
 
 
-def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs_are_not() -> None:
+def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs_are_not():
     same = [{}, {"method": "online", "hyperparameters": {}}, {"hidden": [50]}, {"network": "cnn"}, {"engine": "torch"}]
     assert len({group.problem for group in groups(record(0, **other) for other in same)}) == 1
     apart = [{}, {"epochs": 2}, {"order": "iid"}, {"stream": {"tasks": 3}}, {"task_order": [1, 0]}]
@@ -77,14 +77,14 @@ def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs
     assert len({group.problem for group in found}) == len(apart)
 
 
-def test_an_order_of_tasks_that_the_seed_draws_does_not_part_seeds() -> None:
+def test_an_order_of_tasks_that_the_seed_draws_does_not_part_seeds():
     (one,) = groups(
         [record(0, order="shuffled", task_order=[0, 1]), record(1, order="shuffled", task_order=[1, 0])],
     )
     assert one.seeds == (0, 1)
 
 
-def test_names_say_what_differs_and_no_more() -> None:
+def test_names_say_what_differs_and_no_more():
     made = groups(
         [
             record(hyperparameters={"lr": 0.1, "memories": 200}),
@@ -103,20 +103,20 @@ def test_names_say_what_differs_and_no_more() -> None:
     ]
 
 
-def test_long_orders_of_tasks_have_short_names_that_differ() -> None:
+def test_long_orders_of_tasks_have_short_names_that_differ():
     one, other = list(range(100))[::-1], [*range(50, 100), *range(50)]
     made = groups(Unfinished(Path(), "failed", configuration=CONFIGURATION | {"task_order": o}) for o in (one, other))
     assert len({group.problem for group in made}) == 2
     assert max(len(group.problem) for group in made) < 60
 
 
-def test_of_two_records_of_one_run_the_later_counts() -> None:
+def test_of_two_records_of_one_run_the_later_counts():
     for order in ((5, 7), (7, 5)):
         (one,) = groups(record(0, end=end) for end in order)
         assert one.mean("retained_accuracy") == pytest.approx((0.7 + 0.9) / 2)
 
 
-def test_values_are_in_the_order_of_seeds_and_intervals_are_students() -> None:
+def test_values_are_in_the_order_of_seeds_and_intervals_are_students():
     (one,) = groups([record(1, end=7), record(0, end=5), record(2, end=8)])
     values = one.values("retained_accuracy")
     np.testing.assert_allclose(np.asarray(values), [0.7, 0.8, 0.85])
@@ -127,7 +127,7 @@ def test_values_are_in_the_order_of_seeds_and_intervals_are_students() -> None:
     np.testing.assert_array_equal(np.asarray(one.values("steps")), [1, 2, 3])
 
 
-def test_what_is_undefined_stays_so() -> None:
+def test_what_is_undefined_stays_so():
     (one,) = groups([record(0, order="iid"), record(1, order="iid")])
     for found in (
         one.values("forgetting"),
@@ -139,12 +139,12 @@ def test_what_is_undefined_stays_so() -> None:
     assert one.accuracy.shape == (1, 2)
 
 
-def test_the_mean_matrix_has_the_tasks_as_they_came() -> None:
+def test_the_mean_matrix_has_the_tasks_as_they_came():
     (one,) = groups([record(0, end=5), record(1, end=8)])
     np.testing.assert_allclose(one.accuracy, [[0.8, 0.2], [0.65, 0.9]])
 
 
-def test_curves_are_means_over_seeds_with_an_interval_at_each_point() -> None:
+def test_curves_are_means_over_seeds_with_an_interval_at_each_point():
     (one,) = groups([record(0, end=5), record(1, end=8)])
     curve = one.curve("first_task")
     assert not isinstance(curve, metrics.Undefined)
@@ -160,7 +160,7 @@ def test_curves_are_means_over_seeds_with_an_interval_at_each_point() -> None:
     assert (single.low, single.high) == (None, None)
 
 
-def test_an_unknown_metric_or_curve_is_named_with_those_there_are() -> None:
+def test_an_unknown_metric_or_curve_is_named_with_those_there_are():
     (one,) = groups([record(0)])
     with pytest.raises(BadInput, match=r"'accuracy'; did you mean online_accuracy\? there are retained_accuracy"):
         one.values("accuracy")
@@ -168,11 +168,11 @@ def test_an_unknown_metric_or_curve_is_named_with_those_there_are() -> None:
         one.curve("loss")
 
 
-def test_no_records_make_no_groups() -> None:
+def test_no_records_make_no_groups():
     assert groups([]) == []
 
 
-def test_unfinished_runs_count_where_they_belong(tmp_path: Path) -> None:
+def test_unfinished_runs_count_where_they_belong(tmp_path):
     stopped = Unfinished(tmp_path, "stopped", configuration=CONFIGURATION | {"seed": 1})
     unknown, other = (
         Unfinished(tmp_path, "broken"),
@@ -183,7 +183,7 @@ def test_unfinished_runs_count_where_they_belong(tmp_path: Path) -> None:
     assert (alone.seeds, alone.unfinished) == ((), 1)
 
 
-def test_what_a_terminal_would_obey_is_shown_and_names_nothing_else() -> None:
+def test_what_a_terminal_would_obey_is_shown_and_names_nothing_else():
     (one,) = groups([record(0, method="m\x1b[31m.py:M", benchmark="d\udcff\n")])
     assert (one.label, one.problem) == (r"m\x1b[31m.py:M, 200 memories", r"d\udcff\n")
     assert one.method == "m\x1b[31m.py:M"

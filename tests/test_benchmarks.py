@@ -28,7 +28,7 @@ def _layers_of(ours: Any, task: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     "model", ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
 )
-def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import data, models
 
@@ -74,7 +74,7 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model: str, m
                 np.testing.assert_allclose(mine, theirs.detach().numpy(), rtol=1e-4, atol=2e-5)
 
 
-def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import baselines, data
 
@@ -85,7 +85,7 @@ def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop(mo
     assert "| 90 / 14 |" in row
 
 
-def test_the_benchmarks_run(tmp_path: Path) -> None:
+def test_the_benchmarks_run(tmp_path):
     parts = ["steps", "primitives", "torch", "evaluation", "run"]
     command = [sys.executable, "-m", "benchmarks", "--effort", "0.01", "--json", str(tmp_path / "all.json")]
     done = subprocess.run([*command, "--only", *parts], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -95,14 +95,14 @@ def test_the_benchmarks_run(tmp_path: Path) -> None:
     assert "| ours |" in done.stdout
 
 
-def test_the_benchmarks_say_in_words_that_a_folder_is_not_there() -> None:
+def test_the_benchmarks_say_in_words_that_a_folder_is_not_there():
     command = [sys.executable, "-m", "benchmarks", "--mnist", "nowhere"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     told = "nowhere is neither a folder nor an address that starts with http:// or https://"
     assert (done.returncode, done.stderr) == (2, f"python -m benchmarks: {told}\n")
 
 
-def test_models_are_timed_beside_plain_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_are_timed_beside_plain_pytorch(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import data, models
 

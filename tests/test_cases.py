@@ -1,7 +1,5 @@
 """Small programs that once went wrong, run as they are where they lie beside the repository: each ends well now."""
 
-from __future__ import annotations
-
 import re
 import runpy
 import subprocess
@@ -30,9 +28,7 @@ IN_PROCESS = ("05-numpy-options.py", "08-gap-labels.py", "estimators/04-missing-
 @pytest.mark.slow
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases are not on this machine (looked in {CASES})")
 @pytest.mark.parametrize("case", RIGHT)
-def test_a_case_ends_well(
-    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_case_ends_well(case, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     if case in IN_PROCESS:
         runpy.run_path(str(CASES / case))

@@ -54,12 +54,12 @@ STATES = st.dictionaries(KEYS, VALUES, max_size=4)
 
 
 @given(STATES)
-def test_a_state_comes_back_bit_for_bit(state: State) -> None:
+def test_a_state_comes_back_bit_for_bit(state):
     assert same(unpack(pack(state)), state)
 
 
 @pytest.mark.parametrize("generator", [np.random.PCG64, np.random.MT19937, np.random.Philox, np.random.SFC64])
-def test_a_generator_goes_on_from_a_checkpoint(generator: Any) -> None:
+def test_a_generator_goes_on_from_a_checkpoint(generator):
     first = np.random.Generator(generator(7))
     first.random(13, np.float32)  # leaves half a draw behind
     second = np.random.Generator(generator(0))
@@ -68,7 +68,7 @@ def test_a_generator_goes_on_from_a_checkpoint(generator: Any) -> None:
     assert first.integers(9, size=5, dtype=np.uint8).tolist() == second.integers(9, size=5, dtype=np.uint8).tolist()
 
 
-def test_arrays_of_every_kind_come_back_and_can_be_worked_on() -> None:
+def test_arrays_of_every_kind_come_back_and_can_be_worked_on():
     base = np.arange(24.0).reshape(4, 6)
     ways = [np.asfortranarray(base), base[::2, ::-2], base.astype(">f8")]
     arrays = [*ways, np.zeros(0), np.array(np.nan), np.array("text"), np.array(3, np.uint8)]
@@ -92,12 +92,12 @@ def test_arrays_of_every_kind_come_back_and_can_be_worked_on() -> None:
         ({"a": {1, 2}}, "state/a is {1, 2}"),
     ],
 )
-def test_what_would_need_pickling_is_refused_with_its_place(state: State, words: str) -> None:
+def test_what_would_need_pickling_is_refused_with_its_place(state, words):
     with pytest.raises(BadInput, match=words):
         pack(state)
 
 
-def test_a_glance_reads_everything_but_the_arrays(tmp_path: Path) -> None:
+def test_a_glance_reads_everything_but_the_arrays(tmp_path):
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(pack({"seen": 3, "learner": {"parameters": np.zeros(10)}}))
     glance = peek(path)
@@ -135,14 +135,14 @@ def refused_or(content: bytes, state: State) -> bool:
     return False
 
 
-def test_a_checkpoint_cut_short_anywhere_is_refused() -> None:
+def test_a_checkpoint_cut_short_anywhere_is_refused():
     content = pack(WHOLE)
     for length in [0, 1, 30, *range(0, len(content), 997), *range(len(content) - 400, len(content))]:
         assert refused_or(content[:length], WHOLE)
 
 
 @given(st.binary(max_size=200))
-def test_what_is_no_checkpoint_is_refused(content: bytes) -> None:
+def test_what_is_no_checkpoint_is_refused(content):
     with pytest.raises(Unusable):
         unpack(content)
 
@@ -165,7 +165,7 @@ def text(tree: str) -> bytes:
     return npy(np.frombuffer(tree.encode(), np.uint8))
 
 
-def test_nothing_in_a_checkpoint_is_unpickled(tmp_path: Path) -> None:
+def test_nothing_in_a_checkpoint_is_unpickled(tmp_path):
     trap = Trap(tmp_path / "trap")
     objects = npy(np.array([trap], object))
     for content in (
@@ -182,7 +182,7 @@ def test_nothing_in_a_checkpoint_is_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "tree", ["", "[]", "3", '{"a": {"$array": 7}}', '{"a": {"$array": "../x"}}', '{"a": [', "[" * 9999]
 )
-def test_an_archive_of_something_else_is_refused(tree: str) -> None:
+def test_an_archive_of_something_else_is_refused(tree):
     with pytest.raises(Unusable):
         unpack(archive(tree=text(tree)))
 
@@ -190,7 +190,7 @@ def test_an_archive_of_something_else_is_refused(tree: str) -> None:
 # In files
 
 
-def test_the_newest_state_is_the_one_that_is_kept(tmp_path: Path) -> None:
+def test_the_newest_state_is_the_one_that_is_kept(tmp_path):
     kept = FileCheckpoints(tmp_path / "checkpoint.npz")
     assert kept.load() is None
     for seen in (1, 2, 3):
@@ -204,9 +204,7 @@ def test_the_newest_state_is_the_one_that_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(116, "Stale file handle"), MemoryError()])
-def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monkeypatch, error):
     kept = FileCheckpoints(tmp_path / "checkpoint.npz")
     kept.save({"seen": 1})
 
@@ -220,7 +218,7 @@ def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(
     assert kept.load() == {"seen": 1}
 
 
-def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+def test_what_is_no_regular_file_is_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "zeros").symlink_to("/dev/zero")
     for path in (tmp_path, tmp_path / "pipe", tmp_path / "zeros"):
@@ -228,7 +226,7 @@ def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
             FileCheckpoints(path).load()
 
 
-def test_what_is_set_aside_is_never_overwritten(tmp_path: Path) -> None:
+def test_what_is_set_aside_is_never_overwritten(tmp_path):
     kept = FileCheckpoints(tmp_path / "checkpoint.npz")
     for seen in range(3):
         kept.save({"seen": seen})
@@ -239,7 +237,7 @@ def test_what_is_set_aside_is_never_overwritten(tmp_path: Path) -> None:
     assert [FileCheckpoints(tmp_path / name).load() for name in aside] == [{"seen": seen} for seen in range(3)]
 
 
-def test_a_small_file_takes_no_more_memory_than_it_has_bytes() -> None:
+def test_a_small_file_takes_no_more_memory_than_it_has_bytes():
     one = npy(np.zeros(1000))
     many = archive(tree=text(json.dumps({"a": [{"$array": 0}] * 100})), array0=one)
     with pytest.raises(Unusable, match="its arrays are larger than"):
@@ -265,13 +263,13 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(checkpoints.time, "monotonic", clock)
     return clock
 
 
-def test_it_is_due_after_some_seconds_and_sooner_where_a_task_ends(tmp_path: Path, clock: Clock) -> None:
+def test_it_is_due_after_some_seconds_and_sooner_where_a_task_ends(tmp_path, clock):
     kept = FileCheckpoints(tmp_path / "checkpoint.npz")
     due = {}
     for clock.now in (100.0, 100.5, 101.5, 110.0, 115.5):
@@ -282,9 +280,7 @@ def test_it_is_due_after_some_seconds_and_sooner_where_a_task_ends(tmp_path: Pat
     assert not kept.due(border=True)
 
 
-def test_saving_takes_a_fiftieth_of_the_time_at_most(
-    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saving_takes_a_fiftieth_of_the_time_at_most(tmp_path, clock, monkeypatch):
     def slowly(path: Path, content: bytes, follow: bool = True) -> None:
         clock.now += 4
 
@@ -298,7 +294,7 @@ def test_saving_takes_a_fiftieth_of_the_time_at_most(
     assert kept.due(border=False)
 
 
-def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path: Path) -> None:
+def test_a_full_disk_costs_the_checkpoint_and_not_the_run(tmp_path):
     path, notes = tmp_path / "checkpoint.npz", list[str]()
     kept = FileCheckpoints(path, note=notes.append)
     kept.save({"seen": 1})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,18 +16,18 @@ from metareplay.data import download as publishing
 from metareplay.data.download import Published
 from metareplay.errors import BadInput, RunFailed
 from metareplay.streams.catalogue import BENCHMARKS
-from mirrors import Mirror, left_in, put
+from mirrors import left_in, put
 
 NAME = "cifar-10-binary.tar.gz"
 KEPT = {NAME, "decoded.json", "train.npy", "train_labels.npy", "test.npy", "test_labels.npy"}
 
 
 @pytest.fixture(autouse=True)
-def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_loaded(monkeypatch):
     monkeypatch.setattr(publishing, "_LOADED", {})
 
 
-def test_a_mirror_gives_the_official_format(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_a_mirror_gives_the_official_format(tmp_path, serve):
     files = cifar10_files(each=20)
     source, archive = cifar10(files)
     mirror = serve({NAME: archive})
@@ -45,7 +43,7 @@ def test_a_mirror_gives_the_official_format(tmp_path: Path, serve: Callable[...,
     assert mirror.asked == [NAME]
 
 
-def test_pixels_are_red_then_green_then_blue_row_by_row_and_255_is_one(tmp_path: Path) -> None:
+def test_pixels_are_red_then_green_then_blue_row_by_row_and_255_is_one(tmp_path):
     pixels = np.zeros((2, 3072), np.uint8)
     pixels[0, 1024 + 32 * 5 + 7] = 255  # green, row 5, column 7
     files = cifar10_files(2) | {"cifar-10-batches-bin/data_batch_1.bin": records([0, 1], pixels)}
@@ -56,7 +54,7 @@ def test_pixels_are_red_then_green_then_blue_row_by_row_and_255_is_one(tmp_path:
     assert first.sum() == 1.0
 
 
-def test_cifar100_has_the_fine_labels(tmp_path: Path) -> None:
+def test_cifar100_has_the_fine_labels(tmp_path):
     archive = tar_gz(cifar100_files(train=200, test=100))
     source = published(catalogue.CIFAR100, [archive], 100)
     images = source.get(tmp_path / "cache", put(tmp_path / "theirs", {source.files[0].name: archive}), progress=False)
@@ -67,9 +65,7 @@ def test_cifar100_has_the_fine_labels(tmp_path: Path) -> None:
     assert stream.scenarios == ("task-incremental", "class-incremental")
 
 
-def test_it_is_unpacked_once_and_later_processes_map_what_was_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_unpacked_once_and_later_processes_map_what_was_kept(tmp_path, monkeypatch):
     source, archive = cifar10(cifar10_files())
     first = source.get(tmp_path / "cache", put(tmp_path / "theirs", {NAME: archive}), progress=False)
     assert source.get(tmp_path / "cache") is not None
@@ -84,9 +80,7 @@ def test_it_is_unpacked_once_and_later_processes_map_what_was_kept(
 
 @pytest.mark.parametrize("damaged", ["train.npy", "test_labels.npy", "decoded.json"])
 @pytest.mark.parametrize("how", ["altered", "cut", "gone", "foreign"])
-def test_what_was_kept_and_is_damaged_is_made_anew(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str, how: str
-) -> None:
+def test_what_was_kept_and_is_damaged_is_made_anew(tmp_path, monkeypatch, damaged, how):
     source, archive = cifar10(cifar10_files())
     first = source.get(tmp_path / "cache", put(tmp_path / "theirs", {NAME: archive}), progress=False)
     first_pixels, path = first.train.pixels.copy(), tmp_path / "cache" / damaged
@@ -104,7 +98,7 @@ def test_what_was_kept_and_is_damaged_is_made_anew(
     json.loads((tmp_path / "cache" / "decoded.json").read_bytes())
 
 
-def test_where_nothing_can_be_written_it_is_unpacked_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nothing_can_be_written_it_is_unpacked_each_time(tmp_path, monkeypatch):
     source, archive = cifar10(cifar10_files())
     put(tmp_path, {NAME: archive})
 
@@ -124,9 +118,7 @@ def test_where_nothing_can_be_written_it_is_unpacked_each_time(tmp_path: Path, m
         (lambda archive: archive + b"x", "has more"),
     ],
 )
-def test_a_truncated_or_foreign_archive_is_refused_and_nothing_is_kept(
-    tmp_path: Path, serve: Callable[..., Mirror], change: Callable[[bytes], bytes], reason: str
-) -> None:
+def test_a_truncated_or_foreign_archive_is_refused_and_nothing_is_kept(tmp_path, serve, change, reason):
     source, archive = cifar10(cifar10_files())
     for place in (put(tmp_path / "theirs", {NAME: change(archive)}), serve({NAME: change(archive)}).url):
         with pytest.raises(BadInput, match=reason) as refused:
@@ -135,7 +127,7 @@ def test_a_truncated_or_foreign_archive_is_refused_and_nothing_is_kept(
         assert left_in(tmp_path / "cache") == set()
 
 
-def test_a_mirror_that_breaks_off_is_passed_over(tmp_path: Path, serve: Callable[..., Mirror], nobody: str) -> None:
+def test_a_mirror_that_breaks_off_is_passed_over(tmp_path, serve, nobody):
     files = cifar10_files()
     _, archive = cifar10(files)
     broken, good = serve({NAME: archive}, cut=0.6), serve({NAME: archive})
@@ -162,7 +154,7 @@ NOT_WHAT_IT_SHOULD_BE = {
 
 
 @pytest.mark.parametrize(("archive", "reason"), NOT_WHAT_IT_SHOULD_BE.values(), ids=NOT_WHAT_IT_SHOULD_BE)
-def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path: Path, archive: bytes, reason: str) -> None:
+def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path, archive, reason):
     """Even where its checksum is the one that was published."""
     source = published(catalogue.CIFAR10, [archive], 10)
     with pytest.raises(BadInput, match=reason) as refused:
@@ -172,7 +164,7 @@ def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path: Pat
     assert left_in(tmp_path / "cache") == set()
 
 
-def test_the_published_archives_are_named_by_checksums_of_the_right_form() -> None:
+def test_the_published_archives_are_named_by_checksums_of_the_right_form():
     for source in sources.SOURCES.values():
         for file in getattr(source, "files", ()):
             assert len(bytes.fromhex(file.sha256)) == 32
@@ -181,7 +173,7 @@ def test_the_published_archives_are_named_by_checksums_of_the_right_form() -> No
             assert all(mirror.startswith("https://") for mirror in source.mirrors)
 
 
-def test_a_runs_identity_follows_from_what_is_in_the_archive(tmp_path: Path) -> None:
+def test_a_runs_identity_follows_from_what_is_in_the_archive(tmp_path):
     names = []
     for seed in (0, 0, 1):
         source, archive = cifar10(cifar10_files(seed=seed))

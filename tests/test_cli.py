@@ -57,7 +57,7 @@ class Clash(Method):
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -65,7 +65,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="session")
-def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+def _compiled(tmp_path_factory):
     """The code that a run needs is on disk, so that what is timed or limited is not its compilation."""
     start(*RUN, "--quiet", cwd=tmp_path_factory.mktemp("compiled")).communicate()
 
@@ -131,9 +131,7 @@ def one_line(text: str) -> str:
         ("demo --fast", "no flag --fast"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(
-    arguments: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys, tmp_path):
     assert main(arguments.split()) == 2
     shown = capsys.readouterr()
     assert told in one_line(shown.err)
@@ -153,9 +151,7 @@ def test_bad_input_gets_one_line_and_status_2(
         ("class Patient", "Patient", "patient.py cannot be read: line 1"),
     ],
 )
-def test_a_users_method_that_cannot_be_used(
-    content: str, name: str, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_users_method_that_cannot_be_used(content, name, told, capsys):
     Path("patient.py").write_text(content)
     assert main(["run", "digits-rotations", f"patient.py:{name}"]) == 2
     assert told in one_line(capsys.readouterr().err)
@@ -170,9 +166,7 @@ def test_a_users_method_that_cannot_be_used(
         (PATIENT + "\nPatient.__init__ = lambda self: None\n", "cannot be made with its settings: TypeError"),
     ],
 )
-def test_a_users_file_that_goes_wrong_gets_one_line(
-    content: str, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_users_file_that_goes_wrong_gets_one_line(content, told, capsys):
     Path("patient.py").write_text(content)
     assert main(["run", "digits-rotations", "patient.py:Patient", *SHORT]) == 2
     shown = one_line(capsys.readouterr().err)
@@ -180,7 +174,7 @@ def test_a_users_file_that_goes_wrong_gets_one_line(
     assert "None" not in shown
 
 
-def test_a_network_without_numbers_is_not_told_to_learn_slower(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_network_without_numbers_is_not_told_to_learn_slower(capsys):
     pytest.importorskip("torch")
     Path("nets.py").write_text(
         "import torch\n\n\nclass Nothing(torch.nn.Linear):\n    def forward(self, x):\n"
@@ -196,7 +190,7 @@ def test_a_network_without_numbers_is_not_told_to_learn_slower(capsys: pytest.Ca
 # Runs
 
 
-def test_a_run_is_kept_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_kept_and_shown(capsys):
     assert main(list(RUN)) == 0
     (folder,) = Path("runs").iterdir()
     record = Record.load(folder)
@@ -207,9 +201,7 @@ def test_a_run_is_kept_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert f"the record is in {folder}" in shown
 
 
-def test_a_second_run_finds_the_first_ones_record(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_second_run_finds_the_first_ones_record(capsys, monkeypatch):
     assert main([*RUN, "--json", "first.json"]) == 0
     first = capsys.readouterr().out
     with monkeypatch.context() as patch:
@@ -222,7 +214,7 @@ def test_a_second_run_finds_the_first_ones_record(
     assert Path("second.json").read_bytes() == Path("first.json").read_bytes()
 
 
-def test_again_runs_again_with_the_same_outcome() -> None:
+def test_again_runs_again_with_the_same_outcome():
     for file in ("first.json", "second.json"):
         assert main([*RUN, "--again", "--json", file]) == 0
     first, second = (json.loads(Path(file).read_text()) for file in ("first.json", "second.json"))
@@ -231,7 +223,7 @@ def test_again_runs_again_with_the_same_outcome() -> None:
     assert len(list(Path("runs").iterdir())) == 1
 
 
-def test_a_damaged_record_is_made_anew(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_record_is_made_anew(capsys):
     main([*RUN, "--quiet"])
     (folder,) = Path("runs").iterdir()
     (arrays,) = folder.glob("record-*.npz")
@@ -241,7 +233,7 @@ def test_a_damaged_record_is_made_anew(capsys: pytest.CaptureFixture[str]) -> No
     Record.load(folder)
 
 
-def test_json_has_the_promised_keys_as_fractions(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_has_the_promised_keys_as_fractions(capsys):
     assert main([*RUN, "--seed", "3", "--json", "-", "--quiet"]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -260,7 +252,7 @@ def test_json_has_the_promised_keys_as_fractions(capsys: pytest.CaptureFixture[s
     assert min(result["train_seconds"], result["eval_seconds"]) > 0
 
 
-def test_flags_reach_the_experiment() -> None:
+def test_flags_reach_the_experiment():
     flags = "--memories 7 --beta 0.5 --layers 1 --hiddens 5 --epochs 2 --batch-size 4 --eval-every 3 --stream-seed 8"
     angles = "--min-angle -10 --max-angle 10"
     arguments = [*f"run digits-rotations meralg1 {flags} {angles} --out here --json result.json".split(), *SHORT]
@@ -274,12 +266,12 @@ def test_flags_reach_the_experiment() -> None:
     assert len(list(Path("here").iterdir())) == 1
 
 
-def test_a_truth_value_is_switched_off_with_no() -> None:
+def test_a_truth_value_is_switched_off_with_no():
     assert main(["run", "digits-permutations", "independent", "--no-finetune", "--json", "result.json", *SHORT]) == 0
     assert json.loads(Path("result.json").read_text())["hyperparameters"]["finetune"] is False
 
 
-def test_a_users_method_is_a_method(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_users_method_is_a_method(capsys):
     Path("patient.py").write_text(PATIENT)
     arguments = ["run", "digits-rotations", "patient.py:Patient", "--times", "3", "--json", "-", *SHORT]
     assert main(arguments) == 0
@@ -295,29 +287,27 @@ def test_a_users_method_is_a_method(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nowhere"])
-def test_a_folder_that_cannot_be_written_is_found_out_before_training(
-    folder: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_is_found_out_before_training(folder, capsys, monkeypatch):
     Path("file").touch()
     monkeypatch.delattr(Trainer, "train")
     assert main([*RUN, "--out", folder]) == 1
     assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_run_that_diverges_says_what_to_lower(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_diverges_says_what_to_lower(capsys):
     assert main(["run", "digits-rotations", "online", *SHORT, "--lr", "1e6", "--quiet"]) == 1
     assert "lower --lr (it is 1e+06)" in one_line(capsys.readouterr().err)
     (folder,) = Path("runs").iterdir()
     assert "lower --lr" in json.loads((folder / "failed.json").read_text())["message"]
 
 
-def test_more_memories_than_there_is_memory(capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_memories_than_there_is_memory(capsys):
     assert main(["run", "digits-rotations", "eralg4", *SHORT, "--memories", str(10**14), "--quiet"]) == 1
     assert "there is not enough memory" in one_line(capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_a_full_disk_costs_the_record_but_not_the_result() -> None:
+def test_a_full_disk_costs_the_record_but_not_the_result():
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))  # room for what is said at the start
 
@@ -330,7 +320,7 @@ def test_a_full_disk_costs_the_record_but_not_the_result() -> None:
     assert not list(Path("runs").glob("*/record*"))
 
 
-def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys):
     @ctypes.CFUNCTYPE(None)
     def called_by_c() -> None:
         raise KeyboardInterrupt
@@ -346,7 +336,7 @@ def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys: pytest.Ca
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_ctrl_c_stops_at_once_and_says_how_far_it_came() -> None:
+def test_ctrl_c_stops_at_once_and_says_how_far_it_came():
     def interruptible() -> None:  # even where the tests themselves are not
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -367,7 +357,7 @@ def test_ctrl_c_stops_at_once_and_says_how_far_it_came() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("methods",), ("--help",), ("run", "--help"), (*RUN, "--json", "-", "--quiet")])
-def test_a_reader_that_has_gone_is_no_trouble(arguments: tuple[str, ...]) -> None:
+def test_a_reader_that_has_gone_is_no_trouble(arguments):
     with start(*arguments) as process:
         assert process.stdout
         assert process.stderr
@@ -386,7 +376,7 @@ def test_a_reader_that_has_gone_is_no_trouble(arguments: tuple[str, ...]) -> Non
         ("2>/dev/full", 0, ""),
     ],
 )
-def test_output_that_is_closed_or_full_costs_no_record(redirected: str, status: int, told: str) -> None:
+def test_output_that_is_closed_or_full_costs_no_record(redirected, status, told):
     """A closed standard output has no number that a file of ours could get."""
     command = " ".join([*METAREPLAY, *RUN, redirected])
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
@@ -396,14 +386,14 @@ def test_output_that_is_closed_or_full_costs_no_record(redirected: str, status: 
     assert Record.load(folder).steps == 60
 
 
-def test_output_that_is_not_utf_8_shows_what_it_can() -> None:
+def test_output_that_is_not_utf_8_shows_what_it_can():
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run([*METAREPLAY, "methods"], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
     assert "meralg1" in done.stdout
 
 
-def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_cannot_steer_the_terminal(capsys):
     assert main(["suite", "a\x1b[31m\x9b\u202e.toml"]) == 2
     assert "suite a\\x1b[31m\\x9b\\u202e.toml cannot be read" in one_line(capsys.readouterr().err)
     assert main([*RUN, "--out", "[/foo]\x1b[2J"]) == 0
@@ -412,7 +402,7 @@ def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> 
     assert "\x1b" not in shown.out + shown.err
 
 
-def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback() -> None:
+def test_ctrl_c_while_a_command_is_imported_ends_it_without_a_traceback():
     code = """
 import importlib, os, signal
 load = importlib.import_module
@@ -428,7 +418,7 @@ main(["methods"])
 
 
 @pytest.mark.parametrize("arguments", [("methods",), ("data", "get", "digits"), (*RUN, "--json", "-", "--quiet")])
-def test_results_that_cannot_be_written(arguments: tuple[str, ...]) -> None:
+def test_results_that_cannot_be_written(arguments):
     with open("/dev/full", "w") as full:
         process = start(*arguments, stdout=full)
     _, err = process.communicate()
@@ -440,7 +430,7 @@ def test_results_that_cannot_be_written(arguments: tuple[str, ...]) -> None:
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_results_and_messages_are_kept_apart() -> None:
+def test_results_and_messages_are_kept_apart():
     out, err = start(*RUN, "--json", "-").communicate()
     assert json.loads(out)["steps"] == 60
     assert out.count("\n") == 1
@@ -449,7 +439,7 @@ def test_results_and_messages_are_kept_apart() -> None:
 
 
 @pytest.mark.usefixtures("_compiled")
-def test_a_terminal_sees_how_far_a_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_sees_how_far_a_run_is(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "100")
     arguments = ("run", "digits-rotations", "online", "--tasks", "3", "--samples-per-task", "300", "--again")
@@ -460,7 +450,7 @@ def test_a_terminal_sees_how_far_a_run_is(monkeypatch: pytest.MonkeyPatch) -> No
     assert "steps/s" not in on_terminal(*arguments, "--quiet")
 
 
-def test_no_color_means_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_means_none(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     assert "\x1b[3" in on_terminal("--help")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -491,7 +481,7 @@ def rest_of(terminal: int) -> str:
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
-def test_help_explains_every_flag(benchmark: str, method: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_explains_every_flag(benchmark, method, capsys):
     with pytest.raises(SystemExit) as left:
         main(["run", benchmark, method, "--help"])
     assert left.value.code == 0
@@ -502,7 +492,7 @@ def test_help_explains_every_flag(benchmark: str, method: str, capsys: pytest.Ca
         assert parameter.valid in shown or parameter.valid == "(-inf, inf)"
 
 
-def test_defaults_in_help_are_those_for_the_number_of_memories(capsys: pytest.CaptureFixture[str]) -> None:
+def test_defaults_in_help_are_those_for_the_number_of_memories(capsys):
     def shown(memories: str) -> str:
         with pytest.raises(SystemExit):
             main(["run", "mnist-rotations", "meralg1", "--memories", memories, "--help"])
@@ -514,7 +504,7 @@ def test_defaults_in_help_are_those_for_the_number_of_memories(capsys: pytest.Ca
     assert "those for 200 memories are used" in shown("250")
 
 
-def test_help_of_a_users_method(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_a_users_method(capsys):
     Path("patient.py").write_text(PATIENT)
     with pytest.raises(SystemExit):
         main(["run", "digits-rotations", "patient.py:Patient", "--help"])
@@ -524,28 +514,28 @@ def test_help_of_a_users_method(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("command", ["", "run", "demo", "methods", "benchmarks", "data", "data list", "data get"])
-def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as left:
         main([*command.split(), "--help"])
     assert left.value.code == 0
     assert f"usage: metareplay {command}".rstrip() in capsys.readouterr().out
 
 
-def test_run_help_lists_benchmarks_and_methods(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_help_lists_benchmarks_and_methods(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     shown = capsys.readouterr().out
     assert all(f"\n  {name} " in shown for name in (*BENCHMARKS, *METHODS))
 
 
-def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists(capsys):
     for command, names in (("methods", METHODS), ("benchmarks", BENCHMARKS), ("data list", SOURCES)):
         assert main(command.split()) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines[::2]] == list(names)
 
 
-def test_the_methods_that_must_know_the_task_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_methods_that_must_know_the_task_say_so(capsys):
     main(["methods"])
     shown = capsys.readouterr().out
     told = [(method.needs_task_in_training, method.needs_task_in_testing) for method in METHODS.values()]
@@ -553,18 +543,18 @@ def test_the_methods_that_must_know_the_task_say_so(capsys: pytest.CaptureFixtur
     assert shown.count("must know the task in training and testing") == told.count((True, True)) >= 2
 
 
-def test_data_get(capsys: pytest.CaptureFixture[str]) -> None:
+def test_data_get(capsys):
     assert main(["data", "get", "digits"]) == 0
     assert capsys.readouterr().out == "digits is here and verified: 1297 images for training, 500 for testing\n"
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys):
     with pytest.raises(SystemExit) as left:
         main(["--version"])
     assert left.value.code == 0
     assert capsys.readouterr().out.startswith("metareplay 0.")
 
 
-def test_what_needs_no_digits_does_not_wait_for_scikit_learn() -> None:
+def test_what_needs_no_digits_does_not_wait_for_scikit_learn():
     script = "import sys; from metareplay.cli import main; main(['methods']); sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0

@@ -62,7 +62,7 @@ def words(text: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines()]
 
 
-def test_a_clear_difference_over_six_seeds_is_established(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_clear_difference_over_six_seeds_is_established(tmp_path, capsys):
     runs(tmp_path, "meralg1", [80, 81, 82, 83, 84, 85], 200)
     runs(tmp_path, "eralg4", [70, 71, 72, 73, 74, 76], 200)
     shown = words(compare(capsys, tmp_path, "meralg1", "eralg4"))
@@ -73,21 +73,21 @@ def test_a_clear_difference_over_six_seeds_is_established(tmp_path: Path, capsys
     assert any("Holm's method for the one difference" in line for line in shown)
 
 
-def test_five_seeds_are_too_few_whatever_they_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_five_seeds_are_too_few_whatever_they_show(tmp_path, capsys):
     runs(tmp_path, "meralg1", [80] * 5)
     runs(tmp_path, "online", [10] * 5)
     shown = words(compare(capsys, tmp_path, "meralg1", "online"))
     assert "meralg1 − online 5 +70.0 ± 0.0 0.0625 0.0625 too few seeds to tell (needs at least 6)" in shown
 
 
-def test_one_seed_says_nothing_of_how_many_are_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_seed_says_nothing_of_how_many_are_needed(tmp_path, capsys):
     for seeds in (1, 3):
         runs(tmp_path, "meralg1", [80, 82, 84][:seeds])
         runs(tmp_path, "online", [79, 79, 84][:seeds])
         assert ("to establish a difference" in compare(capsys, tmp_path, "meralg1", "online")) == (seeds == 3)
 
 
-def test_more_comparisons_need_more_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_comparisons_need_more_seeds(tmp_path, capsys):
     for method, retained in (("a", 80), ("b", 60), ("c", 40)):
         runs(tmp_path, method, [retained] * 6)
     rows = [row for row in table(capsys, tmp_path, "a", "b", "c") if row["other"]]
@@ -96,15 +96,13 @@ def test_more_comparisons_need_more_seeds(tmp_path: Path, capsys: pytest.Capture
     assert {float(row["corrected_p"]) for row in rows} == {3 / 32}
 
 
-def test_without_a_consistent_difference_none_is_established(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_consistent_difference_none_is_established(tmp_path, capsys):
     runs(tmp_path, "a", [50, 52, 50, 52, 50, 52, 51])
     runs(tmp_path, "b", [52, 50, 52, 50, 52, 50, 51])
     assert table(capsys, tmp_path, "a", "b")[-1]["verdict"] == "not established"
 
 
-def test_only_seeds_that_both_have_are_paired(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_seeds_that_both_have_are_paired(tmp_path, capsys):
     for seed in range(4):
         run(tmp_path, "a", seed, 50 + seed)
     for seed in range(2, 7):
@@ -118,9 +116,7 @@ def test_only_seeds_that_both_have_are_paired(tmp_path: Path, capsys: pytest.Cap
     assert [by_names[name, ""]["seeds"] for name in "abc"] == ["4", "5", "1"]
 
 
-def test_each_problem_and_number_of_memories_is_compared_apart(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_each_problem_and_number_of_memories_is_compared_apart(tmp_path, capsys):
     for memories in (200, 5120):
         runs(tmp_path, "meralg1", [80, 81], memories)
         runs(tmp_path, "eralg4", [70, 71], memories)
@@ -139,9 +135,7 @@ def test_each_problem_and_number_of_memories_is_compared_apart(
     assert len(table(capsys, tmp_path, "meralg1", "eralg4", "--benchmark", "little")) == 9
 
 
-def test_a_method_without_memories_is_compared_with_each_number_of_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_method_without_memories_is_compared_with_each_number_of_them(tmp_path, capsys):
     for memories in (200, 5120):
         runs(tmp_path, "eralg4", [70, 71], memories)
     runs(tmp_path, "online", [50, 51])
@@ -151,7 +145,7 @@ def test_a_method_without_memories_is_compared_with_each_number_of_them(
     assert "for the 5 differences" in shown  # online − ewc is one and the same in both sections
 
 
-def test_configurations_of_one_method_are_never_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_configurations_of_one_method_are_never_mixed(tmp_path, capsys):
     runs(tmp_path, "online", [50, 51], hyperparameters={"lr": 0.1})
     runs(tmp_path, "online", [60, 61], hyperparameters={"lr": 0.03})
     runs(tmp_path, "ewc", [55, 55])
@@ -166,7 +160,7 @@ def test_configurations_of_one_method_are_never_mixed(tmp_path: Path, capsys: py
     assert "the same runs" in refused(capsys, tmp_path, "online:lr=0.1", "online:lr=0.10")
 
 
-def test_settings_of_the_network_choose_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_settings_of_the_network_choose_too(tmp_path, capsys):
     runs(tmp_path, "my.py:Own", [50, 51], hidden=[50])
     runs(tmp_path, "my.py:Own", [60, 61], hidden=[100, 100])
     runs(tmp_path, "online", [50, 51])
@@ -176,9 +170,7 @@ def test_settings_of_the_network_choose_too(tmp_path: Path, capsys: pytest.Captu
     assert [float(row["mean"]) for row in rows] == pytest.approx([0.505, 0.605, -0.1])
 
 
-def test_other_metrics_are_compared_and_undefined_ones_say_why(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_other_metrics_are_compared_and_undefined_ones_say_why(tmp_path, capsys):
     runs(tmp_path, "a", [80, 81])
     runs(tmp_path, "b", [70, 71])
     rows = table(capsys, tmp_path, "a", "b", "--metric", "backward-transfer")
@@ -189,7 +181,7 @@ def test_other_metrics_are_compared_and_undefined_ones_say_why(
     assert table(capsys, tmp_path, "a", "b", "--metric", "stability_gap")[-1]["verdict"] == "undefined"
 
 
-def test_runs_without_a_whole_record_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_a_whole_record_are_said(tmp_path, capsys):
     runs(tmp_path, "a", [80, 81])
     runs(tmp_path, "b", [70, 71])
     damaged = run(tmp_path, "b", 2, 72)
@@ -204,7 +196,7 @@ def test_runs_without_a_whole_record_are_said(tmp_path: Path, capsys: pytest.Cap
     assert f"({damaged.name}): broken" in shown
 
 
-def test_a_table_is_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_is_written_as_csv(tmp_path, capsys):
     runs(tmp_path / "runs", "a", [80, 81], 200)
     runs(tmp_path / "runs", "b", [70, 71], 200)
     compare(capsys, tmp_path / "runs", "a", "b", "--csv", tmp_path / "table.csv")
@@ -232,13 +224,11 @@ def test_a_table_is_written_as_csv(tmp_path: Path, capsys: pytest.CaptureFixture
         (["a", "b", "--metric", "retained"], "did you mean retained_accuracy"),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], told: str
-) -> None:
+def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, capsys, argv, told):
     runs(tmp_path, "a", [80, 81], 200)
     runs(tmp_path, "b", [70, 71], 200)
     assert told in refused(capsys, tmp_path, *argv)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_there_is_told(tmp_path, capsys):
     assert "there is no folder" in refused(capsys, tmp_path / "nowhere", "a", "b")

@@ -25,7 +25,7 @@ STREAM = {"tasks": 2, "samples_per_task": 30}
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -52,7 +52,7 @@ def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO("\n".join(listed(capsys, "--csv", "-")))))
 
 
-def test_each_configuration_has_a_line_with_means_over_its_seeds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_configuration_has_a_line_with_means_over_its_seeds(capsys):
     summaries = [done("online", seed).status().summary or {} for seed in range(3)]
     done("meralg1", memories=20)
     _, meralg1, online, *_ = listed(capsys)
@@ -64,7 +64,7 @@ def test_each_configuration_has_a_line_with_means_over_its_seeds(capsys: pytest.
         assert f"{100 * over_seeds.mean:{sign}.1f} ± {100 * over_seeds.half_width:.1f}" in online
 
 
-def test_only_settings_that_tell_configurations_apart_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_settings_that_tell_configurations_apart_are_shown(capsys):
     done("meralg1", memories=20)
     done("meralg1", memories=20, beta=0.5)
     done("meralg1", memories=50, beta=0.5)
@@ -73,16 +73,14 @@ def test_only_settings_that_tell_configurations_apart_are_shown(capsys: pytest.C
     assert settings == ["memories=20, beta=0.03", "memories=20, beta=0.5", "memories=50, beta=0.5", "–"]
 
 
-def test_the_order_of_tasks_that_a_seed_decides_makes_no_other_configuration(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_order_of_tasks_that_a_seed_decides_makes_no_other_configuration(capsys):
     for seed in range(4):
         request = Request("digits-rotations", "online", {}, STREAM, {"seed": seed, "order": "shuffled"})
         Run(Path("runs") / request.experiment().key).carry_out(request.experiment())
     assert listed(capsys)[1].split()[:4] == ["digits-rotations", "online", "–", "4"]
 
 
-def test_what_has_no_meaning_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_has_no_meaning_is_a_dash(capsys):
     done("online", stream={"tasks": 1, "samples_per_task": 30})
     assert listed(capsys)[1].split()[-1] == "–"
 
@@ -109,7 +107,7 @@ def not_done() -> dict[str, Run]:
     return runs
 
 
-def test_what_is_not_done_is_listed_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_done_is_listed_with_its_reason(capsys):
     done("online", seed=9)
     runs = not_done()
     text = "\n".join(listed(capsys))
@@ -122,7 +120,7 @@ def test_what_is_not_done_is_listed_with_its_reason(capsys: pytest.CaptureFixtur
     assert "running" not in text
 
 
-def test_a_run_that_a_process_has_in_hand_is_running(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_a_process_has_in_hand_is_running(capsys):
     run = not_done()["stopped"]
     with run.lock():
         text = "\n".join(listed(capsys))
@@ -131,7 +129,7 @@ def test_a_run_that_a_process_has_in_hand_is_running(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("name", ["record.json", "arrays"])
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "gone"])
-def test_a_damaged_record_is_never_shown_as_done(name: str, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_record_is_never_shown_as_done(name, damage, capsys):
     run = done("online")
     file = run.folder / name if name != "arrays" else next(run.folder.glob("record-*.npz"))
     content = file.read_bytes()
@@ -149,14 +147,14 @@ def test_a_damaged_record_is_never_shown_as_done(name: str, damage: str, capsys:
     assert row["retained_accuracy"] == ""
 
 
-def test_a_folder_without_runs_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_without_runs_is_no_mistake(capsys):
     Path("runs").mkdir()
     (Path("runs") / "notes.txt").write_text("not a run")
     (Path("runs") / "figures").mkdir()
     assert listed(capsys)[-1] == "0 of 0 runs in runs are done"
 
 
-def test_csv_has_a_row_for_each_run_with_all_settings_and_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_has_a_row_for_each_run_with_all_settings_and_metrics(capsys):
     kept = done("meralg1", memories=20)
     runs = not_done()
     found = {row["key"]: row for row in rows(capsys)}
@@ -176,7 +174,7 @@ def test_csv_has_a_row_for_each_run_with_all_settings_and_metrics(capsys: pytest
     assert failed["memories"] == failed["retained_accuracy"] == ""
 
 
-def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys):
     done("online")
     shown = listed(capsys, "--csv", "results.csv")
     assert "1 of 1 runs in runs are done" in shown
@@ -194,7 +192,7 @@ def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys: pyt
         ("results runs", "'runs' is one argument too many"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys):
     Path("runs").mkdir()
     assert main(arguments.split()) == 2
     shown = capsys.readouterr()
@@ -203,7 +201,7 @@ def test_bad_input_gets_one_line_and_status_2(arguments: str, told: str, capsys:
     assert shown.out == ""
 
 
-def test_a_csv_that_cannot_be_written_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_csv_that_cannot_be_written_says_so(capsys):
     done("online")
     Path("folder.csv").mkdir()
     assert main(["results", "--csv", "folder.csv"]) == 2
@@ -228,7 +226,7 @@ def many(number: int) -> None:
         (folder / "record.json").write_text(text.replace(UNSIGNED, hashlib.sha256(text.encode()).hexdigest(), 1))
 
 
-def test_a_copy_of_a_run_is_no_further_seed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_copy_of_a_run_is_no_further_seed(capsys):
     kept = [done("online", seed) for seed in range(2)]
     before = listed(capsys)
     for end in (".bak", ".bak2"):
@@ -236,7 +234,7 @@ def test_a_copy_of_a_run_is_no_further_seed(capsys: pytest.CaptureFixture[str]) 
     assert listed(capsys) == before
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+def test_a_reader_that_has_seen_enough_is_no_error():
     many(200)
     command = f"{sys.executable} -m metareplay results --csv - | head -1"
     piped = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)

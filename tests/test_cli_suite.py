@@ -49,7 +49,7 @@ HANDED_ON = "from pathlib import Path\n\n\ndef note(experiment, what):\n    Path
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
     for variable in ("NO_COLOR", "FORCE_COLOR"):
@@ -82,7 +82,7 @@ def states(out: str = "runs") -> list[str]:
         ("suite small.toml online", "'online' is one argument too many"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys):
     assert main(arguments.split()) == 2
     shown = capsys.readouterr()
     assert told in shown.err
@@ -91,7 +91,7 @@ def test_bad_input_gets_one_line_and_status_2(arguments: str, told: str, capsys:
     assert [path.name for path in Path().iterdir()] == ["small.toml"]
 
 
-def test_a_suite_with_mistakes_runs_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_suite_with_mistakes_runs_nothing(capsys):
     Path("small.toml").write_text(SMALL + "[methods.gem]\nmemory = 3\n[methods.ewk]\n")
     assert main(["suite", "small.toml"]) == 2
     first, *others = capsys.readouterr().err.splitlines()
@@ -103,7 +103,7 @@ def test_a_suite_with_mistakes_runs_nothing(capsys: pytest.CaptureFixture[str]) 
     assert not Path("runs").exists()
 
 
-def test_a_dry_run_says_what_would_run_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_says_what_would_run_and_leaves_nothing(capsys):
     assert main(["suite", "small.toml", "--dry-run", "--jobs", "2"]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
@@ -122,7 +122,7 @@ def test_a_dry_run_says_what_would_run_and_leaves_nothing(capsys: pytest.Capture
     assert not Path("runs").exists()
 
 
-def test_a_dry_run_knows_what_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_knows_what_is_there(capsys):
     experiment = Request("digits-rotations", "online", {}, {"tasks": 2, "samples_per_task": 30}, {}).experiment()
     Run(Path("runs") / experiment.key).carry_out(experiment)
     assert main(["suite", "small.toml", "--dry-run"]) == 0
@@ -131,7 +131,7 @@ def test_a_dry_run_knows_what_is_there(capsys: pytest.CaptureFixture[str]) -> No
     assert "to do: 3 runs, 180 SGD steps\n" in shown
 
 
-def test_a_dry_run_without_the_data_downloads_nothing(data_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_without_the_data_downloads_nothing(data_folder, capsys):
     assert main(["suite", "mer-paper", "--dry-run", "--seeds", "1"]) == 0
     shown = capsys.readouterr().out
     assert "57 runs; in runs: none of them yet\n" in shown
@@ -140,9 +140,7 @@ def test_a_dry_run_without_the_data_downloads_nothing(data_folder: Path, capsys:
     assert list(data_folder.iterdir()) == []
 
 
-def test_data_that_are_here_are_read_and_checked_once_however_many_runs_want_them(
-    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_are_here_are_read_and_checked_once_however_many_runs_want_them(tmp_path, data_folder, monkeypatch):
     looked: list[Path] = []
     monkeypatch.setattr(Published, "present", lambda source, folder: bool(looked.append(folder)) or True)
     assert all(at_hand(BENCHMARKS[name]) for name in ("mnist-rotations", "mnist-split") * 3)
@@ -152,7 +150,7 @@ def test_data_that_are_here_are_read_and_checked_once_however_many_runs_want_the
 # All of it
 
 
-def test_a_suite_runs_once_and_says_how_to_see_its_results(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_suite_runs_once_and_says_how_to_see_its_results(capsys):
     Path("note.py").write_text(HANDED_ON)
     command = ["suite", "small.toml", "--jobs", "1", "--tracker", "note.py:note"]
     assert main(command) == 0
@@ -173,7 +171,7 @@ def test_a_suite_runs_once_and_says_how_to_see_its_results(capsys: pytest.Captur
     assert "4 of 4 runs in runs are done" in capsys.readouterr().out
 
 
-def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys):
     Path("failing.toml").write_text(FAILING)
     assert main(["suite", "failing.toml", "--jobs", "1", "--quiet", "--seeds", "1", "--out", "other"]) == 1
     shown = capsys.readouterr()
@@ -189,7 +187,7 @@ def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys: p
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_the_whole_and_each_worker() -> None:
+def test_a_terminal_shows_the_whole_and_each_worker():
     Path("longer.toml").write_text(LONGER)
     terminal, theirs = pty.openpty()
     suite = subprocess.Popen(
@@ -226,7 +224,7 @@ def at(examples: int) -> Progress:
     return Progress(0, 1, examples, 100, examples, None)
 
 
-def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch):
     requests, display = played([10.0, 30.0])
     left, now = display.time_left, 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
@@ -246,7 +244,7 @@ def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch: pyt
     assert left.share() == pytest.approx(10 / 40)
 
 
-def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch):
     requests = [Request("digits-rotations", "online", run={"seed": seed}) for seed in range(3)]
     plan = [Planned(r, state, 1, 10.0) for r, state in zip(requests, ("done", "new", "new"), strict=True)]
     left, now = TimeLeft(plan), 5.0
@@ -258,14 +256,12 @@ def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch:
     assert left.seconds() == pytest.approx(25.0)  # 2.5 of 20 seconds' work took 5; 12.5 are to do
 
 
-def test_what_is_not_known_counts_like_the_mean_of_the_others() -> None:
+def test_what_is_not_known_counts_like_the_mean_of_the_others():
     _, display = played([10.0, None, 30.0])
     assert display.time_left.all == 60.0
 
 
-def test_without_a_terminal_failures_are_lines_and_progress_a_line_now_and_then(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_failures_are_lines_and_progress_a_line_now_and_then(monkeypatch, capsys):
     requests, display = played([10.0, 10.0])
     with display:
         display(SuiteProgress(2, [], {"worker 1": (requests[0], at(50))}))
@@ -282,7 +278,7 @@ def test_without_a_terminal_failures_are_lines_and_progress_a_line_now_and_then(
     ]
 
 
-def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_shows_nothing(capsys):
     requests, display = played([10.0], quiet=True)
     with display:
         display(SuiteProgress(1, [Outcome(requests[0], "a", "failed", "no")], {}))
@@ -290,9 +286,7 @@ def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == ""
 
 
-def test_ctrl_c_in_an_executor_says_how_far_it_came(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_in_an_executor_says_how_far_it_came(monkeypatch, capsys):
     def stopped(requests: Sequence[Request], out: Path, **given: Any) -> list[Outcome]:
         given["report"](SuiteProgress(4, [Outcome(requests[0], "a", "done")], {}))
         raise KeyboardInterrupt
@@ -304,9 +298,7 @@ def test_ctrl_c_in_an_executor_says_how_far_it_came(
     )
 
 
-def test_what_another_process_has_in_hand_is_told_and_is_no_failure(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_another_process_has_in_hand_is_told_and_is_no_failure(monkeypatch, capsys):
     def elsewhere(requests: Sequence[Request], out: Path, **given: Any) -> list[Outcome]:
         return [Outcome(request, "a", "elsewhere", "process 1") for request in requests]
 
@@ -318,8 +310,8 @@ def test_what_another_process_has_in_hand_is_told_and_is_no_failure(
 
 
 def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
-    data_folder: Path, shared_mnist: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    data_folder, shared_mnist, monkeypatch, capsys
+):
     from metareplay.data import catalogue as sources
 
     fetched = []
@@ -342,14 +334,12 @@ def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
     assert not Path("runs").exists()
 
 
-def test_a_run_is_named_in_a_few_words() -> None:
+def test_a_run_is_named_in_a_few_words():
     request = Request("digits-rotations", "meralg1", {"memories": 20}, {"tasks": 2}, {"seed": 3})
     assert name(request) == "digits-rotations, meralg1, tasks 2, memories 20, seed 3"
 
 
-def test_a_dry_run_says_what_controls_and_further_seeds_come_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_dry_run_says_what_controls_and_further_seeds_come_to(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(
         """seeds = 2

@@ -38,12 +38,12 @@ SLOW = {"mas", "slda", "sync", "cmaml"}
 
 @pytest.mark.parametrize("checked", NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS])
-def test_methods(name: str, checked: Callable[..., None]) -> None:
+def test_methods(name, checked):
     result = check_one(factory(name), checked)
     assert result.outcome != "fails", result
 
 
-def test_checks_on_memories_apply_to_methods_with_memories() -> None:
+def test_checks_on_memories_apply_to_methods_with_memories():
     applies = {name: check_one(factory("eralg4"), NAMED[name]).outcome for name in (
         "it_works_without_memories", "it_resumes_exactly", "it_says_whether_it_needs_the_task"
     )}  # fmt: skip
@@ -272,31 +272,31 @@ WRONG: list[tuple[type[Method], str, str]] = [
 ]
 
 
-def test_the_good_method_is_good() -> None:
+def test_the_good_method_is_good():
     assert [result for result in check(Good) if result.outcome == "fails"] == []
 
 
 @pytest.mark.parametrize(("method", "name", "words"), WRONG, ids=[method.__name__ for method, *_ in WRONG])
-def test_what_is_wrong_is_found_and_said(method: type[Method], name: str, words: str) -> None:
+def test_what_is_wrong_is_found_and_said(method, name, words):
     result = check_one(method, NAMED[name])
     assert result.outcome == "fails"
     assert words in str(result)
 
 
-def test_an_authors_error_is_told_with_its_place() -> None:
+def test_an_authors_error_is_told_with_its_place():
     message = check_one(TakesOneAtATime, NAMED["batches_of_any_size_are_taken"]).message
     assert "test_conformance.py:" in message
     assert "in observe" in message
 
 
-def test_every_fact_is_one_sentence() -> None:
+def test_every_fact_is_one_sentence():
     for checked in CHECKS:
         fact = (checked.__doc__ or "").partition("\n")[0]
         assert fact.endswith(".")
         assert fact[0].isupper()
 
 
-def test_a_check_is_waived_by_a_reason() -> None:
+def test_a_check_is_waived_by_a_reason():
     class Excused(NeverLearns):
         waived: ClassVar[dict[str, str]] = {"it_takes_every_example": "it is a reader, not a learner"}
 
@@ -304,11 +304,11 @@ def test_a_check_is_waived_by_a_reason() -> None:
     assert (result.outcome, result.message) == ("waived", "it is a reader, not a learner")
 
 
-def test_a_method_that_is_its_base_where_it_does_nothing_passes() -> None:
+def test_a_method_that_is_its_base_where_it_does_nothing_passes():
     assert check_one(Doubled, NAMED["with_its_constant_inert_it_is_its_base"]).outcome == "holds"
 
 
-def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more() -> None:
+def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more():
     class WritesPadding(Good):
         def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
             super().start(learner, rng, tasks)

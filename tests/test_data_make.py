@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
@@ -25,7 +25,7 @@ def make(arguments: str) -> int:
     return main(["data", "make", *arguments.split()])
 
 
-def test_the_flags_of_the_original_generator_decide_the_stream(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_flags_of_the_original_generator_decide_the_stream(capsys):
     assert make("rotations -o mine.pt --data digits --tasks 3 --min-rot -30 --max-rot 60 --seed 5") == 0
     shown = capsys.readouterr()
     assert shown.out == "mine.pt: 3 tasks, 64 inputs, 10 classes, 1.4 MB\n"
@@ -38,21 +38,21 @@ def test_the_flags_of_the_original_generator_decide_the_stream(capsys: pytest.Ca
         assert np.array_equal(task.train.inputs(which), other.train.inputs(which))
 
 
-def test_angles_are_numbers_from_slice_to_slice() -> None:
+def test_angles_are_numbers_from_slice_to_slice():
     assert make("rotations -o mine.pt --data digits --tasks 9 --max-rot 90") == 0
     train, test = torch.load("mine.pt", weights_only=True)
     assert [int(angle // 10) for angle, _, _ in train] == list(range(9))
     assert [angle for angle, _, _ in train] == [angle for angle, _, _ in test]
 
 
-def test_another_seed_gives_other_tasks_and_the_same_seed_the_same() -> None:
+def test_another_seed_gives_other_tasks_and_the_same_seed_the_same():
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert make(f"permutations -o {name}.pt --data digits --tasks 2 --seed {seed}") == 0
     a, b, c = (Path(f"{name}.pt").read_bytes() for name in "abc")
     assert a == b != c
 
 
-def test_a_split_gives_each_task_consecutive_classes() -> None:
+def test_a_split_gives_each_task_consecutive_classes():
     assert make("split -o mine.pt --data digits --tasks 2") == 0
     train, test = torch.load("mine.pt", weights_only=True)
     for side in (train, test):
@@ -61,7 +61,7 @@ def test_a_split_gives_each_task_consecutive_classes() -> None:
     assert sum(len(x) for _, x, _ in train) == 1297
 
 
-def test_real_mnist_can_be_split(shared_mnist: Path, data_folder: Path) -> None:
+def test_real_mnist_can_be_split(shared_mnist, data_folder):
     sources.get("mnist", shared_mnist, progress=False)
     assert make("split -o mine.pt") == 0
     stream = gem_format.read("mine.pt")
@@ -89,9 +89,7 @@ def test_real_mnist_can_be_split(shared_mnist: Path, data_folder: Path) -> None:
         ("split -o a.pt --data digits --tasks 11", "--tasks is 11, but digits has 10 classes"),
     ],
 )
-def test_bad_input_gets_one_line_and_leaves_no_file(
-    arguments: str, told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_bad_input_gets_one_line_and_leaves_no_file(arguments, told, capsys, tmp_path):
     assert make(arguments) == 2
     shown = capsys.readouterr()
     assert told in shown.err
@@ -101,15 +99,13 @@ def test_bad_input_gets_one_line_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_pytorch_the_error_has_the_command_that_installs_it(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_pytorch_the_error_has_the_command_that_installs_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert make("rotations -o a.pt") == 2
     assert "pip install '.[torch]'" in capsys.readouterr().err
 
 
-def test_help_has_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_every_flag_with_its_default(capsys):
     with pytest.raises(SystemExit) as left:
         make("rotations --help")
     assert left.value.code == 0
@@ -119,9 +115,7 @@ def test_help_has_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]
     assert "(default: 180.0)" in shown
 
 
-def test_what_is_large_is_written_only_where_that_is_said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_large_is_written_only_where_that_is_said(monkeypatch, capsys):
     monkeypatch.setattr("metareplay.cli.data.ASK", 1000)
     words = ["data", "make", "split", "-o", "split.pt", "--data", "digits"]
     assert main(words) == 2

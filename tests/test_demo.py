@@ -37,7 +37,7 @@ def cells(table: str, row: str) -> list[str]:
     return line.split()[len(row.split()) :]
 
 
-def test_every_task_when_it_was_learned_and_at_the_end() -> None:
+def test_every_task_when_it_was_learned_and_at_the_end():
     stream = benchmark("digits-rotations", tasks=TASKS)
     table = shown(demo.every_task(stream, ACCURACIES))
     assert cells(table, f"1 {stream.tasks[0].description}") == ["92.0", "32.0", "-60.0", "95.0", "95.0", "+0.0"]
@@ -47,13 +47,13 @@ def test_every_task_when_it_was_learned_and_at_the_end() -> None:
     assert cells(table, "is called") == ["LA", "RA", "BTI"] * 2
 
 
-def test_the_first_task_all_along() -> None:
+def test_the_first_task_all_along():
     table = shown(demo.first_task(ACCURACIES))
     assert cells(table, "online") == ["92", "50", "32"]
     assert cells(table, "meralg1") == ["95", "95", "95"]
 
 
-def test_the_conclusion_gives_the_tables_numbers() -> None:
+def test_the_conclusion_gives_the_tables_numbers():
     text = " ".join(shown(demo.conclusion(ACCURACIES), width=200).split())
     assert "read 92 % of task 1's digits when it had just learned them, and 32 % at the end" in text
     assert "learned 82 % and retained 55 %" in text
@@ -63,14 +63,14 @@ def test_the_conclusion_gives_the_tables_numbers() -> None:
     assert "over 6 seeds, established (p = 0.031," in " ".join(shown(demo.conclusion(six), width=200).split())
 
 
-def test_the_tables_fit_a_terminal_of_80_columns() -> None:
+def test_the_tables_fit_a_terminal_of_80_columns():
     stream = benchmark("digits-rotations")
     runs = {name: np.full((3, 10, 10), 50.0) for name in ACCURACIES}
     for table in (demo.every_task(stream, runs), demo.first_task(runs)):
         assert Console(width=200).measure(table.terminal()).maximum <= 80
 
 
-def test_both_learners_run_with_every_seed_and_are_kept(tmp_path: Path) -> None:
+def test_both_learners_run_with_every_seed_and_are_kept(tmp_path):
     stream = benchmark("digits-rotations", tasks=TASKS, samples_per_task=50)
     methods = {"online": Online(lr=0.01), "meralg1": MER(lr=0.01, memories=20)}
     records = demo.learn(stream, methods, range(2), tmp_path)
@@ -82,14 +82,14 @@ def test_both_learners_run_with_every_seed_and_are_kept(tmp_path: Path) -> None:
     assert len(find(tmp_path)) == 4
 
 
-def test_without_what_draws_pages_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_what_draws_pages_it_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     text = shown(demo.report([], tmp_path), width=300)
     assert "pip install '.[report]'" in text
     assert f"report {tmp_path}" in text
 
 
-def test_the_commands_it_offers_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_it_offers_exist(monkeypatch):
     monkeypatch.setattr("sys.argv", ["metareplay"])
     commands = re.findall(r"^  metareplay (.*?) *$", shown(demo.what_next(Path("nowhere")), width=200), re.MULTILINE)
     assert len(commands) >= 4
@@ -100,7 +100,7 @@ def test_the_commands_it_offers_exist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_demo(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_whole_demo(capsys, tmp_path, monkeypatch):
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0

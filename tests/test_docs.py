@@ -180,7 +180,7 @@ def follow(page: Path, patient: bool, patch: pytest.MonkeyPatch, folder: Path) -
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-def test_every_block_of_a_page_runs(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_block_of_a_page_runs(page, monkeypatch, tmp_path):
     follow(page, False, monkeypatch, tmp_path)
 
 
@@ -191,18 +191,18 @@ LONG = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
-def test_blocks_that_take_seconds_run_too(page: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_blocks_that_take_seconds_run_too(page, monkeypatch, tmp_path):
     follow(page, True, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_stand_in_blocks_that_are_tried(page: Path) -> None:
+def test_commands_stand_in_blocks_that_are_tried(page):
     outside = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     assert re.findall(r"^    (?:metareplay|python3?|pip|make) [a-z./].*", outside, re.MULTILINE) == []
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.py")), ids=lambda path: path.stem)
-def test_every_notebook_runs(notebook: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_every_notebook_runs(notebook, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(notebook))
 
@@ -211,14 +211,14 @@ NAMES = re.findall("^::: (.*)", (ROOT / "docs/api.md").read_text(encoding="utf-8
 WITH_EXAMPLES = sorted(path for path in (ROOT / "src").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 
 
-def test_every_public_name_is_in_the_reference() -> None:
+def test_every_public_name_is_in_the_reference():
     methods = {method.__name__ for method in metareplay.METHODS.values()}
     named = {name.rpartition(".")[2] for name in NAMES}
     assert (set(metareplay.__all__) | set(estimators.__all__)) - methods - {"METHODS"} <= named
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES, ids=lambda path: path.stem)
-def test_examples_of_docstrings_run(module: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_examples_of_docstrings_run(module, monkeypatch, tmp_path):
     """With the lines that the reference begins with, and with what a name's own module has where it is not public."""
     monkeypatch.chdir(tmp_path)
     reader = Reader(monkeypatch, patient=False)
@@ -238,7 +238,7 @@ def test_examples_of_docstrings_run(module: Path, monkeypatch: pytest.MonkeyPatc
         pytest.skip("what its examples need is not installed")
 
 
-def test_every_module_of_the_reference_has_examples() -> None:
+def test_every_module_of_the_reference_has_examples():
     modules = {".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in WITH_EXAMPLES}
     assert {name.rpartition(".")[0] for name in NAMES} - {"metareplay"} <= modules
 
@@ -248,7 +248,7 @@ def without_code(page: Path, code: str = r"```.*?```|`[^`]*`") -> str:
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.stem)
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+def test_every_link_of_a_page_leads_somewhere(page):
     for link, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", without_code(page)):
         target = page.parent / link if link else page
         made = target.parent.name == "notebooks" and target.with_suffix(".py").exists()
@@ -258,7 +258,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert anchor in {"", *places}, f"{page.name}: {link}#{anchor}"
 
 
-def test_every_page_is_in_the_navigation() -> None:
+def test_every_page_is_in_the_navigation():
     pages = (path.name for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/notebooks").glob("*.py")])
     named = re.findall(r": (?:notebooks/)?([\w-]+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(named) == sorted(page.rpartition(".")[0] for page in pages)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +14,13 @@ from metareplay.data import download as publishing
 from metareplay.data.mnist import BALANCED
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS
-from mirrors import Mirror, left_in, put
+from mirrors import left_in, put
 
 NAME = "gzip.zip"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_loaded(monkeypatch):
     monkeypatch.setattr(publishing, "_LOADED", {})
 
 
@@ -38,7 +36,7 @@ def files(train: int = 188, test: int = 94) -> dict[str, bytes]:
     return dict(zip(BALANCED, map(gzip.compress, parts), strict=True)) | {"gzip/emnist-letters-mapping.txt": b"1 65 97"}
 
 
-def test_a_mirror_gives_nists_archive_and_images_stand_upright(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_a_mirror_gives_nists_archive_and_images_stand_upright(tmp_path, serve):
     archive = zipped(files())
     source = published(catalogue.EMNIST_BALANCED, [archive], 47, serve({NAME: archive}).url)
     images = source.get(tmp_path, progress=False)
@@ -49,7 +47,7 @@ def test_a_mirror_gives_nists_archive_and_images_stand_upright(tmp_path: Path, s
     assert left_in(tmp_path) == {NAME, "decoded.json", "train.npy", "train_labels.npy", "test.npy", "test_labels.npy"}
 
 
-def test_its_stream_gives_all_47_classes_other_labels_in_each_task(tmp_path: Path) -> None:
+def test_its_stream_gives_all_47_classes_other_labels_in_each_task(tmp_path):
     archive = zipped(files())
     source = published(catalogue.EMNIST_BALANCED, [archive], 47)
     images = source.get(tmp_path / "cache", put(tmp_path / "theirs", {NAME: archive}), progress=False)
@@ -78,7 +76,7 @@ def test_its_stream_gives_all_47_classes_other_labels_in_each_task(tmp_path: Pat
         ),
     ],
 )
-def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path, content, reason):
     source = published(catalogue.EMNIST_BALANCED, [content], 47)
     with pytest.raises(BadInput, match=reason):
         source.get(tmp_path / "cache", put(tmp_path / "theirs", {NAME: content}), progress=False)

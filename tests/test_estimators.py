@@ -63,7 +63,7 @@ def excused(estimator: Any) -> dict[str, str]:
     ],
     expected_failed_checks=excused,
 )
-def test_scikit_learns_own_checks_pass(estimator: Any, check: Any) -> None:
+def test_scikit_learns_own_checks_pass(estimator, check):
     check(estimator)
 
 
@@ -71,7 +71,7 @@ def test_scikit_learns_own_checks_pass(estimator: Any, check: Any) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: str) -> None:
+def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method):
     stream = metareplay.benchmark("digits-rotations", tasks=3)
     settings: dict[str, Any] = {"memories": 40} if hasattr(METHODS[method], "memories") else {}
     chosen = METHODS[method](lr=0.02, **settings)
@@ -86,11 +86,11 @@ def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method: 
         method, settings=plain, hidden_layer_sizes=(18, 15), scale=False, tasks=3, random_state=7
     )
     model.partial_fit(x, y, classes=range(10), task=task)
-    assert model._life.learner.parameters().tobytes() == life.learner.parameters().tobytes()  # type: ignore[attr-defined]
+    assert model._life.learner.parameters().tobytes() == life.learner.parameters().tobytes()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_examples_in_one_call_or_in_many_come_to_the_same_bits(method: str) -> None:
+def test_examples_in_one_call_or_in_many_come_to_the_same_bits(method):
     X, y = blobs()
     task = np.arange(len(y)) // 70
     at_once = ContinualClassifier(method, **SMALL).partial_fit(X, y, task=task)
@@ -101,7 +101,7 @@ def test_examples_in_one_call_or_in_many_come_to_the_same_bits(method: str) -> N
         assert bits(model) == bits(at_once)
 
 
-def test_batches_are_learned_whole_when_calls_give_whole_batches() -> None:
+def test_batches_are_learned_whole_when_calls_give_whole_batches():
     X, y = blobs()
     at_once = ContinualClassifier("online", batch_size=8, **SMALL).partial_fit(X, y)
     model = ContinualClassifier("online", batch_size=8, **SMALL).partial_fit(X[:64], y[:64]).partial_fit(X[64:], y[64:])
@@ -110,7 +110,7 @@ def test_batches_are_learned_whole_when_calls_give_whole_batches() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_fit_twice_with_the_same_random_state_gives_the_same(method: str) -> None:
+def test_fit_twice_with_the_same_random_state_gives_the_same(method):
     X, y = blobs()
     task = y % 2
     once = ContinualClassifier(method, epochs=2, **SMALL).fit(X, y, task=task)
@@ -119,12 +119,12 @@ def test_fit_twice_with_the_same_random_state_gives_the_same(method: str) -> Non
     assert bits(once.fit(X, y, task=task)) == bits(again)
 
 
-def test_other_random_states_learn_otherwise() -> None:
+def test_other_random_states_learn_otherwise():
     X, y = blobs()
     assert len({bits(ContinualClassifier(random_state=state).fit(X, y)) for state in (0, 1, None, None)}) == 4
 
 
-def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -> None:
+def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept():
     X, y = load_digits(return_X_y=True)
     score = {}
     for method in ("eralg4", "online"):
@@ -138,7 +138,7 @@ def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -
     assert score["online"] < 0.3
 
 
-def test_announced_classes_are_answers_before_they_are_met() -> None:
+def test_announced_classes_are_answers_before_they_are_met():
     X, y = blobs(classes=2)
     model = ContinualClassifier(**SMALL).partial_fit(X, y, classes=[0, 1, 5])
     assert model.predict_proba(X).shape == (len(X), 3)
@@ -151,7 +151,7 @@ def test_announced_classes_are_answers_before_they_are_met() -> None:
     [["red", "green", "blue", "a long name"], [-3, 0, -7, 5], [0.0, 2.0, 1.0, 4.0], np.array(list("dcba"), object)],
     ids=["text", "negative", "whole floats", "objects"],
 )
-def test_labels_of_any_kind_are_answered_as_they_came(names: Any) -> None:
+def test_labels_of_any_kind_are_answered_as_they_came(names):
     X, y = blobs(300)
     named = np.asarray(names)[y]
     order = np.argsort(y, kind="stable")  # a new class at a time
@@ -164,7 +164,7 @@ def test_labels_of_any_kind_are_answered_as_they_came(names: Any) -> None:
     assert np.array_equal(model.classes_[model.decision_function(X).argmax(1)], model.predict(X))
 
 
-def test_truth_values_are_answered_as_truth_values() -> None:
+def test_truth_values_are_answered_as_truth_values():
     X, y = blobs(classes=2)
     model = ContinualClassifier(random_state=0).fit(X, y == 1)
     assert model.predict(X).dtype == bool
@@ -172,7 +172,7 @@ def test_truth_values_are_answered_as_truth_values() -> None:
     assert np.array_equal(model.decision_function(X) > 0, model.predict(X))
 
 
-def test_labels_of_another_kind_are_refused() -> None:
+def test_labels_of_another_kind_are_refused():
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     before = bits(model)
@@ -186,7 +186,7 @@ def test_labels_of_another_kind_are_refused() -> None:
     assert bits(model) == before
 
 
-def test_sparse_and_dense_matrices_come_to_the_same_bits() -> None:
+def test_sparse_and_dense_matrices_come_to_the_same_bits():
     X, y = load_digits(return_X_y=True)
     X, y = X[:300], y[:300]
     for scale in (True, False):
@@ -197,7 +197,7 @@ def test_sparse_and_dense_matrices_come_to_the_same_bits() -> None:
             assert np.array_equal(model.predict_proba(form(X / 16)), dense.predict_proba(X / 16))
 
 
-def test_features_are_known_by_their_names_in_a_data_frame() -> None:
+def test_features_are_known_by_their_names_in_a_data_frame():
     pandas = pytest.importorskip("pandas")
     X, y = load_iris(return_X_y=True, as_frame=True)
     model = ContinualClassifier(random_state=0).fit(X, y)
@@ -212,14 +212,14 @@ def test_features_are_known_by_their_names_in_a_data_frame() -> None:
 
 @pytest.mark.parametrize("offset", [0.0, 1e6, -1e9])
 @pytest.mark.parametrize("factor", [1e-6, 1.0, 1e9])
-def test_the_unit_and_the_origin_of_a_feature_do_not_matter(offset: float, factor: float) -> None:
+def test_the_unit_and_the_origin_of_a_feature_do_not_matter(offset, factor):
     X, y = blobs(300)
     model = ContinualClassifier(random_state=0).partial_fit(X * factor + offset * factor, y)
     assert model.score(X * factor + offset * factor, y) > 0.95
 
 
 @pytest.mark.parametrize(("reading", "at"), [(1e6, 200), (-1e300, 200), (1e12, 0), (1e300, 7)])
-def test_one_absurd_reading_costs_nothing(reading: float, at: int) -> None:
+def test_one_absurd_reading_costs_nothing(reading, at):
     X, y = load_breast_cancer(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(y))
     X, y = X[order], y[order]
@@ -235,7 +235,7 @@ def test_one_absurd_reading_costs_nothing(reading: float, at: int) -> None:
     assert regressor.score(X[400:, :3], X[400:, 0]) > 0.9
 
 
-def test_threads_may_learn_predict_and_save_at_once(tmp_path: Any) -> None:
+def test_threads_may_learn_predict_and_save_at_once(tmp_path):
     X, y = load_digits(return_X_y=True)
     model = ContinualClassifier(random_state=0).partial_fit(X[:50], y[:50])
 
@@ -259,7 +259,7 @@ def test_threads_may_learn_predict_and_save_at_once(tmp_path: Any) -> None:
     assert clone(model)._guard is not model._guard
 
 
-def test_an_answer_is_of_before_or_after_a_call_and_never_of_between() -> None:
+def test_an_answer_is_of_before_or_after_a_call_and_never_of_between():
     X, y = load_digits(return_X_y=True)
     model = ContinualClassifier(random_state=0).partial_fit(X[:100], y[:100])
     before, after = pickle.loads(pickle.dumps(model)), pickle.loads(pickle.dumps(model))
@@ -272,7 +272,7 @@ def test_an_answer_is_of_before_or_after_a_call_and_never_of_between() -> None:
     assert {answer.result().tobytes() for answer in answers} <= expected
 
 
-def test_scaling_is_by_the_mean_and_deviation_of_what_was_seen() -> None:
+def test_scaling_is_by_the_mean_and_deviation_of_what_was_seen():
     rng = np.random.default_rng(0)
     X = rng.gamma(2.0, [1.0, 30.0, 1e-4], (500, 3)) + np.array([0.0, 1e5, 0.0])
     model = ContinualClassifier(**SMALL).fit(X, np.arange(500) % 2)
@@ -283,7 +283,7 @@ def test_scaling_is_by_the_mean_and_deviation_of_what_was_seen() -> None:
     np.testing.assert_allclose(scaled, np.clip((X - X.mean(0)) / X.std(0), -10, 10), rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_remembered_is_scaled_as_what_is_new() -> None:
+def test_what_is_remembered_is_scaled_as_what_is_new():
     rng = np.random.default_rng(0)
     far, near = rng.normal(1000, 1, (300, 2)), rng.normal(0, 1, (300, 2))
     model = ContinualClassifier(**SMALL).partial_fit(far, np.zeros(300)).partial_fit(near, np.ones(300))
@@ -301,7 +301,7 @@ def test_what_is_remembered_is_scaled_as_what_is_new() -> None:
     np.testing.assert_allclose(scale.centre, np.concatenate([far, near]).mean(0), rtol=0.2)
 
 
-def test_memory_does_not_grow_with_the_stream() -> None:
+def test_memory_does_not_grow_with_the_stream():
     X, y = blobs(2000)
     model = ContinualClassifier(**SMALL).partial_fit(X[:100], y[:100])
     size = len(pickle.dumps(model))
@@ -309,7 +309,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
     assert abs(len(pickle.dumps(model)) - size) < 100
 
 
-def test_asking_changes_nothing_and_may_be_done_by_many_threads() -> None:
+def test_asking_changes_nothing_and_may_be_done_by_many_threads():
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     before, expected = pickle.dumps(model), model.predict_proba(X)
@@ -323,7 +323,7 @@ def test_asking_changes_nothing_and_may_be_done_by_many_threads() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_weighs_nothing_is_as_if_it_were_not_there(method: str) -> None:
+def test_what_weighs_nothing_is_as_if_it_were_not_there(method):
     X, y = blobs(120)
     task = np.arange(len(y)) // 60
     there = np.arange(len(y)) % 3 > 0
@@ -337,7 +337,7 @@ def test_what_weighs_nothing_is_as_if_it_were_not_there(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["online", "eralg4", "meralg1", "meralg6", "meralg7"])
-def test_a_weight_of_two_doubles_the_loss(method: str) -> None:
+def test_a_weight_of_two_doubles_the_loss(method):
     X, y = blobs(60)
     double = ContinualClassifier(method, lr=0.01, **SMALL).partial_fit(X, y, sample_weight=np.full(len(y), 2.0))
     fast = ContinualClassifier(method, lr=0.02, **SMALL).partial_fit(X, y)
@@ -349,7 +349,7 @@ def test_a_weight_of_two_doubles_the_loss(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_with_weights(method: str) -> None:
+def test_every_method_learns_with_weights(method):
     X, y = blobs(120)
     model = ContinualClassifier(method, class_weight="balanced", **SMALL)
     task = np.arange(len(y)) // 60
@@ -357,7 +357,7 @@ def test_every_method_learns_with_weights(method: str) -> None:
     assert np.isfinite(model._life.learner.parameters()).all()
 
 
-def test_rare_classes_are_found_where_classes_are_balanced() -> None:
+def test_rare_classes_are_found_where_classes_are_balanced():
     rng = np.random.default_rng(0)
     y = (rng.random(3000) < 0.05).astype(int)
     X = rng.normal(size=(3000, 4)) + y[:, None] * 1.2
@@ -379,7 +379,7 @@ def test_rare_classes_are_found_where_classes_are_balanced() -> None:
             ContinualClassifier(class_weight=wrong).fit(X, y)
 
 
-def test_probabilities_follow_the_temperature() -> None:
+def test_probabilities_follow_the_temperature():
     X, y = blobs(200)
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     scores = model.decision_function(X)
@@ -405,7 +405,7 @@ def test_probabilities_follow_the_temperature() -> None:
         ContinualClassifier(temperature="cold").fit(X, y)
 
 
-def test_with_a_recency_what_changed_for_good_is_learned() -> None:
+def test_with_a_recency_what_changed_for_good_is_learned():
     X, y = blobs(4000, classes=2)
     late = np.arange(4000) >= 2000
     swapped = np.where(late, 1 - y, y)
@@ -416,7 +416,7 @@ def test_with_a_recency_what_changed_for_good_is_learned() -> None:
     assert right[300] > 0.95 > right[None]
 
 
-def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_kept() -> None:
+def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_kept():
     X, y = blobs(3000)
     late = np.arange(3000) >= 1500
     swapped = np.where(late & (y < 2), 1 - y, y)
@@ -433,7 +433,7 @@ def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_k
     assert not faithful._life.method.counters["forgotten"]
 
 
-def test_a_new_class_in_a_wide_problem_costs_its_column() -> None:
+def test_a_new_class_in_a_wide_problem_costs_its_column():
     learner = ContinualClassifier("eralg4", scale=False, hidden_layer_sizes=(20,), random_state=0)
     X = sparse.random(4, 2**14, density=1e-3, format="csr", random_state=0)
     learner.partial_fit(X[:1], [0])
@@ -451,7 +451,7 @@ def test_a_new_class_in_a_wide_problem_costs_its_column() -> None:
     assert list(learner.predict(X)) == list(learner.predict(X.toarray()))
 
 
-def test_memories_for_which_there_is_no_room_are_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memories_for_which_there_is_no_room_are_refused_in_words(monkeypatch):
     def full(*_: Any) -> None:
         raise MemoryError("Unable to allocate 39.1 GiB")
 
@@ -472,7 +472,7 @@ def factory(shape: Any, classes: int) -> Any:
 
 
 @pytest.mark.parametrize("parameters", [{"engine": "torch"}, {"network": factory, "batch_size": 4}])
-def test_a_network_of_ones_own_learns_grows_and_is_saved(parameters: Any, tmp_path: Any) -> None:
+def test_a_network_of_ones_own_learns_grows_and_is_saved(parameters, tmp_path):
     pytest.importorskip("torch")
     X, y = blobs(240)
     order = np.argsort(y, kind="stable")
@@ -490,7 +490,7 @@ def test_a_network_of_ones_own_learns_grows_and_is_saved(parameters: Any, tmp_pa
         assert np.array_equal(each.predict_proba(X), model.predict_proba(X))
 
 
-def test_both_engines_come_to_the_same() -> None:
+def test_both_engines_come_to_the_same():
     pytest.importorskip("torch")
     X, y = blobs(80)
     models = [ContinualClassifier(engine=engine, **SMALL).partial_fit(X, y, classes=range(4)) for engine in ENGINES]
@@ -504,14 +504,14 @@ def test_both_engines_come_to_the_same() -> None:
 # Regression
 
 
-def test_targets_of_any_unit_and_origin_are_learned() -> None:
+def test_targets_of_any_unit_and_origin_are_learned():
     X, y = load_diabetes(return_X_y=True)
     for factor, offset in ((1.0, 0.0), (1e-6, 5.0), (1e9, -1e12)):
         model = ContinualRegressor(random_state=0).partial_fit(X[:340], y[:340] * factor + offset)
         assert model.score(X[340:], y[340:] * factor + offset) > 0.3
 
 
-def test_the_absolute_loss_finds_the_median_and_the_squared_loss_the_mean() -> None:
+def test_the_absolute_loss_finds_the_median_and_the_squared_loss_the_mean():
     rng = np.random.default_rng(0)
     X, y = np.zeros((8000, 1)), rng.exponential(1.0, 8000)
     found = {}
@@ -526,7 +526,7 @@ def test_the_absolute_loss_finds_the_median_and_the_squared_loss_the_mean() -> N
         ContinualRegressor("ergap").fit(X, y)
 
 
-def test_when_the_scale_of_targets_moves_predictions_stay() -> None:
+def test_when_the_scale_of_targets_moves_predictions_stay():
     X, y = load_diabetes(return_X_y=True)
     model = ContinualRegressor(random_state=0).partial_fit(X[:200], y[:200])
     before = model.predict(X)
@@ -537,7 +537,7 @@ def test_when_the_scale_of_targets_moves_predictions_stay() -> None:
 
 
 @pytest.mark.parametrize("engine", ["fused", "torch"])
-def test_a_regressor_that_was_saved_goes_on_to_the_same_bits(engine: str, tmp_path: Any) -> None:
+def test_a_regressor_that_was_saved_goes_on_to_the_same_bits(engine, tmp_path):
     if engine == "torch":
         pytest.importorskip("torch")
     X, y = load_diabetes(return_X_y=True)
@@ -553,7 +553,7 @@ def test_a_regressor_that_was_saved_goes_on_to_the_same_bits(engine: str, tmp_pa
 
 
 @pytest.mark.parametrize("method", WITH_TASKS)
-def test_methods_that_need_the_task_say_so(method: str) -> None:
+def test_methods_that_need_the_task_say_so(method):
     X, y = blobs()
     model = ContinualClassifier(method, **SMALL)
     for learn in (model.fit, model.partial_fit):
@@ -574,7 +574,7 @@ def test_methods_that_need_the_task_say_so(method: str) -> None:
         assert model.predict(X).shape == y.shape
 
 
-def test_more_tasks_than_were_said_are_refused() -> None:
+def test_more_tasks_than_were_said_are_refused():
     X, y = blobs()
     model = ContinualClassifier("gem", tasks=2, **SMALL).partial_fit(X, y, task=np.arange(len(y)) % 2)
     with pytest.raises(BadInput, match="task 5 would be one more than the 2 that tasks=2 allows"):
@@ -583,17 +583,17 @@ def test_more_tasks_than_were_said_are_refused() -> None:
         model.partial_fit(X, y, task=[0, 1])
 
 
-def test_fit_goes_through_tasks_one_after_another() -> None:
+def test_fit_goes_through_tasks_one_after_another():
     X, y = blobs()
     task = np.arange(len(y)) % 3
     model = ContinualClassifier("ewc", tasks=3, **SMALL).fit(X, y, task=task)
-    assert model._life.method.past == 2  # type: ignore[attr-defined]
+    assert model._life.method.past == 2
 
 
 # scikit-learn's tools
 
 
-def test_it_works_in_pipelines_and_searches() -> None:
+def test_it_works_in_pipelines_and_searches():
     X, y = load_iris(return_X_y=True)
     pipeline = make_pipeline(MinMaxScaler(), ContinualClassifier(random_state=0, scale=False))
     assert cross_val_score(pipeline, X, y, cv=3).mean() > 0.85
@@ -602,14 +602,14 @@ def test_it_works_in_pipelines_and_searches() -> None:
     assert search.best_score_ > 0.9
 
 
-def test_parameters_are_those_of_the_signature() -> None:
+def test_parameters_are_those_of_the_signature():
     model = ContinualClassifier("eralg4", lr=0.2, memories=7)
     assert model.get_params()["lr"] == 0.2
     assert clone(model).get_params() == model.get_params()
     assert model.set_params(lr=0.3).lr == 0.3
 
 
-def test_a_users_method_works_too(tmp_path: Any) -> None:
+def test_a_users_method_works_too(tmp_path):
     X, y = blobs()
     model = ContinualClassifier(Patient, settings={"times": 3}, **SMALL).partial_fit(X, y)
     assert model._life.learner.steps == 3 * len(y)
@@ -632,7 +632,7 @@ class Patient(metareplay.Method):
             self.learner.sgd(rows, self.lr)
 
 
-def test_river_is_only_needed_by_its_own_classifier(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_river_is_only_needed_by_its_own_classifier(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "river" or name.endswith("estimators.river")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [NoRiver(), *sys.meta_path])
@@ -656,7 +656,7 @@ class NoRiver:
 
 @pytest.mark.parametrize("way", ["save", "pickle", "clone of a saved one"])
 @pytest.mark.parametrize("method", METHODS)
-def test_what_was_kept_goes_on_to_the_same_bits(method: str, way: str, tmp_path: Any) -> None:
+def test_what_was_kept_goes_on_to_the_same_bits(method, way, tmp_path):
     X, y = blobs(300)
     named = np.array(["a", "bb", "ccc", "dddd"])[y]
     task = np.arange(len(y)) // 100
@@ -681,7 +681,7 @@ def test_what_was_kept_goes_on_to_the_same_bits(method: str, way: str, tmp_path:
 
 
 @pytest.mark.parametrize("labels", [[True, False], [-1, 1], ["x", "y"], np.array(["x", "y"], object), [1.0, 2.0]])
-def test_labels_and_names_are_kept_as_they_are(labels: Any, tmp_path: Any) -> None:
+def test_labels_and_names_are_kept_as_they_are(labels, tmp_path):
     X, y = blobs(classes=2)
     model = ContinualClassifier(random_state=np.random.RandomState(3), hidden_layer_sizes=[4])
     model.partial_fit(X, np.asarray(labels)[y])
@@ -691,10 +691,10 @@ def test_labels_and_names_are_kept_as_they_are(labels: Any, tmp_path: Any) -> No
     assert kept.classes_.dtype == model.classes_.dtype
     assert list(kept.classes_) == list(model.classes_)
     assert list(kept.feature_names_in_) == list("abcde")
-    assert kept.random_state.randint(1000) == model.random_state.randint(1000)  # type: ignore[union-attr]
+    assert kept.random_state.randint(1000) == model.random_state.randint(1000)
 
 
-def test_an_unfitted_one_can_be_kept_too(tmp_path: Any) -> None:
+def test_an_unfitted_one_can_be_kept_too(tmp_path):
     ContinualClassifier("ewc", lr=0.2).save(tmp_path / "model.npz")
     kept = ContinualClassifier.load(tmp_path / "model.npz")
     assert kept.get_params() == ContinualClassifier("ewc", lr=0.2).get_params()
@@ -702,7 +702,7 @@ def test_an_unfitted_one_can_be_kept_too(tmp_path: Any) -> None:
         kept.predict([[1.0]])
 
 
-def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path: Any) -> None:
+def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path):
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     path = tmp_path / "model.npz"
@@ -738,12 +738,12 @@ def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path: Any) -> None
     ],
     ids=["not finite", "beside the layout", "too short", "inputs there are not", "more than there is room for"],
 )
-def test_a_file_whose_numbers_do_not_fit_is_refused(part: str, change: Any, tmp_path: Any) -> None:
+def test_a_file_whose_numbers_do_not_fit_is_refused(part, change, tmp_path):
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     state = model._life.state()
     state["learner"][part] = change(state["learner"][part])
-    model._life.state = lambda: state  # type: ignore[method-assign]
+    model._life.state = lambda: state
     model.save(tmp_path / "model.npz")
     with pytest.raises(BadInput, match="is damaged, or from another version"):
         ContinualClassifier.load(tmp_path / "model.npz")
@@ -757,7 +757,7 @@ def test_a_file_whose_numbers_do_not_fit_is_refused(part: str, change: Any, tmp_
     [(np.nan, "Input X contains NaN"), (np.inf, "Input X contains infinity"), (-np.inf, "Input X contains infinity")],
 )
 @pytest.mark.parametrize("scale", [True, False])
-def test_values_that_are_not_finite_are_refused(bad: float, message: str, scale: bool) -> None:
+def test_values_that_are_not_finite_are_refused(bad, message, scale):
     X, y = blobs()
     model = ContinualClassifier(scale=scale, **SMALL).partial_fit(X, y)
     before = bits(model)
@@ -770,7 +770,7 @@ def test_values_that_are_not_finite_are_refused(bad: float, message: str, scale:
         model.partial_fit(np.nan_to_num(X, posinf=0, neginf=0), np.where(y == 0, np.nan, 1))
 
 
-def test_a_wrong_number_of_features_is_refused() -> None:
+def test_a_wrong_number_of_features_is_refused():
     X, y = blobs()
     model = ContinualClassifier(**SMALL).partial_fit(X, y)
     for call in (model.predict, model.predict_proba, model.decision_function, lambda X: model.partial_fit(X, y)):
@@ -778,7 +778,7 @@ def test_a_wrong_number_of_features_is_refused() -> None:
             call(X[:, :4])
 
 
-def test_one_class_is_too_few_to_fit_but_a_stream_may_begin_with_one() -> None:
+def test_one_class_is_too_few_to_fit_but_a_stream_may_begin_with_one():
     X, _ = blobs()
     with pytest.raises(ValueError, match="at least 2 classes in the data, but the data contains only one class: 'a'"):
         ContinualClassifier(**SMALL).fit(X, ["a"] * len(X))
@@ -787,13 +787,13 @@ def test_one_class_is_too_few_to_fit_but_a_stream_may_begin_with_one() -> None:
     assert np.array_equal(model.predict_proba(X), np.ones((len(X), 1)))
 
 
-def test_one_that_has_not_learned_says_so() -> None:
+def test_one_that_has_not_learned_says_so():
     for ask in ("predict", "predict_proba", "decision_function"):
         with pytest.raises(NotFittedError, match="This ContinualClassifier instance is not fitted yet"):
             getattr(ContinualClassifier(), ask)([[0.0]])
 
 
-def test_continuous_targets_are_refused() -> None:
+def test_continuous_targets_are_refused():
     X, _ = blobs()
     with pytest.raises(ValueError, match="Unknown label type"):
         ContinualClassifier().fit(X, X[:, 0])
@@ -821,14 +821,14 @@ def test_continuous_targets_are_refused() -> None:
         ({"random_state": "x"}, "cannot be used to seed"),
     ],
 )
-def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_parameters_out_of_range_are_refused(parameters, message):
     X, y = blobs()
     for learn in ("fit", "partial_fit"):
         with pytest.raises(ValueError, match=message):
             getattr(ContinualClassifier(**parameters), learn)(X, y)
 
 
-def test_learning_that_diverges_ends_in_words_and_never_in_nan() -> None:
+def test_learning_that_diverges_ends_in_words_and_never_in_nan():
     X, y = blobs()
     model = ContinualClassifier("online", lr=50.0, scale=False, random_state=0)
     with pytest.raises(Diverged, match=r"the loss is not finite at example \d+: lower lr \(it is 50\), or scale"):

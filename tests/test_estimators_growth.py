@@ -28,7 +28,7 @@ def examples(n: int, classes: int = CLASSES) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("private", [(), (True, False, False), (True, True, True)])
-def test_growth_changes_no_score_of_what_was_there(private: tuple[bool, ...]) -> None:
+def test_growth_changes_no_score_of_what_was_there(private):
     rng = np.random.default_rng(0)
     tasks = 2 if private else 1
     learner = GrowingPerceptron(Perceptron((INPUTS, 20, 6, CLASSES), private, tasks), 4, 2, rng)
@@ -47,7 +47,7 @@ def test_growth_changes_no_score_of_what_was_there(private: tuple[bool, ...]) ->
     assert np.abs(grown).max() < (6 / (6 + CLASSES + 30)) ** 0.5
 
 
-def test_a_vector_of_the_old_network_is_found_again_in_the_new() -> None:
+def test_a_vector_of_the_old_network_is_found_again_in_the_new():
     rng = np.random.default_rng(0)
     learner = GrowingPerceptron(Perceptron((INPUTS, 20, CLASSES)), 1, 1, rng)
     vector = learner.parameters()
@@ -61,20 +61,20 @@ def test_a_vector_of_the_old_network_is_found_again_in_the_new() -> None:
         assert not after.any()
 
 
-def test_replayed_memories_survive_growth() -> None:
+def test_replayed_memories_survive_growth():
     grown = life(MER(memories=20, replay_batch_size=5))
     x, y = examples(30)
     grown.learn(x, y, 0, PLACES)
     held = grown.learner._examples[1:].copy()
-    drawn = grown.method.memory.offered  # type: ignore[attr-defined]
+    drawn = grown.method.memory.offered
     grown.grow(inputs=40, classes=9)
     np.testing.assert_array_equal(grown.learner._examples[1:], held)
     grown.learn(x, y + 6, 0, PLACES)
-    assert grown.method.memory.offered == drawn + 30  # type: ignore[attr-defined]
-    assert grown.learner is grown.method.learner is grown.method.memory.learner  # type: ignore[attr-defined]
+    assert grown.method.memory.offered == drawn + 30
+    assert grown.learner is grown.method.learner is grown.method.memory.learner
 
 
-def test_ewc_holds_on_to_what_mattered_when_classes_are_added() -> None:
+def test_ewc_holds_on_to_what_mattered_when_classes_are_added():
     grown = life(EWC(lr=0.1, memory_strength=10.0, n_memories=5))
     x, y = examples(30)
     grown.learn(x, y, 0, PLACES)
@@ -89,7 +89,7 @@ def test_ewc_holds_on_to_what_mattered_when_classes_are_added() -> None:
 
 
 @pytest.mark.parametrize("method", SETTINGS)
-def test_every_method_goes_on_when_a_class_and_an_input_are_added(method: str) -> None:
+def test_every_method_goes_on_when_a_class_and_an_input_are_added(method):
     grown = life(METHODS[method](lr=0.01), scaled=True)
     for task in (0, 1, 0):
         x, y = examples(12, grown.classes + 1)
@@ -101,7 +101,7 @@ def test_every_method_goes_on_when_a_class_and_an_input_are_added(method: str) -
     assert np.isfinite(grown.learner.parameters()).all()
 
 
-def test_growth_in_a_life_that_is_kept_comes_to_the_same_bits() -> None:
+def test_growth_in_a_life_that_is_kept_comes_to_the_same_bits():
     x, y = examples(40, 6)
     y = np.sort(y)
     for method in (Independent(), GEM(memories=10), MER(memories=10)):
@@ -113,7 +113,7 @@ def test_growth_in_a_life_that_is_kept_comes_to_the_same_bits() -> None:
         assert one.learner.parameters().tobytes() == other.learner.parameters().tobytes()
 
 
-def test_a_scale_is_renewed_at_a_cost_that_does_not_grow() -> None:
+def test_a_scale_is_renewed_at_a_cost_that_does_not_grow():
     scale = RunningScale(2)
     x = np.random.default_rng(0).normal(size=(100_000, 2))
     renewals, begin = 0, 0
@@ -126,7 +126,7 @@ def test_a_scale_is_renewed_at_a_cost_that_does_not_grow() -> None:
     np.testing.assert_allclose(scale.spread, x.std(0), rtol=0.05)
 
 
-def test_a_feature_that_comes_late_is_scaled_by_its_own_examples() -> None:
+def test_a_feature_that_comes_late_is_scaled_by_its_own_examples():
     rng = np.random.default_rng(0)
     scale = RunningScale(1)
     scale.learn(rng.normal(size=(1000, 1)), np.arange(1), 1)

@@ -1,7 +1,5 @@
 """What the estimators keep on a long stream: as much as on a short one."""
 
-from __future__ import annotations
-
 import resource
 
 import numpy as np
@@ -11,7 +9,7 @@ from metareplay.estimators import ContinualClassifier
 
 
 @pytest.mark.slow
-def test_ten_times_as_many_examples_take_no_more_memory() -> None:
+def test_ten_times_as_many_examples_take_no_more_memory():
     model = ContinualClassifier(hidden_layer_sizes=(8,), memories=200, replay_batch_size=2, random_state=0)
     rng = np.random.default_rng(0)
     memory = []

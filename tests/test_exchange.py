@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +29,7 @@ def same(first: Stream, second: Stream) -> bool:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_stream_goes_to_hugging_face_and_comes_back() -> None:
+def test_a_stream_goes_to_hugging_face_and_comes_back():
     pytest.importorskip("datasets", reason="Hugging Face's datasets are not installed")
     there = exchange.to_hugging_face(STREAM)
     assert [data["train"].num_rows for data in there] == [len(task.train) for task in STREAM.tasks]
@@ -40,7 +39,7 @@ def test_a_stream_goes_to_hugging_face_and_comes_back() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_pictures_of_hugging_face_come_as_grey_levels_channels_first() -> None:
+def test_pictures_of_hugging_face_come_as_grey_levels_channels_first():
     datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets are not installed")
     pixels = np.random.default_rng(0).integers(256, size=(6, 5, 4, 3), dtype=np.uint8)
     features = datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("int64")})
@@ -56,7 +55,7 @@ def test_pictures_of_hugging_face_come_as_grey_levels_channels_first() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_stream_goes_to_avalanche_and_comes_back() -> None:
+def test_a_stream_goes_to_avalanche_and_comes_back():
     pytest.importorskip("torch")
     pytest.importorskip("avalanche", reason="Avalanche is not installed")
     there = exchange.to_avalanche(STREAM)
@@ -68,7 +67,7 @@ def test_a_stream_goes_to_avalanche_and_comes_back() -> None:
     assert same(STREAM, exchange.from_avalanche("back", there))
 
 
-def test_what_makes_no_array_is_refused_in_words() -> None:
+def test_what_makes_no_array_is_refused_in_words():
     pictures = [(np.zeros((1, side, side), np.float32), 0) for side in (4, 5)]
     for examples in (pictures, []):
         part = SimpleNamespace(dataset=examples)
@@ -77,7 +76,7 @@ def test_what_makes_no_array_is_refused_in_words() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_what_was_learned_goes_to_a_state_dictionary_and_to_onnx(tmp_path: Path) -> None:
+def test_what_was_learned_goes_to_a_state_dictionary_and_to_onnx(tmp_path):
     torch = pytest.importorskip("torch")
     experiment = Experiment(stream=STREAM, method=Online(lr=0.1), samples_per_task=50)
     Run(tmp_path / experiment.key).carry_out(experiment)

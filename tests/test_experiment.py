@@ -8,7 +8,6 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -119,7 +118,7 @@ def shown_of(task: int) -> list[int]:
 
 
 @pytest.mark.parametrize("samples", [1, 7, TRAIN])
-def test_a_task_shows_as_many_different_examples_as_asked(samples: int) -> None:
+def test_a_task_shows_as_many_different_examples_as_asked(samples):
     run(samples_per_task=samples)
     for task in range(3):
         assert len(set(shown_of(task))) == len(shown_of(task)) == samples
@@ -127,14 +126,14 @@ def test_a_task_shows_as_many_different_examples_as_asked(samples: int) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"samples_per_task": 0}, {"samples_per_task": None}])
-def test_a_task_shows_all_its_examples_unless_told_otherwise(settings: dict[str, Any]) -> None:
+def test_a_task_shows_all_its_examples_unless_told_otherwise(settings):
     run(**settings)
     for task in range(3):
         assert sorted(shown_of(task)) == list(range(TRAIN))
         assert shown_of(task) != list(range(TRAIN))
 
 
-def test_a_stream_may_say_how_many_examples_are_shown() -> None:
+def test_a_stream_may_say_how_many_examples_are_shown():
     run(stream=stream(samples_per_task=5))
     assert len(shown_of(1)) == 5
     run(stream=stream(samples_per_task=5), samples_per_task=3)
@@ -143,7 +142,7 @@ def test_a_stream_may_say_how_many_examples_are_shown() -> None:
     assert len(shown_of(1)) == TRAIN
 
 
-def test_every_epoch_shows_the_same_examples_in_a_new_order() -> None:
+def test_every_epoch_shows_the_same_examples_in_a_new_order():
     run(samples_per_task=8, epochs=3)
     for task in range(3):
         epochs = [shown_of(task)[begin : begin + 8] for begin in (0, 8, 16)]
@@ -152,13 +151,13 @@ def test_every_epoch_shows_the_same_examples_in_a_new_order() -> None:
         assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-def test_batches_never_cross_tasks_but_may_cross_epochs() -> None:
+def test_batches_never_cross_tasks_but_may_cross_epochs():
     run(samples_per_task=7, epochs=2, batch_size=4)
     assert [list(map(len, batches_of(task))) for task in range(3)] == [[4, 4, 4, 2]] * 3
     assert Notes.of_task == [0] * 4 + [1] * 4 + [2] * 4
 
 
-def test_the_same_examples_come_in_batches_of_any_size() -> None:
+def test_the_same_examples_come_in_batches_of_any_size():
     shown = []
     for batch_size in (1, 3, 50):
         run(samples_per_task=7, batch_size=batch_size)
@@ -166,7 +165,7 @@ def test_the_same_examples_come_in_batches_of_any_size() -> None:
     assert shown[0] == shown[1] == shown[2]
 
 
-def test_a_long_task_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_task_is_shown_whole(monkeypatch):
     run(batch_size=3, epochs=2)
     at_once = [*Notes.shown]
     monkeypatch.setattr("metareplay.runs.trainer.CHUNK", 7)
@@ -174,7 +173,7 @@ def test_a_long_task_is_shown_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Notes.shown == at_once
 
 
-def test_a_task_that_returns_shows_the_same_examples_in_a_new_order() -> None:
+def test_a_task_that_returns_shows_the_same_examples_in_a_new_order():
     run(samples_per_task=6, task_order=(1, 0, 1))
     assert Notes.of_task == [1] * 6 + [0] * 6 + [1] * 6
     first, again = shown_of(1)[:6], shown_of(1)[6:]
@@ -183,7 +182,7 @@ def test_a_task_that_returns_shows_the_same_examples_in_a_new_order() -> None:
     assert Notes.borders == [(1, None), (0, 1), (1, 0)]
 
 
-def test_every_example_is_equally_likely_to_be_shown() -> None:
+def test_every_example_is_equally_likely_to_be_shown():
     counts = np.zeros(TRAIN, np.int64)
     for seed in range(150):
         run(stream=stream(1), samples_per_task=5, seed=seed)
@@ -206,18 +205,18 @@ def fingerprint(**settings: Any) -> tuple[list[list[int]], bytes]:
     [{"method": Notes(lr=1e-3)}, {"method": Notes(memories=50)}, {"batch_size": 4}, {"eval_every": 2}],
     ids=["lr", "memories", "batch size", "evaluations"],
 )
-def test_examples_order_and_weights_do_not_depend_on_other_settings(other: dict[str, Any]) -> None:
+def test_examples_order_and_weights_do_not_depend_on_other_settings(other):
     assert fingerprint(**other) == fingerprint()
 
 
-def test_examples_do_not_depend_on_the_network_nor_weights_on_examples_nor_these_on_when_their_task_comes() -> None:
+def test_examples_do_not_depend_on_the_network_nor_weights_on_examples_nor_these_on_when_their_task_comes():
     shown, weights = fingerprint()
     assert fingerprint(hidden=(9, 9))[0] == shown
     assert fingerprint(samples_per_task=3, epochs=2, task_order=(2, 1, 0))[1] == weights
     assert [sorted(task) for task in fingerprint(task_order=(2, 1, 0))[0]] == [sorted(task) for task in shown]
 
 
-def test_the_seed_decides_examples_order_and_weights() -> None:
+def test_the_seed_decides_examples_order_and_weights():
     (shown, weights), (other_shown, other_weights) = fingerprint(seed=0), fingerprint(seed=1)
     assert weights != other_weights
     for one, other in zip(shown, other_shown, strict=True):
@@ -248,9 +247,7 @@ def same(one: Record, other: Record) -> bool:
         ({"evaluate": "every 3"}, {"eval_every": 3}),
     ],
 )
-def test_numbers_and_arrays_of_numpy_are_plain_ones(
-    given: dict[str, Any], plain: dict[str, Any], tmp_path: Path
-) -> None:
+def test_numbers_and_arrays_of_numpy_are_plain_ones(given, plain, tmp_path):
     one, other = (Experiment(stream=stream(), method=MER(), **options) for options in (given, plain))
     assert one.key == other.key
     assert json.loads(json.dumps(one.configuration())) == other.configuration()
@@ -259,7 +256,7 @@ def test_numbers_and_arrays_of_numpy_are_plain_ones(
     assert same(Record.load(str(tmp_path / "as text")), record)
 
 
-def test_a_run_leaves_the_method_that_it_was_given_as_it_was() -> None:
+def test_a_run_leaves_the_method_that_it_was_given_as_it_was():
     method = MER(lr=1e-3)
     before = dict(vars(method))
     run(method=method)
@@ -273,13 +270,13 @@ def evaluations(record: Record) -> list[tuple[int, int]]:
     return list(zip(record.evaluated_at.tolist(), record.evaluated_visit.tolist(), strict=True))
 
 
-def test_it_evaluates_before_the_first_task_and_at_the_end_of_each() -> None:
+def test_it_evaluates_before_the_first_task_and_at_the_end_of_each():
     assert evaluations(run(samples_per_task=5)) == [(0, -1), (5, 0), (10, 1), (15, 2)]
     assert evaluations(run(samples_per_task=5, batch_size=2)) == [(0, -1), (3, 0), (6, 1), (9, 2)]
     assert evaluations(run(samples_per_task=4, task_order=(1, 0, 1))) == [(0, -1), (4, 0), (8, 1), (12, 2)]
 
 
-def test_it_evaluates_every_so_many_batches_too_and_never_twice_at_once() -> None:
+def test_it_evaluates_every_so_many_batches_too_and_never_twice_at_once():
     record = run(samples_per_task=5, eval_every=3)
     assert evaluations(record) == [(0, -1), (3, 0), (5, 0), (6, 1), (9, 1), (10, 1), (12, 2), (15, 2)]
     assert evaluations(run(samples_per_task=6, eval_every=3))[1:4] == [(3, 0), (6, 0), (9, 1)]
@@ -288,14 +285,14 @@ def test_it_evaluates_every_so_many_batches_too_and_never_twice_at_once() -> Non
     assert evaluations(run(samples_per_task=5, eval_every=1000)) == evaluations(run(samples_per_task=5))
 
 
-def test_evaluating_more_often_changes_nothing_else() -> None:
+def test_evaluating_more_often_changes_nothing_else():
     often, seldom = run(eval_every=1), run()
     assert np.array_equal(often.accuracy, seldom.accuracy)
     assert np.array_equal(often.baseline, seldom.baseline)
     assert np.array_equal(often.predicted_right, seldom.predicted_right)
 
 
-def test_it_counts_the_right_answers_on_each_tasks_test_examples() -> None:
+def test_it_counts_the_right_answers_on_each_tasks_test_examples():
     record = run()
     tasks = stream().tasks
     right = [
@@ -307,14 +304,14 @@ def test_it_counts_the_right_answers_on_each_tasks_test_examples() -> None:
     assert record.correct.shape == (4, 3)
 
 
-def test_it_notes_whether_each_example_was_predicted_right_before_it_was_learned() -> None:
+def test_it_notes_whether_each_example_was_predicted_right_before_it_was_learned():
     record = run(batch_size=3)
     assert np.array_equal(record.predicted_right, np.concatenate(Notes.guesses))
     assert len(record.predicted_right) == 3 * TRAIN
     assert record.metrics["online_accuracy"] == np.concatenate(Notes.guesses).mean()
 
 
-def test_it_may_evaluate_at_the_end_alone_and_then_only_what_that_shows_has_a_meaning() -> None:
+def test_it_may_evaluate_at_the_end_alone_and_then_only_what_that_shows_has_a_meaning():
     record, whole = run(evaluate="end"), run()
     assert evaluations(record) == [(3 * TRAIN, 2)]
     assert np.array_equal(record.accuracy, whole.accuracy[-1:])
@@ -324,7 +321,7 @@ def test_it_may_evaluate_at_the_end_alone_and_then_only_what_that_shows_has_a_me
     assert str(record.metrics["forgetting"]) == "undefined, because tasks were tested at the end alone: evaluate = end"
 
 
-def test_a_run_that_never_evaluates_keeps_a_few_bytes_for_a_thousand_examples_and_for_a_task() -> None:
+def test_a_run_that_never_evaluates_keeps_a_few_bytes_for_a_thousand_examples_and_for_a_task():
     """48 million examples of 800 tasks are scaled down; what is kept must grow with the examples by next to nothing."""
 
     def kept(tasks: int, epochs: int) -> tuple[int, int]:
@@ -344,7 +341,7 @@ def test_a_run_that_never_evaluates_keeps_a_few_bytes_for_a_thousand_examples_an
         assert now + 800 * by_task + 48_000 * by_thousand < 500_000
 
 
-def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_learned() -> None:
+def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_learned():
     record = run(evaluate="never")
     assert evaluations(record) == []
     assert record.accuracy.shape == (0, 3)
@@ -367,7 +364,7 @@ def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_lear
 # What it notes
 
 
-def test_steps_and_bytes_are_counted() -> None:
+def test_steps_and_bytes_are_counted():
     record = run(samples_per_task=7, batch_size=3, hidden=(8, 5))
     assert record.steps == 9
     assert record.parameter_bytes == 4 * ((6 + 1) * 8 + (8 + 1) * 5 + (5 + 1) * 3)
@@ -375,7 +372,7 @@ def test_steps_and_bytes_are_counted() -> None:
     assert record.eval_seconds > 0
 
 
-def test_gradients_and_forward_passes_are_counted_in_examples(tmp_path: Path) -> None:
+def test_gradients_and_forward_passes_are_counted_in_examples(tmp_path):
     mer = MER(memories=10, replay_batch_size=4, batches_per_example=3)
     record, digits = run(method=mer, samples_per_task=7), 21
     assert record.gradients == record.steps == mer.steps(digits, digits)  # one for each of its steps
@@ -389,7 +386,7 @@ def test_gradients_and_forward_passes_are_counted_in_examples(tmp_path: Path) ->
     assert Record.load(tmp_path).summary() == record.summary()
 
 
-def test_what_a_method_counts_is_in_the_record(tmp_path: Path) -> None:
+def test_what_a_method_counts_is_in_the_record(tmp_path):
     record = run(samples_per_task=7, batch_size=3)
     counted = {"batches": 9, "in task 0": 1.5, "in task 1": 1.5, "in task 2": 1.5}
     assert record.counters == record.summary()["counters"] == counted
@@ -397,7 +394,7 @@ def test_what_a_method_counts_is_in_the_record(tmp_path: Path) -> None:
     assert Record.load(tmp_path).counters == counted
 
 
-def test_a_method_goes_on_counting_where_its_run_was_stopped() -> None:
+def test_a_method_goes_on_counting_where_its_run_was_stopped():
     experiment = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=7)
     one, other = Trainer(experiment), Trainer(experiment)
     one.evaluate(-1)
@@ -406,7 +403,7 @@ def test_a_method_goes_on_counting_where_its_run_was_stopped() -> None:
     assert other.train().counters["batches"] == 21
 
 
-def test_every_memory_takes_as_many_bytes() -> None:
+def test_every_memory_takes_as_many_bytes():
     none, some, many = (run(method=Notes(memories=memories)).table_bytes for memories in (0, 100, 1000))
     per_slot = none  # the batch's own
     assert some == per_slot * 101
@@ -414,7 +411,7 @@ def test_every_memory_takes_as_many_bytes() -> None:
     assert INPUTS * 4 < per_slot < INPUTS * 8 + 64
 
 
-def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch):
     monkeypatch.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0.0)
     told: list[Progress] = []
     experiment = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=5, task_order=(2, 0))
@@ -430,7 +427,7 @@ def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch: pyt
     assert {progress.accuracy for progress in in_second} == {record.accuracy[0, 0]}  # only task 2 was met by then
 
 
-def test_progress_is_told_about_ten_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_told_about_ten_times_a_second(monkeypatch):
     told, looks = list[Progress](), itertools.count()
     trainer = Trainer(Experiment(stream=stream(), method=Notes(), hidden=(4,), epochs=20))
     monkeypatch.setattr(trainer.clock, "now", lambda: next(looks) / 1000)
@@ -442,25 +439,25 @@ def test_progress_is_told_about_ten_times_a_second(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("method", ["online", Online, None])
-def test_a_name_or_a_class_is_no_method_and_a_name_no_stream(method: Any) -> None:
+def test_a_name_or_a_class_is_no_method_and_a_name_no_stream(method):
     with pytest.raises(BadInput, match=r"^method is .*, but must be an object such as metareplay\.ER"):
         Experiment(stream=benchmark("digits-rotations"), method=method)
     with pytest.raises(
         BadInput, match=r"^stream is 'digits-rotations', but must be an object such as metareplay\.bench"
     ):
-        Experiment(stream="digits-rotations", method=Online(lr=0.1))  # type: ignore[arg-type]
+        Experiment(stream="digits-rotations", method=Online(lr=0.1))
 
 
 @pytest.mark.parametrize(("method", "batch_size"), [(Notes(), 1), (Notes(), 4), (Online(lr=1e-4), 1)])
-def test_an_example_whose_loss_is_not_finite_is_named(method: Method, batch_size: int) -> None:
+def test_an_example_whose_loss_is_not_finite_is_named(method, batch_size):
     run(batch_size=batch_size)
     number = list(itertools.chain(*Notes.shown)).index(13) + 1
     with pytest.raises(Diverged, match=rf"not finite at example {number}, in task 0: lower lr \(it is 0\.0001\)"):
         run(method=method, stream=stream(poisoned=13), batch_size=batch_size)
 
 
-def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
-    method = METHODS["ewc"](lr=1e38, n_memories=5)  # type: ignore[call-arg]
+def test_a_loss_may_be_found_infinite_between_tasks_too():
+    method = METHODS["ewc"](lr=1e38, n_memories=5)
     with pytest.raises(Diverged, match=r"at example 1, in task 0: lower lr"):
         run(method=method, samples_per_task=1)
 
@@ -502,7 +499,7 @@ def test_a_loss_may_be_found_infinite_between_tasks_too() -> None:
         ({"task_order": (0, -1)}, "task_order is (0, -1)"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused_in_words(settings: dict[str, Any], words: str) -> None:
+def test_settings_that_make_no_sense_are_refused_in_words(settings, words):
     with pytest.raises(BadInput) as refused:
         run(**settings)
     assert words in str(refused.value)
@@ -536,7 +533,7 @@ def key(**settings: Any) -> str:
     return Experiment(**({"stream": stream()} | PLAIN | settings)).key
 
 
-def test_no_two_settings_or_data_have_the_same_key() -> None:
+def test_no_two_settings_or_data_have_the_same_key():
     assert len({key(**settings) for settings in OTHERS.values()} | {key()}) == len(OTHERS) + 1
 
 
@@ -551,16 +548,16 @@ def test_no_two_settings_or_data_have_the_same_key() -> None:
     ],
     ids=["again", "order", "stream's samples", "defaults", "run's defaults"],
 )
-def test_the_key_does_not_depend_on_how_a_setting_was_given(settings: dict[str, Any]) -> None:
+def test_the_key_does_not_depend_on_how_a_setting_was_given(settings):
     assert key(**settings) == key()
 
 
-def test_the_key_does_not_depend_on_the_order_of_the_streams_settings() -> None:
+def test_the_key_does_not_depend_on_the_order_of_the_streams_settings():
     one, other = {"tasks": 3, "stream_seed": 0}, {"stream_seed": 0, "tasks": 3}
     assert key(stream=stream(settings=one)) == key(stream=stream(settings=other))
 
 
-def test_the_key_is_the_same_in_another_process_and_after_running() -> None:
+def test_the_key_is_the_same_in_another_process_and_after_running():
     code = """
 import numpy as np
 from metareplay import *
@@ -591,7 +588,7 @@ class Mine(Method):
 
 
 @pytest.fixture
-def modules() -> Iterator[None]:
+def modules():
     before = set(sys.modules)
     yield
     for name in set(sys.modules) - before:
@@ -613,7 +610,7 @@ def method_from(file: Path, source: str) -> Method:
 
 
 @pytest.mark.usefixtures("modules")
-def test_the_key_changes_with_a_users_file_and_not_with_where_it_lies(tmp_path: Path) -> None:
+def test_the_key_changes_with_a_users_file_and_not_with_where_it_lies(tmp_path):
     first, moved, changed, renamed = (
         Experiment(stream=stream(), method=method_from(tmp_path / file, source))
         for file, source in (
@@ -628,7 +625,7 @@ def test_the_key_changes_with_a_users_file_and_not_with_where_it_lies(tmp_path: 
     assert run(method=first.method).configuration["method_sha256"] == first.configuration()["method_sha256"]
 
 
-def test_a_method_typed_into_a_notebook_can_be_run() -> None:
+def test_a_method_typed_into_a_notebook_can_be_run():
     code = (
         "from metareplay import *\n"
         "exec(" + repr(MINE) + ")\n"

@@ -31,9 +31,7 @@ def large(path: Path) -> None:
 
 @pytest.mark.parametrize("write", WRITERS)
 @pytest.mark.parametrize("umask", [0o022, 0o077, 0o002])
-def test_a_new_file_has_the_mode_that_the_umask_leaves_and_an_old_one_keeps_its_own(
-    tmp_path: Path, write: str, umask: int
-) -> None:
+def test_a_new_file_has_the_mode_that_the_umask_leaves_and_an_old_one_keeps_its_own(tmp_path, write, umask):
     (tmp_path / "private").touch(0o600)
     (tmp_path / "shared").touch()
     (tmp_path / "shared").chmod(0o664)
@@ -48,7 +46,7 @@ def test_a_new_file_has_the_mode_that_the_umask_leaves_and_an_old_one_keeps_its_
     assert all(path.read_bytes() == b"new" for path in tmp_path.iterdir())
 
 
-def test_a_link_is_followed_or_replaced_as_asked(tmp_path: Path) -> None:
+def test_a_link_is_followed_or_replaced_as_asked(tmp_path):
     (tmp_path / "far").write_bytes(b"old")
     (tmp_path / "link").symlink_to("far")
     files.write_atomically(tmp_path / "link", b"new")
@@ -59,7 +57,7 @@ def test_a_link_is_followed_or_replaced_as_asked(tmp_path: Path) -> None:
     assert (tmp_path / "far").read_bytes() == b"new"
 
 
-def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
+def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     files.write_atomically(tmp_path / "pipe", b"through")
@@ -68,12 +66,12 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path) -> None:
     assert (tmp_path / "pipe").is_fifo()
 
 
-def test_a_very_long_name_can_be_written(tmp_path: Path) -> None:
+def test_a_very_long_name_can_be_written(tmp_path):
     files.write_atomically(tmp_path / ("ü" * 127), b"new")
     assert files.read_regular(tmp_path / ("ü" * 127)) == b"new"
 
 
-def test_only_regular_files_are_read(tmp_path: Path) -> None:
+def test_only_regular_files_are_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/zero")
     (tmp_path / "folder").mkdir()
@@ -91,7 +89,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 @pytest.fixture(
     params=[None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=["flock", "ENOSYS", "ENOLCK", "ENOTSUP"]
 )
-def flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int | None:
+def flock(request, monkeypatch):
     """File systems with and without flock."""
 
     def missing(*arguments: object) -> None:
@@ -103,7 +101,7 @@ def flock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
     return code
 
 
-def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path: Path, flock: int | None) -> None:
+def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path, flock):
     lock = tmp_path / ".lock"
     assert files.holder(lock) is None
     for _ in range(3):
@@ -122,8 +120,8 @@ def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path: Path, flock: int | 
 
 
 def test_what_a_killed_process_held_is_taken_over_and_a_waiter_is_told_who_holds_it(
-    tmp_path: Path, flock: int | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+    tmp_path, flock, monkeypatch, capsys
+):
     lock = tmp_path / ".lock"
     lock.touch()  # as every lock of ordinary file systems leaves it
     text = (
@@ -149,7 +147,7 @@ def test_what_a_killed_process_held_is_taken_over_and_a_waiter_is_told_who_holds
         assert files.holder(lock) is not None
 
 
-def test_a_holder_on_another_machine_counts_as_living(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_on_another_machine_counts_as_living(tmp_path, monkeypatch):
     def missing(*arguments: object) -> None:
         raise OSError(errno.ENOSYS, "none")
 
@@ -163,7 +161,7 @@ def test_a_holder_on_another_machine_counts_as_living(tmp_path: Path, monkeypatc
         pass
 
 
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / ".lock").symlink_to("precious")
     with pytest.raises(OSError, match="symbolic links"), files.locked(tmp_path / ".lock"):

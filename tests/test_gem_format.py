@@ -71,7 +71,7 @@ def streams() -> dict[str, Stream]:
 
 
 @pytest.mark.parametrize("kind", ["rotations", "permutations", "split"])
-def test_what_is_written_is_read_back(kind: str, tmp_path: Path) -> None:
+def test_what_is_written_is_read_back(kind, tmp_path):
     stream = streams()[kind]
     gem_format.write(stream, tmp_path / "tasks.pt")
     back = gem_format.read(tmp_path / "tasks.pt")
@@ -89,7 +89,7 @@ def test_what_is_written_is_read_back(kind: str, tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("mapped", [True, False])
-def test_pytorch_reads_what_is_written(kind: str, descriptions: list[Any], mapped: bool, tmp_path: Path) -> None:
+def test_pytorch_reads_what_is_written(kind, descriptions, mapped, tmp_path):
     stream = streams()[kind]
     gem_format.write(stream, tmp_path / "tasks.pt")
     lists = torch.load(tmp_path / "tasks.pt", weights_only=True, mmap=mapped)
@@ -104,7 +104,7 @@ def test_pytorch_reads_what_is_written(kind: str, descriptions: list[Any], mappe
             assert x.data_ptr() % 64 == y.data_ptr() % 64 == 0
 
 
-def test_the_file_is_a_sound_zip_archive_of_the_promised_size(tmp_path: Path) -> None:
+def test_the_file_is_a_sound_zip_archive_of_the_promised_size(tmp_path):
     stream = permutations(sources.get("digits"), tasks=10)
     gem_format.write(stream, tmp_path / "tasks.pt")
     with zipfile.ZipFile(tmp_path / "tasks.pt") as archive:
@@ -112,7 +112,7 @@ def test_the_file_is_a_sound_zip_archive_of_the_promised_size(tmp_path: Path) ->
     assert (tmp_path / "tasks.pt").stat().st_size == pytest.approx(gem_format.size(stream), rel=0.01)
 
 
-def test_the_same_stream_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:
+def test_the_same_stream_gives_the_same_bytes_and_another_one_others(tmp_path):
     contents = []
     for seed in (0, 0, 1):
         gem_format.write(permutations(sources.get("digits"), tasks=2, stream_seed=seed), tmp_path / "tasks.pt")
@@ -122,7 +122,7 @@ def test_the_same_stream_gives_the_same_bytes_and_another_one_others(tmp_path: P
     assert contents[0] == contents[1] != contents[2]
 
 
-def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path: Path) -> None:
+def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path):
     x, y = torch.rand(5, 3), torch.arange(5)
     path = saved(tmp_path / "tasks.pt", [[[0, x, y], [1, x, y]], [[0, x, y], [1, torch.rand(5, 3), y]]])
     for name in ("tasks.pt", "again.pt"):
@@ -141,7 +141,7 @@ def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path: Path) 
     old=st.booleans(),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_any_task_list_is_read_as_it_is(tasks: int, inputs: int, classes: int, old: bool, seed: int) -> None:
+def test_any_task_list_is_read_as_it_is(tasks, inputs, classes, old, seed):
     rng = np.random.default_rng(seed)
 
     def part() -> list[Any]:
@@ -175,19 +175,19 @@ def test_any_task_list_is_read_as_it_is(tasks: int, inputs: int, classes: int, o
         ([0, 2], "classes 0 to 1"),
     ],
 )
-def test_descriptions_are_angles_words_or_class_bounds(description: Any, words: str, tmp_path: Path) -> None:
+def test_descriptions_are_angles_words_or_class_bounds(description, words, tmp_path):
     path = saved(tmp_path / "tasks.pt", [[task(description)], [task(description)]])
     assert gem_format.read(path).tasks[0].description == words
 
 
-def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_anew(tmp_path):
     for n in (4, 5):
         path = saved(tmp_path / "tasks.pt", [[task(n=n)], [task(n=n)]])
         assert len(gem_format.read(path).tasks[0].train) == n
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
-def test_inputs_stay_in_the_file_until_they_are_needed(tmp_path: Path) -> None:
+def test_inputs_stay_in_the_file_until_they_are_needed(tmp_path):
     def own_megabytes() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon"))
@@ -220,7 +220,7 @@ def plain_pickle(path: Path, content: Any) -> Path:
 
 
 @pytest.mark.parametrize("save", [saved, legacy, plain_pickle])
-def test_a_file_that_would_run_code_is_refused(save: Any, tmp_path: Path) -> None:
+def test_a_file_that_would_run_code_is_refused(save, tmp_path):
     marker = tmp_path / "marker"
     path = save(tmp_path / "tasks.pt", [[task(RunsCode(marker))], [task()]])
     with pytest.raises(BadInput, match=r"loading it would call \S+, and a file may not run code here") as raised:
@@ -271,7 +271,7 @@ def nan() -> Any:
         (torch.nn.Linear(2, 2), "loading it would call torch.nn.modules.linear.Linear"),
     ],
 )
-def test_what_is_no_task_list_is_told_in_one_line(content: Any, told: str, tmp_path: Path) -> None:
+def test_what_is_no_task_list_is_told_in_one_line(content, told, tmp_path):
     path = saved(tmp_path / "tasks.pt", content)
     with pytest.raises(BadInput, match=told) as raised:
         gem_format.read(path)
@@ -296,7 +296,7 @@ DENSE = {
 
 @pytest.mark.parametrize("how", DENSE)
 @pytest.mark.parametrize("save", [saved, legacy])
-def test_every_dense_tensor_that_pytorch_can_write_is_read(how: str, save: Any, tmp_path: Path) -> None:
+def test_every_dense_tensor_that_pytorch_can_write_is_read(how, save, tmp_path):
     y = torch.tensor([0, 1, 0, 1], dtype=torch.int32)
     path = save(tmp_path / "tasks.pt", [[[0.5, DENSE[how], y]], [[0.5, X[:1].expand(4, 6), y[:1].expand(4)]]])
     task = gem_format.read(path).tasks[0]
@@ -305,7 +305,7 @@ def test_every_dense_tensor_that_pytorch_can_write_is_read(how: str, save: Any, 
     assert task.train.labels.tolist() == [0, 1, 0, 1]
 
 
-def test_views_of_one_storage_are_read_each_as_what_it_is(tmp_path: Path) -> None:
+def test_views_of_one_storage_are_read_each_as_what_it_is(tmp_path):
     x, y = torch.arange(60.0).reshape(10, 6), torch.arange(10) % 3
     path = saved(tmp_path / "tasks.pt", [[["a", x[:5], y[:5]], ["b", x[5:], y[5:]]], [["a", x[::2], y[::2]]] * 2])
     a, b = gem_format.read(path).tasks
@@ -315,7 +315,7 @@ def test_views_of_one_storage_are_read_each_as_what_it_is(tmp_path: Path) -> Non
     assert a.test.base is b.test.base
 
 
-def test_labels_that_are_no_numbers_of_classes_are_numbered(tmp_path: Path) -> None:
+def test_labels_that_are_no_numbers_of_classes_are_numbered(tmp_path):
     path = saved(tmp_path / "tasks.pt", [[task(y=torch.tensor([7, 10**15, 7, 9]))], [task(y=torch.tensor([9] * 4))]])
     stream = gem_format.read(path)
     assert stream.classes == 3
@@ -325,7 +325,7 @@ def test_labels_that_are_no_numbers_of_classes_are_numbered(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "content", [b"", b"\x80", b"hello, world", b"<html>404</html>", b"PK\x03\x04", b"\x80\x04}\x94.", bytes(1000)]
 )
-def test_a_foreign_file_is_told_in_one_line(content: bytes, tmp_path: Path) -> None:
+def test_a_foreign_file_is_told_in_one_line(content, tmp_path):
     (tmp_path / "tasks.pt").write_bytes(content)
     with pytest.raises(BadInput, match=r"damaged, or was not written by torch\.save"):
         gem_format.read(tmp_path / "tasks.pt")
@@ -333,7 +333,7 @@ def test_a_foreign_file_is_told_in_one_line(content: bytes, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("save", [saved, legacy])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_told_in_one_line(save: Any, share: float, tmp_path: Path) -> None:
+def test_a_truncated_file_is_told_in_one_line(save, share, tmp_path):
     path = save(tmp_path / "tasks.pt", [[task()], [task()]])
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -341,7 +341,7 @@ def test_a_truncated_file_is_told_in_one_line(save: Any, share: float, tmp_path:
         gem_format.read(path)
 
 
-def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):
     plain_path = saved(tmp_path / "plain.pt", [[task()], [task()]])
     packing = zipfile.ZipFile(tmp_path / "tasks.pt", "w", zipfile.ZIP_DEFLATED)
     with zipfile.ZipFile(plain_path) as plain, packing as packed:
@@ -351,7 +351,7 @@ def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path: Path) -
         gem_format.read(tmp_path / "tasks.pt")
 
 
-def test_a_file_that_is_not_there_or_a_folder_or_a_pipe(tmp_path: Path) -> None:
+def test_a_file_that_is_not_there_or_a_folder_or_a_pipe(tmp_path):
     with pytest.raises(BadInput, match=f"there is no file {tmp_path / 'none.pt'}"):
         gem_format.read(tmp_path / "none.pt")
     os.mkfifo(tmp_path / "pipe.pt")  # is not waited for
@@ -360,18 +360,14 @@ def test_a_file_that_is_not_there_or_a_folder_or_a_pipe(tmp_path: Path) -> None:
             gem_format.read(path)
 
 
-def test_an_old_file_larger_than_the_free_memory_fails_before_it_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_old_file_larger_than_the_free_memory_fails_before_it_is_loaded(tmp_path, monkeypatch):
     path = legacy(tmp_path / "tasks.pt", [[task()], [task()]])
     monkeypatch.setattr(Path, "read_text", lambda self: "MemTotal: 9 kB\nMemAvailable: 0 kB\n")
     with pytest.raises(RunFailed, match=r"old format.*only 0 bytes are free"):
         gem_format.read(path)
 
 
-def test_without_pytorch_the_error_has_the_command_that_installs_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pytorch_the_error_has_the_command_that_installs_it(tmp_path, monkeypatch):
     path = saved(tmp_path / "tasks.pt", [[task()], [task()]])
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(BadInput, match=r"pip install '\.\[torch\]'"):
@@ -384,7 +380,7 @@ def test_without_pytorch_the_error_has_the_command_that_installs_it(
 # Writing
 
 
-def test_writing_takes_little_memory_however_long_the_stream(tmp_path: Path) -> None:
+def test_writing_takes_little_memory_however_long_the_stream(tmp_path):
     stream = permutations(sources.get("digits"), tasks=100)
     tracemalloc.start()
     try:
@@ -396,7 +392,7 @@ def test_writing_takes_little_memory_however_long_the_stream(tmp_path: Path) -> 
     assert peak < 4_000_000
 
 
-def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     with pytest.raises(RunFailed, match=r"tasks\.pt: 1\.4 MB are needed, but only 1\.0 kB are free in "):
         gem_format.write(streams()["rotations"], tmp_path / "tasks.pt")
@@ -416,9 +412,7 @@ def stop(images: Any) -> Any:
     ("module", "name", "failure", "error"),
     [(os, "fsync", full, RunFailed), (gem_format, "_inputs", stop, KeyboardInterrupt)],
 )
-def test_a_write_that_fails_leaves_what_was_there(
-    module: Any, name: str, failure: Any, error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_fails_leaves_what_was_there(module, name, failure, error, tmp_path, monkeypatch):
     (tmp_path / "tasks.pt").write_bytes(b"what was there")
     monkeypatch.setattr(module, name, failure)
     with pytest.raises(error):
@@ -427,7 +421,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert (tmp_path / "tasks.pt").read_bytes() == b"what was there"
 
 
-def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
+def test_what_is_no_file_stays_what_it_is(tmp_path):
     os.mkfifo(tmp_path / "pipe.pt")
     (tmp_path / "folder.pt").mkdir()
     for name in ("pipe.pt", "folder.pt"):
@@ -440,7 +434,7 @@ def test_what_is_no_file_stays_what_it_is(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_what_a_killed_writer_left_goes_away_and_a_living_ones_stays(tmp_path: Path) -> None:
+def test_what_a_killed_writer_left_goes_away_and_a_living_ones_stays(tmp_path):
     path = tmp_path / "tasks.pt"
     with files.placed(path, 10) as (first, living):
         dead = living.with_name(f"{living.name[:-4]}dead")

@@ -43,7 +43,7 @@ KEPT = {ARCHIVE}
 
 
 @pytest.fixture(autouse=True)
-def _here_and_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _here_and_at_once(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("no_proxy", "*")
@@ -65,14 +65,14 @@ def one_line(text: str) -> str:
 
 
 @pytest.fixture
-def tiny_mnist(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def tiny_mnist(data_folder, monkeypatch):
     """Thirty made-up images for training and 12 for testing, under MNIST's name."""
     put(data_folder / "mnist", tiny_files())
     monkeypatch.setitem(sources.SOURCES, "mnist", replace(tiny(), name="mnist"))
 
 
 @pytest.mark.usefixtures("tiny_mnist")
-def test_nothing_but_mnist_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_but_mnist_is_needed(capsys):
     assert main(["all"]) == 0
     shown = capsys.readouterr().out
     assert "MNIST is here and verified" in shown
@@ -84,7 +84,7 @@ def test_nothing_but_mnist_is_needed(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.usefixtures("tiny_mnist")
 @pytest.mark.parametrize(("name", "tasks"), [("rotations", 20), ("permutations", 20), ("manypermutations", 100)])
-def test_a_file_can_be_made_for_other_programs(name: str, tasks: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_can_be_made_for_other_programs(name, tasks, capsys):
     assert main([name, "--materialize", "--data_path", "some/where"]) == 0
     shown = capsys.readouterr()
     assert f"some/where/mnist_{name}.pt: {tasks} tasks" in shown.out
@@ -96,7 +96,7 @@ def test_a_file_can_be_made_for_other_programs(name: str, tasks: int, capsys: py
 
 
 @pytest.mark.usefixtures("tiny_mnist")
-def test_a_file_that_is_there_stays(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_there_stays(capsys):
     Path("data").mkdir()
     Path("data/mnist_rotations.pt").write_bytes(b"mine")
     for flag in ("--materialize", "--original"):
@@ -108,9 +108,7 @@ def test_a_file_that_is_there_stays(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.usefixtures("tiny_mnist")
-def test_ctrl_c_while_writing_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_while_writing_leaves_nothing(monkeypatch, capsys):
     def stop(images: Any) -> Iterator[bytes]:
         yield b""
         raise KeyboardInterrupt
@@ -195,7 +193,7 @@ class Site(Server):
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Site]]:
+def serve(monkeypatch):
     sites: list[Site] = []
 
     def start(content: bytes, **habits: Any) -> Site:
@@ -213,9 +211,7 @@ def assert_the_original_is_there() -> None:
     assert Path("data/mnist_rotations.pt").read_bytes() == task_list()
 
 
-def test_the_authors_file_is_fetched_unpacked_and_read(
-    serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_authors_file_is_fetched_unpacked_and_read(serve, capsys):
     site = serve(honest())
     assert main(["rotations", "--original"]) == 0
     assert_the_original_is_there()
@@ -225,7 +221,7 @@ def test_the_authors_file_is_fetched_unpacked_and_read(
     assert "no checksum was published" in shown
 
 
-def test_a_transfer_that_breaks_off_goes_on_from_there(serve: Callable[..., Site]) -> None:
+def test_a_transfer_that_breaks_off_goes_on_from_there(serve):
     content = honest()
     site = serve(content, breaks_after=len(content) // 3 + 1)
     assert main(["rotations", "--original"]) == 0
@@ -234,7 +230,7 @@ def test_a_transfer_that_breaks_off_goes_on_from_there(serve: Callable[..., Site
     assert site.asked[2][0] == f"bytes={2 * (len(content) // 3 + 1)}-"
 
 
-def test_what_was_fetched_serves_the_next_call(serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_was_fetched_serves_the_next_call(serve, capsys):
     content = honest()
     site = serve(content, breaks_after=0)
     assert main(["rotations", "--original"]) == 1
@@ -246,7 +242,7 @@ def test_what_was_fetched_serves_the_next_call(serve: Callable[..., Site], capsy
         Site.answer(site, request)
         site.breaks_after = 0
 
-    site.answer = once  # type: ignore[method-assign]
+    site.answer = once
     assert main(["rotations", "--original"]) == 1
     assert "are stored, and the same command resumes after them" in one_line(capsys.readouterr().err)
     assert left() == KEPT
@@ -275,9 +271,7 @@ def part_fetched(serve: Callable[..., Site], content: bytes, **habits: Any) -> S
     return site
 
 
-def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(
-    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(serve, monkeypatch, capsys):
     site = serve(honest())
     pieces: list[bytes] = []
 
@@ -297,16 +291,14 @@ def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(
     assert_the_original_is_there()
 
 
-def test_a_server_that_cannot_go_on_begins_anew(serve: Callable[..., Site]) -> None:
+def test_a_server_that_cannot_go_on_begins_anew(serve):
     site = part_fetched(serve, honest(), ranges=False)
     assert main(["rotations", "--original"]) == 0
     assert [status for _, status in site.asked] == [200]
     assert_the_original_is_there()
 
 
-def test_parts_of_two_files_are_refused_and_the_same_command_begins_anew(
-    serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parts_of_two_files_are_refused_and_the_same_command_begins_anew(serve, capsys):
     site = part_fetched(serve, b"another file" * 10_000)
     site.content = honest()[:100] + honest()
     assert main(["rotations", "--original"]) == 2
@@ -316,7 +308,7 @@ def test_parts_of_two_files_are_refused_and_the_same_command_begins_anew(
     assert_the_original_is_there()
 
 
-def test_a_part_longer_than_the_servers_file_begins_anew(serve: Callable[..., Site]) -> None:
+def test_a_part_longer_than_the_servers_file_begins_anew(serve):
     site = part_fetched(serve, bytes(10 * len(honest())))
     site.content = honest()
     assert main(["rotations", "--original"]) == 0
@@ -324,9 +316,7 @@ def test_a_part_longer_than_the_servers_file_begins_anew(serve: Callable[..., Si
     assert_the_original_is_there()
 
 
-def test_an_archive_that_is_complete_is_not_fetched_again(
-    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_that_is_complete_is_not_fetched_again(serve, monkeypatch):
     site = serve(honest())
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", os.replace)
@@ -339,7 +329,7 @@ def test_an_archive_that_is_complete_is_not_fetched_again(
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_a_server_that_does_not_say_how_long_the_file_is(ranges: bool, serve: Callable[..., Site]) -> None:
+def test_a_server_that_does_not_say_how_long_the_file_is(ranges, serve):
     serve(honest(), length=False, ranges=ranges)
     assert main(["rotations", "--original"]) == 0
     assert_the_original_is_there()
@@ -348,18 +338,14 @@ def test_a_server_that_does_not_say_how_long_the_file_is(ranges: bool, serve: Ca
 @pytest.mark.parametrize(
     ("status", "told"), [(404, "cannot be fetched: HTTP 404 Not Found"), (503, "HTTP 503 Service Unavailable")]
 )
-def test_a_server_that_refuses(
-    status: int, told: str, serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_server_that_refuses(status, told, serve, capsys):
     serve(honest(), status=status)
     assert main(["rotations", "--original"]) == 1
     assert told in one_line(capsys.readouterr().err)
     assert left() == set()
 
 
-def test_an_archive_that_is_too_large_is_not_fetched(
-    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_archive_that_is_too_large_is_not_fetched(serve, monkeypatch, capsys):
     monkeypatch.setattr(get_data, "EXAMPLES", 0)
     for length in (True, False):
         serve(honest(), length=length)
@@ -367,9 +353,7 @@ def test_an_archive_that_is_too_large_is_not_fetched(
         assert "it is not the file that it should be" in one_line(capsys.readouterr().err)
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(
-    serve: Callable[..., Site], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_too_little_room_is_told_before_anything_is_fetched(serve, monkeypatch, capsys):
     site = serve(honest())
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     assert main(["rotations", "--original"]) == 1
@@ -378,16 +362,14 @@ def test_too_little_room_is_told_before_anything_is_fetched(
     assert site.asked == []
 
 
-def test_what_an_archive_unpacks_to_must_find_room_too(serve: Callable[..., Site], tmp_path: Path) -> None:
+def test_what_an_archive_unpacks_to_must_find_room_too(serve, tmp_path):
     site = serve(honest())
     with pytest.raises(RunFailed, match=r"and what it unpacks to: 1000000\.0 GB are needed"):
         downloading.download(f"{site.root}/{ARCHIVE}", tmp_path / "part", 10**6, room=10**15)
     assert not (tmp_path / "part").exists()
 
 
-def test_two_processes_do_not_fetch_the_same_file(
-    serve: Callable[..., Site], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_two_processes_do_not_fetch_the_same_file(serve, capsys):
     part_fetched(serve, honest())
     with locked(Path("data", ".lock")):
         assert main(["rotations", "--original"]) == 1
@@ -459,9 +441,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_a_foreign_archive_is_told_in_one_line_and_leaves_nothing(
-    what: str, serve: Callable[..., Site], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_foreign_archive_is_told_in_one_line_and_leaves_nothing(what, serve, capsys, tmp_path):
     made, told = REFUSED[what]
     serve(made())
     assert main(["rotations", "--original"]) == 2
@@ -474,7 +454,7 @@ def test_a_foreign_archive_is_told_in_one_line_and_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["../outside.pt", "/tmp/outside.pt", "a/../../outside.pt"])
-def test_names_in_an_archive_decide_nothing_on_the_disk(name: str, serve: Callable[..., Site], tmp_path: Path) -> None:
+def test_names_in_an_archive_decide_nothing_on_the_disk(name, serve, tmp_path):
     serve(archive(member(name, task_list())))
     assert main(["rotations", "--original"]) == 0
     assert_the_original_is_there()
@@ -482,7 +462,7 @@ def test_names_in_an_archive_decide_nothing_on_the_disk(name: str, serve: Callab
     assert not Path("/tmp/outside.pt").exists()
 
 
-def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path, monkeypatch):
     (tmp_path / "archive").write_bytes(honest())
 
     def read(path: Path, name: str) -> None:
@@ -508,38 +488,34 @@ def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path: Path, m
         ("all --materialize --original", "not allowed with"),
     ],
 )
-def test_wrong_usage_gets_one_line_and_status_2(arguments: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_usage_gets_one_line_and_status_2(arguments, told, capsys):
     assert main(arguments.split()) == 2
     assert told in one_line(capsys.readouterr().err)
     assert left() == set()
 
 
-def test_a_folder_that_cannot_be_made(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made(capsys):
     Path("file").touch()
     assert main(["all", "--original", "--data_path", "file/data"]) == 1
     assert "file/data cannot be made: Not a directory; name another with --data_path" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("flag", ["--materialize", "--original"])
-def test_without_pytorch_nothing_is_fetched(
-    flag: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_pytorch_nothing_is_fetched(flag, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main(["rotations", flag]) == 2
     assert "pip install '.[torch]'" in one_line(capsys.readouterr().err)
     assert left() == set()
 
 
-def test_the_file_at_the_root_is_the_command() -> None:
+def test_the_file_at_the_root_is_the_command():
     found = subprocess.run([sys.executable, ROOT / "get_data.py", "--help"], capture_output=True, text=True, check=True)
     assert "all, rotations, permutations, manypermutations" in found.stdout
     assert runpy.run_path(str(ROOT / "get_data.py"))["main"] is main
 
 
 @pytest.mark.slow
-def test_real_mnist_becomes_the_originals_file(
-    shared_mnist: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_real_mnist_becomes_the_originals_file(shared_mnist, data_folder, monkeypatch):
     """Of its twenty tasks two: all are 4.4 GB."""
     monkeypatch.setitem(BENCHMARKS, "mnist-rotations", dataclasses.replace(BENCHMARKS["mnist-rotations"], tasks=2))
     sources.get("mnist", shared_mnist, progress=False)

@@ -1,7 +1,5 @@
 """How to install is said truly, and the version is one."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path
@@ -17,7 +15,7 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 TEXTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
 
 
-def test_every_extra_that_a_message_names_is_there() -> None:
+def test_every_extra_that_a_message_names_is_there():
     named = {name for text in TEXTS for name in re.findall(r"INSTALL\.format\(['\"](\w+)['\"]\)", text.read_text())}
     assert {"torch", "ray", "river", "report"} <= named <= EXTRAS.keys()
 
@@ -25,13 +23,13 @@ def test_every_extra_that_a_message_names_is_there() -> None:
 @pytest.mark.parametrize(
     "text", [text for text in TEXTS if "pip install" in text.read_text()], ids=lambda path: path.name
 )
-def test_nobody_is_told_to_install_a_name_that_is_not_on_the_package_index(text: Path) -> None:
+def test_nobody_is_told_to_install_a_name_that_is_not_on_the_package_index(text):
     """The page on releases says what will be written one day."""
     if "metareplay[" not in INSTALL and text.name != "releasing.md":
         assert not re.search(r"pip install\s+['\"]?metareplay\b(?!-)", text.read_text())
 
 
-def test_the_version_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_one(capsys):
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"metareplay {metareplay.__version__}\n"

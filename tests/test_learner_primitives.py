@@ -37,7 +37,7 @@ Allowed = NDArray[np.bool_]
     scope="session",
     params=["fused", "pytorch", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)],
 )
-def engine(request: pytest.FixtureRequest) -> Engine:
+def engine(request):
     """The constructor of a learner: ``engine(network, slots, batch_size, rng)``."""
     if request.param == "fused":
         return FusedPerceptron
@@ -265,7 +265,7 @@ def assert_moved_alike(learner: Any, oracle: Oracle, problem: Problem) -> None:
 
 
 @on_random_problems
-def test_forward(engine: Engine, problem: Problem) -> None:
+def test_forward(engine, problem):
     rows = problem.rows(15)
     learner, expected = problem.learner(engine), Oracle(problem).forward(rows)
     assert_same_scores(learner.forward(rows), expected)
@@ -273,7 +273,7 @@ def test_forward(engine: Engine, problem: Problem) -> None:
 
 
 @on_random_problems
-def test_scores_of_images_read_through_an_index_map(engine: Engine, problem: Problem) -> None:
+def test_scores_of_images_read_through_an_index_map(engine, problem):
     rng, inputs = problem.rng, problem.network.widths[0]
     index_map = None if rng.random() < 0.3 else rng.integers(-1, 50, inputs).astype(np.int32)
     width = inputs if index_map is None else 50
@@ -294,7 +294,7 @@ def test_scores_of_images_read_through_an_index_map(engine: Engine, problem: Pro
     assert_same_scores(scores, oracle.scores(oracle.theta, x, np.full(n, task)))
 
 
-def test_scores_of_more_images_than_are_held_at_once(engine: Engine) -> None:
+def test_scores_of_more_images_than_are_held_at_once(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     base = BaseImages(problem.rng.integers(256, size=(9001, 100)).astype(np.uint8))
@@ -308,7 +308,7 @@ def test_scores_of_more_images_than_are_held_at_once(engine: Engine) -> None:
 
 
 @on_random_problems
-def test_sgd_descends_the_mean_loss_or_the_weighted_sum(engine: Engine, problem: Problem) -> None:
+def test_sgd_descends_the_mean_loss_or_the_weighted_sum(engine, problem):
     learner, oracle = problem.learner(engine), Oracle(problem)
     for n, weighted in itertools.product((1, int(problem.rng.integers(2, 20))), (False, True)):
         rows, lr = problem.rows(n), problem.lr
@@ -319,7 +319,7 @@ def test_sgd_descends_the_mean_loss_or_the_weighted_sum(engine: Engine, problem:
 
 
 @on_random_problems
-def test_sgd_each_steps_on_one_row_after_another(engine: Engine, problem: Problem) -> None:
+def test_sgd_each_steps_on_one_row_after_another(engine, problem):
     learner, oracle = problem.learner(engine), Oracle(problem)
     for lr in (problem.lr, problem.lr * problem.rng.random(10)):  # one rate for all, and one for each
         rows = problem.rows(10)
@@ -329,7 +329,7 @@ def test_sgd_each_steps_on_one_row_after_another(engine: Engine, problem: Proble
 
 
 @on_random_problems
-def test_reptile_keeps_a_share_of_each_batchs_change(engine: Engine, problem: Problem) -> None:
+def test_reptile_keeps_a_share_of_each_batchs_change(engine, problem):
     learner, oracle = problem.learner(engine), Oracle(problem)
     batches = problem.rows(int(problem.rng.integers(1, 4)), int(problem.rng.integers(1, 7)))
     lr, rate = problem.lr, float(problem.rng.choice([0.03, 0.3, 1]))
@@ -345,7 +345,7 @@ def test_reptile_keeps_a_share_of_each_batchs_change(engine: Engine, problem: Pr
 
 @pytest.mark.parametrize("widths", [(100, 70, 17, 5), (300, 150, 9), (230, 64)])
 @pytest.mark.parametrize("size", [1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 40, 64, 81])
-def test_batches_of_any_size_are_steps_one_after_another(engine: Engine, widths: tuple[int, ...], size: int) -> None:
+def test_batches_of_any_size_are_steps_one_after_another(engine, widths, size):
     case = problem(Perceptron(widths), MIXED * 3, np.random.default_rng(size))
     learner, oracle, lr = case.learner(engine), Oracle(case), case.lr / 4
     batches, rates = case.rows(2, size), lr * case.rng.random((2, size))
@@ -362,7 +362,7 @@ def test_batches_of_any_size_are_steps_one_after_another(engine: Engine, widths:
     assert float(padding @ padding) == pytest.approx(float(np.sum(flat(learner.layers()) ** 2)), rel=1e-5)
 
 
-def test_steps_in_a_batch_are_restricted_to_the_classes_of_their_tasks(engine: Engine) -> None:
+def test_steps_in_a_batch_are_restricted_to_the_classes_of_their_tasks(engine):
     case = problem(Perceptron((100, 70, 6), (False, False), 2), MIXED * 3, np.random.default_rng(0))
     case.labels[:] = 3 * case.tasks + case.labels % 3
     together, alone = case.learner(engine), case.learner(engine)
@@ -375,7 +375,7 @@ def test_steps_in_a_batch_are_restricted_to_the_classes_of_their_tasks(engine: E
     assert_close(flat(together.layers()), flat(alone.layers()))
 
 
-def test_steps_are_counted(engine: Engine) -> None:
+def test_steps_are_counted(engine):
     problem = ordinary_problem()
     learner, counted = problem.learner(engine), []
     for step in (
@@ -396,7 +396,7 @@ def test_steps_are_counted(engine: Engine) -> None:
 
 
 @on_random_problems
-def test_gradients_and_their_dot_products(engine: Engine, problem: Problem) -> None:
+def test_gradients_and_their_dot_products(engine, problem):
     learner, oracle = problem.learner(engine), Oracle(problem)
     rows, groups = problem.rows(int(problem.rng.integers(1, 10))), problem.groups()
     gradient, gradients, dots = learner.gradient(rows), learner.gradients(groups), learner.dots(rows, groups)
@@ -412,7 +412,7 @@ def test_gradients_and_their_dot_products(engine: Engine, problem: Problem) -> N
 
 
 @on_random_problems
-def test_products_with_the_jacobian(engine: Engine, problem: Problem) -> None:
+def test_products_with_the_jacobian(engine, problem):
     learner, oracle, rng = problem.learner(engine), Oracle(problem), problem.rng
     groups = problem.groups()
     expected = np.stack([oracle.gradient(group) for group in groups])
@@ -435,7 +435,7 @@ def test_products_with_the_jacobian(engine: Engine, problem: Problem) -> None:
 
 
 @pytest.mark.parametrize("restricted", [False, True])
-def test_groups_of_hundreds_of_rows(engine: Engine, restricted: bool) -> None:
+def test_groups_of_hundreds_of_rows(engine, restricted):
     problem = ordinary_problem().restricted() if restricted else ordinary_problem()
     learner, oracle = problem.learner(engine), Oracle(problem)
     rows, groups = problem.rows(300), [problem.rows(700), problem.rows(3), problem.rows(256)]
@@ -448,7 +448,7 @@ def test_groups_of_hundreds_of_rows(engine: Engine, restricted: bool) -> None:
 
 
 @pytest.mark.parametrize("write", ["put", "copy", "load_state", "nothing"])
-def test_gradients_asked_for_again_are_those_of_what_is_in_the_table_now(engine: Engine, write: str) -> None:
+def test_gradients_asked_for_again_are_those_of_what_is_in_the_table_now(engine, write):
     one = problem(Perceptron((100, 70, 17, 5), (False, True, False), 3), MIXED, np.random.default_rng(0))
     learner, changed, other = one.learner(engine), one.learner(engine), one.slots - 1
     groups = [one.rng.integers(0, other, size) for size in (150, 3, 64)]
@@ -470,7 +470,7 @@ def test_gradients_asked_for_again_are_those_of_what_is_in_the_table_now(engine:
             assert_close(flat(learner.layers(ours)), theirs)
 
 
-def test_gradients_that_somebody_holds_are_not_written_again(engine: Engine) -> None:
+def test_gradients_that_somebody_holds_are_not_written_again(engine):
     problem = ordinary_problem()
     learner, groups = problem.learner(engine), [problem.rows(5), problem.rows(3)]
     one, row = learner.gradient(groups[0]), learner.gradients(groups)[1]
@@ -481,7 +481,7 @@ def test_gradients_that_somebody_holds_are_not_written_again(engine: Engine) -> 
     assert np.array_equal(held[1], flat(learner.layers(row)))
 
 
-def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine: Engine) -> None:
+def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     gradients = learner.gradients([problem.rows(3), problem.rows(4)])
@@ -500,7 +500,7 @@ def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine: Engine) -
 # Parameters
 
 
-def test_descend_and_interpolate(engine: Engine) -> None:
+def test_descend_and_interpolate(engine):
     problem = ordinary_problem()
     learner, oracle = problem.learner(engine), Oracle(problem)
     rows, rate = problem.rows(4), float(problem.rng.choice([0.1, 0.5, 1]))
@@ -513,7 +513,7 @@ def test_descend_and_interpolate(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("initial", ["glorot", "fan-in"])
-def test_a_fresh_learner_has_the_networks_initial_layers(engine: Engine, initial: Any) -> None:
+def test_a_fresh_learner_has_the_networks_initial_layers(engine, initial):
     network = Perceptron((30, 20, 17, 5), (True, False, True), 3, initial)
     learner = engine(network, 4, 1, np.random.default_rng(7))
     expected = network.initial_layers(np.random.default_rng(7))
@@ -524,7 +524,7 @@ def test_a_fresh_learner_has_the_networks_initial_layers(engine: Engine, initial
     assert learner.table_bytes > 0
 
 
-def test_copy_task_copies_all_private_layers_and_nothing_else(engine: Engine) -> None:
+def test_copy_task_copies_all_private_layers_and_nothing_else(engine):
     network = Perceptron((50, 20, 17, 5), (True, False, True), 3)
     case = problem(network, MIXED, np.random.default_rng(3))
     case.tasks[:] = 0
@@ -539,7 +539,7 @@ def test_copy_task_copies_all_private_layers_and_nothing_else(engine: Engine) ->
     assert np.array_equal(learner.layers()[0][0][2], case.layers[0][0][2]), "copied, not shared"
 
 
-def test_a_private_layer_moves_only_with_its_own_task(engine: Engine) -> None:
+def test_a_private_layer_moves_only_with_its_own_task(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     of_one = np.flatnonzero(problem.tasks == problem.tasks[0])
@@ -551,7 +551,7 @@ def test_a_private_layer_moves_only_with_its_own_task(engine: Engine) -> None:
 # The table
 
 
-def test_a_copied_slot_is_the_same_example(engine: Engine) -> None:
+def test_a_copied_slot_is_the_same_example(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     source, target = problem.rows(2)
@@ -567,7 +567,7 @@ def test_a_copied_slot_is_the_same_example(engine: Engine) -> None:
     assert_moved_alike(learner, oracle, problem)
 
 
-def test_put_copies_what_it_is_given(engine: Engine) -> None:
+def test_put_copies_what_it_is_given(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     x, y = problem.x[:1].copy(), problem.labels[:1].copy()
@@ -579,7 +579,7 @@ def test_put_copies_what_it_is_given(engine: Engine) -> None:
     assert learner.tasks[2] == 1
 
 
-def test_put_reads_an_array_in_any_order_of_memory(engine: Engine) -> None:
+def test_put_reads_an_array_in_any_order_of_memory(engine):
     x = np.random.default_rng(0).random((3, 40)).astype(np.float32)
     learner = engine(Perceptron((40, 5, 3)), 3, 3, np.random.default_rng(0))
     for laid_out in (np.asfortranarray(x), np.repeat(x, 2, axis=1)[:, ::2]):
@@ -590,7 +590,7 @@ def test_put_reads_an_array_in_any_order_of_memory(engine: Engine) -> None:
 # Keeping
 
 
-def test_a_loaded_state_continues_to_the_same_bits(engine: Engine) -> None:
+def test_a_loaded_state_continues_to_the_same_bits(engine):
     problem = ordinary_problem()
 
     def live(learner: Any, rng: np.random.Generator) -> None:
@@ -640,9 +640,7 @@ def spoiled_problem() -> Problem:
     ],
     ids=["sgd", "gradient", "gradients", "sgd_each", "reptile"],
 )
-def test_a_loss_that_is_not_finite_changes_nothing_and_the_steps_before_it_stay_taken(
-    engine: Engine, call: Callable[[Any], Any], taken: list[int]
-) -> None:
+def test_a_loss_that_is_not_finite_changes_nothing_and_the_steps_before_it_stay_taken(engine, call, taken):
     learner, other = spoiled_problem().learner(engine), spoiled_problem().learner(engine)
     for each in (learner, other):
         each.sgd(np.array([0, 1]), 0.01)
@@ -659,7 +657,7 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_the_steps_before_it_stay_
 
 @pytest.mark.parametrize("bad", [4, 16, 17, 30, 33, 69])
 @pytest.mark.parametrize("of_many", ["reptile", "sgd_each"])
-def test_the_many_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engine, bad: int, of_many: str) -> None:
+def test_the_many_steps_before_a_loss_that_is_not_finite_are_taken(engine, bad, of_many):
     case = problem(Perceptron((100, 70, 17, 5)), MIXED, np.random.default_rng(0))
     case.x[3, 50] = np.nan
     learner, other = case.learner(engine), case.learner(engine)
@@ -675,7 +673,7 @@ def test_the_many_steps_before_a_loss_that_is_not_finite_are_taken(engine: Engin
     assert_close(flat(learner.layers()), flat(other.layers()))
 
 
-def test_an_overflow_is_divergence(engine: Engine) -> None:
+def test_an_overflow_is_divergence(engine):
     problem = ordinary_problem()
     problem.x[3] = 3e38
     learner = problem.learner(engine)
@@ -688,14 +686,14 @@ def test_an_overflow_is_divergence(engine: Engine) -> None:
 # PyTorch is optional
 
 
-def test_without_pytorch_its_learner_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pytorch_its_learner_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, "metareplay.learners.pytorch", raising=False)
     with pytest.raises(BadInput, match=r"pip install '\.\[torch\]'"):
         import metareplay.learners.pytorch  # noqa: F401
 
 
-def test_pytorchs_global_generator_is_left_alone() -> None:
+def test_pytorchs_global_generator_is_left_alone():
     before = torch.get_rng_state()
     PyTorchLearner(Perceptron((30, 20, 5), (True, False), 2), 4, 1, np.random.default_rng(0))
     assert torch.equal(torch.get_rng_state(), before)
@@ -705,7 +703,7 @@ BEYOND = (np.array([0, 7]), np.array([-1]), np.array([10**9]))
 
 
 @pytest.mark.parametrize("rows", BEYOND, ids=["just beyond", "before", "far beyond"])
-def test_a_slot_that_is_not_in_the_table_is_an_error_and_nothing_worse(rows: Rows) -> None:
+def test_a_slot_that_is_not_in_the_table_is_an_error_and_nothing_worse(rows):
     learner = FusedPerceptron(Perceptron((4, 3, 2)), 7, 2, np.random.default_rng(0))
     x, y = np.ones((len(rows), 4), np.float32), np.zeros(len(rows), np.int64)
     learner.put(np.arange(2), np.ones((2, 4), np.float32), np.zeros(2, np.int64), 0)

@@ -57,7 +57,7 @@ def assert_done(outcomes: Sequence[Outcome], out: Path) -> None:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
+def out(tmp_path):
     return tmp_path / "runs"
 
 
@@ -117,7 +117,7 @@ def carry_out(requests: Sequence[Request], backend: InTurn, **told: Any) -> list
     return outcomes
 
 
-def test_each_run_is_done_once_and_nothing_is_started_for_what_is_there(out: Path) -> None:
+def test_each_run_is_done_once_and_nothing_is_started_for_what_is_there(out):
     requests = [tiny(seed=seed) for seed in (2, 0, 1)] + [tiny("ewc"), tiny(seed=0)]
     told: list[SuiteProgress] = []
     outcomes = carry_out(requests, InTurn(out), report=told.append)
@@ -131,7 +131,7 @@ def test_each_run_is_done_once_and_nothing_is_started_for_what_is_there(out: Pat
     assert again.started == notes == []
 
 
-def test_the_runs_of_one_seed_come_before_the_next_and_the_longest_first(out: Path) -> None:
+def test_the_runs_of_one_seed_come_before_the_next_and_the_longest_first(out):
     requests = [tiny(seed=1), tiny(seed=0), tiny("meralg1", seed=1), tiny("meralg1", seed=0)]
     queue = Driver([], out, lambda progress: None, print)
     queue.add(requests)
@@ -139,13 +139,13 @@ def test_the_runs_of_one_seed_come_before_the_next_and_the_longest_first(out: Pa
     assert order == [("meralg1", 0), ("online", 0), ("meralg1", 1), ("online", 1)]
 
 
-def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFailed, match=r"file/runs cannot keep runs: Not a directory; name another folder"):
         local.execute([tiny()], tmp_path / "file" / "runs")
 
 
-def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(out: Path) -> None:
+def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(out):
     notes: list[str] = []
     backend = InTurn(out, DIED, None)
     assert_done(carry_out([tiny(seed=0), tiny(seed=1)], backend, note=notes.append), out)
@@ -163,7 +163,7 @@ def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(
     assert_done([other], out)
 
 
-def test_what_another_process_runs_is_waited_for_and_that_is_said(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_another_process_runs_is_waited_for_and_that_is_said(out, monkeypatch):
     monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.0)
     monkeypatch.setattr(driver, "SECONDS_IN_SILENCE", -1.0)
     lock = Run(out / tiny().experiment().key).locked(tiny().experiment())
@@ -181,14 +181,14 @@ def test_what_another_process_runs_is_waited_for_and_that_is_said(out: Path, mon
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_driver_and_its_backend(out: Path, number: signal.Signals) -> None:
+def test_a_signal_stops_the_driver_and_its_backend(out, number):
     first, second, third = carry_out([tiny(seed=seed) for seed in range(3)], InTurn(out, None, int(number)))
     assert first.state == "done"
     assert (second.state, second.message) == ("not started", "stopped at example 7 of 120")
     assert (third.state, third.message) == ("not started", "")
 
 
-def test_errors_are_one_line_with_the_line_of_the_user_s_file(out: Path, mine: str) -> None:
+def test_errors_are_one_line_with_the_line_of_the_user_s_file(out, mine):
     requests = [
         tiny(f"{mine}:Divides"),
         tiny(f"{mine}:Exits"),
@@ -212,9 +212,7 @@ def test_errors_are_one_line_with_the_line_of_the_user_s_file(out: Path, mine: s
 
 
 @pytest.mark.parametrize("changed", ["changing.py", "helper.py"])
-def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not_mixed_up(
-    out: Path, tmp_path: Path, changed: str
-) -> None:
+def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not_mixed_up(out, tmp_path, changed):
     (tmp_path / "helper.py").write_text("RATE = 1\n")
     (tmp_path / "changing.py").write_text(
         "import helper\nfrom metareplay import Method\nclass Mine(Method):\n    def observe(self, rows): pass\n"
@@ -227,7 +225,7 @@ def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not
         with (tmp_path / changed).open("a") as file:
             file.write("# better\n")
 
-    backend.start = change  # type: ignore[method-assign]
+    backend.start = change
     (outcome,) = carry_out([tiny(f"{tmp_path / 'changing.py'}:Mine")], backend)
     assert outcome.state == "failed"
     assert "changed while the suite was under way" in outcome.message
@@ -237,7 +235,7 @@ def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> str:
+def mine(tmp_path):
     """A file of methods that are not as they should be."""
     file = tmp_path / "mine.py"
     file.write_text(
@@ -276,7 +274,7 @@ class OneThread(Method):
 
 
 @pytest.fixture
-def workers(monkeypatch: pytest.MonkeyPatch) -> list[local.Worker]:
+def workers(monkeypatch):
     """The workers that were given a run, in turn."""
     taken: list[local.Worker] = []
     take = local.Worker.take
@@ -291,13 +289,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[local.Worker]:
 
 @pytest.mark.slow
 def test_workers_print_to_standard_error_have_one_thread_and_call_trackers_and_the_dead_are_replaced(
-    out: Path,
-    mine: str,
-    workers: list[local.Worker],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+    out, mine, workers, tmp_path, monkeypatch, capfd
+):
     (tmp_path / "tracker.py").write_text(
         f"""
 def follow(experiment, event):
@@ -334,7 +327,7 @@ def follow(experiment, event):
 
 
 @pytest.mark.slow
-def test_runs_whose_workers_are_killed_give_the_same_records(out: Path, workers: list[local.Worker]) -> None:
+def test_runs_whose_workers_are_killed_give_the_same_records(out, workers):
     killed: list[int] = []
 
     def kill(progress: SuiteProgress) -> None:
@@ -371,7 +364,7 @@ def gone(process: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("whom", ["all by Ctrl-C", "the driver by SIGKILL"])
-def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path: Path, out: Path, whom: str) -> None:
+def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path, out, whom):
     settings = "".join(f"{name} = {value}\n" for name, value in LONG.items())
     (tmp_path / "suite.toml").write_text(
         'benchmarks = [{ name = "digits-rotations", tasks = 3, samples_per_task = 600 }]\nseeds = 2\n'
@@ -404,7 +397,7 @@ def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path: Path, ou
 
 
 @pytest.mark.slow
-def test_two_suites_at_once_on_one_folder_do_each_run_once(out: Path, tmp_path: Path) -> None:
+def test_two_suites_at_once_on_one_folder_do_each_run_once(out, tmp_path):
     (tmp_path / "tracker.py").write_text(
         f"""
 import os
@@ -454,14 +447,14 @@ def private_and_shared(array: np.ndarray) -> tuple[int, int]:
 
 
 @pytest.fixture
-def big_file(tmp_path: Path) -> DataFile:
+def big_file(tmp_path):
     content = np.random.default_rng(0).integers(0, 256, 8_000_000, dtype=np.uint8).tobytes()
     write_atomically(tmp_path / "images", content)  # to the disk: what waits to be written counts as changed
     return DataFile("images", len(content), hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how memory is shared")
-def test_processes_share_one_copy_of_the_base_data(big_file: DataFile, tmp_path: Path) -> None:
+def test_processes_share_one_copy_of_the_base_data(big_file, tmp_path):
     content = fetch.content(tmp_path, big_file)
     assert int(content.sum()) > 0
     own, shared = private_and_shared(content)
@@ -471,7 +464,7 @@ def test_processes_share_one_copy_of_the_base_data(big_file: DataFile, tmp_path:
         content[0] = 1
 
 
-def test_what_is_mapped_is_verified(big_file: DataFile, tmp_path: Path) -> None:
+def test_what_is_mapped_is_verified(big_file, tmp_path):
     with (tmp_path / "images").open("r+b") as file:
         file.seek(5_000_000)
         file.write(b"changed")

@@ -57,7 +57,7 @@ def chi_square(counts: NDArray[np.integer[Any]], expected: NDArray[np.float64] |
     return float(((statistic / freedom) ** (1 / 3) - (1 - spread)) / spread**0.5)
 
 
-def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one() -> None:
+def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one():
     rng = np.random.default_rng(0)
     fair = np.array([chi_square(np.bincount(rng.integers(6, size=600), minlength=6), 100.0) for _ in range(2000)])
     assert abs(fair.mean()) < 0.1
@@ -69,7 +69,7 @@ def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one() -> None:
 
 
 @pytest.mark.parametrize(("capacity", "recency"), [(40, 100), (100, 100), (300, 100)])
-def test_with_a_recency_ages_are_exponential_with_that_mean(capacity: int, recency: int) -> None:
+def test_with_a_recency_ages_are_exponential_with_that_mean(capacity, recency):
     ages = []
     for seed in range(60):
         table: Any = Table(capacity)
@@ -82,7 +82,7 @@ def test_with_a_recency_ages_are_exponential_with_that_mean(capacity: int, recen
         assert np.mean(old >= age) == pytest.approx((1 - 1 / recency) ** age, abs=0.04)
 
 
-def test_before_a_recency_is_reached_the_reservoir_is_a_plain_one() -> None:
+def test_before_a_recency_is_reached_the_reservoir_is_a_plain_one():
     tables = []
     for recency in (0, 200):
         table: Any = Table(20)
@@ -91,7 +91,7 @@ def test_before_a_recency_is_reached_the_reservoir_is_a_plain_one() -> None:
     assert tables[0] == tables[1]
 
 
-def test_every_offered_example_is_equally_likely_to_be_held() -> None:
+def test_every_offered_example_is_equally_likely_to_be_held():
     capacity, offered, reservoirs = 5, 20, 20_000
     held = np.zeros(offered, np.int64)
     places = np.zeros((capacity, offered), np.int64)
@@ -113,7 +113,7 @@ def test_every_offered_example_is_equally_likely_to_be_held() -> None:
     assert (places[:, :capacity] == np.diag(held[:capacity])).all()
 
 
-def test_pairs_of_examples_are_held_together_equally_often() -> None:
+def test_pairs_of_examples_are_held_together_equally_often():
     capacity, offered, reservoirs = 3, 7, 7_000
     together = np.zeros((offered, offered), np.int64)
     memory, table = reservoir(capacity, seed=1)
@@ -129,9 +129,7 @@ def test_pairs_of_examples_are_held_together_equally_often() -> None:
 
 @settings(deadline=None, derandomize=True)
 @given(capacity=st.integers(0, 12), offered=st.integers(0, 40), batch_size=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_a_reservoir_holds_different_examples_as_many_as_fit(
-    capacity: int, offered: int, batch_size: int, seed: int
-) -> None:
+def test_a_reservoir_holds_different_examples_as_many_as_fit(capacity, offered, batch_size, seed):
     memory, table = reservoir(capacity, seed, batch_size)
     offer(memory, table, range(offered))
     assert memory.held == min(capacity, offered)
@@ -143,7 +141,7 @@ def test_a_reservoir_holds_different_examples_as_many_as_fit(
     assert ((batch_size <= drawn) & (drawn < batch_size + memory.held)).all()
 
 
-def test_a_reservoir_without_room_keeps_and_replays_nothing() -> None:
+def test_a_reservoir_without_room_keeps_and_replays_nothing():
     assert reservoir(10)[0].draw(2, 5).shape == (2, 0), "nothing is held yet"
     memory, table = reservoir(0)
     offer(memory, table, range(50))
@@ -153,7 +151,7 @@ def test_a_reservoir_without_room_keeps_and_replays_nothing() -> None:
 
 
 @pytest.mark.parametrize("offered", [8, 100])
-def test_every_memory_is_equally_likely_to_be_replayed(offered: int) -> None:
+def test_every_memory_is_equally_likely_to_be_replayed(offered):
     memory, table = reservoir(8, batch_size=2)
     offer(memory, table, range(offered))
     drawn = memory.draw(10_000, 4)
@@ -161,7 +159,7 @@ def test_every_memory_is_equally_likely_to_be_replayed(offered: int) -> None:
     assert abs(chi_square(np.bincount(drawn.ravel())[2:], drawn.size / 8)) < 3.5
 
 
-def test_memories_are_replayed_with_replacement_and_independently() -> None:
+def test_memories_are_replayed_with_replacement_and_independently():
     memory, table = reservoir(8)
     offer(memory, table, range(8))
     drawn = memory.draw(20_000, 2) - 1
@@ -171,7 +169,7 @@ def test_memories_are_replayed_with_replacement_and_independently() -> None:
     assert abs(chi_square(following, (len(drawn) - 1) / 64)) < 3.5
 
 
-def test_drawing_more_does_not_change_what_is_kept() -> None:
+def test_drawing_more_does_not_change_what_is_kept():
     quiet, quiet_table = reservoir(10)
     busy, busy_table = reservoir(10)
     for example in range(200):
@@ -181,14 +179,14 @@ def test_drawing_more_does_not_change_what_is_kept() -> None:
     assert (quiet_table.memories == busy_table.memories).all()
 
 
-def test_what_is_drawn_depends_neither_on_what_is_kept_nor_on_how_many_batches_come_at_once() -> None:
+def test_what_is_drawn_depends_neither_on_what_is_kept_nor_on_how_many_batches_come_at_once():
     (one, one_table), (two, two_table) = reservoir(10), reservoir(10)
     offer(one, one_table, range(10))
     offer(two, two_table, range(1000))
     assert (one.draw(6, 7) == np.concatenate([two.draw(1, 7) for _ in range(6)])).all()
 
 
-def test_a_reservoir_goes_on_from_its_state() -> None:
+def test_a_reservoir_goes_on_from_its_state():
     memory, table = reservoir(10)
     offer(memory, table, range(37))
     memory.draw(2, 3)
@@ -213,9 +211,7 @@ def test_a_reservoir_goes_on_from_its_state() -> None:
     batch_size=st.integers(1, 3),
     data=st.data(),
 )
-def test_a_ring_holds_the_newest_examples_of_each_task(
-    per_task: int, tasks: int, batch_size: int, data: st.DataObject
-) -> None:
+def test_a_ring_holds_the_newest_examples_of_each_task(per_task, tasks, batch_size, data):
     table: Any = Table(per_task * tasks, batch_size)
     memory = RingPerTask(table, tasks)
     assert memory.per_task == per_task
@@ -235,14 +231,14 @@ def test_a_ring_holds_the_newest_examples_of_each_task(
     assert memory.filled() == sorted(task for task, kept in model.items() if kept)
 
 
-def test_a_ring_whose_slots_do_not_divide_shares_out_what_does() -> None:
-    memory = RingPerTask(Table(11, 1), 3)  # type: ignore[arg-type]
+def test_a_ring_whose_slots_do_not_divide_shares_out_what_does():
+    memory = RingPerTask(Table(11, 1), 3)
     for example in range(30):
         memory.offer(0, example % 3)
     assert [len(memory.rows(task)) for task in range(3)] == [3, 3, 3]
 
 
-def test_a_rings_state_is_a_copy() -> None:
+def test_a_rings_state_is_a_copy():
     table: Any = Table(4, 1)
     memory = RingPerTask(table, 2)
     memory.offer(0, 1)
@@ -252,7 +248,7 @@ def test_a_rings_state_is_a_copy() -> None:
 
 
 @pytest.mark.parametrize("place", [0, -1])
-def test_the_current_example_stands_at_its_place_among_memories(place: int) -> None:
+def test_the_current_example_stands_at_its_place_among_memories(place):
     memory, table = reservoir(capacity=4)
     assert memory.draw_beside(0, 2, 3, place).tolist() == [[0], [0]]  # alone while nothing is held
     offer(memory, table, range(9))
@@ -262,7 +258,7 @@ def test_the_current_example_stands_at_its_place_among_memories(place: int) -> N
     assert set(np.delete(drawn, place, 1).ravel()) == {1, 2, 3, 4}
 
 
-def test_a_capacity_is_a_part_of_the_table_and_offer_says_where_the_example_went() -> None:
+def test_a_capacity_is_a_part_of_the_table_and_offer_says_where_the_example_went():
     table: Any = Table(10)
     memory = Reservoir(table, np.random.default_rng(0), 3)
     slots = [memory.offer(0) for _ in range(40)]

@@ -24,7 +24,7 @@ OWN = ["--data_file", "own.pt", "--n_hiddens", "5", "--log_every", "50"]
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_with_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def files() -> list[str]:
     return sorted(path.stem for path in Path("results").glob("*.txt"))
 
 
-def test_the_first_is_the_originals_first_line() -> None:
+def test_the_first_is_the_originals_first_line():
     assert command_line(next(runs(3))) == (
         "python main.py --n_layers 2 --n_hiddens 100 --data_path data/ --save_path results/ --batch_size 1 "
         "--log_every 100 --samples_per_task 1000 --data_file mnist_rotations.pt --cuda no --seed 3 "
@@ -44,7 +44,7 @@ def test_the_first_is_the_originals_first_line() -> None:
     )
 
 
-def test_there_are_57_and_all_can_be_read() -> None:
+def test_there_are_57_and_all_can_be_read():
     options = [read(flags) for flags in runs(0)]
     assert len(options) == 57
     assert len({str(vars(each)) for each in options}) == 57
@@ -54,7 +54,7 @@ def test_there_are_57_and_all_can_be_read() -> None:
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"the published settings are not in {PUBLISHED}")
-def test_they_are_the_published_ones_in_the_published_order() -> None:
+def test_they_are_the_published_ones_in_the_published_order():
     with PUBLISHED.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     for row, flags in zip(rows, runs(0), strict=True):
@@ -66,7 +66,7 @@ def test_they_are_the_published_ones_in_the_published_order() -> None:
             assert bool(value) == (f"--{name}" in flags)
 
 
-def test_each_is_said_before_it_runs_and_what_is_done_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_is_said_before_it_runs_and_what_is_done_is_skipped(capsys):
     wanted = [[*OWN, "--model", "online"], [*OWN, "--model", "meralg1"]]
     carry_out(wanted)
     first = capsys.readouterr()
@@ -83,7 +83,7 @@ def test_each_is_said_before_it_runs_and_what_is_done_is_skipped(capsys: pytest.
     assert set(written) < set(files())
 
 
-def test_it_is_the_hash_that_decides_and_not_the_name(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_the_hash_that_decides_and_not_the_name(capsys):
     carry_out([[*OWN, "--model", "online"]])
     carry_out([["--model", "online", "--beta", "0.5", *OWN]])  # the same run in other words
     assert len(files()) == 1
@@ -96,7 +96,7 @@ def test_it_is_the_hash_that_decides_and_not_the_name(capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize("ending", ["txt", "pt"])
-def test_a_run_whose_file_is_gone_runs_again(ending: str) -> None:
+def test_a_run_whose_file_is_gone_runs_again(ending):
     carry_out([[*OWN, "--model", "online"]])
     (name,) = files()
     Path(f"results/{name}.{ending}").unlink()
@@ -105,7 +105,7 @@ def test_a_run_whose_file_is_gone_runs_again(ending: str) -> None:
     assert read_results(f"results/{again}.pt").options["model"] == "online"
 
 
-def test_the_first_failure_stops_all_and_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_first_failure_stops_all_and_is_told(capsys):
     wanted = [[*OWN, "--model", "online"], [*OWN, "--model", "ewc", "--lr", "1e30"], [*OWN, "--model", "gem"]]
     with pytest.raises(RunFailed, match="run 2 of 3 failed, so this stops; started again, it skips what is done: the "):
         carry_out(wanted)
@@ -113,9 +113,7 @@ def test_the_first_failure_stops_all_and_is_told(capsys: pytest.CaptureFixture[s
     assert len(files()) == 1
 
 
-def test_a_failure_ends_the_command_with_1_and_one_line_after_the_one_on_what_runs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_ends_the_command_with_1_and_one_line_after_the_one_on_what_runs(capsys, monkeypatch):
     monkeypatch.setattr(examples, "runs", lambda seed: iter([[*OWN, "--model", "online", "--lr", "1e30"]]))
     assert main(["0"]) == 1
     said = capsys.readouterr().err.splitlines()
@@ -123,7 +121,7 @@ def test_a_failure_ends_the_command_with_1_and_one_line_after_the_one_on_what_ru
     assert said[1].startswith("mer_examples.sh: run 1 of 1 failed, so this stops")
 
 
-def test_ctrl_c_stops_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_stops_all(capsys, monkeypatch):
     def stop(options: object) -> None:
         raise KeyboardInterrupt("stopped at example 3")
 
@@ -136,12 +134,12 @@ def test_ctrl_c_stops_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 @pytest.mark.parametrize("argv", [[], ["x"], ["-1"], ["0", "1"]], ids=str)
-def test_a_wrong_seed_is_said_in_one_line(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+def test_a_wrong_seed_is_said_in_one_line(capsys, argv):
     assert main(argv) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_the_script_at_the_root_only_starts_it() -> None:
+def test_the_script_at_the_root_only_starts_it():
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     done = subprocess.run(
         [str(ROOT / "mer_examples.sh"), "7", "--dry-run"],
@@ -154,7 +152,7 @@ def test_the_script_at_the_root_only_starts_it() -> None:
     assert done.stderr == ""
 
 
-def test_without_the_package_the_script_says_how_to_install_it(tmp_path: Path) -> None:
+def test_without_the_package_the_script_says_how_to_install_it(tmp_path):
     script = tmp_path / "mer_examples.sh"  # away from any environment beside it
     script.write_bytes((ROOT / "mer_examples.sh").read_bytes())
     (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")

@@ -60,7 +60,7 @@ def as_arrays(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_whatever_can_be_kept_comes_back_from_a_file_as_it_was(engine: str) -> None:
+def test_whatever_can_be_kept_comes_back_from_a_file_as_it_was(engine):
     method, other = begun(KeepsAll(), engine), begun(KeepsAll(), engine)
     for _ in range(3):
         method.observe(np.arange(2))
@@ -76,7 +76,7 @@ def test_whatever_can_be_kept_comes_back_from_a_file_as_it_was(engine: str) -> N
     assert type(other.by_class[0]) is type(other.learner.parameters())
 
 
-def test_what_cannot_be_saved_is_refused_before_the_first_example() -> None:
+def test_what_cannot_be_saved_is_refused_before_the_first_example():
     class KeepsAFunction(KeepsAll):
         def start(self, learner: Any, rng: Any, tasks: int) -> None:
             super().start(learner, rng, tasks)
@@ -88,7 +88,7 @@ def test_what_cannot_be_saved_is_refused_before_the_first_example() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_what_being_ready_does_is_undone(engine: str) -> None:
+def test_what_being_ready_does_is_undone(engine):
     class TrainsBeforeItIsTested(KeepsAll):
         def ready(self) -> None:
             for _ in range(5):
@@ -98,14 +98,14 @@ def test_what_being_ready_does_is_undone(engine: str) -> None:
     method.observe(np.arange(2))
     before, learned = method.learner.state(), np.asarray(method.learner.parameters())
     with method.readied():
-        assert method.pair[0] == 6  # type: ignore[attr-defined]
+        assert method.pair[0] == 6
         assert not np.array_equal(method.learner.parameters(), learned)
-    assert method.pair[0] == 1  # type: ignore[attr-defined]
+    assert method.pair[0] == 1
     after = method.learner.state()
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready() -> None:
+def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready():
     class Restless(metareplay.Online):
         def ready(self) -> None:
             self.learner.sgd(np.arange(1), 0.5)
@@ -121,7 +121,7 @@ def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready()
     assert not np.array_equal(plain.correct[-1], records[0].correct[-1])
 
 
-def test_the_published_methods_come_in_their_order_and_others_among_their_family() -> None:
+def test_the_published_methods_come_in_their_order_and_others_among_their_family():
     assert [name for name in METHODS if name in PUBLISHED] == PUBLISHED
     families = [FAMILIES.index(method.family) for method in METHODS.values()]
     assert families == sorted(families)
@@ -129,7 +129,7 @@ def test_the_published_methods_come_in_their_order_and_others_among_their_family
     assert all(name == method.id for name, method in METHODS.items())
 
 
-def test_a_class_of_a_users_own_is_not_listed() -> None:
+def test_a_class_of_a_users_own_is_not_listed():
     class Mine(ER):
         id = "mine"
 
@@ -138,7 +138,7 @@ def test_a_class_of_a_users_own_is_not_listed() -> None:
     assert METHODS["eralg4"] is ER
 
 
-def test_a_method_with_begin_task_needs_boundaries() -> None:
+def test_a_method_with_begin_task_needs_boundaries():
     class Bounded(Method):
         def begin_task(self, task: int, previous: int | None) -> None:
             pass

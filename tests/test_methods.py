@@ -26,7 +26,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_the_defaults_are_the_published_ones(name: str) -> None:
+def test_the_defaults_are_the_published_ones(name):
     published = {"lr": 0.001, "beta": 1.0, "gamma": 1.0, "s": 1.0, "memories": 5120, "n_memories": 0}
     published |= {"memory_strength": 0.0, "replay_batch_size": 20, "recency": 0, "batches_per_example": 1}
     published |= {"finetune": True, "mean_of_squares": False, "mean_over_tasks": False}
@@ -90,15 +90,13 @@ def difficult(draw: st.DrawFn) -> tuple[Floats, Floats]:
 
 @settings(deadline=None, derandomize=True, max_examples=100)
 @given(problem=difficult(), margin=st.sampled_from([0.0, 0.5, 1.0]))
-def test_the_projection_is_optimal_whatever_the_past_gradients(problem: tuple[Floats, Floats], margin: float) -> None:
+def test_the_projection_is_optimal_whatever_the_past_gradients(problem, margin):
     assert_optimal(*problem, margin, allowed=1e-7)
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(problem=difficult(), margin=st.sampled_from([0.0, 0.5, 1.0]))
-def test_in_float32_the_projection_harms_no_task_and_grows_no_step_but_by_rounding(
-    problem: tuple[Floats, Floats], margin: float
-) -> None:
+def test_in_float32_the_projection_harms_no_task_and_grows_no_step_but_by_rounding(problem, margin):
     gradient, past = (part.astype(np.float32) for part in problem)
     x = projected(gradient, past, margin)
     assert x.dtype == np.float32
@@ -110,7 +108,7 @@ def test_in_float32_the_projection_harms_no_task_and_grows_no_step_but_by_roundi
 
 @pytest.mark.parametrize("kind", ["nearly collinear", "nearly opposite", "nearly of rank 5"])
 @pytest.mark.parametrize("apart", [0.1, 0.01, 0.001])
-def test_a_hundred_nearly_dependent_gradients_are_projected_exactly(kind: str, apart: float) -> None:
+def test_a_hundred_nearly_dependent_gradients_are_projected_exactly(kind, apart):
     rng = np.random.default_rng(0)
     tasks, parameters = 100, 2000
     common = rng.normal(size=parameters)
@@ -135,12 +133,12 @@ def test_a_hundred_nearly_dependent_gradients_are_projected_exactly(kind: str, a
     ],
     ids=["harms nothing", "harms nothing, with a margin", "against one", "between two opposite", "only zeros"],
 )
-def test_projections_known_by_hand(gradient: Any, past: Any, margin: float, expected: Any) -> None:
+def test_projections_known_by_hand(gradient, past, margin, expected):
     found = projected(np.array(gradient, float), np.array(past, float), margin)
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 
-def test_gem_shares_its_memories_out_evenly() -> None:
+def test_gem_shares_its_memories_out_evenly():
     assert GEM(memories=10).capacity(3, 1) == 9
     assert GEM(memories=2).capacity(3, 1) == 0
 
@@ -166,7 +164,7 @@ def begun(method: Method, tasks: int, hidden: tuple[int, ...]) -> Method:
     return method
 
 
-def test_taskinput_has_an_input_layer_for_each_task_and_shares_the_rest() -> None:
+def test_taskinput_has_an_input_layer_for_each_task_and_shares_the_rest():
     network = TaskInput().network(Perceptron((INPUTS, 8, 6, CLASSES)), 3)
     assert network.private == (True, False, False)
     assert TaskInput().network(Perceptron((INPUTS, 8, CLASSES)), 3).private == (True, False)
@@ -177,7 +175,7 @@ def test_taskinput_has_an_input_layer_for_each_task_and_shares_the_rest() -> Non
         assert (biases == 0).all()
 
 
-def test_taskinput_trains_only_the_input_layer_of_the_task_at_hand() -> None:
+def test_taskinput_trains_only_the_input_layer_of_the_task_at_hand():
     method = begun(TaskInput(lr=0.1), 3, (8, 6))
     before = [weights.copy() for weights, _ in method.learner.layers()]
     learn(method, 1, 5, np.random.default_rng(1))
@@ -186,7 +184,7 @@ def test_taskinput_trains_only_the_input_layer_of_the_task_at_hand() -> None:
     assert all(changed.any() for changed in shared)
 
 
-def test_independent_shares_its_units_out_among_the_tasks() -> None:
+def test_independent_shares_its_units_out_among_the_tasks():
     network = Independent().network(Perceptron((INPUTS, 100, 60, CLASSES)), 20)
     assert network.widths == (INPUTS, 5, 3, CLASSES)
     assert network.private == (True, True, True)
@@ -196,7 +194,7 @@ def test_independent_shares_its_units_out_among_the_tasks() -> None:
 
 
 @pytest.mark.parametrize("finetune", [True, False])
-def test_independent_starts_a_task_from_the_one_before_at_its_first_visit_only(finetune: bool) -> None:
+def test_independent_starts_a_task_from_the_one_before_at_its_first_visit_only(finetune):
     method, rng = begun(Independent(lr=0.1, finetune=finetune), 4, (16,)), np.random.default_rng(1)
     learner = method.learner
     start = [scores(learner, task) for task in range(4)]

@@ -25,7 +25,7 @@ def stream(scenario: str) -> Stream:
 
 @pytest.mark.parametrize("scenario", STREAMS)
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_learns_in_batches_of_one_and_of_ten(name: str, scenario: str) -> None:
+def test_a_method_learns_in_batches_of_one_and_of_ten(name, scenario):
     for batch_size in (1, 10):
         options = {"scenario": scenario, "batch_size": batch_size, "hidden": (12,), "epochs": 4}
         method = METHODS[name](**({"lr": 0.1} if hasattr(METHODS[name], "lr") else {}))
@@ -38,6 +38,6 @@ def test_a_method_learns_in_batches_of_one_and_of_ten(name: str, scenario: str) 
 
 
 @pytest.mark.parametrize("name", ["ncm", "slda"])
-def test_what_writes_the_last_layer_refuses_a_module(name: str) -> None:
+def test_what_writes_the_last_layer_refuses_a_module(name):
     with pytest.raises(BadInput, match=f"{name} writes the last layer, .* network mlp"):
         METHODS[name]().network(ModuleNetwork(lambda shape, classes: None, (1, 6, 6), 4), 2)

@@ -33,21 +33,21 @@ BASELINE = np.array([0.1, 0.2, 0.3])
     ],
     ids=["RA", "LA", "BTI", "FT", "forgetting"],
 )
-def test_a_metric_of_a_matrix_is_what_one_works_out_by_hand(found: float, expected: float) -> None:
+def test_a_metric_of_a_matrix_is_what_one_works_out_by_hand(found, expected):
     assert found == pytest.approx(expected)
 
 
-def test_the_best_before_forgetting_may_come_after_the_end_of_the_task_or_before_it() -> None:
+def test_the_best_before_forgetting_may_come_after_the_end_of_the_task_or_before_it():
     assert metrics.forgetting(np.array([[0.5, 0.9, 0], [0.7, 0.6, 0], [0.4, 0.8, 1]])) == pytest.approx((0.3 + 0.1) / 2)
 
 
-def test_forgetting_is_below_zero_where_tasks_end_better_than_ever() -> None:
+def test_forgetting_is_below_zero_where_tasks_end_better_than_ever():
     assert metrics.forgetting(np.array([[0.5, 0.1], [0.8, 0.9]])) == pytest.approx(-0.3)
 
 
 @settings(deadline=None, derandomize=True)
 @given(tasks=st.integers(1, 8), seed=st.integers(0, 1000))
-def test_what_is_retained_is_what_was_learned_and_what_came_back(tasks: int, seed: int) -> None:
+def test_what_is_retained_is_what_was_learned_and_what_came_back(tasks, seed):
     matrix = np.random.default_rng(seed).random((tasks, tasks))
     assert metrics.retained_accuracy(matrix) == pytest.approx(
         metrics.learning_accuracy(matrix) + metrics.backward_transfer(matrix)
@@ -69,7 +69,7 @@ def record(visits: list[int], correct: list[list[int]], **other: Any) -> Record:
     return Record(visits=np.array(visits), correct=np.array(correct), **values)
 
 
-def test_shuffled_tasks_are_judged_in_the_order_in_which_they_came() -> None:
+def test_shuffled_tasks_are_judged_in_the_order_in_which_they_came():
     in_order = record([0, 1, 2], [[1, 2, 3], [8, 3, 2], [6, 9, 4], [5, 7, 10]])
     # The same life, but what was learned first is called task 2, then 0, then 1.
     shuffled = record([2, 0, 1], [[2, 3, 1], [3, 2, 8], [9, 4, 6], [7, 10, 5]])
@@ -79,7 +79,7 @@ def test_shuffled_tasks_are_judged_in_the_order_in_which_they_came() -> None:
     assert shuffled.metrics == in_order.metrics
 
 
-def test_a_visit_counts_as_it_stood_when_it_ended() -> None:
+def test_a_visit_counts_as_it_stood_when_it_ended():
     some = record(
         [0, 1],
         [[0, 0], [4, 0], [8, 1], [7, 3], [6, 9]],
@@ -89,13 +89,13 @@ def test_a_visit_counts_as_it_stood_when_it_ended() -> None:
     np.testing.assert_array_equal(some.accuracy, [[0.8, 0.1], [0.6, 0.9]])
 
 
-def test_tasks_may_have_test_sets_of_different_sizes() -> None:
+def test_tasks_may_have_test_sets_of_different_sizes():
     some = record([0, 1], [[0, 0], [8, 0], [4, 20]], test_sizes=np.array([10, 40]))
     np.testing.assert_array_equal(some.accuracy, [[0.8, 0.0], [0.4, 0.5]])
     assert some.metrics["retained_accuracy"] == pytest.approx(0.45)
 
 
-def test_a_task_that_returns_is_one_task_judged_after_its_first_visit_and_at_the_end() -> None:
+def test_a_task_that_returns_is_one_task_judged_after_its_first_visit_and_at_the_end():
     some = record([0, 1, 0], [[1, 2], [8, 3], [5, 9], [10, 6]])
     np.testing.assert_array_equal(some.tasks, [0, 1])
     np.testing.assert_array_equal(some.first_visits, [0, 1])
@@ -113,7 +113,7 @@ def test_a_task_that_returns_is_one_task_judged_after_its_first_visit_and_at_the
     )
 
 
-def test_online_accuracy_is_the_share_predicted_right_before_it_was_learned() -> None:
+def test_online_accuracy_is_the_share_predicted_right_before_it_was_learned():
     assert record([0], [[1], [8]]).metrics["online_accuracy"] == 0.75
 
 
@@ -126,22 +126,22 @@ OFTEN = record(
 )
 
 
-def test_minimum_accuracy_is_the_mean_of_the_lowest_that_tasks_but_the_last_came_to() -> None:
+def test_minimum_accuracy_is_the_mean_of_the_lowest_that_tasks_but_the_last_came_to():
     assert metrics.minimum_accuracy(OFTEN) == pytest.approx((0.1 + 0.2) / 2)
 
 
-def test_the_worst_dip_is_the_most_that_any_task_fell_since_it_was_learned() -> None:
+def test_the_worst_dip_is_the_most_that_any_task_fell_since_it_was_learned():
     assert metrics.worst_dip(OFTEN) == pytest.approx(max(0.8 - 0.1, 0.9 - 0.2))
     never_below = record([0, 1], [[1, 1], [5, 1], [6, 9]])
     assert metrics.worst_dip(never_below) == 0
 
 
-def test_the_stability_gap_is_how_far_tasks_fall_within_the_next_visits() -> None:
+def test_the_stability_gap_is_how_far_tasks_fall_within_the_next_visits():
     # Visit 1: task 1 from 8 to 3. Visit 2: task 1 from 7 to 1, task 0 from 9 to 2; the ends of visits are not within.
     assert metrics.stability_gap(OFTEN) == pytest.approx((0.5 + 0.6 + 0.7) / 3)
 
 
-def test_a_task_that_returns_does_not_fall_because_of_itself() -> None:
+def test_a_task_that_returns_does_not_fall_because_of_itself():
     some = record(
         [0, 1, 0],
         [[1, 1], [8, 1], [5, 4], [6, 9], [2, 3], [9, 5]],
@@ -150,21 +150,21 @@ def test_a_task_that_returns_does_not_fall_because_of_itself() -> None:
     assert metrics.stability_gap(some) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.3)) / 2)
 
 
-def test_without_evaluations_within_tasks_there_is_no_stability_gap_to_see() -> None:
+def test_without_evaluations_within_tasks_there_is_no_stability_gap_to_see():
     assert "--eval-every" in str(record([0, 1], [[1, 1], [8, 1], [5, 9]]).metrics["stability_gap"])
 
 
 # Along the stream
 
 
-def test_average_accuracy_counts_the_tasks_met_so_far() -> None:
+def test_average_accuracy_counts_the_tasks_met_so_far():
     curve = metrics.average_accuracy(OFTEN)
     np.testing.assert_array_equal(curve.at, [5, 10, 15, 20, 25, 30])
     np.testing.assert_allclose(curve.values, [0.6, 0.8, (0.5 + 0.3) / 2, (0.9 + 0.7) / 2, 0.9 / 3, 2.4 / 3])
     assert curve.values[-1] == OFTEN.metrics["retained_accuracy"]
 
 
-def test_the_first_task_is_the_one_that_came_first() -> None:
+def test_the_first_task_is_the_one_that_came_first():
     curve = metrics.first_task(OFTEN)
     assert isinstance(curve, metrics.Curve)
     np.testing.assert_array_equal(curve.at, OFTEN.evaluated_at)
@@ -173,7 +173,7 @@ def test_the_first_task_is_the_one_that_came_first() -> None:
 
 @settings(deadline=None)
 @given(examples=st.integers(1, 5000), seed=st.integers(0, 100))
-def test_the_running_online_accuracy_is_a_mean_of_the_last_1000_examples(examples: int, seed: int) -> None:
+def test_the_running_online_accuracy_is_a_mean_of_the_last_1000_examples(examples, seed):
     right = np.random.default_rng(seed).random(examples) < 0.7
     curve = metrics.running_online_accuracy(record([0], [[1], [8]], predicted_right=right))
     assert isinstance(curve, metrics.Curve)
@@ -186,7 +186,7 @@ def test_the_running_online_accuracy_is_a_mean_of_the_last_1000_examples(example
 # What has no meaning
 
 
-def test_with_one_task_only_nothing_is_transferred_or_forgotten() -> None:
+def test_with_one_task_only_nothing_is_transferred_or_forgotten():
     found = record([0], [[5], [8]]).metrics
     assert found["retained_accuracy"] == found["learning_accuracy"] == 0.8
     undefined = {name for name, value in found.items() if value == metrics.Undefined("there is only one task")}
@@ -211,7 +211,7 @@ def mixed(**other: Any) -> Record:
     )
 
 
-def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning() -> None:
+def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning():
     some = mixed()
     assert some.accuracy.shape == (1, 3)
     assert some.metrics["retained_accuracy"] == pytest.approx(0.8)
@@ -224,7 +224,7 @@ def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning() -
     np.testing.assert_allclose(metrics.average_accuracy(some).values, [0.3, 0.6, 0.8])
 
 
-def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_before_it_is_learned() -> None:
+def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_before_it_is_learned():
     some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"epochs": 3})
     assert str(some.metrics["online_accuracy"]) == (
         "undefined, because in 3 epochs examples came that had been learned already"
@@ -232,13 +232,13 @@ def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_before_it_is_lear
     assert isinstance(metrics.running_online_accuracy(some), metrics.Undefined)
 
 
-def test_classes_that_have_not_come_cannot_be_transferred_to() -> None:
+def test_classes_that_have_not_come_cannot_be_transferred_to():
     some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"scenario": "class-incremental"})
     assert isinstance(some.metrics["forward_transfer"], metrics.Undefined)
     assert isinstance(some.metrics["backward_transfer"], float)
 
 
-def test_in_json_what_is_undefined_is_null_and_says_why() -> None:
+def test_in_json_what_is_undefined_is_null_and_says_why():
     configuration = {"benchmark": "b", "method": "m", "seed": 0, "hyperparameters": {}, "order": "iid"}
     text = json.dumps(mixed(configuration=configuration).summary(), allow_nan=False)
     summary = json.loads(text)
@@ -251,14 +251,14 @@ def test_in_json_what_is_undefined_is_null_and_says_why() -> None:
 # The distance to learning all at once
 
 
-def test_the_distance_to_the_mixed_run_is_what_learning_in_turn_has_cost() -> None:
+def test_the_distance_to_the_mixed_run_is_what_learning_in_turn_has_cost():
     configuration = {"seed": 0, "task_order": [0, 1, 2]}
     in_turn = record([0, 1, 2], [[1, 2, 3], [8, 3, 2], [6, 9, 4], [5, 7, 9]], configuration=configuration)
     at_once = mixed(configuration=configuration | {"order": "iid", "eval_every": 5})
     assert metrics.distance_to_iid(in_turn, at_once) == pytest.approx(0.8 - 0.7)
 
 
-def test_a_run_that_is_not_mixed_or_another_one_is_no_upper_bound() -> None:
+def test_a_run_that_is_not_mixed_or_another_one_is_no_upper_bound():
     in_turn = record([0, 1], [[1, 2], [8, 3], [6, 9]], configuration={"order": "tasks", "seed": 0, "epochs": 1})
     with pytest.raises(BadInput, match="must have 'iid'"):
         metrics.distance_to_iid(in_turn, in_turn)
@@ -271,7 +271,7 @@ def test_a_run_that_is_not_mixed_or_another_one_is_no_upper_bound() -> None:
 
 @settings(deadline=None)
 @given(st.integers(2, 6), st.integers(0, 3), st.integers(0, 1000))
-def test_what_must_hold_between_metrics_holds(tasks: int, within: int, seed: int) -> None:
+def test_what_must_hold_between_metrics_holds(tasks, within, seed):
     rng = np.random.default_rng(seed)
     visits = np.repeat(np.arange(tasks), within + 1)
     some = record(
@@ -294,7 +294,7 @@ def test_what_must_hold_between_metrics_holds(tasks: int, within: int, seed: int
 # Plasticity, and accuracy at any time
 
 
-def test_units_that_are_never_on_are_dead_and_directions_that_matter_are_counted() -> None:
+def test_units_that_are_never_on_are_dead_and_directions_that_matter_are_counted():
     h = np.zeros((6, 4), np.float32)
     h[:3, 0], h[3:, 1] = 2, 2
     assert dead_units(h) == 0.5
@@ -307,20 +307,20 @@ def test_units_that_are_never_on_are_dead_and_directions_that_matter_are_counted
     assert effective_rank(orthogonal * shares) == pytest.approx(np.exp(entropy))
 
 
-def test_each_layer_is_measured_by_what_reaches_it() -> None:
+def test_each_layer_is_measured_by_what_reaches_it():
     one = (np.array([[1.0, -1.0], [0.0, -1.0]]), np.zeros(2))
     measures = unit_measures([one, (np.full((2, 3), -0.5), np.zeros(3))], np.array([[1, 0], [2, 5]], np.float32))
     np.testing.assert_allclose(measures[0], [0.5, 0.5, 0.75])
     np.testing.assert_array_equal(measures[1], [np.nan, np.nan, 0.5])
 
 
-def test_a_run_records_them_only_when_asked_and_resumes_with_them() -> None:
+def test_a_run_records_them_only_when_asked_and_resumes_with_them():
     stream = metareplay.benchmark("digits-rotations", tasks=3)
     options: Any = {"samples_per_task": 20, "watch_units": True, "evaluate": "never"}
     record = metareplay.run(stream, metareplay.Online(lr=0.1), **options)
     assert record.units is not None
     assert record.units.shape == (3, 3, 3)
-    assert CURVES["dead_units"](record).at.tolist() == [1, 2, 3]  # type: ignore[union-attr]
+    assert CURVES["dead_units"](record).at.tolist() == [1, 2, 3]
     plain = metareplay.run(stream, metareplay.Online(lr=0.1), **(options | {"watch_units": False}))
     assert plain.units is None
     assert np.array_equal(plain.right_by_thousand, record.right_by_thousand)
@@ -334,7 +334,7 @@ def test_a_run_records_them_only_when_asked_and_resumes_with_them() -> None:
         metareplay.run(stream, metareplay.METHODS["taskinput"](), **options)
 
 
-def test_what_is_measured_is_the_network_that_would_be_tested() -> None:
+def test_what_is_measured_is_the_network_that_would_be_tested():
     stream = metareplay.benchmark("digits-rotations", tasks=2)
     gdumb = metareplay.METHODS["gdumb"](memories=20, passes=2)
     trainer = metareplay.Trainer(metareplay.Experiment(
@@ -347,7 +347,7 @@ def test_what_is_measured_is_the_network_that_would_be_tested() -> None:
     assert [np.abs(weights).mean() for weights, _ in trainer.learner.layers()] == initial
 
 
-def test_a_fresh_network_is_what_plasticity_is_measured_from() -> None:
+def test_a_fresh_network_is_what_plasticity_is_measured_from():
     stream = metareplay.benchmark("digits-permutations", tasks=3)
     records = [
         metareplay.run(stream, metareplay.METHODS[name](lr=0.05), samples_per_task=0) for name in ("online", "fresh")
@@ -355,17 +355,14 @@ def test_a_fresh_network_is_what_plasticity_is_measured_from() -> None:
     lost = plasticity(*records)
     assert lost[0] == 0
     assert lost.shape == (3,)
-    assert (
-        (task_accuracy(records[1]).values[1:] + lost[1:]).tolist()
-        == pytest.approx(  # type: ignore[union-attr]
-            task_accuracy(records[0]).values[1:].tolist()  # type: ignore[union-attr]
-        )
+    assert (task_accuracy(records[1]).values[1:] + lost[1:]).tolist() == pytest.approx(
+        task_accuracy(records[0]).values[1:].tolist()
     )
     with pytest.raises(BadInput, match="the same tasks"):
         plasticity(records[0], metareplay.run(stream, metareplay.Online(), samples_per_task=5, task_order=(1, 0)))
 
 
-def test_accuracy_at_any_time() -> None:
+def test_accuracy_at_any_time():
     stream = metareplay.benchmark("digits-rotations", tasks=2)
     record = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=30, eval_every=10)
     curve = CURVES["average_accuracy"](record)

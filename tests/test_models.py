@@ -1,7 +1,5 @@
 """What a run has learned can be had afterwards, and learned on."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +8,18 @@ import pytest
 
 import metareplay
 from killed_runs import little, little_stream
-from metareplay import BadInput, Experiment, Trainer
+from metareplay import BadInput, Trainer
 from metareplay.cli import main
 from metareplay.runs.folder import Run
 
 
 @pytest.fixture
-def experiment() -> Experiment:
+def experiment():
     return little("meralg1")
 
 
 @pytest.fixture
-def run(experiment: Experiment, tmp_path: Path) -> Run:
+def run(experiment, tmp_path):
     return Run(tmp_path / experiment.key)
 
 
@@ -38,9 +36,7 @@ def run(experiment: Experiment, tmp_path: Path) -> Run:
         ("independent", {"network": "cnn-small"}),
     ],
 )
-def test_a_loaded_model_is_the_learner_as_it_was_tested_at_the_end(
-    tmp_path: Path, method: str, options: dict[str, str]
-) -> None:
+def test_a_loaded_model_is_the_learner_as_it_was_tested_at_the_end(tmp_path, method, options):
     if options:
         pytest.importorskip("torch")
     stream = metareplay.benchmark("digits-rotations", tasks=3) if "network" in options else little_stream()
@@ -56,7 +52,7 @@ def test_a_loaded_model_is_the_learner_as_it_was_tested_at_the_end(
         np.testing.assert_allclose(model.scores(inputs, number), scores, atol=1e-5)
         assert (model.predict(task.test, number) == scores.argmax(1)).all()
         torch = pytest.importorskip("torch")
-        shape = model.network.shape if "network" in options else (-1,)  # type: ignore[union-attr]
+        shape = model.network.shape if "network" in options else (-1,)
         with torch.no_grad():
             theirs = model.to_torch(number)(torch.from_numpy(inputs).reshape(len(inputs), *shape))
         np.testing.assert_allclose(theirs.numpy(), scores, atol=1e-4)
@@ -64,27 +60,27 @@ def test_a_loaded_model_is_the_learner_as_it_was_tested_at_the_end(
         assert [part.shape for part in model.layers()[-1]] == [part.shape for part in trainer.learner.layers()[-1]]
 
 
-def test_a_model_scores_only_the_classes_that_its_scenario_allows(tmp_path: Path) -> None:
+def test_a_model_scores_only_the_classes_that_its_scenario_allows(tmp_path):
     stream = metareplay.benchmark("digits-split")
     metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50, scenario="task-incremental").save(tmp_path)
     model = metareplay.load(tmp_path)
     assert set(model.predict(stream.tasks[2].test, 2)) <= set(stream.tasks[2].classes or ())
 
 
-def test_inputs_of_another_shape_are_refused(run: Run, experiment: Experiment) -> None:
+def test_inputs_of_another_shape_are_refused(run, experiment):
     run.carry_out(experiment)
     with pytest.raises(BadInput, match=r"inputs of shape \(3, 5\) were given, but must be \(n, 16\)"):
         metareplay.load(run.folder).predict(np.zeros((3, 5)))
 
 
-def test_a_run_without_weights_says_so_and_is_whole_otherwise(run: Run, experiment: Experiment) -> None:
+def test_a_run_without_weights_says_so_and_is_whole_otherwise(run, experiment):
     run.carry_out(experiment, weights=False)
     assert run.status().state == "done"
     with pytest.raises(BadInput, match="was saved without its weights"):
         metareplay.load(run.folder)
 
 
-def test_damaged_weights_are_refused(run: Run, experiment: Experiment) -> None:
+def test_damaged_weights_are_refused(run, experiment):
     run.carry_out(experiment)
     (path,) = run.folder.glob("weights-*.npz")
     content = path.read_bytes()
@@ -100,7 +96,7 @@ def test_damaged_weights_are_refused(run: Run, experiment: Experiment) -> None:
 # Learning on
 
 
-def test_a_run_goes_on_from_what_another_has_learned(run: Run, experiment: Experiment) -> None:
+def test_a_run_goes_on_from_what_another_has_learned(run, experiment):
     run.carry_out(experiment)
     end = metareplay.load(run.folder)
     stream = replace(little_stream(), name="another")
@@ -113,7 +109,7 @@ def test_a_run_goes_on_from_what_another_has_learned(run: Run, experiment: Exper
     assert record.steps == end.record.steps
 
 
-def test_what_a_run_goes_on_from_is_part_of_its_key(run: Run, experiment: Experiment, tmp_path: Path) -> None:
+def test_what_a_run_goes_on_from_is_part_of_its_key(run, experiment, tmp_path):
     run.carry_out(experiment)
     other = little("meralg1", seed=4)
     Run(tmp_path / other.key).carry_out(other)
@@ -123,15 +119,13 @@ def test_what_a_run_goes_on_from_is_part_of_its_key(run: Run, experiment: Experi
     assert little("ewc", from_=tmp_path / "elsewhere").key in keys
 
 
-def test_a_run_cannot_go_on_with_another_network(run: Run, experiment: Experiment) -> None:
+def test_a_run_cannot_go_on_with_another_network(run, experiment):
     run.carry_out(experiment)
     with pytest.raises(BadInput, match=r"from_ is .*, which trained Perceptron\(.*but this run trains Perceptron"):
         Trainer(little("meralg1", hidden=(7,), from_=str(run.folder)))
 
 
-def test_on_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     little_one = ["digits-rotations", "online", "--tasks", "2", "--samples-per-task", "20", "--quiet"]
     assert main(["run", *little_one]) == 0

@@ -105,7 +105,7 @@ text = "no function"
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path):
     """A user's file with factories, good and bad."""
     path = tmp_path / "nets.py"
     path.write_text(FACTORIES)
@@ -131,14 +131,14 @@ def pictures(shape: tuple[int, ...], classes: int = 3, tasks: int = 2) -> Stream
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32), (2, 12, 19)])
-def test_a_named_network_scores_each_class_whatever_the_images_size(name: str, shape: tuple[int, ...]) -> None:
+def test_a_named_network_scores_each_class_whatever_the_images_size(name, shape):
     network = describe(name, shape, 7, (5,))
     learner = engines.learner(network, 3, 1, np.random.default_rng(0), "torch")
     learner.put(np.arange(2), np.ones((2, int(np.prod(shape))), np.float32), np.zeros(2, np.int64), 0)
     assert learner.forward(np.arange(2)).shape == (2, 7)
 
 
-def test_the_reduced_resnet_is_the_published_one() -> None:
+def test_the_reduced_resnet_is_the_published_one():
     module = describe("resnet18-reduced", (3, 32, 32), 100).modules()[0]
     maps = []
     for part in module.modules():
@@ -158,7 +158,7 @@ def test_the_reduced_resnet_is_the_published_one() -> None:
     assert sum(part.numel() for part in module.parameters()) == expected == 1_109_240
 
 
-def test_the_small_cnn_has_no_buffers_and_draws_nothing() -> None:
+def test_the_small_cnn_has_no_buffers_and_draws_nothing():
     network = describe("cnn-small", (28, 28), 10)
     assert network == ModuleNetwork("cnn-small", (1, 28, 28), 10)
     learner = built(network)
@@ -169,7 +169,7 @@ def test_the_small_cnn_has_no_buffers_and_draws_nothing() -> None:
     assert np.array_equal(learner.state()["draws 0"], before)
 
 
-def test_images_are_seen_in_their_shape() -> None:
+def test_images_are_seen_in_their_shape():
     seen = []
     learner = built(describe("cnn-small", (3, 8, 10), 4))
     learner._modules.copies[0].register_forward_hook(lambda part, x, y: seen.append(x[0]))
@@ -179,19 +179,19 @@ def test_images_are_seen_in_their_shape() -> None:
     assert np.array_equal(seen[0], x.reshape(1, 3, 8, 10))
 
 
-def test_an_image_without_channels_has_one() -> None:
+def test_an_image_without_channels_has_one():
     assert pictures((9, 11)).shape == (9, 11)
     assert describe("cnn-small", (9, 11), 3).shape == (1, 9, 11)
     assert describe("mlp", (9, 11), 3, (4,)) == Perceptron((99, 4, 3))
 
 
 @pytest.mark.parametrize("name", ["cnn-small", "resnet18-reduced"])
-def test_vectors_are_not_images(name: str) -> None:
+def test_vectors_are_not_images(name):
     with pytest.raises(BadInput, match="64 numbers that form none: use network mlp"):
         describe(name, (64,), 10)
 
 
-def test_images_can_be_too_small() -> None:
+def test_images_can_be_too_small():
     with pytest.raises(BadInput, match=r"at least 4×4 pixels, not 3×9"):
         built(describe("cnn-small", (3, 9), 10))
     with pytest.raises(BadInput, match="batch normalisation cannot learn from one number"):
@@ -202,7 +202,7 @@ def test_images_can_be_too_small() -> None:
 # A user's own
 
 
-def test_a_factory_is_told_the_shape_and_the_classes(file: Path) -> None:
+def test_a_factory_is_told_the_shape_and_the_classes(file):
     learner = built(describe(f"{file}:make", (28, 28), 10))
     assert learner._modules.copies[0][1].in_features == 784, "a lazy layer has found its size"
     built(describe(f"{file}:make", (784,), 10))
@@ -235,9 +235,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "words"), BAD, ids=[name for name, _ in BAD])
-def test_a_network_of_no_use_is_refused_in_one_line_before_anything_is_written(
-    file: Path, tmp_path: Path, name: str, words: str
-) -> None:
+def test_a_network_of_no_use_is_refused_in_one_line_before_anything_is_written(file, tmp_path, name, words):
     out = tmp_path / "runs"
 
     def carry_out() -> None:
@@ -251,7 +249,7 @@ def test_a_network_of_no_use_is_refused_in_one_line_before_anything_is_written(
     assert not out.exists()
 
 
-def test_a_name_that_is_none_gets_the_nearest_one() -> None:
+def test_a_name_that_is_none_gets_the_nearest_one():
     with pytest.raises(
         BadInput, match=r"did you mean cnn-small\?.*mlp, cnn-small, resnet18-reduced, or FILE.py:FACTORY"
     ):
@@ -260,7 +258,7 @@ def test_a_name_that_is_none_gets_the_nearest_one() -> None:
         describe("nowhere.py:make", (28, 28), 10)
 
 
-def test_a_changed_file_is_another_run(file: Path) -> None:
+def test_a_changed_file_is_another_run(file):
     def key() -> str:
         return Experiment(stream=pictures((6, 7)), method=METHODS["online"](), network=f"{file}:make").key
 
@@ -274,7 +272,7 @@ def test_a_changed_file_is_another_run(file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cnn-small", "resnet18-reduced", "make"])
-def test_the_generator_that_is_handed_in_decides_the_weights(file: Path, name: str) -> None:
+def test_the_generator_that_is_handed_in_decides_the_weights(file, name):
     network = describe(name if name in NETWORKS else f"{file}:{name}", (12, 12), 3)
     torch.manual_seed(5)
     one = built(network, 1).parameters()
@@ -286,7 +284,7 @@ def test_the_generator_that_is_handed_in_decides_the_weights(file: Path, name: s
     assert torch.equal(torch.get_rng_state(), before), "PyTorch's global generator is left alone"
 
 
-def test_the_copies_for_each_task_start_differently() -> None:
+def test_the_copies_for_each_task_start_differently():
     learner = built(describe("cnn-small", (8, 8), 3).for_each_task(2))
     first, second = learner._modules.copies
     assert not torch.equal(next(first.parameters()), next(second.parameters()))
@@ -295,7 +293,7 @@ def test_the_copies_for_each_task_start_differently() -> None:
 # What methods make of them
 
 
-def test_independent_shares_the_maps_out_among_the_tasks(file: Path) -> None:
+def test_independent_shares_the_maps_out_among_the_tasks(file):
     independent = METHODS["independent"]()
 
     def copies(name: str, tasks: int) -> Any:
@@ -316,7 +314,7 @@ def test_independent_shares_the_maps_out_among_the_tasks(file: Path) -> None:
         copies(f"{file}:the_same", 2)
 
 
-def test_copies_for_each_task_may_share_only_what_is_not_trained(file: Path) -> None:
+def test_copies_for_each_task_may_share_only_what_is_not_trained(file):
     def copies(name: str) -> Any:
         return built(METHODS["independent"]().network(describe(f"{file}:{name}", (6, 7), 3), 2))._modules.copies
 
@@ -331,13 +329,13 @@ PERCEPTRONS = ("taskinput", "independent", "cbp", "redo", "ncm", "slda")
 
 
 @pytest.mark.parametrize("method", [name for name in PERCEPTRONS if name != "independent"])
-def test_what_needs_a_perceptron_says_so(method: str) -> None:
+def test_what_needs_a_perceptron_says_so(method):
     with pytest.raises(BadInput, match=rf"{method} .* use network mlp"):
         Experiment(stream=pictures((8, 8)), method=METHODS[method](), network="cnn-small")
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in PERCEPTRONS])
-def test_other_methods_train_the_network_that_was_asked_for(method: str) -> None:
+def test_other_methods_train_the_network_that_was_asked_for(method):
     network = describe("cnn-small", (8, 8), 3)
     assert METHODS[method]().network(network, 4) is network
 
@@ -345,7 +343,7 @@ def test_other_methods_train_the_network_that_was_asked_for(method: str) -> None
 # Engines and devices
 
 
-def test_the_engine_is_fused_where_it_can_be() -> None:
+def test_the_engine_is_fused_where_it_can_be():
     assert engines.chosen(None, "cpu", "mlp") == "fused"
     assert engines.chosen(None, "cpu", "cnn-small") == "torch"
     assert engines.chosen("torch", "cpu", "mlp") == "torch"
@@ -366,14 +364,14 @@ WRONG_ENGINES = [
 
 
 @pytest.mark.parametrize(("asked", "words"), WRONG_ENGINES)
-def test_an_engine_or_device_that_is_not_there_is_refused_in_one_line(asked: Any, words: str) -> None:
+def test_an_engine_or_device_that_is_not_there_is_refused_in_one_line(asked, words):
     with pytest.raises(BadInput) as caught:
         engines.chosen(*asked)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_devices_that_are_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_that_are_not_there_say_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(BadInput, match="no CUDA device here; device cpu always works"):
@@ -386,7 +384,7 @@ def test_devices_that_are_not_there_say_so(monkeypatch: pytest.MonkeyPatch) -> N
         engines.chosen("torch", "cuda:2", "mlp")
 
 
-def test_flags_choose_network_engine_and_device(file: Path) -> None:
+def test_flags_choose_network_engine_and_device(file):
     def chosen(**run: Any) -> dict[str, Any]:
         return Request("digits-rotations", "online", run=run).resolved()[2]
 
@@ -399,7 +397,7 @@ def test_flags_choose_network_engine_and_device(file: Path) -> None:
         chosen(network="cnn-small", engine="fused")
 
 
-def test_describing_networks_does_not_import_pytorch() -> None:
+def test_describing_networks_does_not_import_pytorch():
     code = (
         "import sys, metareplay.networks as n; n.describe('cnn-small', (28, 28), 10).for_each_task(3); "
         "import metareplay.runs.request, metareplay.learners.engines; sys.exit('torch' in sys.modules)"
@@ -410,7 +408,7 @@ def test_describing_networks_does_not_import_pytorch() -> None:
 # The command line
 
 
-def test_a_run_from_the_command_line(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_from_the_command_line(file, tmp_path, capsys):
     from metareplay.cli import main
 
     short = ["--tasks", "2", "--samples-per-task", "5", "--quiet", "--out", str(tmp_path / "runs"), "--json", "-"]

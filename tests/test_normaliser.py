@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ def naive(x: np.ndarray, decay: float) -> Iterator[np.ndarray]:
 
 
 @given(st.integers(0, 2**32), st.floats(0.01, 0.9999), st.integers(1, 60), st.lists(st.integers(1, 60), max_size=4))
-def test_it_is_what_a_naive_loop_says_however_the_examples_come(seed: int, decay: float, n: int, cuts: Any) -> None:
+def test_it_is_what_a_naive_loop_says_however_the_examples_come(seed, decay, n, cuts):
     rng = np.random.default_rng(seed)
     x = (rng.normal(size=(n, 5)) * [1, 100, 1e-3, 0, 1] + [0, 5, 1, 0, -3]).astype(np.float32)
     ours, whole = (Normaliser(5, decay) for _ in range(2))
@@ -40,14 +39,14 @@ def test_it_is_what_a_naive_loop_says_however_the_examples_come(seed: int, decay
     assert not np.concatenate(parts)[:, 3].any(), "an input that is always zero stays zero"
 
 
-def test_after_many_examples_inputs_have_mean_zero_and_variance_one() -> None:
+def test_after_many_examples_inputs_have_mean_zero_and_variance_one():
     x = np.random.default_rng(0).normal(7, 3, (20_000, 4)).astype(np.float32)
     normalised = Normaliser(4, 0.999).learn(x)[5000:]
     assert np.abs(normalised.mean(0)).max() < 0.05
     assert np.abs(normalised.std(0) - 1).max() < 0.05
 
 
-def test_means_never_become_subnormal() -> None:
+def test_means_never_become_subnormal():
     ours = Normaliser(3, 0.5)
     ours.learn(np.ones((1, 3), np.float32))
     for _ in range(20):
@@ -56,7 +55,7 @@ def test_means_never_become_subnormal() -> None:
     assert not ours.means.any()
 
 
-def test_means_that_another_decay_learned_stand_for_the_same_inputs() -> None:
+def test_means_that_another_decay_learned_stand_for_the_same_inputs():
     first, then = Normaliser(3, 0.9), Normaliser(3, 0.999)
     first.learn(np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32))
     then.load_state(first.state())
@@ -71,7 +70,7 @@ def experiment(**options: Any) -> Experiment:
 
 @pytest.mark.parametrize("batch_size", [1, 7])
 @pytest.mark.parametrize("order", ["tasks", "gradual"])
-def test_a_run_learns_from_normalised_inputs_and_is_tested_on_them(batch_size: int, order: str) -> None:
+def test_a_run_learns_from_normalised_inputs_and_is_tested_on_them(batch_size, order):
     """Held against a run without the option, on a stream that a naive loop has normalised."""
     ours = Trainer(experiment(normalise=0.99, batch_size=batch_size, order=order))
     record = ours.train()
@@ -100,13 +99,13 @@ def test_a_run_learns_from_normalised_inputs_and_is_tested_on_them(batch_size: i
     assert abs((answers == test.labels).mean() - record.accuracy[-1, 1]) < 0.01
 
 
-def test_testing_moves_nothing() -> None:
+def test_testing_moves_nothing():
     often, never = (Trainer(experiment(normalise=0.9, **o)) for o in ({"eval_every": 5}, {"evaluate": "never"}))
-    assert np.array_equal(often.train().right_by_visit, never.train().right_by_visit)  # type: ignore[arg-type]
-    assert often.learner.parameters().tobytes() == never.learner.parameters().tobytes()  # type: ignore[attr-defined]
+    assert np.array_equal(often.train().right_by_visit, never.train().right_by_visit)
+    assert often.learner.parameters().tobytes() == never.learner.parameters().tobytes()
 
 
-def test_it_is_part_of_the_key_and_off_by_default() -> None:
+def test_it_is_part_of_the_key_and_off_by_default():
     plain, one, other = experiment(), experiment(normalise=0.9), experiment(normalise=0.99)
     assert len({plain.key, one.key, other.key}) == 3
     assert "normalise" not in plain.configuration()
@@ -115,7 +114,7 @@ def test_it_is_part_of_the_key_and_off_by_default() -> None:
             experiment(normalise=wrong)
 
 
-def test_a_run_that_was_stopped_goes_on_with_its_means() -> None:
+def test_a_run_that_was_stopped_goes_on_with_its_means():
     one, other = (Trainer(experiment(normalise=0.9, batch_size=3)) for _ in range(2))
     one.begin_task(one.spans[0], None)
     one.evaluate(-1)
@@ -124,10 +123,10 @@ def test_a_run_that_was_stopped_goes_on_with_its_means() -> None:
     through = Trainer(one.experiment)
     through.train()
     other.train()
-    assert other.learner.parameters().tobytes() == through.learner.parameters().tobytes()  # type: ignore[attr-defined]
+    assert other.learner.parameters().tobytes() == through.learner.parameters().tobytes()
 
 
-def test_a_model_normalises_what_it_is_asked_as_its_run_did(tmp_path: Path) -> None:
+def test_a_model_normalises_what_it_is_asked_as_its_run_did(tmp_path):
     from metareplay.runs.folder import Run
 
     trained = experiment(normalise=0.99)

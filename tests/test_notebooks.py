@@ -6,8 +6,6 @@ import inspect
 import io
 import sys
 import types
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,11 +22,11 @@ STREAM = benchmark("digits-rotations", tasks=3, samples_per_task=30)
 
 
 @pytest.fixture(scope="module")
-def record() -> metareplay.Record:
+def record():
     return run(STREAM, Online(lr=0.1))
 
 
-def test_every_object_is_a_line(record: metareplay.Record, tmp_path: Path) -> None:
+def test_every_object_is_a_line(record, tmp_path):
     experiment = Experiment(stream=STREAM, method=Online(lr=0.1), seed=3)
     Run(tmp_path / experiment.key).carry_out(experiment)
     shown = [
@@ -50,7 +48,7 @@ def test_every_object_is_a_line(record: metareplay.Record, tmp_path: Path) -> No
     assert repr(record) == f"Record(online on digits-rotations, seed 0: retained accuracy {100 * retained:.1f} %)"
 
 
-def test_a_stream_shows_its_images_and_one_without_images_its_line() -> None:
+def test_a_stream_shows_its_images_and_one_without_images_its_line():
     png = STREAM._repr_png_()
     assert png is not None
     assert Image.open(io.BytesIO(png)).height > 3 * 32
@@ -58,7 +56,7 @@ def test_a_stream_shows_its_images_and_one_without_images_its_line() -> None:
     assert Stream.from_arrays("plain", [(x, y, x, y)])._repr_png_() is None
 
 
-def test_a_record_shows_its_matrix_and_draws_it(record: metareplay.Record, tmp_path: Path) -> None:
+def test_a_record_shows_its_matrix_and_draws_it(record, tmp_path):
     html = record._repr_html_()
     assert html.count("<td") == 9
     assert f">{100 * record.accuracy[2, 1]:.0f}</td>" in html
@@ -70,20 +68,20 @@ def test_a_record_shows_its_matrix_and_draws_it(record: metareplay.Record, tmp_p
     assert f">{100 * record.accuracy[2, 1]:.0f}" in svg or "task" in svg
 
 
-def test_a_record_without_evaluations_cannot_be_drawn() -> None:
+def test_a_record_without_evaluations_cannot_be_drawn():
     pytest.importorskip("vl_convert")
     with pytest.raises(BadInput, match="nothing to draw"):
         run(STREAM, Online(), evaluate="never").plot()
 
 
-def test_run_has_the_options_of_an_experiment_by_name() -> None:
+def test_run_has_the_options_of_an_experiment_by_name():
     names = list(inspect.signature(run).parameters)
     assert names[:3] == ["stream", "method", "seed"]
     assert {"hidden", "epochs", "eval_every", "progress", "tracker"} <= set(names)
     assert inspect.signature(run).parameters["epochs"].default == 1
 
 
-def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards(monkeypatch):
     shown: list[str] = []
     handle = types.SimpleNamespace(update=shown.append)
     display = types.SimpleNamespace(HTML=str, display=lambda html, display_id: handle)
@@ -96,7 +94,7 @@ def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards(monkeypat
     assert shown[-1] == ""
 
 
-def test_where_nobody_looks_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_where_nobody_looks_there_is_no_bar(capsys):
     run(STREAM, Online())
     assert capsys.readouterr() == ("", "")
 
@@ -117,14 +115,14 @@ def test_where_nobody_looks_there_is_no_bar(capsys: pytest.CaptureFixture[str]) 
         (lambda: run(STREAM, Online(lr=1e20)), "lower lr (it is 1e+20)", "lower --lr (it is"),
     ],
 )
-def test_errors_name_arguments_in_python_and_flags_on_the_command_line(make: Any, told: str, flag: str) -> None:
+def test_errors_name_arguments_in_python_and_flags_on_the_command_line(make, told, flag):
     with pytest.raises((BadInput, metareplay.RunFailed)) as caught:
         make()
     assert told in str(caught.value)
     assert flag in with_flags(caught.value)
 
 
-def test_commands_in_a_message_stay_commands() -> None:
+def test_commands_in_a_message_stay_commands():
     text = "weights are missing: run `metareplay run … --again`, or metareplay data get mnist --from FOLDER; see --out"
     assert str(BadInput(text)) == text.replace("--out", "out")
     assert str(BadInput("give more units (--hiddens 20)")) == "give more units (hidden 20)"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from metareplay.methods import METHODS
 from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.kinds import alphabets
 from metareplay.streams.stream import allowed_classes
-from mirrors import Mirror, left_in, put
+from mirrors import left_in, put
 
 FIRST, SECOND = (file.name for file in sources.OMNIGLOT_SMALL.files)
 ONE = omniglot_files("images_background_small1", {"Zulu": 2, "Early_A": 3})
@@ -28,7 +27,7 @@ TWO = omniglot_files("images_background_small2", {"Early_A": 3, "B_(new)": 4}, s
 
 
 @pytest.fixture(autouse=True)
-def _nothing_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nothing_loaded(monkeypatch):
     monkeypatch.setattr(published, "_LOADED", {})
 
 
@@ -41,7 +40,7 @@ def made_up(tmp_path: Path, one: dict[str, bytes] = ONE, two: dict[str, bytes] =
 # What is in it
 
 
-def test_a_character_is_a_class_and_an_alphabet_a_group_of_them(tmp_path: Path) -> None:
+def test_a_character_is_a_class_and_an_alphabet_a_group_of_them(tmp_path):
     images = made_up(tmp_path)
     assert images.groups == (("Early A", (0, 1, 2)), ("Zulu", (3, 4)), ("B (new)", (5, 6, 7, 8)))
     assert np.bincount(images.train_labels).tolist() == [15] * 9
@@ -49,13 +48,13 @@ def test_a_character_is_a_class_and_an_alphabet_a_group_of_them(tmp_path: Path) 
     assert images.train.shape == (28, 28)
 
 
-def test_an_alphabet_that_is_in_two_archives_counts_once_as_the_first_has_it(tmp_path: Path) -> None:
+def test_an_alphabet_that_is_in_two_archives_counts_once_as_the_first_has_it(tmp_path):
     both = made_up(tmp_path / "both")
     alone = made_up(tmp_path / "alone", two={name: body for name, body in TWO.items() if "Early_A" not in name})
     np.testing.assert_array_equal(both.train.pixels, alone.train.pixels)
 
 
-def test_ink_is_one_and_a_pixel_is_the_share_of_ink_where_it_lies(tmp_path: Path) -> None:
+def test_ink_is_one_and_a_pixel_is_the_share_of_ink_where_it_lies(tmp_path):
     ink = np.zeros((105, 105), bool)
     ink[:15, :30] = True  # of each 15 × 15 pixels 4 × 4 are made
     ink[90, 90] = True
@@ -68,7 +67,7 @@ def test_ink_is_one_and_a_pixel_is_the_share_of_ink_where_it_lies(tmp_path: Path
     assert not zulu.any()
 
 
-def test_the_last_five_drawings_of_each_character_are_for_testing(tmp_path: Path) -> None:
+def test_the_last_five_drawings_of_each_character_are_for_testing(tmp_path):
     marked = {}
     for name in ONE:
         ink = np.zeros((105, 105), bool)
@@ -81,7 +80,7 @@ def test_the_last_five_drawings_of_each_character_are_for_testing(tmp_path: Path
     np.testing.assert_allclose(ink_of_test, [*range(16, 21)] * 5, atol=0.2)
 
 
-def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_path: Path) -> None:
+def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_path):
     stream = alphabets(made_up(tmp_path), tasks=3)
     assert [task.description for task in stream.tasks] == [
         "Early A, 3 characters",
@@ -96,7 +95,7 @@ def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_p
     assert alphabets(made_up(tmp_path), tasks=2).classes == 5
 
 
-def test_more_alphabets_than_there_are_cannot_be_had(tmp_path: Path) -> None:
+def test_more_alphabets_than_there_are_cannot_be_had(tmp_path):
     with pytest.raises(BadInput, match=r"tasks is 4, but omniglot-small has 3 alphabets"):
         alphabets(made_up(tmp_path), tasks=4)
     with pytest.raises(BadInput, match="digits has 0 alphabets"):
@@ -104,7 +103,7 @@ def test_more_alphabets_than_there_are_cannot_be_had(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["task-incremental", "class-incremental"])
-def test_it_can_be_learned(tmp_path: Path, scenario: str) -> None:
+def test_it_can_be_learned(tmp_path, scenario):
     stream = BENCHMARKS["omniglot-small"].stream(tasks=3, images=made_up(tmp_path))
     method = METHODS["eralg4"](lr=0.1, memories=100, replay_batch_size=10)
     record = metareplay.run(stream, method, scenario=scenario)
@@ -114,7 +113,7 @@ def test_it_can_be_learned(tmp_path: Path, scenario: str) -> None:
 # The real ones
 
 
-def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot: Path, data_folder: Path) -> None:
+def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot, data_folder):
     """Five each; Greek and Latin are in both, drawing for drawing."""
     images = sources.get("omniglot-small", shared_omniglot, progress=False)
     assert [(name, len(classes)) for name, classes in images.groups] == [
@@ -134,7 +133,7 @@ def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot: Path, data_
     assert sources.OMNIGLOT_SMALL.present(data_folder / "omniglot-small")
 
 
-def test_greek_and_latin_are_the_same_drawings_in_both_real_archives(shared_omniglot: Path) -> None:
+def test_greek_and_latin_are_the_same_drawings_in_both_real_archives(shared_omniglot):
     found = []
     for name in (FIRST, SECOND):
         with zipfile.ZipFile(shared_omniglot / name) as packed:
@@ -148,7 +147,7 @@ def test_greek_and_latin_are_the_same_drawings_in_both_real_archives(shared_omni
 # What must not get through
 
 
-def test_a_mirror_serves_the_archives(tmp_path: Path, serve: Callable[..., Mirror], nobody: str) -> None:
+def test_a_mirror_serves_the_archives(tmp_path, serve, nobody):
     archives = zipped(ONE), zipped(TWO)
     mirror = serve(dict(zip((FIRST, SECOND), archives, strict=True)))
     source = small_omniglot(*archives, 9, nobody, mirror.url)
@@ -182,9 +181,7 @@ def png(size: tuple[int, int], mode: str) -> bytes:
         pytest.param(omniglot_files("top", {"New": 1}), "10 classes in it instead of 9", id="a class more"),
     ],
 )
-def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(
-    tmp_path: Path, files: dict[str, bytes], reason: str
-) -> None:
+def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path, files, reason):
     """Even where its checksum is the one that was published."""
     archives = zipped(ONE | files), zipped(TWO)
     theirs = put(tmp_path / "theirs", dict(zip((FIRST, SECOND), archives, strict=True)))
@@ -195,7 +192,7 @@ def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(
 
 
 @pytest.mark.parametrize("how", ["cut", "foreign", "empty", "altered", "lies about its size"])
-def test_a_damaged_archive_is_refused(tmp_path: Path, how: str) -> None:
+def test_a_damaged_archive_is_refused(tmp_path, how):
     good, second = zipped(ONE), zipped(TWO)
     place = good.index(b"IDAT")
     lying = bytearray(good)

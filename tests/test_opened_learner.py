@@ -40,7 +40,7 @@ def cross_entropy_of(problem: Problem) -> Callable[[Scores, Rows], Scores]:
 
 
 @on_random_problems
-def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine: Any, problem: Problem) -> None:
+def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine, problem):
     problem.allowed = None
     ours, built_in, loss = problem.learner(engine), problem.learner(engine), cross_entropy_of(problem)
     rows, groups, lr = problem.rows(6), problem.groups(), problem.lr
@@ -62,7 +62,7 @@ def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine: Any, problem:
     assert_close(flat(ours.layers()) - flat(problem.layers), moved, rounding=rounding)
 
 
-def test_any_loss_of_the_scores_is_carried_back(engine: Any) -> None:
+def test_any_loss_of_the_scores_is_carried_back(engine):
     problem = ordinary_problem()
     learner, oracle, rows = problem.learner(engine), Oracle(problem), np.array([0, 1, 2, 2, 4])
     target = problem.rng.standard_normal((len(rows), 5)).astype(np.float32)
@@ -72,7 +72,7 @@ def test_any_loss_of_the_scores_is_carried_back(engine: Any) -> None:
     assert_close(flat(learner.layers(learner.gradient(rows, lambda z, _: losses.mse_to(z, target)))), expected)
 
 
-def test_a_loss_sees_raw_scores_and_its_rows_one_at_a_time_where_steps_are_single(engine: Any) -> None:
+def test_a_loss_sees_raw_scores_and_its_rows_one_at_a_time_where_steps_are_single(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     raw, seen = learner.forward(np.arange(6)), []
@@ -93,7 +93,7 @@ def test_a_loss_sees_raw_scores_and_its_rows_one_at_a_time_where_steps_are_singl
     assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
 
 
-def test_a_loss_may_ask_the_learner_itself(engine: Any) -> None:
+def test_a_loss_may_ask_the_learner_itself(engine):
     """Distillation does: what it computes meanwhile does not touch what is carried back."""
     problem = ordinary_problem()
     learner, loss = problem.learner(engine), cross_entropy_of(problem)
@@ -111,7 +111,7 @@ def test_a_loss_may_ask_the_learner_itself(engine: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_a_gradient_that_is_not_finite_is_divergence_and_changes_nothing(engine: Any, value: float) -> None:
+def test_a_gradient_that_is_not_finite_is_divergence_and_changes_nothing(engine, value):
     problem = ordinary_problem()
     learner = problem.learner(engine)
 
@@ -133,14 +133,14 @@ def test_a_gradient_that_is_not_finite_is_divergence_and_changes_nothing(engine:
     assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
 
 
-def test_scores_that_are_not_finite_reach_no_loss(engine: Any) -> None:
+def test_scores_that_are_not_finite_reach_no_loss(engine):
     learner = primitives.spoiled_problem().learner(engine)
     with pytest.raises(Diverged) as caught:
         learner.sgd(np.array([0, 3]), 0.1, loss=lambda z, rows: np.zeros_like(z))
     assert caught.value.row == 3
 
 
-def test_a_loss_of_another_shape_or_with_weights_is_refused(engine: Any) -> None:
+def test_a_loss_of_another_shape_or_with_weights_is_refused(engine):
     learner = ordinary_problem().learner(engine)
     with pytest.raises(BadInput, match=r"\(5, 2\).*\(2, 5\)"):
         learner.sgd([0, 1], 0.1, loss=lambda z, rows: z.T)
@@ -185,7 +185,7 @@ def vectors(learner: Any, count: int) -> list[Any]:
 
 
 @pytest.mark.parametrize(("rule", "states", "numbers"), RULES, ids=["si", "adam", "everything", "g", "decay", "swap"])
-def test_a_rule_computes_what_numpy_computes_in_float32(rule: Any, states: int, numbers: Any, engine: Any) -> None:
+def test_a_rule_computes_what_numpy_computes_in_float32(rule, states, numbers, engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     gradient, *state = vectors(learner, 1 + states)
@@ -206,7 +206,7 @@ def test_a_rule_computes_what_numpy_computes_in_float32(rule: Any, states: int, 
             assert_close(ours, theirs)
 
 
-def test_a_rule_leaves_padding_zero_in_theta_and_in_what_it_writes() -> None:
+def test_a_rule_leaves_padding_zero_in_theta_and_in_what_it_writes():
     learner = ordinary_problem().learner(FusedPerceptron)
     padding = learner.noise(np.random.default_rng(0)) == 0
     assert padding.any()
@@ -223,7 +223,7 @@ def test_a_rule_leaves_padding_zero_in_theta_and_in_what_it_writes() -> None:
     assert np.array_equal(state, np.where(padding, 0, 2))
 
 
-def test_what_a_rule_does_not_return_is_only_read(engine: Any) -> None:
+def test_what_a_rule_does_not_return_is_only_read(engine):
     learner = ordinary_problem().learner(engine)
     one, two = learner.noise(np.random.default_rng(0)), learner.noise(np.random.default_rng(1))
     before = np.array(one), np.array(two)
@@ -232,7 +232,7 @@ def test_what_a_rule_does_not_return_is_only_read(engine: Any) -> None:
     assert np.array_equal(two, before[1])
 
 
-def test_numbers_and_constants_change_without_compiling_again() -> None:
+def test_numbers_and_constants_change_without_compiling_again():
     learner, compiled = ordinary_problem().learner(FusedPerceptron), len(rules._compiled)
     g = learner.noise(np.random.default_rng(0))
 
@@ -247,7 +247,7 @@ def test_numbers_and_constants_change_without_compiling_again() -> None:
         assert np.array_equal(learner.parameters(), g * np.float32(min(c, 3)))
 
 
-def test_a_closures_constants_are_part_of_what_a_rule_is(engine: Any) -> None:
+def test_a_closures_constants_are_part_of_what_a_rule_is(engine):
     def times(factor: float) -> Callable[..., Any]:
         def inner(x: Any) -> Any:
             return factor * x
@@ -261,7 +261,7 @@ def test_a_closures_constants_are_part_of_what_a_rule_is(engine: Any) -> None:
         assert np.array_equal(learner.parameters(), factor * one)
 
 
-def test_subnormal_results_are_zero(engine: Any) -> None:
+def test_subnormal_results_are_zero(engine):
     """A decaying average of what is no longer active would otherwise make each later pass many times slower."""
     learner = ordinary_problem().learner(engine)
     zero, average = 0 * learner.parameters(), 0 * learner.parameters() + np.float32(1e-37)
@@ -270,7 +270,7 @@ def test_subnormal_results_are_zero(engine: Any) -> None:
     assert not np.asarray(average).any()
 
 
-def test_the_processors_mode_is_as_before_an_update() -> None:
+def test_the_processors_mode_is_as_before_an_update():
     learner = ordinary_problem().learner(FusedPerceptron)
     learner.descend(learner.parameters(), 0.1)
     tiny = np.array([np.finfo(np.float32).tiny])
@@ -307,7 +307,7 @@ stateful = Stateful()
         (np.add, "function of its own"),
     ],
 )
-def test_a_rule_that_cannot_be_compiled_is_refused_by_name_and_reason(rule: Any, reason: str) -> None:
+def test_a_rule_that_cannot_be_compiled_is_refused_by_name_and_reason(rule, reason):
     learner = ordinary_problem().learner(FusedPerceptron)
     name = getattr(rule, "__qualname__", "add")
     with pytest.raises(BadInput, match=f"the rule .*{name.split('.')[-1]}.* cannot be compiled: .*{reason}"):
@@ -315,7 +315,7 @@ def test_a_rule_that_cannot_be_compiled_is_refused_by_name_and_reason(rule: Any,
     assert learner.steps == 0
 
 
-def test_vectors_and_numbers_that_do_not_fit_are_refused() -> None:
+def test_vectors_and_numbers_that_do_not_fit_are_refused():
     learner = ordinary_problem().learner(FusedPerceptron)
     theta = learner.parameters()
 
@@ -343,7 +343,7 @@ def test_vectors_and_numbers_that_do_not_fit_are_refused() -> None:
 
 
 @on_random_problems
-def test_activations_are_what_hidden_units_give(engine: Any, problem: Problem) -> None:
+def test_activations_are_what_hidden_units_give(engine, problem):
     learner, rows = problem.learner(engine), problem.rows(5)
     x = [problem.x[row].astype(np.float64) for row in rows]
     activations = learner.activations(rows)
@@ -357,7 +357,7 @@ def test_activations_are_what_hidden_units_give(engine: Any, problem: Problem) -
 
 
 @on_random_problems
-def test_weight_sizes_are_those_of_the_layers(engine: Any, problem: Problem) -> None:
+def test_weight_sizes_are_those_of_the_layers(engine, problem):
     sizes, weights = problem.learner(engine).weight_sizes(), [np.abs(w) for w, _ in problem.layers]
     for (coming, going), before, behind in zip(sizes, weights, weights[1:], strict=False):
         assert_close(coming, before.astype(np.float64).mean(-2))
@@ -365,7 +365,7 @@ def test_weight_sizes_are_those_of_the_layers(engine: Any, problem: Problem) -> 
     assert len(sizes) == len(weights) - 1
 
 
-def test_layers_are_views_of_theta_and_of_vectors(engine: Any) -> None:
+def test_layers_are_views_of_theta_and_of_vectors(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     vector = 0 * learner.parameters()
@@ -382,7 +382,7 @@ def test_layers_are_views_of_theta_and_of_vectors(engine: Any) -> None:
         assert np.array_equal(np.asarray(biases), np.ones(biases.shape))
 
 
-def test_noise_is_normal_and_the_same_on_every_engine(engine: Any) -> None:
+def test_noise_is_normal_and_the_same_on_every_engine(engine):
     network = Perceptron((300, 100, 17, 5), (False, True, False), 3)
     noise = [
         flat(learner.layers(learner.noise(np.random.default_rng(3))))
@@ -393,7 +393,7 @@ def test_noise_is_normal_and_the_same_on_every_engine(engine: Any) -> None:
     assert abs(noise[0].std() - 1) < 0.03
 
 
-def test_a_trial_leaves_no_trace(engine: Any) -> None:
+def test_a_trial_leaves_no_trace(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     learner.sgd([0, 1], 0.1)
@@ -408,9 +408,7 @@ def test_a_trial_leaves_no_trace(engine: Any) -> None:
 
 
 @on_random_problems
-def test_forward_with_other_parameters_gives_raw_scores_of_the_network_that_has_them(
-    engine: Any, problem: Problem
-) -> None:
+def test_forward_with_other_parameters_gives_raw_scores_of_the_network_that_has_them(engine, problem):
     problem.allowed = None
     learner, other, rows = problem.learner(engine), problem.learner(engine), problem.rows(5)
     theta = learner.parameters()
@@ -424,7 +422,7 @@ def test_forward_with_other_parameters_gives_raw_scores_of_the_network_that_has_
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_forward_with_parameters_that_do_not_fit_or_are_no_numbers_does_no_harm() -> None:
+def test_forward_with_parameters_that_do_not_fit_or_are_no_numbers_does_no_harm():
     learner = ordinary_problem().learner(FusedPerceptron)
     with pytest.raises(BadInput, match="a vector has the shape"):
         learner.forward([0], np.zeros(3, np.float32))
@@ -433,9 +431,7 @@ def test_forward_with_parameters_that_do_not_fit_or_are_no_numbers_does_no_harm(
 
 @pytest.mark.parametrize("widths", [(100, 20, 17, 5), (30, 112, 3), (40, 4)])
 @pytest.mark.parametrize(("steps", "judges"), [(1, 1), (2, 5), (7, 20)])
-def test_looking_ahead_gives_what_whole_gradients_add_up_to(
-    engine: Any, widths: tuple[int, ...], steps: int, judges: int
-) -> None:
+def test_looking_ahead_gives_what_whole_gradients_add_up_to(engine, widths, steps, judges):
     case = primitives.problem(Perceptron(widths), primitives.MIXED, np.random.default_rng(steps))
     learner, plain, rows, batch = case.learner(engine), case.learner(engine), case.rows(steps), case.rows(judges)
     rates, before, taken = learner.noise(case.rng) / 20, learner.parameters(), learner.gradients_taken
@@ -447,7 +443,7 @@ def test_looking_ahead_gives_what_whole_gradients_add_up_to(
     assert (learner.steps, learner.gradients_taken - taken) == (steps, steps * (1 + judges))
 
 
-def test_looking_ahead_from_a_loss_that_is_not_finite_changes_nothing(engine: Any) -> None:
+def test_looking_ahead_from_a_loss_that_is_not_finite_changes_nothing(engine):
     case = primitives.problem(Perceptron((100, 20, 5)), primitives.MIXED, np.random.default_rng(0))
     learner = case.learner(engine)
     learner.put(np.array([5]), np.full((1, 100), np.nan, np.float32), np.zeros(1, np.int64), 0)
@@ -462,7 +458,7 @@ def test_looking_ahead_from_a_loss_that_is_not_finite_changes_nothing(engine: An
 # What no call can damage
 
 
-def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine: Any) -> None:
+def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine):
     problem = ordinary_problem()
     rows, learner = np.array([0, 1, 1, 4]), problem.learner(engine)
     expected = learner.forward(rows)
@@ -496,7 +492,7 @@ def calls(learner: Any, rows: Any) -> list[Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("label", [5, -1, 2**62, -(2**62)])
-def test_a_label_beyond_the_classes_is_refused_where_it_counts(engine: Any, label: int) -> None:
+def test_a_label_beyond_the_classes_is_refused_where_it_counts(engine, label):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     learner.labels[3] = label
@@ -510,7 +506,7 @@ def test_a_label_beyond_the_classes_is_refused_where_it_counts(engine: Any, labe
 
 
 @pytest.mark.parametrize("task", [3, -1, 2**40])
-def test_a_task_that_there_is_not_is_refused(engine: Any, task: int) -> None:
+def test_a_task_that_there_is_not_is_refused(engine, task):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     learner.tasks[3] = task
@@ -522,7 +518,7 @@ def test_a_task_that_there_is_not_is_refused(engine: Any, task: int) -> None:
         learner.scores(primitives.Images(primitives.BaseImages(problem.x), problem.labels), task)
 
 
-def test_a_loss_that_writes_to_the_table_damages_nothing() -> None:
+def test_a_loss_that_writes_to_the_table_damages_nothing():
     learner = ordinary_problem().learner(FusedPerceptron)
     rows = np.array([0, 1, 2])
 
@@ -540,7 +536,7 @@ def test_a_loss_that_writes_to_the_table_damages_nothing() -> None:
         learner.sgd(rows, 0.1, loss=spoil_tasks)
 
 
-def test_the_wrong_number_of_weights_rates_or_examples_is_refused(engine: Any) -> None:
+def test_the_wrong_number_of_weights_rates_or_examples_is_refused(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
     for weights in (np.ones(1), np.ones(3), np.ones((2, 1)), 1.0):
@@ -564,7 +560,7 @@ def test_the_wrong_number_of_weights_rates_or_examples_is_refused(engine: Any) -
             learner.put([0, 1], x, np.array(y), 0)
 
 
-def test_a_state_that_compiled_code_could_not_follow_is_refused() -> None:
+def test_a_state_that_compiled_code_could_not_follow_is_refused():
     problem = ordinary_problem()
     learner = problem.learner(FusedPerceptron)
     good = learner.state()

@@ -55,7 +55,7 @@ def met(order: Order) -> list[tuple[int, int]]:
 sizes = st.lists(st.integers(3, 40), min_size=2, max_size=6)
 
 
-def test_of_tasks_of_different_sizes_the_smaller_show_all_that_they_have() -> None:
+def test_of_tasks_of_different_sizes_the_smaller_show_all_that_they_have():
     of = stream([5, 12, 8])
     experiment = Experiment(stream=of, method=METHODS["online"](), samples_per_task=8, batch_size=4)
     assert experiment.spans.counts.tolist() == [5, 8, 8]
@@ -65,7 +65,7 @@ def test_of_tasks_of_different_sizes_the_smaller_show_all_that_they_have() -> No
 
 
 @given(st.sampled_from(WORDS), sizes, st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 7))
-def test_each_example_comes_once_in_an_epoch(words: str, of: list[int], seed: int, epochs: int, batch: int) -> None:
+def test_each_example_comes_once_in_an_epoch(words, of, seed, epochs, batch):
     order = arranged(words, stream(of), seed, epochs=epochs, batch_size=batch)
     every = {(task, example): epochs for task, size in enumerate(of) for example in range(size)}
     assert Counter(met(order)) == every
@@ -74,27 +74,25 @@ def test_each_example_comes_once_in_an_epoch(words: str, of: list[int], seed: in
 
 
 @given(st.sampled_from(WORDS), sizes, st.integers(0, 2**32))
-def test_the_seed_decides_the_order_and_a_span_is_made_from_nothing_but_its_number(
-    words: str, of: list[int], seed: int
-) -> None:
+def test_the_seed_decides_the_order_and_a_span_is_made_from_nothing_but_its_number(words, of, seed):
     order, again = (arranged(words, stream(of), seed, batch_size=2) for _ in range(2))
     for number in reversed(range(len(again))):
         for one, other in zip(order[number][1:], again[number][1:], strict=True):
             np.testing.assert_array_equal(one, other)
 
 
-def test_another_seed_gives_another_order() -> None:
+def test_another_seed_gives_another_order():
     of = stream([40, 40, 40])
     for words in WORDS:
         assert met(arranged(words, of, 0)) != met(arranged(words, of, 1))
 
 
-def test_tasks_come_one_after_another_unless_another_order_is_asked_for() -> None:
+def test_tasks_come_one_after_another_unless_another_order_is_asked_for():
     order = arranged("tasks", stream([10, 20, 30]))
     assert [task for task, _ in met(order)] == [0] * 10 + [1] * 20 + [2] * 30
 
 
-def test_recurring_tasks_show_other_examples_each_time() -> None:
+def test_recurring_tasks_show_other_examples_each_time():
     order = arranged("recurring 3", stream([10, 12]))
     assert [span.visit for span in order] == list(range(6))
     assert [set(np.array(order.visits)[span.sources]) for span in order] == [{0}, {1}] * 3
@@ -107,7 +105,7 @@ def shares(order: Order) -> np.ndarray:
 
 
 @pytest.mark.parametrize("width", [0.2, 0.5, 1.0])
-def test_the_next_tasks_share_rises_in_a_straight_line_around_a_border(width: float) -> None:
+def test_the_next_tasks_share_rises_in_a_straight_line_around_a_border(width):
     n = 40_000
     share = shares(arranged(f"gradual {width}", stream([n] * 3)))
     place = (np.arange(3 * n) + 0.5) / n
@@ -122,7 +120,7 @@ def test_the_next_tasks_share_rises_in_a_straight_line_around_a_border(width: fl
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5])
-def test_a_share_of_the_examples_are_other_tasks_at_any_time(share: float) -> None:
+def test_a_share_of_the_examples_are_other_tasks_at_any_time(share):
     n, tasks = 20_000, 4
     order = arranged(f"blurry {share}", stream([n] * tasks))
     of = shares(order).reshape(tasks, n, tasks)
@@ -133,7 +131,7 @@ def test_a_share_of_the_examples_are_other_tasks_at_any_time(share: float) -> No
         assert np.abs(by_part - share).max() < 5 * np.sqrt(share / (n / 20))
 
 
-def test_in_a_batch_of_a_mixed_order_each_example_is_its_own_tasks() -> None:
+def test_in_a_batch_of_a_mixed_order_each_example_is_its_own_tasks():
     trainer = Trainer(experiment("gradual 1", [30, 30, 30], batch_size=7))
     trainer.train()
     seen = Sees.log
@@ -155,7 +153,7 @@ class Sees(Method):
 
 
 @pytest.fixture(autouse=True)
-def _clear() -> None:
+def _clear():
     Sees.log.clear()
 
 
@@ -165,7 +163,7 @@ def experiment(words: str, of: list[int], method: Method | None = None, **option
 
 @pytest.mark.parametrize("words", WORDS)
 @pytest.mark.parametrize("name", ["online", "eralg4"])
-def test_every_order_runs_to_its_end_and_counts_by_task(words: str, name: str) -> None:
+def test_every_order_runs_to_its_end_and_counts_by_task(words, name):
     method = METHODS[name](lr=1e-3, **({"memories": 5} if name == "eralg4" else {}))
     record = Trainer(experiment(words, [20, 30, 10], method, batch_size=1 if name == "online" else 3)).train()
     assert record.right_by_visit is not None
@@ -174,7 +172,7 @@ def test_every_order_runs_to_its_end_and_counts_by_task(words: str, name: str) -
     assert record.accuracy.shape == (1 if words == "iid" else 9 if "recurring" in words else 3, 3)
 
 
-def test_a_method_that_needs_borders_is_refused_by_name_where_there_are_none() -> None:
+def test_a_method_that_needs_borders_is_refused_by_name_where_there_are_none():
     needing = [name for name, method in METHODS.items() if method.needs_boundaries]
     assert {"ewc", "gem", "independent"} <= set(needing)
     digits = metareplay.benchmark("digits-rotations", tasks=3)
@@ -189,7 +187,7 @@ def test_a_method_that_needs_borders_is_refused_by_name_where_there_are_none() -
                 Experiment(stream=digits, method=method(), order=words)
 
 
-def test_where_there_are_no_borders_begin_task_is_not_called() -> None:
+def test_where_there_are_no_borders_begin_task_is_not_called():
     class Counts(Sees):
         needs_boundaries = False
 
@@ -200,7 +198,7 @@ def test_where_there_are_no_borders_begin_task_is_not_called() -> None:
     assert begun == {words: {"iid": 27, "recurring 3": 9, "tasks": 3, "shuffled": 3}.get(words, 0) for words in WORDS}
 
 
-def test_a_class_is_scored_from_its_first_example_on_where_classes_grow_without_borders() -> None:
+def test_a_class_is_scored_from_its_first_example_on_where_classes_grow_without_borders():
     digits = metareplay.benchmark("digits-split")
     for words in ("gradual 1", "blurry 0.3"):
         record = run(digits, metareplay.Online(lr=0.05), order=words, scenario="class-incremental", batch_size=5)
@@ -224,18 +222,18 @@ def test_a_class_is_scored_from_its_first_example_on_where_classes_grow_without_
         ("", "must be one of tasks, shuffled, iid, recurring, gradual, blurry"),
     ],
 )
-def test_an_order_that_there_is_not_is_refused_in_words(words: str, told: str) -> None:
+def test_an_order_that_there_is_not_is_refused_in_words(words, told):
     with pytest.raises(BadInput, match=told):
         experiment(words, [10, 10, 10])
 
 
-def test_an_order_without_its_number_has_the_usual_one_and_is_the_same_run() -> None:
+def test_an_order_without_its_number_has_the_usual_one_and_is_the_same_run():
     assert experiment("gradual", [9, 9]).key == experiment("gradual 0.50", [9, 9]).key
     assert experiment("gradual", [9, 9]).key != experiment("gradual 0.4", [9, 9]).key
     assert [read(words) for words in ("recurring", "blurry", "iid")] == [("recurring", 2), ("blurry", 0.1), ("iid", 0)]
 
 
-def test_the_picture_in_the_docs_is_what_the_orders_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_picture_in_the_docs_is_what_the_orders_give(monkeypatch):
     root = Path(__file__).parents[1]
     monkeypatch.syspath_prepend(str(root))
     from benchmarks import orders
@@ -249,7 +247,7 @@ def test_the_picture_in_the_docs_is_what_the_orders_give(monkeypatch: pytest.Mon
 
 
 @given(st.integers(1, 6), st.floats(1.5, 500), st.sampled_from(WORDS))
-def test_the_first_class_has_so_many_times_the_examples_of_the_last(tasks: int, ratio: float, words: str) -> None:
+def test_the_first_class_has_so_many_times_the_examples_of_the_last(tasks, ratio, words):
     of = stream([400] * (tasks + 1))
     order = arranged(words, of, imbalance=ratio)
     pairs = met(order)
@@ -259,18 +257,18 @@ def test_the_first_class_has_so_many_times_the_examples_of_the_last(tasks: int, 
         assert counts.tolist() == np.ceil(100 * ratio ** -(np.arange(4) / 3)).tolist()
 
 
-def test_what_an_unbalanced_run_sees_is_part_of_what_the_balanced_one_sees() -> None:
+def test_what_an_unbalanced_run_sees_is_part_of_what_the_balanced_one_sees():
     of = stream([50, 50])
     assert set(met(arranged("tasks", of, imbalance=10, samples=20))) < set(met(arranged("tasks", of, samples=20)))
 
 
-def test_imbalance_is_part_of_the_key_where_there_is_any() -> None:
+def test_imbalance_is_part_of_the_key_where_there_is_any():
     plain, balanced, unbalanced = (experiment("tasks", [9, 9], **o) for o in ({}, {"imbalance": 1}, {"imbalance": 10}))
     assert plain.key == balanced.key != unbalanced.key
     assert "imbalance" not in plain.configuration()
 
 
-def test_sizes_follow_each_other_in_the_order_of_the_visits() -> None:
+def test_sizes_follow_each_other_in_the_order_of_the_visits():
     for words in WORDS:
         order = arranged(words, stream([30, 20, 10]))
         visits = [span.visit for span in order]

@@ -56,7 +56,7 @@ def task_list() -> list[Any]:
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_with_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_with_data(tmp_path, monkeypatch):
     (tmp_path / "here" / "data").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     torch.save(task_list(), "data/own.pt")
@@ -66,7 +66,7 @@ Learn = Callable[..., tuple[str, Path]]
 
 
 @pytest.fixture
-def learn(capsys: pytest.CaptureFixture[str]) -> Learn:
+def learn(capsys):
     """Run ``main.py`` with flags: the console line, and the path of the files without endings."""
 
     def run(*flags: str) -> tuple[str, Path]:
@@ -93,7 +93,7 @@ def words(value: Any) -> str:
 # What is printed and written
 
 
-def test_one_line_and_two_files_as_the_original_had_them(learn: Learn) -> None:
+def test_one_line_and_two_files_as_the_original_had_them(learn):
     line, path = learn("--model", "meralg1", "--lr", "0.1", "--replay_batch_size", "5")
     assert re.fullmatch(
         r"results/meralg1_own\.pt_\d{4}_\d\d_\d\d_\d\d_\d\d_\d\d_[0-9a-f]{32}: "
@@ -115,7 +115,7 @@ def test_one_line_and_two_files_as_the_original_had_them(learn: Learn) -> None:
     assert options == argparse.Namespace(**eval(shown.partition(" # ")[0]))
 
 
-def test_taskinput_shows_one_hidden_layer_less(learn: Learn) -> None:
+def test_taskinput_shows_one_hidden_layer_less(learn):
     line, path = learn("--model", "taskinput", "--n_layers", "3", "--finetune", "no")
     assert "'n_layers': 2, 'finetune': False" in line
     assert read_results(f"{path}.pt").options["n_layers"] == 2
@@ -166,9 +166,7 @@ def schedule(order: list[int], examples: int, batch_size: int, log_every: int) -
     ids=words,
 )
 @pytest.mark.parametrize("model", ["online", "ewc"])
-def test_the_metrics_are_right(
-    learn: Learn, model: str, flags: tuple[str, ...], examples: int, batch_size: int, log_every: int
-) -> None:
+def test_the_metrics_are_right(learn, model, flags, examples, batch_size, log_every):
     line, path = learn("--model", model, "--lr", "0.1", *SETTINGS.get(model, ()), *flags)
     result_t, result_a, _, statistics, *_ = torch.load(f"{path}.pt", weights_only=False)
     labels = [int(task) for task in result_t]
@@ -206,7 +204,7 @@ def plain_scores(model: str, weights: dict[str, Any], x: Any, task: int) -> Any:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_state_in_plain_layers_has_the_accuracies_of_the_last_row(learn: Learn, model: str) -> None:
+def test_the_state_in_plain_layers_has_the_accuracies_of_the_last_row(learn, model):
     _, path = learn("--model", model, "--lr", "0.1", "--n_hiddens", "36", *SETTINGS.get(model, ()))
     _, result_a, weights, *_ = torch.load(f"{path}.pt", weights_only=False)
     for task, (_, x, y) in enumerate(task_list()[1]):
@@ -216,7 +214,7 @@ def test_the_state_in_plain_layers_has_the_accuracies_of_the_last_row(learn: Lea
     assert result_a[-1].mean() > 0.3  # a quarter would be chance
 
 
-def test_the_same_flags_give_the_same_numbers_and_another_seed_others(learn: Learn) -> None:
+def test_the_same_flags_give_the_same_numbers_and_another_seed_others(learn):
     flags = ("--model", "meralg7", "--lr", "0.1", "--shuffle_tasks", "yes")
     first, second, other = (learn(*flags, "--seed", seed)[1] for seed in ("0", "0", "1"))
     assert first != second
@@ -227,7 +225,7 @@ def test_the_same_flags_give_the_same_numbers_and_another_seed_others(learn: Lea
     assert not np.array_equal(one.state["net.net.0.weight"], another.state["net.net.0.weight"])
 
 
-def test_the_run_is_kept_as_a_record_too(learn: Learn) -> None:
+def test_the_run_is_kept_as_a_record_too(learn):
     from metareplay.runs.folder import find
 
     _, path = learn("--model", "eralg4")
@@ -255,17 +253,17 @@ def test_the_run_is_kept_as_a_record_too(learn: Learn) -> None:
     ],
     ids=words,
 )
-def test_every_model_runs_with_all_defaults_and_at_the_edges(learn: Learn, model: str, flags: tuple[str, ...]) -> None:
+def test_every_model_runs_with_all_defaults_and_at_the_edges(learn, model, flags):
     learn("--model", model, *(("--samples_per_task", "6") if flags else ()), *flags)
 
 
-def test_the_models_are_the_published_ten_however_many_methods_there_are() -> None:
+def test_the_models_are_the_published_ten_however_many_methods_there_are():
     assert list(MODELS) == (
         ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
     )
 
 
-def test_every_flag_of_the_original_arrives() -> None:
+def test_every_flag_of_the_original_arrives():
     flags = shlex.split(
         "--model gem --n_hiddens 30 --n_layers 3 --finetune no --n_epochs 2 --batch_size 5 --lr 0.2 --n_memories 7 "
         "--memory_strength 0.5 --memories 9 --gamma 0.1 --batches_per_example 3.7 --s 4 --replay_batch_size 6.9 "
@@ -289,12 +287,12 @@ def test_every_flag_of_the_original_arrives() -> None:
     assert settings["meralg7"] == replay | {"gamma": 0.1, "s": 4.0}
 
 
-def test_a_flag_that_the_model_has_no_use_for_changes_nothing() -> None:
+def test_a_flag_that_the_model_has_no_use_for_changes_nothing():
     plain = experiment(read([*OWN, "--model", "online"]))
     assert experiment(read([*OWN, "--model", "online", "--beta", "3", "--n_memories", "5"])).key == plain.key
 
 
-def test_abbreviations_are_taken_where_they_are_unambiguous() -> None:
+def test_abbreviations_are_taken_where_they_are_unambiguous():
     options = read(["--mod", "online", "--memory", "2", "--batches", "3", "--sam", "5", "--shuffle", "yes"])
     assert (options.model, options.memory_strength, options.batches_per_example) == ("online", 2, 3)
     assert (options.samples_per_task, options.shuffle_tasks) == (5, "yes")
@@ -328,28 +326,26 @@ def test_abbreviations_are_taken_where_they_are_unambiguous() -> None:
     ],
     ids=words,
 )
-def test_what_cannot_be_used_is_said_in_one_line(
-    capsys: pytest.CaptureFixture[str], flags: tuple[str, ...], said: str
-) -> None:
+def test_what_cannot_be_used_is_said_in_one_line(capsys, flags, said):
     assert main([*OWN, *flags]) == 2
     assert said in one_line(capsys)
     assert not list(Path().glob("results/*"))
 
 
-def test_a_task_shorter_than_what_is_asked_for_shows_all_that_it_has(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_task_shorter_than_what_is_asked_for_shows_all_that_it_has(capsys):
     tasks = task_list()
     tasks[0][1] = [tasks[0][1][0], tasks[0][1][1][:10], tasks[0][1][2][:10]]
     torch.save(tasks, "data/own.pt")
     assert main([*OWN, "--model", "online", "--samples_per_task", "20"]) == 0
 
 
-def test_a_learning_rate_that_diverges_is_said_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_learning_rate_that_diverges_is_said_to(capsys):
     assert main([*OWN, "--model", "online", "--lr", "1e30"]) == 1
     assert "the loss is not finite at example" in one_line(capsys)
     assert not list(Path().glob("results/*.*"))
 
 
-def test_a_file_that_would_run_code_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_would_run_code_is_refused(capsys):
     class Evil:
         def __reduce__(self) -> Any:
             return os.mkdir, ("it ran",)
@@ -360,7 +356,7 @@ def test_a_file_that_would_run_code_is_refused(capsys: pytest.CaptureFixture[str
     assert not Path("it ran").exists()
 
 
-def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_teaches(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
@@ -369,24 +365,20 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in shown
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_is_found_before_the_run(capsys, monkeypatch):
     monkeypatch.setattr(command.Trainer, "train", lambda *arguments, **options: pytest.fail("it began"))
     Path("taken").write_text("")
     assert main([*OWN, "--model", "online", "--save_path", "taken/results"]) == 1
     assert "cannot be written: Not a directory; name another folder with --save_path" in one_line(capsys)
 
 
-def test_a_save_path_is_made(learn: Learn) -> None:
+def test_a_save_path_is_made(learn):
     _, path = learn("--model", "online", "--save_path", "some/where")
     assert path.parent == Path("some/where")
     assert path.with_name(f"{path.name}.txt").is_file()
 
 
-def test_a_full_disk_leaves_the_line_and_no_half_of_a_file(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_line_and_no_half_of_a_file(capsys, monkeypatch):
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -398,9 +390,7 @@ def test_a_full_disk_leaves_the_line_and_no_half_of_a_file(
     assert not list(Path().glob("results/*.*"))
 
 
-def test_without_pytorch_there_is_the_text_file_and_a_line_on_how_to_get_the_other(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_pytorch_there_is_the_text_file_and_a_line_on_how_to_get_the_other(capsys, monkeypatch):
     monkeypatch.setattr(command, "_have_pytorch", lambda: False)
     assert main([*OWN, "--model", "online"]) == 0
     printed = capsys.readouterr()
@@ -414,7 +404,7 @@ def test_without_pytorch_there_is_the_text_file_and_a_line_on_how_to_get_the_oth
 @pytest.mark.parametrize(
     "classes_of_task", [lambda y, task: y % 2 + 2 * task, lambda y, task: y + task], ids=["own", "some own"]
 )
-def test_all_classes_are_open_whichever_a_task_shows(learn: Learn, classes_of_task: Callable[[Any, int], Any]) -> None:
+def test_all_classes_are_open_whichever_a_task_shows(learn, classes_of_task):
     """The original's perceptron masked nothing: a class that never came has learned to be silent."""
     for part in (parts := task_list()):
         for number, task in enumerate(part):
@@ -427,27 +417,27 @@ def test_all_classes_are_open_whichever_a_task_shows(learn: Learn, classes_of_ta
     assert (biases[-3:] < 0).all()
 
 
-def test_cifar_is_not_learned_by_another_network_than_theirs_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cifar_is_not_learned_by_another_network_than_theirs_without_a_word(capsys):
     Path("data/own.pt").rename("data/cifar100.pt")
     assert main(["--data_file", "cifar100.pt", "--model", "online"]) == 0
     assert "--network resnet18-reduced" in capsys.readouterr().err
 
 
-def test_cuda_without_a_device_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_cuda_without_a_device_says_so(capsys):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert main([*OWN, "--model", "online", "--cuda", "yes"]) == 2
     assert "PyTorch finds no CUDA device here" in one_line(capsys)
 
 
-def test_cuda_without_pytorch_says_so(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_without_pytorch_says_so(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([*OWN, "--model", "online", "--cuda", "yes"]) == 2
     assert "--cuda is yes, which needs PyTorch: pip install" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["meralg1", "taskinput", "independent"])
-def test_the_pytorch_engine_writes_the_same_files(learn: Learn, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pytorch_engine_writes_the_same_files(learn, model, monkeypatch):
     flags = ("--model", model, "--lr", "0.1", *SETTINGS.get(model, ()))
     compiled = read_results(f"{learn(*flags)[1]}.pt")
     monkeypatch.setattr(command, "experiment", lambda options: replace(experiment(options), engine="torch"))
@@ -461,7 +451,7 @@ def test_the_pytorch_engine_writes_the_same_files(learn: Learn, model: str, monk
 
 @pytest.mark.cuda
 @pytest.mark.parametrize("model", ["meralg1", "taskinput", "independent"])
-def test_cuda_learns_about_the_same(learn: Learn, model: str) -> None:
+def test_cuda_learns_about_the_same(learn, model):
     flags = ("--model", model, "--lr", "0.1", *SETTINGS.get(model, ()))
     on_cpu, on_cuda = (read_results(f"{learn(*flags, '--cuda', cuda)[1]}.pt") for cuda in ("no", "yes"))
     assert on_cuda.options["cuda"] is True
@@ -471,9 +461,7 @@ def test_cuda_learns_about_the_same(learn: Learn, model: str) -> None:
 # Stopped and started
 
 
-def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(
-    learn: Learn, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(learn, capsys, monkeypatch):
     flags = ("--model", "meralg1", "--lr", "0.1", "--replay_batch_size", "5", "--save_path")
 
     def stop_halfway(now: Progress) -> None:
@@ -504,7 +492,7 @@ def same(one: Results, other: Results) -> None:
         np.testing.assert_array_equal(values, other.state[name])
 
 
-def test_a_damaged_checkpoint_begins_again(learn: Learn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_begins_again(learn, capsys):
     folder = Path("results/runs") / experiment(read([*OWN, "--model", "online"])).key
     folder.mkdir(parents=True)
     (folder / "checkpoint.npz").write_bytes(b"damaged")
@@ -512,7 +500,7 @@ def test_a_damaged_checkpoint_begins_again(learn: Learn, capsys: pytest.CaptureF
     assert "beginning again" in capsys.readouterr().err
 
 
-def test_two_processes_do_not_share_a_run(capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_processes_do_not_share_a_run(capsys):
     from metareplay.runs.folder import Run
 
     run = Run(Path("results/runs") / experiment(read([*OWN, "--model", "online"])).key)
@@ -522,7 +510,7 @@ def test_two_processes_do_not_share_a_run(capsys: pytest.CaptureFixture[str]) ->
 
 
 @pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_same_bits(learn: Learn) -> None:
+def test_a_killed_command_goes_on_to_the_same_bits(learn):
     long = ("--n_epochs", "5", "--batches_per_example", "100", "--replay_batch_size", "400")
     flags = ("--model", "meralg1", "--lr", "0.1", *long)
     start = (sys.executable, str(ROOT / "main.py"), *OWN, *flags, "--save_path", "killed")
@@ -551,9 +539,7 @@ def test_a_killed_command_goes_on_to_the_same_bits(learn: Learn) -> None:
         ("mnist_manypermutations.pt", "mnist-many-permutations", 200),
     ],
 )
-def test_the_three_known_names_mean_the_built_in_streams(
-    data_folder: Path, shared_mnist: Path, file: str, benchmark: str, samples: int
-) -> None:
+def test_the_three_known_names_mean_the_built_in_streams(data_folder, shared_mnist, file, benchmark, samples):
     sources.get("mnist", shared_mnist, progress=False)
     options = read(["--data_file", file, "--samples_per_task", str(samples), "--model", "online", "--lr", "0.01"])
     same_run = Request(benchmark, "online", {"lr": 0.01}, run={"eval_every": 100})
@@ -561,7 +547,7 @@ def test_the_three_known_names_mean_the_built_in_streams(
 
 
 @pytest.mark.slow
-def test_the_command_at_the_root_learns_mnist_in_a_fresh_process(data_folder: Path, shared_mnist: Path) -> None:
+def test_the_command_at_the_root_learns_mnist_in_a_fresh_process(data_folder, shared_mnist):
     sources.get("mnist", shared_mnist, progress=False)
     flags = "--data_file mnist_rotations.pt --samples_per_task 100 --log_every 5000 --model online --lr 0.03"
     done = subprocess.run(

@@ -63,7 +63,7 @@ def theirs(
 
 
 @pytest.mark.parametrize("zipped", [True, False])  # PyTorch wrote the older form until version 1.6
-def test_an_old_pt_file_is_read(tmp_path: Path, zipped: bool) -> None:
+def test_an_old_pt_file_is_read(tmp_path, zipped):
     path = tmp_path / "gem_mnist_rotations.pt_2018_12_01_10_11_12_0.pt"
     torch.save(theirs(), path, _use_new_zipfile_serialization=zipped)
     found = read(path)
@@ -82,7 +82,7 @@ def test_an_old_pt_file_is_read(tmp_path: Path, zipped: bool) -> None:
     )
 
 
-def test_an_old_text_file_is_read_and_ours_is_the_same(tmp_path: Path) -> None:
+def test_an_old_text_file_is_read_and_ours_is_the_same(tmp_path):
     path = tmp_path / "old.txt"
     path.write_text(TEXT)
     found = read(path)
@@ -92,7 +92,7 @@ def test_an_old_text_file_is_read_and_ours_is_the_same(tmp_path: Path) -> None:
     assert Results(np.array(LABELS), np.array(ACCURACIES)).text() == TEXT
 
 
-def test_an_old_pt_file_of_shuffled_tasks_gives_right_metrics(tmp_path: Path) -> None:
+def test_an_old_pt_file_of_shuffled_tasks_gives_right_metrics(tmp_path):
     """Theirs were wrong: the rows were read as if the tasks had come in order, and the first is always labelled 0."""
     path = tmp_path / "old.pt"
     order = [2, 0, 1]  # the task that comes first, second, third
@@ -105,7 +105,7 @@ def test_an_old_pt_file_of_shuffled_tasks_gives_right_metrics(tmp_path: Path) ->
     assert found.metrics["forward_transfer"] == pytest.approx(0.2 / 3)
 
 
-def test_what_we_write_is_read_as_the_originals_users_read_theirs(tmp_path: Path) -> None:
+def test_what_we_write_is_read_as_the_originals_users_read_theirs(tmp_path):
     path = tmp_path / "ours.pt"
     weights = {"net.net.0.weight": np.ones((4, 6), np.float32), "net.net.0.bias": np.zeros(4, np.float32)}
     path.write_bytes(Results(np.array(LABELS), np.array(ACCURACIES), OPTIONS, 12.25, weights).pt())
@@ -137,7 +137,7 @@ class Evil:
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("place", ["among the options", "for the options", "for everything", "a plain pickle"])
-def test_a_file_that_would_run_code_is_refused(tmp_path: Path, place: str, zipped: bool) -> None:
+def test_a_file_that_would_run_code_is_refused(tmp_path, place, zipped):
     path, mark = tmp_path / "evil.pt", tmp_path / "it ran"
     evil = Evil(mark)
     if place == "a plain pickle":
@@ -168,7 +168,7 @@ def test_a_file_that_would_run_code_is_refused(tmp_path: Path, place: str, zippe
         ("a.pt", b"hello", "it is damaged, or was not written"),
     ],
 )
-def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
+def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path, name, content, reason):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(BadInput, match=reason) as refused:
         read(tmp_path / name)
@@ -185,7 +185,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_another_pt_file_is_said_to_be_one(tmp_path: Path, content: Any) -> None:
+def test_another_pt_file_is_said_to_be_one(tmp_path, content):
     torch.save(content, tmp_path / "a.pt")
     with pytest.raises(BadInput, match=r"no result file of main\.py, \.txt or \.pt, or it is damaged$"):
         read(tmp_path / "a.pt")
@@ -202,9 +202,7 @@ def test_another_pt_file_is_said_to_be_one(tmp_path: Path, content: Any) -> None
         ("0.4000", "0.40000", "do not have four decimals"),
     ],
 )
-def test_a_text_file_whose_statistics_are_not_its_accuracies_is_refused(
-    tmp_path: Path, old: str, new: str, reason: str
-) -> None:
+def test_a_text_file_whose_statistics_are_not_its_accuracies_is_refused(tmp_path, old, new, reason):
     (tmp_path / "a.txt").write_text(TEXT.replace(old, new))
     with pytest.raises(BadInput, match=reason):
         read(tmp_path / "a.txt")
@@ -223,9 +221,7 @@ def test_a_text_file_whose_statistics_are_not_its_accuracies_is_refused(
         (2, {"a": torch.zeros(1).expand(10**9)}, "much more than the file has"),
     ],
 )
-def test_a_pt_file_whose_parts_do_not_fit_together_is_refused(
-    tmp_path: Path, part: int, value: Any, reason: str, zipped: bool
-) -> None:
+def test_a_pt_file_whose_parts_do_not_fit_together_is_refused(tmp_path, part, value, reason, zipped):
     content = list(theirs())
     content[part] = value
     torch.save(tuple(content), tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
@@ -233,7 +229,7 @@ def test_a_pt_file_whose_parts_do_not_fit_together_is_refused(
         read(tmp_path / "a.pt")
 
 
-def test_a_pt_file_with_another_checksum_or_compressed_is_refused(tmp_path: Path) -> None:
+def test_a_pt_file_with_another_checksum_or_compressed_is_refused(tmp_path):
     torch.save(theirs(), tmp_path / "a.pt")
     content = bytearray((tmp_path / "a.pt").read_bytes())
     place = content.index(np.float32([0.2, 0.3, 0.5]).tobytes())
@@ -247,14 +243,12 @@ def test_a_pt_file_with_another_checksum_or_compressed_is_refused(tmp_path: Path
         read(tmp_path / "b.pt")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_said_to_be_missing(tmp_path):
     with pytest.raises(BadInput, match="No such file"):
         read(tmp_path / "a.pt")
 
 
-def test_the_command_prints_metrics_learning_accuracy_among_them(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_prints_metrics_learning_accuracy_among_them(tmp_path, capsys):
     (tmp_path / "a.txt").write_text(TEXT)
     torch.save(theirs(), tmp_path / "a.pt")
     assert results.main([str(tmp_path / "a.txt"), str(tmp_path / "a.pt")]) == 0
@@ -265,7 +259,7 @@ def test_the_command_prints_metrics_learning_accuracy_among_them(
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path, capsys):
     labels, accuracies, weights, _, _, options = theirs([0, 0, 1], [[0.1, 0.3], [0.5, 0.3 - 1e-7], [0.5, 0.5]])
     statistics = [torch.tensor(0.5), torch.tensor(0.0), torch.tensor(-5e-8)]
     content = labels, accuracies, weights, statistics, f"{OPTIONS} # 0.5 0.0 -0.0 # 1", options
@@ -274,9 +268,7 @@ def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path: Path, capsys:
     assert "-0.0" not in capsys.readouterr().out
 
 
-def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(tmp_path, monkeypatch, capsys):
     (tmp_path / "a.txt").write_text(TEXT)
     torch.save(theirs(), tmp_path / "a.pt")
     monkeypatch.setitem(sys.modules, "torch", None)
@@ -324,7 +316,7 @@ def original_module(model: str, layers: int) -> tuple[nn.ModuleDict, Callable[[A
 
 @pytest.mark.parametrize("layers", [0, 1, 2, 4])
 @pytest.mark.parametrize("model", ["online", "independent", "taskinput"])
-def test_the_state_loads_into_plain_pytorch_layers_that_give_the_same_scores(model: str, layers: int) -> None:
+def test_the_state_loads_into_plain_pytorch_layers_that_give_the_same_scores(model, layers):
     rng = np.random.default_rng(0)
     network = METHODS[model]().network(Perceptron((INPUTS, *[HIDDEN] * layers, CLASSES)), TASKS)
     learner = FusedPerceptron(network, 1, 1, rng)

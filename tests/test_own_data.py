@@ -44,7 +44,7 @@ def changed(part: int, value: Any) -> list[Any]:
 # Arrays
 
 
-def test_arrays_become_a_stream() -> None:
+def test_arrays_become_a_stream():
     tasks = [task(0), dict(zip(("x_train", "y_train", "x_test", "y_test"), task(1), strict=True))]
     stream = Stream.from_arrays("mine", tasks, descriptions=["one", "other"])
     assert (stream.name, stream.inputs, stream.classes) == ("mine", 5, 3)
@@ -60,7 +60,7 @@ def test_arrays_become_a_stream() -> None:
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, np.int8, np.int64, np.uint32, bool])
-def test_numbers_of_any_type_become_float32_as_they_are(kind: Any) -> None:
+def test_numbers_of_any_type_become_float32_as_they_are(kind):
     x = (np.arange(20).reshape(4, 5) % 100).astype(kind)
     y = [0, 1, 0, 1]
     images = Stream.from_arrays("mine", [(x, y, x.tolist(), y)]).tasks[0]
@@ -70,20 +70,20 @@ def test_numbers_of_any_type_become_float32_as_they_are(kind: Any) -> None:
         np.testing.assert_array_equal(inputs, x.astype(np.float32))
 
 
-def test_bytes_are_grey_levels() -> None:
+def test_bytes_are_grey_levels():
     x = np.array([[0, 51, 255]], np.uint8)
     inputs = Stream.from_arrays("mine", [(x, [0], x, [0])]).tasks[0].train.inputs(np.array([0]))
     np.testing.assert_allclose(inputs, [[0, 0.2, 1]], rtol=1e-6)
 
 
-def test_inputs_are_flattened_and_their_shape_is_kept() -> None:
+def test_inputs_are_flattened_and_their_shape_is_kept():
     base = Stream.from_arrays("mine", [task(shape=(3, 4, 2))]).tasks[0].train.base
     assert (base.width, base.shape) == (24, (3, 4, 2))
     assert Stream.from_arrays("mine", [task(shape=(24,))]).tasks[0].train.base.shape is None
     assert Stream.from_arrays("mine", [task(shape=(24,))], shape=(4, 6)).tasks[0].test.base.shape == (4, 6)
 
 
-def test_there_are_as_many_classes_as_labels_say_unless_told() -> None:
+def test_there_are_as_many_classes_as_labels_say_unless_told():
     assert Stream.from_arrays("mine", [task(classes=3), task(classes=4)]).classes == 4
     assert Stream.from_arrays("mine", [task()], classes=10).classes == 10
 
@@ -99,9 +99,7 @@ def test_there_are_as_many_classes_as_labels_say_unless_told() -> None:
         ([2**62, 1, 2**62], 2, [1, 0, 1]),
     ],
 )
-def test_labels_with_wide_gaps_are_numbered_in_ascending_order(
-    labels: list[int], classes: int, numbered: list[int]
-) -> None:
+def test_labels_with_wide_gaps_are_numbered_in_ascending_order(labels, classes, numbered):
     x = np.eye(3)
     stream = Stream.from_arrays("mine", [(x, labels, x, labels[::-1])])
     assert stream.classes == classes
@@ -111,7 +109,7 @@ def test_labels_with_wide_gaps_are_numbered_in_ascending_order(
         Stream.from_arrays("mine", [(x, labels, x, labels)], classes=2)
 
 
-def test_scenarios_follow_from_the_labels_unless_told() -> None:
+def test_scenarios_follow_from_the_labels_unless_told():
     x = np.ones((4, 2))
 
     def stream(*classes: list[int], **options: Any) -> Stream:
@@ -126,13 +124,13 @@ def test_scenarios_follow_from_the_labels_unless_told() -> None:
         stream([0, 1, 0, 1], scenarios=["by task"])
 
 
-def test_classes_that_only_testing_shows_belong_to_the_task_too() -> None:
+def test_classes_that_only_testing_shows_belong_to_the_task_too():
     x = np.ones((1, 2))
     stream = Stream.from_arrays("mine", [(x, [0], x, [1]), (x, [2], x, [3])])
     assert [each.classes for each in stream.tasks] == [(0, 1), (2, 3)]
 
 
-def test_float32_and_bytes_are_not_copied_and_what_is_shared_is_kept_once() -> None:
+def test_float32_and_bytes_are_not_copied_and_what_is_shared_is_kept_once():
     for kind in (np.float32, np.uint8):
         x, x_test, y = np.ones((1000, 500), kind), np.ones((500, 500), kind), np.zeros(1000, np.int64)
         tracemalloc.start()
@@ -146,7 +144,7 @@ def test_float32_and_bytes_are_not_copied_and_what_is_shared_is_kept_once() -> N
         assert np.shares_memory(first.train.base.pixels, x)
 
 
-def test_a_stream_s_hash_is_that_of_its_content() -> None:
+def test_a_stream_s_hash_is_that_of_its_content():
     def sha256(*tasks: Any, **options: Any) -> str:
         return Stream.from_arrays("mine", tasks, **options).data_sha256
 
@@ -198,7 +196,7 @@ def test_a_stream_s_hash_is_that_of_its_content() -> None:
         (changed(1, lambda y: y.astype(np.uint64) + 2**63), "y_train of task 1 of mine has the label 922337203685477"),
     ],
 )
-def test_arrays_that_cannot_be_used_are_bad_input(tasks: Any, message: str) -> None:
+def test_arrays_that_cannot_be_used_are_bad_input(tasks, message):
     with pytest.raises(BadInput, match=message) as caught:
         Stream.from_arrays("mine", tasks)
     assert "\n" not in str(caught.value)
@@ -212,7 +210,7 @@ def test_arrays_that_cannot_be_used_are_bad_input(tasks: Any, message: str) -> N
         ({"descriptions": ["one"]}, "mine has 2 tasks, but 1 descriptions"),
     ],
 )
-def test_options_that_do_not_fit_the_arrays_are_bad_input(options: dict[str, Any], message: str) -> None:
+def test_options_that_do_not_fit_the_arrays_are_bad_input(options, message):
     with pytest.raises(BadInput, match=message):
         Stream.from_arrays("mine", [task(0), task(1)], **options)
 
@@ -225,7 +223,7 @@ def save(where: Path, arrays: Arrays | None = None, **others: Any) -> None:
     np.savez(where, **dict(zip(names, arrays or task(), strict=True)) | others)
 
 
-def test_a_folder_s_files_are_its_tasks_in_the_order_of_their_names(tmp_path: Path) -> None:
+def test_a_folder_s_files_are_its_tasks_in_the_order_of_their_names(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     for number in (10, 2, 1):
@@ -240,7 +238,7 @@ def test_a_folder_s_files_are_its_tasks_in_the_order_of_their_names(tmp_path: Pa
     assert stream.data_sha256 == arrays.data_sha256
 
 
-def test_a_folder_is_read_anew_when_a_file_in_it_has_changed(tmp_path: Path) -> None:
+def test_a_folder_is_read_anew_when_a_file_in_it_has_changed(tmp_path):
     save(tmp_path / "a.npz")
     first = folder.read(tmp_path)
     assert folder.read(tmp_path) is first
@@ -304,7 +302,7 @@ OBJECTS = dict(zip(("x_train", "y_train", "x_test", "y_test"), (np.array([{}], o
         (zip_of(terabytes()), "has more data than there is memory for|is damaged"),
     ],
 )
-def test_a_file_that_is_no_task_is_named(spoil: Callable[[Path], Any], message: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_task_is_named(spoil, message, tmp_path):
     save(tmp_path / "a.npz")
     spoil(tmp_path / "b.npz")
     with pytest.raises(BadInput, match=message) as caught:
@@ -313,7 +311,7 @@ def test_a_file_that_is_no_task_is_named(spoil: Callable[[Path], Any], message: 
     assert "\n" not in str(caught.value)
 
 
-def test_arrays_of_a_folder_that_do_not_fit_are_named_by_their_task(tmp_path: Path) -> None:
+def test_arrays_of_a_folder_that_do_not_fit_are_named_by_their_task(tmp_path):
     mine = tmp_path / "mine"
     mine.mkdir()
     save(mine / "a.npz")
@@ -325,7 +323,7 @@ def test_arrays_of_a_folder_that_do_not_fit_are_named_by_their_task(tmp_path: Pa
 # By name
 
 
-def test_folders_and_task_lists_are_found_by_their_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_and_task_lists_are_found_by_their_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -342,9 +340,7 @@ def test_folders_and_task_lists_are_found_by_their_path(tmp_path: Path, monkeypa
         benchmark("mine", tasks=2)
 
 
-def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
 
@@ -370,9 +366,7 @@ def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(
         ("nothing", "there is no benchmark 'nothing'; `metareplay benchmarks` lists"),
     ],
 )
-def test_data_that_are_not_there_are_bad_input(
-    text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_data_that_are_not_there_are_bad_input(text, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("empty", "digits-split"):
         Path(name).mkdir()
@@ -382,9 +376,7 @@ def test_data_that_are_not_there_are_bad_input(
     assert find("digits-split") is BENCHMARKS["digits-split"], "a folder does not hide a benchmark"
 
 
-def test_a_run_of_a_folder_from_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_of_a_folder_from_the_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine").mkdir()
     x = np.ones((6, 5))
@@ -403,7 +395,7 @@ def test_a_run_of_a_folder_from_the_command_line(
 # The page
 
 
-def test_the_line_that_the_page_quotes_is_what_one_gets() -> None:
+def test_the_line_that_the_page_quotes_is_what_one_gets():
     x, y = np.zeros((5, 20)), np.arange(5)
     spoiled = x.copy()
     spoiled[3, 17] = np.nan

@@ -58,7 +58,7 @@ def levels(images: Images) -> list[int]:
 # Where tasks, classes and test examples are
 
 
-def test_a_folder_of_classes_is_one_task_or_as_many_as_are_asked_for(tmp_path: Path) -> None:
+def test_a_folder_of_classes_is_one_task_or_as_many_as_are_asked_for(tmp_path):
     path = folder_of_classes(tmp_path / "pets", "abcd")
     (task,) = benchmark(str(path)).tasks
     assert task.classes == (0, 1, 2, 3)
@@ -72,7 +72,7 @@ def test_a_folder_of_classes_is_one_task_or_as_many_as_are_asked_for(tmp_path: P
         assert len(each.test) == 2, "a fifth of each class"
 
 
-def test_the_same_name_is_the_same_class_in_every_task(tmp_path: Path) -> None:
+def test_the_same_name_is_the_same_class_in_every_task(tmp_path):
     for name in ("night", "day"):
         folder_of_classes(tmp_path / "roads" / name, "xy")
     stream = benchmark(str(tmp_path / "roads"))
@@ -83,7 +83,7 @@ def test_the_same_name_is_the_same_class_in_every_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["{side}/{task}", "{task}/{side}"])
-def test_folders_train_and_test_say_what_is_tested_on(tmp_path: Path, where: str) -> None:
+def test_folders_train_and_test_say_what_is_tested_on(tmp_path, where):
     for task in ("one", "two"):
         folder_of_classes(tmp_path / where.format(side="train", task=task), "ab", 3)
         folder_of_classes(tmp_path / where.format(side="test", task=task), "ab", 1, start=100)
@@ -93,7 +93,7 @@ def test_folders_train_and_test_say_what_is_tested_on(tmp_path: Path, where: str
         assert (levels(each.train), levels(each.test)) == ([0, 1, 2, 3, 4, 5], [100, 101])
 
 
-def test_classes_and_tables_have_train_and_test_too(tmp_path: Path) -> None:
+def test_classes_and_tables_have_train_and_test_too(tmp_path):
     for side, n in (("train", 3), ("test", 1)):
         folder_of_classes(tmp_path / "images" / side, "ab", n)
         for task in ("task10", "task2"):
@@ -110,7 +110,7 @@ def test_classes_and_tables_have_train_and_test_too(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 3), min_size=5, max_size=200))
-def test_a_fifth_is_held_out_and_each_class_in_proportion(labels: list[int]) -> None:
+def test_a_fifth_is_held_out_and_each_class_in_proportion(labels):
     y = np.array(labels)
     out = own_files._held_out(y)
     assert out.sum() == round(len(y) / 5)
@@ -123,7 +123,7 @@ def test_a_fifth_is_held_out_and_each_class_in_proportion(labels: list[int]) -> 
 # Images
 
 
-def test_images_are_those_that_pillow_sees(tmp_path: Path) -> None:
+def test_images_are_those_that_pillow_sees(tmp_path):
     pixels = RNG.integers(0, 256, (5, 4, 6, 3), np.uint8)
     for i, suffix in enumerate(("png", "bmp", "tiff", "ppm", "webp")):
         put(tmp_path / "one" / "a" / f"{i}.{suffix}", pixels[i], **{"lossless": True} if suffix == "webp" else {})
@@ -133,14 +133,14 @@ def test_images_are_those_that_pillow_sees(tmp_path: Path) -> None:
     assert rows == {each.transpose(2, 0, 1).tobytes() for each in pixels}
 
 
-def test_one_image_with_colours_makes_all_of_them_have_three(tmp_path: Path) -> None:
+def test_one_image_with_colours_makes_all_of_them_have_three(tmp_path):
     folder_of_classes(tmp_path)
     assert own_files.read(tmp_path).shape == (2, 3)
     put(tmp_path / "a" / "colour.png", RNG.integers(0, 256, (2, 3, 3), np.uint8))
     assert own_files.read(tmp_path).shape == (3, 2, 3)
 
 
-def test_hidden_files_are_none_of_the_data(tmp_path: Path) -> None:
+def test_hidden_files_are_none_of_the_data(tmp_path):
     path = folder_of_classes(tmp_path)
     before = own_files.read(path).data_sha256
     (path / ".DS_Store").write_bytes(b"Mac")
@@ -149,7 +149,7 @@ def test_hidden_files_are_none_of_the_data(tmp_path: Path) -> None:
     assert own_files.read(path).data_sha256 == before
 
 
-def test_names_that_are_no_unicode_can_be_used_and_shown(tmp_path: Path, capsys: Any) -> None:
+def test_names_that_are_no_unicode_can_be_used_and_shown(tmp_path, capsys):
     for name in (b"caf\xe9", b"tea"):
         own = Path(os.fsdecode(os.fsencode(tmp_path / "caf") + b"\xe9" + b"/" + name))
         folder_of_classes(own)
@@ -184,7 +184,7 @@ def encoded(pixels: NDArray[Any], **options: Any) -> bytes:
         (lambda path: [file.unlink() for file in path.glob("*/[1-4]*")], "has too few examples to test on a fifth"),
     ],
 )  # fmt: skip
-def test_images_that_cannot_be_used_are_bad_input(tmp_path: Path, change: Callable[[Path], Any], message: str) -> None:
+def test_images_that_cannot_be_used_are_bad_input(tmp_path, change, message):
     change(folder_of_classes(tmp_path))
     with pytest.raises(BadInput, match=message) as caught:
         benchmark(str(tmp_path))
@@ -197,7 +197,7 @@ def test_images_that_cannot_be_used_are_bad_input(tmp_path: Path, change: Callab
 ROWS = [["x", "label", "y"], *([i / 2, f"{i % 2}", -i] for i in range(10))]
 
 
-def test_a_file_s_columns_beside_label_are_inputs(tmp_path: Path) -> None:
+def test_a_file_s_columns_beside_label_are_inputs(tmp_path):
     (task,) = benchmark(str(table(tmp_path / "mine.csv", ROWS))).tasks
     assert task.description == "mine"
     x = np.concatenate([side.inputs(np.arange(len(side))) for side in (task.train, task.test)])
@@ -209,7 +209,7 @@ def test_a_file_s_columns_beside_label_are_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["\ufeffx,label\n1,a\n", "x,label\r\n1,a\r\n", 'x , label\n" 1",a\n\n', "x,label\n1e0,a"]
 )
-def test_files_are_read_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
+def test_files_are_read_as_spreadsheets_write_them(tmp_path, text):
     for side in ("train", "test"):
         (tmp_path / side).mkdir()
         (tmp_path / side / "a.csv").write_text(text, encoding="utf-8", newline="")
@@ -217,7 +217,7 @@ def test_files_are_read_as_spreadsheets_write_them(tmp_path: Path, text: str) ->
     assert task.train.inputs(np.arange(1)).tolist() == [[1]]
 
 
-def test_labels_are_numbered_as_people_count(tmp_path: Path) -> None:
+def test_labels_are_numbered_as_people_count(tmp_path):
     table(tmp_path / "a.csv", [["x", "label"], *([int(label), label] for label in ("10", "2", "7") * 5)])
     table(tmp_path / "b.csv", [["x", "label"], *([float(label), label] for label in ("2.0", "7.", "+10") * 5)])
     for task in own_files.read(tmp_path).tasks:
@@ -249,14 +249,14 @@ def test_labels_are_numbered_as_people_count(tmp_path: Path) -> None:
         (b"x,label\n" + b"1,a\n" * 5 + b"2" * 200_000 + b",a\n", r"is no CSV file in UTF-8 \(field larger"),
     ],
 )
-def test_files_that_cannot_be_used_are_bad_input(tmp_path: Path, content: bytes, message: str) -> None:
+def test_files_that_cannot_be_used_are_bad_input(tmp_path, content, message):
     (tmp_path / "mine.csv").write_bytes(content)
     with pytest.raises(BadInput, match=message) as caught:
         own_files.read(tmp_path)
     assert "\n" not in str(caught.value)
 
 
-def test_tables_must_have_the_same_columns(tmp_path: Path) -> None:
+def test_tables_must_have_the_same_columns(tmp_path):
     table(tmp_path / "a.csv", ROWS)
     table(tmp_path / "b.csv", [["y", "label", "x"], *ROWS[1:]])
     with pytest.raises(BadInput, match=r"b.csv has other columns than .*a.csv"):
@@ -266,7 +266,7 @@ def test_tables_must_have_the_same_columns(tmp_path: Path) -> None:
 # What a run makes of them
 
 
-def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
+def test_the_hash_is_that_of_the_content(tmp_path):
     def sha256(path: Path) -> str:
         return own_files.read(path).data_sha256
 
@@ -281,7 +281,7 @@ def test_the_hash_is_that_of_the_content(tmp_path: Path) -> None:
     assert before != sha256(other), "labels count"
 
 
-def test_a_run_learns_from_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+def test_a_run_learns_from_them(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     folder_of_classes(Path("pets"), "abcd")
     table(Path("sensors/1.csv"), ROWS)
@@ -306,7 +306,7 @@ def usable(stream: Stream) -> None:
             assert 0 <= images.labels.min() <= images.labels.max() < stream.classes
 
 
-def test_whatever_bytes_a_file_has_it_is_read_or_refused(tmp_path: Path) -> None:
+def test_whatever_bytes_a_file_has_it_is_read_or_refused(tmp_path):
     def through(file: Path) -> Callable[[bytes], Any]:
         def read(content: bytes) -> Any:
             file.write_bytes(content)

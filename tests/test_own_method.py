@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
 
 
 @pytest.fixture(autouse=True)
-def _files_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _files_of_the_page(tmp_path, monkeypatch):
     """Every block of the page that begins with a file's name, as that file."""
     monkeypatch.chdir(tmp_path)
     for language, block in re.findall(r"```(python|toml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
@@ -29,7 +29,7 @@ OF_THE_PAGE = ["plain.py:Plain", "replay.py:Replay", "derpp.py:DERPP", "si.py:SI
 
 
 @pytest.mark.parametrize("method", OF_THE_PAGE)
-def test_the_methods_of_the_page_pass_every_check(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_methods_of_the_page_pass_every_check(method, capsys):
     assert main(["check", method]) == 0
     shown = capsys.readouterr().out
     assert "0 fail" in shown
@@ -37,16 +37,16 @@ def test_the_methods_of_the_page_pass_every_check(method: str, capsys: pytest.Ca
     assert re.search(r"✓ Saved and loaded on the way.*\n✓ On PyTorch it learns", shown)
 
 
-def test_settings_of_a_checked_method_are_flags() -> None:
+def test_settings_of_a_checked_method_are_flags():
     assert main(["check", "balanced.py:BalancedER", "--memories", "3"]) == 0
 
 
-def test_dark_experience_replay_holds_scores_and_synaptic_intelligence_parameters() -> None:
+def test_dark_experience_replay_holds_scores_and_synaptic_intelligence_parameters():
     from metareplay import Online, benchmark, run
 
     def retained(method: str, **settings: float) -> float:
-        made = Online(**settings) if method == "online" else methods.find(method)(**settings)  # type: ignore[arg-type]
-        return run(stream, made, hidden=(40,)).metrics["retained_accuracy"]  # type: ignore[no-any-return]
+        made = Online(**settings) if method == "online" else methods.find(method)(**settings)
+        return run(stream, made, hidden=(40,)).metrics["retained_accuracy"]
 
     stream = benchmark("digits-rotations", tasks=5)
     online = retained("online", lr=0.03)
@@ -54,11 +54,11 @@ def test_dark_experience_replay_holds_scores_and_synaptic_intelligence_parameter
     assert retained("si.py:SI") > online + 0.1
 
 
-def test_the_balanced_memory_holds_rare_classes() -> None:
+def test_the_balanced_memory_holds_rare_classes():
     runpy.run_path("imbalanced.py")
     from metareplay import Experiment, Trainer, benchmark
 
-    method = methods.find("balanced.py:BalancedER")(memories=40)  # type: ignore[call-arg]
+    method = methods.find("balanced.py:BalancedER")(memories=40)
     life = Trainer(Experiment(stream=benchmark("imbalanced"), method=method, hidden=(20,)))
     life.train()
     held = [list(life.learner.labels[1:]).count(label) for label in range(10)]
@@ -67,7 +67,7 @@ def test_the_balanced_memory_holds_rare_classes() -> None:
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_page_work(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_commands_of_the_page_work(capsys):
     runpy.run_path("imbalanced.py")
     for seed in ("0", "1"):
         for method in ("eralg4", "balanced.py:BalancedER"):
@@ -97,7 +97,7 @@ class Forgetful(metareplay.Method):
 '''
 
 
-def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(capsys):
     Path("wrong.py").write_text(WRONG)
     assert main(["check", "wrong.py:Forgetful"]) == 1
     shown = capsys.readouterr()
@@ -105,9 +105,7 @@ def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(capsys: pyt
     assert re.search(r"wrong\.py:Forgetful fails \d+ of 24 checks", shown.err)
 
 
-def test_what_was_found_is_shown_before_the_next_check_begins(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_was_found_is_shown_before_the_next_check_begins(monkeypatch, capsys):
     def check_that_never_ends(method: conformance.Factory) -> None:
         """It ends."""
         raise KeyboardInterrupt
@@ -128,9 +126,7 @@ def test_what_was_found_is_shown_before_the_next_check_begins(
         (["--lr", "1"], "there is no flag --lr"),
     ],
 )
-def test_what_cannot_be_checked_is_said_in_one_line(
-    arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_checked_is_said_in_one_line(arguments, told, capsys):
     assert main(["check", *arguments]) == 2
     shown = capsys.readouterr().err
     assert told in shown

@@ -41,7 +41,7 @@ def each(learner: Learner, x: Any, y: Any, *pull: Any, task: int = 0) -> list[in
 
 @pytest.mark.parametrize("to_initial", [False, True])
 @pytest.mark.parametrize("options", [{}, {"private": (True, False, True), "tasks": 2}])
-def test_a_lazy_pull_is_a_step_on_all_parameters(to_initial: bool, options: Any) -> None:
+def test_a_lazy_pull_is_a_step_on_all_parameters(to_initial, options):
     lazy, eager, (x, y) = made(**options), made(**options), examples()
     towards = lazy.parameters() if to_initial else None
     allowed = np.array([[True] * 4, [True, True, True, False]])
@@ -58,7 +58,7 @@ def test_a_lazy_pull_is_a_step_on_all_parameters(to_initial: bool, options: Any)
     assert (lazy.steps, lazy.gradients_taken, lazy.forward_passes) == (180, 180, 180)
 
 
-def test_rows_whose_input_is_zero_shrink_by_a_power() -> None:
+def test_rows_whose_input_is_zero_shrink_by_a_power():
     learner, (x, y) = made(), examples()
     before = learner.layers()[0][0][BLACK].copy()
     learner.predict_and_learn(np.tile(x, (40, 1)), np.tile(y, 40), 0, 0.01, 0.5)
@@ -66,7 +66,7 @@ def test_rows_whose_input_is_zero_shrink_by_a_power() -> None:
 
 
 @pytest.mark.parametrize("to_initial", [False, True])
-def test_nobody_who_looks_changes_a_bit_and_it_resumes(to_initial: bool) -> None:
+def test_nobody_who_looks_changes_a_bit_and_it_resumes(to_initial):
     at_once, one_by_one, (x, y) = made(), made(), examples()
     towards = at_once.parameters() if to_initial else None
     predicted = at_once.predict_and_learn(x, y, 0, 0.1, 0.2, towards)
@@ -82,7 +82,7 @@ def test_nobody_who_looks_changes_a_bit_and_it_resumes(to_initial: bool) -> None
     assert at_once.state().keys() > made().state().keys()
 
 
-def test_what_others_write_is_what_is_pulled_on() -> None:
+def test_what_others_write_is_what_is_pulled_on():
     learner, eager, (x, y) = made(), made(), examples()
     for one in (learner, eager):
         for begin in range(0, 60, 20):
@@ -98,7 +98,7 @@ def test_what_others_write_is_what_is_pulled_on() -> None:
     np.testing.assert_allclose(learner.parameters(), eager.parameters(), atol=2e-6)
 
 
-def test_without_decay_it_is_sgd_and_with_too_much_it_is_still_right() -> None:
+def test_without_decay_it_is_sgd_and_with_too_much_it_is_still_right():
     (x, y), ends = examples(), {}
     for decay in (0.0, 1e-12, 9.0):
         plain, pulled = made(), made()
@@ -113,7 +113,7 @@ def test_without_decay_it_is_sgd_and_with_too_much_it_is_still_right() -> None:
     assert ends[1e-12] < 1e-5 < ends[9.0]
 
 
-def test_what_is_wrong_is_refused_and_nothing_of_it_is_done() -> None:
+def test_what_is_wrong_is_refused_and_nothing_of_it_is_done():
     learner, (x, y) = made(), examples()
     y[3] = CLASSES
     with pytest.raises(BadInput, match="the label in slot 0 is 4"):
@@ -141,7 +141,7 @@ def started(**settings: Any) -> CBP:
     return method
 
 
-def test_a_newborn_unit_of_use_is_not_made_anew_again() -> None:
+def test_a_newborn_unit_of_use_is_not_made_anew_again():
     """Ranking by averages that are not corrected for age would take it every time: they begin at zero."""
     method = started(replacement_rate=1e-9, maturity=3, utility_decay=0.99)
     reach, rng = np.linspace(1, 2, 20), np.random.default_rng(3)
@@ -158,7 +158,7 @@ def test_a_newborn_unit_of_use_is_not_made_anew_again() -> None:
     assert np.flatnonzero(method.age[0] == 0).size == 1
 
 
-def test_the_next_layer_takes_over_what_a_unit_gave() -> None:
+def test_the_next_layer_takes_over_what_a_unit_gave():
     """Were ĥ set to zero before, the next layer's outputs would jump."""
     method, (x, y) = started(replacement_rate=1.0, maturity=5), examples(1)
     learner = method.learner
@@ -191,7 +191,7 @@ DECAYING: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("engine", "name", "steps"), [*(("fused", name, 20_000) for name in DECAYING), ("torch", "adamw", 2_000)]
 )
-def test_no_number_is_subnormal_after_many_steps(engine: str, name: str, steps: int) -> None:
+def test_no_number_is_subnormal_after_many_steps(engine, name, steps):
     """A pass over such numbers takes many times as long: all that decays without new input must become zero."""
     method, network, rng = METHODS[name](lr=0.1, **DECAYING[name]), Perceptron((6, 5, 3)), np.random.default_rng(0)
     if engine == "fused":

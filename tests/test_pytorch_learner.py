@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,13 +76,13 @@ NETWORKS = ["cnn-small", "resnet", "dropout"]
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
-def device(request: pytest.FixtureRequest) -> str:
+def device(request):
     name: str = request.param
     return name
 
 
 @pytest.fixture
-def describe(tmp_path: Path) -> Callable[[str], Network]:
+def describe(tmp_path):
     """Networks by a short name: ours, made small, and a user's."""
     file = tmp_path / "nets.py"
     file.write_text(FACTORIES)
@@ -169,7 +168,7 @@ deterministic = pytest.mark.parametrize("name", ["cnn-small", "resnet"])
 
 
 @deterministic
-def test_steps_are_those_of_torch_optim(name: str, describe: Any, device: str) -> None:
+def test_steps_are_those_of_torch_optim(name, describe, device):
     learner = make(describe(name), device)
     plain = Plain(learner, describe(name))
     learner.sgd(np.array([3, 1, 4, 1]), 0.1)
@@ -185,9 +184,7 @@ def test_steps_are_those_of_torch_optim(name: str, describe: Any, device: str) -
 
 
 @deterministic
-def test_a_reptile_step_keeps_a_share_of_the_change_and_all_of_the_statistics(
-    name: str, describe: Any, device: str
-) -> None:
+def test_a_reptile_step_keeps_a_share_of_the_change_and_all_of_the_statistics(name, describe, device):
     learner = make(describe(name), device)
     plain = Plain(learner, describe(name))
     rows = np.array([[0, 1, 2], [3, 3, 4]])
@@ -203,7 +200,7 @@ def test_a_reptile_step_keeps_a_share_of_the_change_and_all_of_the_statistics(
 
 
 @deterministic
-def test_gradients_are_autograds(name: str, describe: Any, device: str) -> None:
+def test_gradients_are_autograds(name, describe, device):
     learner = make(describe(name), device)
     plain = Plain(learner, describe(name))
     groups = [np.array([0, 1, 2]), np.array([3]), np.array([4, 5])]
@@ -215,7 +212,7 @@ def test_gradients_are_autograds(name: str, describe: Any, device: str) -> None:
 
 
 @deterministic
-def test_scores_are_the_modules_in_evaluation(name: str, describe: Any, device: str) -> None:
+def test_scores_are_the_modules_in_evaluation(name, describe, device):
     learner = make(describe(name), device)
     learner.sgd_each(np.arange(SLOTS), 0.05)
     plain = Plain(learner, describe(name))
@@ -233,7 +230,7 @@ def test_scores_are_the_modules_in_evaluation(name: str, describe: Any, device: 
 # Buffers
 
 
-def test_running_statistics_follow_what_is_learned_and_nothing_else(describe: Any, device: str) -> None:
+def test_running_statistics_follow_what_is_learned_and_nothing_else(describe, device):
     learner = make(describe("resnet"), device)
 
     def moves(act: Callable[[], Any]) -> bool:
@@ -254,7 +251,7 @@ def test_running_statistics_follow_what_is_learned_and_nothing_else(describe: An
     assert not moves(lambda: learner.descend(start, 0.01))
 
 
-def test_evaluation_reads_the_running_statistics(describe: Any) -> None:
+def test_evaluation_reads_the_running_statistics(describe):
     learner = make(describe("resnet"))
     rows = np.arange(SLOTS)
     alone, together = learner.forward(rows[:1]), learner.forward(rows)[:1]
@@ -266,7 +263,7 @@ def test_evaluation_reads_the_running_statistics(describe: Any) -> None:
     assert not np.allclose(alone, learner.forward(rows[:1]))
 
 
-def test_a_buffer_may_be_replaced_by_its_module(describe: Any) -> None:
+def test_a_buffer_may_be_replaced_by_its_module(describe):
     learner = make(describe("counting"))
     assert learner.state()["buffer 0.passes"] == 0, "trying it out leaves no trace"
     learner.sgd_each(np.arange(5), 0.01)
@@ -274,7 +271,7 @@ def test_a_buffer_may_be_replaced_by_its_module(describe: Any) -> None:
     assert learner.state()["buffer 0.passes"] == 5
 
 
-def test_a_module_that_fails_while_it_learns_is_told_in_one_line(describe: Any) -> None:
+def test_a_module_that_fails_while_it_learns_is_told_in_one_line(describe):
     learner = make(describe("counting"))
     with pytest.raises(RunFailed) as caught:
         learner.sgd_each(np.zeros(150, np.int64), 0.001)
@@ -282,7 +279,7 @@ def test_a_module_that_fails_while_it_learns_is_told_in_one_line(describe: Any) 
     assert "\n" not in str(caught.value)
 
 
-def test_normalising_single_numbers_needs_batches(describe: Any) -> None:
+def test_normalising_single_numbers_needs_batches(describe):
     network = describe("two_kinds")
     with pytest.raises(BadInput, match=r"fails on 1 × .*batch normalisation cannot learn from one number per channel"):
         make(network, batch_size=1)
@@ -296,7 +293,7 @@ def test_normalising_single_numbers_needs_batches(describe: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_step_that_is_not_taken_leaves_everything_as_it_was(name: str, describe: Any, device: str) -> None:
+def test_a_step_that_is_not_taken_leaves_everything_as_it_was(name, describe, device):
     learner = make(describe(name), device)
     learner.put(np.array([3]), np.full((1, INPUTS), np.nan, np.float32), np.zeros(1, np.int64), 0)
     learner.sgd(np.array([0, 1]), 0.01)
@@ -314,7 +311,7 @@ def test_a_step_that_is_not_taken_leaves_everything_as_it_was(name: str, describ
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_steps_before_divergence_stay_taken(name: str, describe: Any) -> None:
+def test_the_steps_before_divergence_stay_taken(name, describe):
     learner, other = make(describe(name)), make(describe(name))
     for each in (learner, other):
         each.put(np.array([3]), np.full((1, INPUTS), np.nan, np.float32), np.zeros(1, np.int64), 0)
@@ -329,7 +326,7 @@ def test_the_steps_before_divergence_stay_taken(name: str, describe: Any) -> Non
 # Draws
 
 
-def test_what_a_module_draws_is_its_own(describe: Any, device: str) -> None:
+def test_what_a_module_draws_is_its_own(describe, device):
     def life(disturb: Callable[[], Any]) -> NDArray[Any]:
         learner = make(describe("dropout"), device)
         for row in range(6):
@@ -348,7 +345,7 @@ def test_what_a_module_draws_is_its_own(describe: Any, device: str) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_dropout_draws_anew_in_every_step_and_not_in_evaluation(describe: Any) -> None:
+def test_dropout_draws_anew_in_every_step_and_not_in_evaluation(describe):
     learner = make(describe("dropout"))
     rows = np.array([0, 1])
     assert not np.array_equal(learner.gradient(rows), learner.gradient(rows))
@@ -373,7 +370,7 @@ def act(learner: PyTorchLearner, seed: int) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("name", [*NETWORKS, "partly_frozen", "counting"])
-def test_a_learner_goes_on_from_its_file_to_the_same_bits(name: str, dtype: Any, describe: Any) -> None:
+def test_a_learner_goes_on_from_its_file_to_the_same_bits(name, dtype, describe):
     learner = make(describe(name), dtype=dtype)
     act(learner, 0)
     kept = pack(learner.state())
@@ -400,13 +397,13 @@ def pictures() -> Stream:
     ("name", "method"),
     [("mlp", "gem"), ("dropout", "meralg1"), ("cnn-small", "independent"), ("resnet18-reduced", "ewc")],
 )
-def test_a_run_that_is_killed_and_goes_on_ends_with_the_same_bits(name: str, method: str, describe: Any) -> None:
+def test_a_run_that_is_killed_and_goes_on_ends_with_the_same_bits(name, method, describe):
     network = describe(name).name if name == "dropout" else name
     options = {"samples_per_task": 4, "hidden": (9,), "engine": "torch", "network": network}
     assert_deaths_change_nothing(little(method, pictures(), **options), least=2)
 
 
-def test_what_needs_no_gradient_stays_as_it_is(describe: Any) -> None:
+def test_what_needs_no_gradient_stays_as_it_is(describe):
     learner = make(describe("partly_frozen"))
     before = learner.state()["fixed 0.1.weight"]
     act(learner, 0)
@@ -418,7 +415,7 @@ def test_what_needs_no_gradient_stays_as_it_is(describe: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["cnn-small", "resnet"])
-def test_every_task_has_its_own_copy_statistics_included(name: str, describe: Any, device: str) -> None:
+def test_every_task_has_its_own_copy_statistics_included(name, describe, device):
     learner = make(describe(name).for_each_task(TASKS), device)
 
     def values(task: int) -> list[NDArray[Any]]:
@@ -454,7 +451,7 @@ def restricted(network: Network, device: str = "cpu") -> PyTorchLearner:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_classes_that_are_not_allowed_have_no_part(name: str, describe: Any, device: str) -> None:
+def test_classes_that_are_not_allowed_have_no_part(name, describe, device):
     learner = restricted(describe(name), device)
     rows = np.arange(SLOTS)
     tasks = rows % TASKS
@@ -477,7 +474,7 @@ def test_classes_that_are_not_allowed_have_no_part(name: str, describe: Any, dev
 # What is taken, and what is refused
 
 
-def test_arrays_that_cannot_be_written_are_taken(describe: Any) -> None:
+def test_arrays_that_cannot_be_written_are_taken(describe):
     learner = make(describe("cnn-small"), dtype=torch.float32)
     x, y, _ = examples()
     x.flags.writeable = y.flags.writeable = False
@@ -488,12 +485,12 @@ def test_arrays_that_cannot_be_written_are_taken(describe: Any) -> None:
     learner.interpolate(start, 0.5)
 
 
-def test_other_types_than_two_are_refused(describe: Any) -> None:
+def test_other_types_than_two_are_refused(describe):
     with pytest.raises(BadInput, match=r"torch.float32 or torch.float64, not in torch.float16"):
         make(describe("cnn-small"), dtype=torch.float16)
 
 
-def test_an_input_that_is_no_number_is_told_with_its_example(describe: Any) -> None:
+def test_an_input_that_is_no_number_is_told_with_its_example(describe):
     x = np.random.default_rng(0).random((6, 12, 12)).astype(np.float32)
     y = np.arange(6) % CLASSES
     stream = Stream.from_arrays("spoiled", [(x, y, x, y)])

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,7 @@ SOON_OVER = {"tasks": 2, "samples_per_task": 30}
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
+def cluster():
     """A head without processors, as a laptop might be, and two machines that work."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
@@ -83,9 +82,7 @@ def assert_same_but_for_times(ours: Record, theirs: Record) -> None:
         assert a.tobytes() == b.tobytes() if isinstance(a, np.ndarray) else a == b, field.name
 
 
-def test_what_is_done_is_not_run_again_and_what_fails_says_why(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_done_is_not_run_again_and_what_fails_says_why(cluster, tmp_path, monkeypatch):
     good = Request("digits-rotations", "online", {}, SOON_OVER)
     bad = Request("digits-rotations", "online", {"lr": 1e6}, SOON_OVER)
     busy = Request("digits-rotations", "online", {}, SOON_OVER, {"seed": 5})
@@ -115,8 +112,8 @@ def test_what_is_done_is_not_run_again_and_what_fails_says_why(
 
 
 def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_have_their_line(
-    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    cluster, tmp_path, monkeypatch
+):
     own = tmp_path / "wrong.py"
     own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
 
@@ -153,9 +150,7 @@ def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_hav
     assert wrong.message.endswith("wrong.py, line 4)")
 
 
-def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine(
-    cluster: Cluster, tmp_path: Path
-) -> None:
+def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine(cluster, tmp_path):
     own = tmp_path / "mine" / "patient.py"
     own.parent.mkdir()
     own.write_text(PATIENT)
@@ -184,7 +179,7 @@ def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine
         assert not (out / here.key / "checkpoint.npz").exists()
 
 
-def test_where_there_is_no_cluster_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_is_no_cluster_that_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(BadInput, match="ray start --head"):
         execute([], tmp_path, address="127.0.0.1:1")
@@ -192,7 +187,7 @@ def test_where_there_is_no_cluster_that_is_said(tmp_path: Path, monkeypatch: pyt
         execute([], tmp_path, address="ray://somewhere:10001")
 
 
-def test_without_an_address_a_cluster_with_a_token_of_its_own_is_started_on_this_machine(tmp_path: Path) -> None:
+def test_without_an_address_a_cluster_with_a_token_of_its_own_is_started_on_this_machine(tmp_path):
     """The token is nowhere on the disk: Ray's own would be, for everybody to read, and change what starts later."""
     code = f"""
 import os
@@ -212,7 +207,7 @@ print(outcome.state, ray.is_initialized(), os.environ["RAY_AUTH_MODE"], len(os.e
 
 
 @pytest.mark.parametrize("line", ["# a file of Windows\r\n", "# -*- coding: latin-1 -*- \xfc\n"])
-def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path: Path, line: str) -> None:
+def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path, line):
     own = tmp_path / "patient.py"
     own.write_bytes((line + PATIENT).encode("latin-1"))
     request = Request("digits-rotations", f"{own}:Patient", {}, SOON_OVER)
@@ -224,7 +219,7 @@ def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path: Path, line
 
 
 @pytest.mark.parametrize("moment", ["Ray starts", "runs are under way"])
-def test_ctrl_c_ends_a_suite_and_what_ray_started(tmp_path: Path, moment: str) -> None:
+def test_ctrl_c_ends_a_suite_and_what_ray_started(tmp_path, moment):
     (tmp_path / "suite.toml").write_text('seeds = 9\nbenchmarks = ["digits-rotations"]\nmethods = ["meralg1"]\n')
     command = [sys.executable, "-m", "metareplay", "suite", "suite.toml", "--executor", "ray", "--jobs", "2"]
     suite = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
@@ -280,7 +275,7 @@ exec "$@"
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Iterator[Any]:
+def shell(tmp_path):
     """Start shells in homes of their own, where ``ray start`` leaves nothing behind; all end with the test."""
     address, port = socket.gethostbyname(socket.gethostname()), free_port()
     started: list[subprocess.Popen[str]] = []
@@ -312,14 +307,14 @@ def shell(tmp_path: Path) -> Iterator[Any]:
         started.append(process)
         return process
 
-    start.address = (address, port)  # type: ignore[attr-defined]
+    start.address = (address, port)
     yield start
     for process in started:
         for child in [process.pid, *descendants(process.pid)]:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
         process.wait()
-        process.stdout.close()  # type: ignore[union-attr]
+        process.stdout.close()
 
 
 def free_port() -> int:
@@ -329,7 +324,7 @@ def free_port() -> int:
         return port
 
 
-def test_the_page_s_two_machines_that_share_no_home_are_a_cluster(shell: Any) -> None:
+def test_the_page_s_two_machines_that_share_no_home_are_a_cluster(shell):
     first = shell("first", FIRST)
     token = next(found[0] for line in first.stdout if (found := re.search(r"\b[0-9a-f]{64}\b", line)))
     while not listens(shell.address):
@@ -356,7 +351,7 @@ def listens(address: tuple[str, int]) -> bool:
     return True
 
 
-def test_the_page_s_script_for_slurm_runs_its_suite(shell: Any, tmp_path: Path) -> None:
+def test_the_page_s_script_for_slurm_runs_its_suite(shell, tmp_path):
     job = shell("slurm", SLURM)
     while not listens(shell.address):
         assert job.poll() is None, job.stdout.read()

@@ -1,7 +1,5 @@
 """Recipes: the published settings, all of them, and what is used where none was published."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 
@@ -14,7 +12,7 @@ PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "mer_examples.c
 METHODS = ("online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7")
 
 
-def test_the_57_published_runs_are_there() -> None:
+def test_the_57_published_runs_are_there():
     published = [
         entry
         for benchmark in BENCHMARKS
@@ -26,7 +24,7 @@ def test_the_57_published_runs_are_there() -> None:
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"the published settings are not in {PUBLISHED}")
-def test_every_published_value_is_given_and_nothing_else() -> None:
+def test_every_published_value_is_given_and_nothing_else():
     with PUBLISHED.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     for row in rows:
@@ -40,7 +38,7 @@ def test_every_published_value_is_given_and_nothing_else() -> None:
         assert note is None
 
 
-def test_meralg1_on_rotations() -> None:
+def test_meralg1_on_rotations():
     assert recipes.settings("mnist-rotations", "meralg1", 5120) == (
         {
             "memories": 5120,
@@ -54,7 +52,7 @@ def test_meralg1_on_rotations() -> None:
     )
 
 
-def test_without_a_number_of_memories_the_largest_published_is_meant() -> None:
+def test_without_a_number_of_memories_the_largest_published_is_meant():
     for method in ("gem", "eralg4", "meralg1"):
         assert recipes.settings("mnist-permutations", method)[0]["memories"] == 5120
 
@@ -62,7 +60,7 @@ def test_without_a_number_of_memories_the_largest_published_is_meant() -> None:
 @pytest.mark.parametrize(
     ("asked", "used"), [(0, 200), (350, 500), (1000, 500), (2810, 5120), (4000, 5120), (10**6, 5120)]
 )
-def test_other_memory_sizes_take_the_nearest_ones_settings_and_say_so(asked: int, used: int) -> None:
+def test_other_memory_sizes_take_the_nearest_ones_settings_and_say_so(asked, used):
     settings, note = recipes.settings("mnist-rotations", "meralg1", asked)
     assert settings == recipes.settings("mnist-rotations", "meralg1", used)[0] | {"memories": asked}
     assert note == (
@@ -71,24 +69,24 @@ def test_other_memory_sizes_take_the_nearest_ones_settings_and_say_so(asked: int
     )
 
 
-def test_taskinput_has_settings_that_are_marked_as_not_published() -> None:
+def test_taskinput_has_settings_that_are_marked_as_not_published():
     for benchmark in ("mnist-rotations", "mnist-permutations"):
         assert recipes.settings(benchmark, "taskinput") == ({"lr": 0.01}, None)
         assert recipes.published(benchmark, "taskinput", "lr") is None
 
 
-def test_without_a_recipe_the_methods_own_defaults_hold() -> None:
+def test_without_a_recipe_the_methods_own_defaults_hold():
     note = "There are no settings for mine on mnist-rotations: the method's defaults are used."
     assert recipes.settings("mnist-rotations", "mine") == ({}, note)
     assert recipes.settings("mnist-rotations", "mine", 50) == ({"memories": 50}, note)
 
 
-def test_a_result_may_be_changed_without_harm() -> None:
+def test_a_result_may_be_changed_without_harm():
     recipes.settings("mnist-rotations", "online")[0]["lr"] = 7
     assert recipes.settings("mnist-rotations", "online")[0] == {"lr": 0.0003}
 
 
-def test_published_values_in_words() -> None:
+def test_published_values_in_words():
     value = "The published value for mnist-rotations with 5120 memories is 0.03."
     assert recipes.published("mnist-rotations", "meralg1", "beta", 5120) == value
     assert recipes.published("mnist-rotations", "meralg1", "beta") == value

@@ -23,14 +23,14 @@ from metareplay.runs.record import read_summary
 
 
 @pytest.fixture(scope="module")
-def record() -> Record:
+def record():
     """A record with everything in it: shuffled and returning tasks, evaluations on the way."""
     made = Trainer(little("meralg1", hidden=(5,), eval_every=7, task_order=(2, 0, 1, 0))).train()
     return dataclasses.replace(made, weights=None)
 
 
 @pytest.fixture
-def saved(record: Record, tmp_path: Path) -> Path:
+def saved(record, tmp_path):
     folder = tmp_path / "results" / "abc"
     record.save(folder)
     return folder
@@ -58,14 +58,14 @@ def assert_same(one: Record, other: Record) -> None:
             assert type(a) is type(b)
 
 
-def test_a_record_comes_back_bit_for_bit(record: Record, saved: Path) -> None:
+def test_a_record_comes_back_bit_for_bit(record, saved):
     again = Record.load(saved)
     assert_same(record, again)
     assert again.metrics == record.metrics
     assert json.dumps(again.summary()) == json.dumps(record.summary())
 
 
-def test_a_record_is_two_files_and_leaves_others_alone(record: Record, saved: Path) -> None:
+def test_a_record_is_two_files_and_leaves_others_alone(record, saved):
     assert names(saved) == [arrays(saved).name, "record.json"]
     assert names(saved.parent) == ["abc"]
     assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o644}
@@ -75,25 +75,25 @@ def test_a_record_is_two_files_and_leaves_others_alone(record: Record, saved: Pa
     assert len(names(saved)) == 3
 
 
-def test_the_json_names_the_file_of_arrays_and_its_sum(saved: Path) -> None:
+def test_the_json_names_the_file_of_arrays_and_its_sum(saved):
     content = arrays(saved).read_bytes()
     sha256 = hashlib.sha256(content).hexdigest()
     assert json.loads((saved / "record.json").read_text())["arrays"] == {"file": arrays(saved).name, "sha256": sha256}
     assert arrays(saved).name == f"record-{sha256[:8]}.npz"
 
 
-def test_a_summary_is_read_without_unpacking_the_arrays(record: Record, saved: Path) -> None:
+def test_a_summary_is_read_without_unpacking_the_arrays(record, saved):
     summary = read_summary(saved)
     del summary["arrays"]
     assert json.dumps(summary) == json.dumps(record.summary())
 
 
-def test_a_record_of_before_anything_was_counted_says_that(record: Record) -> None:
+def test_a_record_of_before_anything_was_counted_says_that(record):
     older = Finished({**record.summary(), "gradients": None, "forward_passes": None}, lambda: record)
     assert str(older.numbers["gradients"]) == "undefined, because the run was made before it was counted"
 
 
-def test_the_json_says_what_was_asked_of_it(saved: Path) -> None:
+def test_the_json_says_what_was_asked_of_it(saved):
     def no_such_number(text: str) -> None:
         raise AssertionError(f"{text} is not JSON")
 
@@ -112,7 +112,7 @@ def test_the_json_says_what_was_asked_of_it(saved: Path) -> None:
     assert {"metareplay", "numpy", "numba", "python", "processor"} <= set(summary["environment"])
 
 
-def test_saving_again_replaces_the_record_whole(record: Record, saved: Path) -> None:
+def test_saving_again_replaces_the_record_whole(record, saved):
     before = arrays(saved)
     other = dataclasses.replace(record, steps=record.steps + 1, predicted_right=~record.predicted_right)
     other.save(saved)
@@ -125,7 +125,7 @@ def test_saving_again_replaces_the_record_whole(record: Record, saved: Path) -> 
     assert len(names(saved)) == 2
 
 
-def test_a_record_that_cannot_be_written_says_where(record: Record, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_written_says_where(record, tmp_path):
     (tmp_path / "results").write_text("a file where a folder should be")
     with pytest.raises(RunFailed, match=r"cannot save the record in .*results/abc"):
         record.save(tmp_path / "results" / "abc")
@@ -146,9 +146,7 @@ def interrupted_at(patch: pytest.MonkeyPatch, call: int) -> None:
 
 @pytest.mark.parametrize("call", [0, 1])
 @pytest.mark.parametrize("change", [{"steps": 0}, {"predicted_right": np.zeros(3, bool)}], ids=["json", "arrays"])
-def test_an_interrupted_save_leaves_what_was_there(
-    record: Record, saved: Path, monkeypatch: pytest.MonkeyPatch, call: int, change: dict[str, Any]
-) -> None:
+def test_an_interrupted_save_leaves_what_was_there(record, saved, monkeypatch, call, change):
     for folder in (saved, saved.parent / "empty"):
         with monkeypatch.context() as patch:
             interrupted_at(patch, call)
@@ -159,9 +157,7 @@ def test_an_interrupted_save_leaves_what_was_there(
     assert names(saved.parent / "empty") == []
 
 
-def test_an_interruption_that_comes_too_late_is_still_one(
-    record: Record, saved: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interruption_that_comes_too_late_is_still_one(record, saved, monkeypatch):
     replace = os.replace
 
     def interrupted(source: str, target: str) -> None:
@@ -175,7 +171,7 @@ def test_an_interruption_that_comes_too_late_is_still_one(
 
 
 @pytest.mark.parametrize("size", [0, 100, 2000])
-def test_a_full_disk_fails_the_run_and_leaves_nothing(record: Record, saved: Path, tmp_path: Path, size: int) -> None:
+def test_a_full_disk_fails_the_run_and_leaves_nothing(record, saved, tmp_path, size):
     assert 100 < arrays(saved).stat().st_size < 2000 < (saved / "record.json").stat().st_size
     with room(size), pytest.raises(RunFailed, match=r"cannot save the record in .*: File too large"):
         record.save(tmp_path / "full" / "abc")
@@ -185,7 +181,7 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing(record: Record, saved: Pat
 # Damage
 
 
-def test_where_there_is_no_record_that_is_said(tmp_path: Path) -> None:
+def test_where_there_is_no_record_that_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(BadInput, match="no record of a run in"):
@@ -198,7 +194,7 @@ def assert_refused(saved: Path) -> None:
             read(saved)
 
 
-def test_a_record_whose_arrays_are_anothers_or_gone_is_refused(record: Record, saved: Path, tmp_path: Path) -> None:
+def test_a_record_whose_arrays_are_anothers_or_gone_is_refused(record, saved, tmp_path):
     dataclasses.replace(record, predicted_right=~record.predicted_right).save(tmp_path / "other")
     arrays(saved).write_bytes(arrays(tmp_path / "other").read_bytes())
     assert_refused(saved)
@@ -207,14 +203,14 @@ def test_a_record_whose_arrays_are_anothers_or_gone_is_refused(record: Record, s
 
 
 @pytest.mark.parametrize("file", ["../thesis.tex", "/etc/passwd", "", "..", 3, None])
-def test_arrays_are_read_from_the_records_folder_alone(saved: Path, file: Any) -> None:
+def test_arrays_are_read_from_the_records_folder_alone(saved, file):
     (saved.parent / "thesis.tex").write_text("years of work")
     sign(saved, arrays={"file": file, "sha256": hashlib.sha256(b"years of work").hexdigest()})
     assert_refused(saved)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{}", "hello", '{"configuration": 1}', "\xff\xfe\xfd"])
-def test_json_of_something_else_is_refused(saved: Path, text: str) -> None:
+def test_json_of_something_else_is_refused(saved, text):
     (saved / "record.json").write_text(text, encoding="latin-1")
     assert_refused(saved)
 
@@ -233,12 +229,12 @@ def replace_arrays(saved: Path, content: bytes) -> None:
     sign(saved, arrays={"file": arrays(saved).name, "sha256": hashlib.sha256(content).hexdigest()})
 
 
-def test_the_sum_of_the_json_can_be_made_by_others(record: Record, saved: Path) -> None:
+def test_the_sum_of_the_json_can_be_made_by_others(record, saved):
     sign(saved, steps=5)
     assert Record.load(saved).steps == 5
 
 
-def test_arrays_of_something_else_are_refused(saved: Path) -> None:
+def test_arrays_of_something_else_are_refused(saved):
     one_array, other_archive = io.BytesIO(), io.BytesIO()
     np.save(one_array, np.arange(3))
     with zipfile.ZipFile(other_archive, "w") as archive:
@@ -268,13 +264,13 @@ def rewrite(saved: Path, **changed: NDArray[Any]) -> None:
         {"evaluated_visit": np.zeros(3, np.int64)},
     ],
 )
-def test_arrays_that_do_not_belong_together_are_refused(saved: Path, changed: dict[str, NDArray[Any]]) -> None:
+def test_arrays_that_do_not_belong_together_are_refused(saved, changed):
     rewrite(saved, **changed)
     with pytest.raises(BadInput, match="is damaged"):
         Record.load(saved)
 
 
-def test_nothing_in_a_record_is_unpickled(saved: Path, tmp_path: Path) -> None:
+def test_nothing_in_a_record_is_unpickled(saved, tmp_path):
     rewrite(saved, visits=np.array([Trap(tmp_path / "trap")], object))
     with pytest.raises(BadInput, match="is damaged"):
         Record.load(saved)

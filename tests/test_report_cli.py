@@ -27,7 +27,7 @@ METAREPLAY = (sys.executable, "-m", "metareplay")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     for name in ("NO_COLOR", "FORCE_COLOR"):
@@ -35,7 +35,7 @@ def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     for made in study():
         made.save(folder / key_of(made.configuration))
@@ -43,7 +43,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def runs(saved: Path, tmp_path: Path) -> Path:
+def runs(saved, tmp_path):
     return shutil.copytree(saved, tmp_path / "runs")
 
 
@@ -66,7 +66,7 @@ def fail(runs: Path, message: str) -> None:
 
 
 @pytest.mark.slow
-def test_everything_that_is_asked_for_is_written_and_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_everything_that_is_asked_for_is_written_and_named(runs, capsys):
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
     fail(runs, "the loss is not finite")
     arguments = "report runs -o page.html --latex table.tex --csv table.csv --figures figures"
@@ -91,23 +91,21 @@ def test_everything_that_is_asked_for_is_written_and_named(runs: Path, capsys: p
 
 
 @pytest.mark.slow
-def test_without_flags_it_writes_a_page(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_flags_it_writes_a_page(runs, capsys):
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
     assert main(["report"]) == 0
     assert Path("report.html").stat().st_size > 500_000
     assert sorted(path.name for path in Path().iterdir()) == ["report.html", "runs"]
 
 
-def test_tables_need_nothing_to_be_installed(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_need_nothing_to_be_installed(runs, monkeypatch):
     without_the_extra(monkeypatch)
     assert main(["report", "runs", "--latex", "table.tex", "--csv", "table.csv"]) == 0
     assert Path("table.tex").stat().st_size > 0
 
 
 @pytest.mark.parametrize("asked", ["", "-o page.html", "--figures figures"])
-def test_without_the_extra_one_line_says_how_to_install_it(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], asked: str
-) -> None:
+def test_without_the_extra_one_line_says_how_to_install_it(runs, monkeypatch, capsys, asked):
     without_the_extra(monkeypatch)
     assert main(["report", *asked.split()]) == 2
     shown = capsys.readouterr()
@@ -152,9 +150,7 @@ def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"show {FAILED} --out failed", "it is failed: the loss is not finite"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(
-    runs: Path, arguments: str, told: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_gets_one_line_and_status_2(runs, arguments, told, capsys):
     Path("empty").mkdir()
     Path("a-file").write_text("")
     fail(Path("failed"), "the loss is not finite")
@@ -167,7 +163,7 @@ def test_bad_input_gets_one_line_and_status_2(
     assert [path for path in sorted(Path().rglob("*")) if path not in before and path.name != ".lock"] == []
 
 
-def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs: Path) -> None:
+def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs):
     command = f"ulimit -f 1; exec {' '.join(METAREPLAY)} report runs --csv table.csv"  # a file may have 1 KiB
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 1
@@ -176,7 +172,7 @@ def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs: Pat
     assert [path.name for path in Path().iterdir()] == ["runs"]
 
 
-def test_a_damaged_record_is_listed_as_broken(runs: Path) -> None:
+def test_a_damaged_record_is_listed_as_broken(runs):
     from metareplay.results import groups, tables
 
     (runs / SOME / "record.json").write_text("{")
@@ -194,9 +190,7 @@ def shown_run(capsys: pytest.CaptureFixture[str], what: str) -> str:
     return capsys.readouterr().out
 
 
-def test_a_run_is_found_by_its_folder_its_key_and_how_that_begins(
-    runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_is_found_by_its_folder_its_key_and_how_that_begins(runs, capsys):
     made = record("extra", 5)
     key = key_of(made.configuration)
     made.save(runs / key)
@@ -205,7 +199,7 @@ def test_a_run_is_found_by_its_folder_its_key_and_how_that_begins(
     assert "little, extra, seed 5" in text
 
 
-def test_the_matrix_and_the_curves_are_the_records(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_matrix_and_the_curves_are_the_records(runs, capsys):
     made = record("extra", 5)
     made.save(runs / key_of(made.configuration))
     text = shown_run(capsys, key_of(made.configuration))
@@ -223,7 +217,7 @@ def test_the_matrix_and_the_curves_are_the_records(runs: Path, capsys: pytest.Ca
     assert bars[averages.index(max(averages))] == "█"
 
 
-def test_on_a_terminal_the_matrix_has_colours(runs: Path) -> None:
+def test_on_a_terminal_the_matrix_has_colours(runs):
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80"}
     done = subprocess.Popen((*METAREPLAY, "show", SOME), stdout=theirs, env=environment)
@@ -243,7 +237,7 @@ def test_on_a_terminal_the_matrix_has_colours(runs: Path) -> None:
     assert b"48;2;" in text
 
 
-def test_many_tasks_fit_a_terminal_and_the_last_is_among_them() -> None:
+def test_many_tasks_fit_a_terminal_and_the_last_is_among_them():
     lines = show.matrix(record("a", tasks=100), 80)
     assert max(len(line.plain) for line in lines[1:]) <= 80
     assert lines[1].plain.split()[-1] == "100"
@@ -251,13 +245,13 @@ def test_many_tasks_fit_a_terminal_and_the_last_is_among_them() -> None:
     assert "25 × 17 of 100 × 100" in lines[0].plain
 
 
-def test_twenty_tasks_fit_80_columns_without_leaving_one_out() -> None:
+def test_twenty_tasks_fit_80_columns_without_leaving_one_out():
     lines = show.matrix(record("a", tasks=20), 80)
     assert lines[1].plain.split()[1:] == [str(task + 1) for task in range(20)]
     assert max(len(line.plain) for line in lines) <= 80
 
 
-def test_numbers_are_read_well_on_every_shade() -> None:
+def test_numbers_are_read_well_on_every_shade():
     for accuracy in range(0, 101, 5):
         style = show.shade(accuracy / 100)
         assert style.color
@@ -270,22 +264,20 @@ def test_numbers_are_read_well_on_every_shade() -> None:
         assert (max(shades) + 0.05) / (min(shades) + 0.05) >= 4.5
 
 
-def test_one_task_has_no_matrix_and_still_is_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_task_has_no_matrix_and_still_is_shown(runs, capsys):
     made = record("one", tasks=1)
     made.save(runs / key_of(made.configuration))
     assert "There is no accuracy matrix" in shown_run(capsys, key_of(made.configuration))
 
 
-def test_a_curve_that_never_changes_is_flat() -> None:
+def test_a_curve_that_never_changes_is_flat():
     assert show.spark([0.5] * 4, 80) == show.BARS[0] * 4
     assert show.spark([0, 7, 3.5], 80) == "▁█▅"
     assert len(show.spark(list(range(1000)), 80)) <= 80
 
 
 @pytest.mark.parametrize("evaluate", ["end", "never"])
-def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_show(
-    runs: Path, evaluate: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_show(runs, evaluate, capsys):
     little = ["digits-rotations", "online", "--tasks", "2", "--samples-per-task", "20", "--quiet"]
     assert main(["run", *little, "--evaluate", evaluate]) == 0
     assert main(["report", "runs", "--csv", "report.csv", "--latex", "report.tex"]) == 0
@@ -311,20 +303,20 @@ def result_of(capsys: pytest.CaptureFixture[str], evaluated_visit: list[int], or
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_differences_have_a_sign_and_accuracies_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_differences_have_a_sign_and_accuracies_none(capsys):
     lines = result_of(capsys, [-1, 0, 1, 1])
     assert any(line.startswith("RA 75.0 %") for line in lines)
     assert any(line.startswith("BTI -10.0 %") for line in lines)
     assert any(line.startswith("forgetting +20.0 %") for line in lines)
 
 
-def test_dips_are_shown_of_runs_that_were_looked_at_within_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_dips_are_shown_of_runs_that_were_looked_at_within_tasks(capsys):
     assert any(line.startswith("stability gap +30.0 %") for line in result_of(capsys, [-1, 0, 1, 1]))
     seldom = result_of(capsys, [-1, 0, 1])
     assert not any(word in line for line in seldom for word in ("stability gap", "worst dip", "min-ACC", "undefined"))
 
 
-def test_what_is_undefined_is_said_once_with_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_undefined_is_said_once_with_its_reason(capsys):
     lines = result_of(capsys, [-1, 1], order="iid")
     assert "LA, BTI, FT, forgetting, WC-ACC: undefined, because all tasks came mixed, none after another" in lines
     assert sum("undefined" in line for line in lines) == 1

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     with playwright.sync_playwright() as running:
         started = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield started
@@ -46,7 +46,7 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_page(browser: Any, tmp_path: Path) -> Iterator[Open]:
+def open_page(browser, tmp_path):
     """Opens a report of records; at the end nothing may have been fetched, and nothing complained of."""
     contexts, told, fetched = [], [], []
 
@@ -99,7 +99,7 @@ def rows(shown: Any, table: str) -> list[list[str]]:
 # All of it
 
 
-def test_every_figure_is_drawn_and_described(open_page: Open) -> None:
+def test_every_figure_is_drawn_and_described(open_page):
     shown = open_page(study())
     for index in (0, 1):
         for figure in FIGURES:
@@ -118,7 +118,7 @@ def texts(table: Any) -> list[list[str]]:
     return [["–" if cell is None else str(cell) for cell in row.cells] for row in table.rows]
 
 
-def test_the_page_has_the_tables_numbers(open_page: Open) -> None:
+def test_the_page_has_the_tables_numbers(open_page):
     records = study()
     made = results(records)
     shown = open_page(records)
@@ -126,7 +126,7 @@ def test_the_page_has_the_tables_numbers(open_page: Open) -> None:
     assert rows(shown, "paper-table") == texts(tables.paper(made))
 
 
-def test_a_figures_data_are_there_as_a_table(open_page: Open) -> None:
+def test_a_figures_data_are_there_as_a_table(open_page):
     shown = open_page(study())
     figure = shown.locator("#figure-0-average")
     figure.locator("summary").press("Enter")
@@ -143,7 +143,7 @@ def test_a_figures_data_are_there_as_a_table(open_page: Open) -> None:
 # Filters
 
 
-def test_filters_choose_benchmark_memory_and_methods(open_page: Open) -> None:
+def test_filters_choose_benchmark_memory_and_methods(open_page):
     shown = open_page(study())
     status = shown.locator("#shown")
     assert status.inner_text() == "All 12 configurations are shown."
@@ -178,7 +178,7 @@ def test_filters_choose_benchmark_memory_and_methods(open_page: Open) -> None:
     assert marks(shown, "figure-1-average") == before
 
 
-def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page: Open) -> None:
+def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page):
     shown = open_page(study())
     marks = "[...document.querySelectorAll('#figure-0-retained .mark-symbol path')]"
     fills = f"{marks}.map((mark) => mark.getAttribute('fill'))"
@@ -191,7 +191,7 @@ def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page: Open) -> No
 # Values, copying
 
 
-def test_values_are_shown_on_hover(open_page: Open) -> None:
+def test_values_are_shown_on_hover(open_page):
     shown = open_page([*study(), record(NASTY, 0, level=0.95)])
     shown.locator("#figure-0-retained").scroll_into_view_if_needed()
     box = shown.locator("#figure-0-retained .panel").first.locator(".mark-symbol path").first.bounding_box()
@@ -206,7 +206,7 @@ def test_values_are_shown_on_hover(open_page: Open) -> None:
     tip.wait_for(state="hidden")
 
 
-def test_a_method_chosen_in_a_legend_stands_out(open_page: Open) -> None:
+def test_a_method_chosen_in_a_legend_stands_out(open_page):
     shown = open_page(study())
     figure = shown.locator("#figure-0-average .panel").first
     figure.scroll_into_view_if_needed()
@@ -217,7 +217,7 @@ def test_a_method_chosen_in_a_legend_stands_out(open_page: Open) -> None:
     assert sorted(after, key=float)[-2:] == ["0.125", "1"]
 
 
-def test_tables_are_copied_as_csv_and_latex(open_page: Open) -> None:
+def test_tables_are_copied_as_csv_and_latex(open_page):
     records = [*study(), *(record(NASTY, seed, level=0.9) for seed in range(3))]
     shown = open_page(records, permissions=["clipboard-read", "clipboard-write"])
     table = tables.paper(results(records))
@@ -231,7 +231,7 @@ def test_tables_are_copied_as_csv_and_latex(open_page: Open) -> None:
 # For everyone
 
 
-def test_it_has_the_structure_that_screen_readers_want(open_page: Open) -> None:
+def test_it_has_the_structure_that_screen_readers_want(open_page):
     shown = open_page(study())
     assert shown.evaluate("document.documentElement.lang") == "en"
     for landmark in ("header", "main", "nav", "[role=search]"):
@@ -255,7 +255,7 @@ def test_it_has_the_structure_that_screen_readers_want(open_page: Open) -> None:
     assert shown.locator("#shown").get_attribute("aria-live") == "polite"
 
 
-def test_it_can_be_used_with_the_keyboard_alone(open_page: Open) -> None:
+def test_it_can_be_used_with_the_keyboard_alone(open_page):
     shown = open_page(study())
     shown.keyboard.press("Tab")
     assert shown.evaluate("document.activeElement.textContent") == "Skip to the answer"
@@ -270,7 +270,7 @@ def test_it_can_be_used_with_the_keyboard_alone(open_page: Open) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
-def test_it_fits_phone_and_desk_and_is_readable_in_both_schemes(open_page: Open, width: int, scheme: str) -> None:
+def test_it_fits_phone_and_desk_and_is_readable_in_both_schemes(open_page, width, scheme):
     shown = open_page(study(), viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
     for figure in ("average", "time"):
@@ -287,7 +287,7 @@ def test_it_fits_phone_and_desk_and_is_readable_in_both_schemes(open_page: Open,
     assert shown.evaluate(tick) == ink
 
 
-def test_it_prints_light_and_whole_even_from_the_dark_scheme(open_page: Open) -> None:
+def test_it_prints_light_and_whole_even_from_the_dark_scheme(open_page):
     shown = open_page(study(), color_scheme="dark")
     assert shown.pdf(format="A4").startswith(b"%PDF")
     shown.emulate_media(media="print")
@@ -298,7 +298,7 @@ def test_it_prints_light_and_whole_even_from_the_dark_scheme(open_page: Open) ->
     assert shown.locator("#figure-1-matrix svg").first.is_visible()
 
 
-def test_printed_at_once_every_figure_is_there(browser: Any, tmp_path: Path) -> None:
+def test_printed_at_once_every_figure_is_there(browser, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(page(results(study())), encoding="utf-8")
     shown = browser.new_page(viewport={"width": 1280, "height": 900})
@@ -315,7 +315,7 @@ def test_printed_at_once_every_figure_is_there(browser: Any, tmp_path: Path) -> 
     assert drawn
 
 
-def test_time_is_told_in_seconds_minutes_and_hours(open_page: Open) -> None:
+def test_time_is_told_in_seconds_minutes_and_hours(open_page):
     records = [dataclasses.replace(record(f"m{n}"), train_seconds=n) for n in (0.4, 5, 100, 700, 9000)]
     shown = open_page(records)
     labels = shown.locator("#figure-0-time .role-axis-label text").all_text_contents()
@@ -344,7 +344,7 @@ def test_time_is_told_in_seconds_minutes_and_hours(open_page: Open) -> None:
         "evaluated inside tasks", "no memories and some", "a grid of settings", "never tested",
     ],
 )  # fmt: skip
-def test_odd_data_make_a_page(open_page: Open, records: list[Record]) -> None:
+def test_odd_data_make_a_page(open_page, records):
     shown = open_page(records)
     assert shown.locator("h1").count() == 1
     assert marks(shown, "figure-0-retained") > 0
@@ -353,7 +353,7 @@ def test_odd_data_make_a_page(open_page: Open, records: list[Record]) -> None:
     assert shown.locator("text=undefined >> visible=true").count() == said
 
 
-def test_runs_that_failed_are_told_at_the_top_and_listed(open_page: Open) -> None:
+def test_runs_that_failed_are_told_at_the_top_and_listed(open_page):
     gem = record("gem", 2).configuration
     absent = (Unfinished(Path("0123"), "failed", f"the loss is not finite {NASTY}", None, gem),)
     shown = open_page([record("a", 0), record("a", 1), record("b", 0)], absent)
@@ -365,7 +365,7 @@ def test_runs_that_failed_are_told_at_the_top_and_listed(open_page: Open) -> Non
     assert found[1][:2] == ["little, b", "seeds missing"]
 
 
-def test_a_name_is_never_taken_for_code(open_page: Open) -> None:
+def test_a_name_is_never_taken_for_code(open_page):
     records = [record(NASTY, seed, benchmark=NASTY, hyperparameters={"lr": NASTY, "memories": 5}) for seed in range(2)]
     shown = open_page([*records, record(f"{NASTY}2", benchmark=NASTY, memories=5, data_sha256=NASTY)])
     assert shown.title() == "Runs in runs · metareplay"
@@ -392,7 +392,7 @@ def many(runs: int) -> list[Record]:
     ]
 
 
-def test_many_runs_make_a_page_that_is_drawn(browser: Any, tmp_path: Path) -> None:
+def test_many_runs_make_a_page_that_is_drawn(browser, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(page(results(many(1000))), encoding="utf-8")
     assert file.stat().st_size < LIMIT
@@ -403,7 +403,7 @@ def test_many_runs_make_a_page_that_is_drawn(browser: Any, tmp_path: Path) -> No
     shown.close()
 
 
-def test_a_page_stays_under_its_limit_by_showing_fewer_points(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_stays_under_its_limit_by_showing_fewer_points(monkeypatch):
     records = [record(f"m{n}", 0, tasks=60, inside=1, memories=10) for n in range(60)]
     whole = len(page(results(records)).encode())
     limit = whole - 100_000

@@ -68,7 +68,7 @@ def answer(records: list[Record], size: int = 0) -> Answer:
         (["online", "independent"], ("independent is given the task when tested; the others are not.",)),
     ],
 )
-def test_others_are_named_only_where_there_are_some(ranked: list[str], told: tuple[str, ...]) -> None:
+def test_others_are_named_only_where_there_are_some(ranked, told):
     groups: list[Any] = [SimpleNamespace(method=method, configuration={}) for method in ranked]
     assert tables._task_notes(groups) == told
     groups[0].configuration["scenario"] = "task-incremental"  # all are given it
@@ -76,7 +76,7 @@ def test_others_are_named_only_where_there_are_some(ranked: list[str], told: tup
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 10])
-def test_methods_are_ranked_by_what_they_retained_with_their_intervals(seeds: int) -> None:
+def test_methods_are_ranked_by_what_they_retained_with_their_intervals(seeds):
     ranked = answer(study(seeds), 50)
     values = {
         name: retained(name, memories, seeds)
@@ -89,14 +89,14 @@ def test_methods_are_ranked_by_what_they_retained_with_their_intervals(seeds: in
     assert ranked.text.startswith(f"{expected[0]} retained most: {percent(values[expected[0]])} %.")
 
 
-def test_three_seeds_are_too_few_to_establish_anything() -> None:
+def test_three_seeds_are_too_few_to_establish_anything():
     ranked = answer(study(3), 50)
     assert {line.cells[3] for line in ranked.table.rows[1:]} == {"too few seeds"}
     assert "too few seeds to tell (needs at least 7)" in ranked.text
     assert [line.strong for line in ranked.table.rows] == [True, False, False, False]
 
 
-def test_ten_seeds_establish_large_differences_and_leave_small_ones_open() -> None:
+def test_ten_seeds_establish_large_differences_and_leave_small_ones_open():
     records = [record(method, seed, level=level) for method, level in (("a", 0.8), ("b", 0.5)) for seed in range(10)]
     records += [record("c", seed, level=0.7995) for seed in range(10)]
     ranked = answer(records)
@@ -107,7 +107,7 @@ def test_ten_seeds_establish_large_differences_and_leave_small_ones_open() -> No
     assert "Not established is that it is better than" in ranked.text
 
 
-def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
+def test_differences_are_paired_by_the_seeds_that_both_have():
     records = [record("a", seed, level=0.8) for seed in range(8)] + [record("b", seed, level=0.6) for seed in (1, 5, 9)]
     ranked = answer(records)
     ra = {made.configuration["seed"]: made.accuracy[-1].mean() for made in records[:8]}
@@ -120,12 +120,12 @@ def test_differences_are_paired_by_the_seeds_that_both_have() -> None:
     assert ranked.table.rows[1].cells[4] == percent(pairs).replace("-", "−")
 
 
-def test_methods_without_a_common_seed_are_not_compared() -> None:
+def test_methods_without_a_common_seed_are_not_compared():
     ranked = answer([record("a", 0, level=0.9), record("b", 1)])
     assert ranked.table.rows[1].cells[3:6] == ("no seed in common", None, None)
 
 
-def test_runs_that_were_never_tested_have_no_answer() -> None:
+def test_runs_that_were_never_tested_have_no_answer():
     made = results([untested("a"), untested("b", memories=10)])
     (found,) = tables.answers(made)["little"]
     assert found.text == "Retained accuracy is undefined, because tasks were never tested: evaluate = never."
@@ -133,7 +133,7 @@ def test_runs_that_were_never_tested_have_no_answer() -> None:
     assert "--evaluate never" in str(tables.commands(made.groups).rows[0].cells[1])
 
 
-def test_methods_without_a_memory_stand_beside_those_of_every_size() -> None:
+def test_methods_without_a_memory_stand_beside_those_of_every_size():
     problem = first_problem(study())
     assert tables.sizes(problem) == [50, 20]
     for size in (50, 20):
@@ -145,7 +145,7 @@ def test_methods_without_a_memory_stand_beside_those_of_every_size() -> None:
 # The paper's table
 
 
-def test_the_papers_table_has_methods_by_benchmarks() -> None:
+def test_the_papers_table_has_methods_by_benchmarks():
     table = tables.paper(results(study(3)))
     assert [(column.above, column.title) for column in table.columns[1:]] == [
         (benchmark, metric) for benchmark in ("little", "little-turned") for metric in ("RA", "LA", "BTI")
@@ -159,12 +159,12 @@ def test_the_papers_table_has_methods_by_benchmarks() -> None:
     assert rows["online"][3] == percent(retained("online", None, 3, "little-turned"))
 
 
-def test_what_was_not_run_is_a_dash() -> None:
+def test_what_was_not_run_is_a_dash():
     table = tables.paper(results([record("a"), record("b", benchmark="other")]))
     assert [line.cells[1:].count(None) for line in table.rows] == [3, 3]
 
 
-def test_every_metric_is_there_and_what_is_undefined_says_why() -> None:
+def test_every_metric_is_there_and_what_is_undefined_says_why():
     made = results([record("a", tasks=1)])
     table = tables.metrics(made, made.groups)
     cells = dict(zip((column.title for column in table.columns), table.rows[0].cells, strict=True))
@@ -173,35 +173,35 @@ def test_every_metric_is_there_and_what_is_undefined_says_why() -> None:
     assert any(note.startswith("BTI is undefined, because") for note in table.notes)
 
 
-def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed() -> None:
+def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed():
     def mixed(seed: int) -> object:
         made = record("a", seed, level=0.9, order="iid")
         return dataclasses.replace(made, evaluated_visit=np.array([-1, 3, 3, 3, 3]))
 
-    made = results([*(record("a", seed) for seed in range(3)), *(mixed(seed) for seed in range(3))])  # type: ignore[list-item]
+    made = results([*(record("a", seed) for seed in range(3)), *(mixed(seed) for seed in range(3))])
     one = next(problem for name, problem in made.problems.items() if "iid" not in name)
     cells = tables.metrics(made, one).rows[0].cells
-    expected = [mixed(s).accuracy[-1].mean() - record("a", s).accuracy[-1].mean() for s in range(3)]  # type: ignore[attr-defined]
+    expected = [mixed(s).accuracy[-1].mean() - record("a", s).accuracy[-1].mean() for s in range(3)]
     assert cells[-1] == "+" + percent(expected)
 
 
 # What is missing
 
 
-def test_missing_seeds_are_listed_and_not_hidden() -> None:
+def test_missing_seeds_are_listed_and_not_hidden():
     records = [record("a", seed) for seed in range(6)] + [record("b", seed) for seed in (0, 3)]
     lines = tables.missing(results(records)).rows
     assert [line.cells[:2] for line in lines] == [("little, b", "seeds missing")]
     assert "1–2, 4–5" in lines[0].cells[2]
 
 
-def test_failed_runs_are_listed_with_their_reason() -> None:
+def test_failed_runs_are_listed_with_their_reason():
     absent = Unfinished(Path("0123"), "failed", "the loss is not finite", None, record("gem", 2).configuration)
     (line,) = tables.missing(results([record("a")], [absent])).rows
     assert line.cells == ("little, gem, seed 2", "failed", "the loss is not finite (0123)")
 
 
-def test_neighbouring_numbers_are_drawn_together() -> None:
+def test_neighbouring_numbers_are_drawn_together():
     assert tables.ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
     assert tables.ranges([4]) == "4"
     assert tables.ranges([]) == ""
@@ -210,7 +210,7 @@ def test_neighbouring_numbers_are_drawn_together() -> None:
 # Costs and commands
 
 
-def test_costs_are_means_over_seeds() -> None:
+def test_costs_are_means_over_seeds():
     costs = tables.costs(first_problem(study(3)))
     cells = next(row.cells for row in costs.rows if row.cells[0] == "meralg1, 50 memories")
     seconds = [record("meralg1", seed, memories=50, level=0.85).train_seconds for seed in range(3)]
@@ -218,7 +218,7 @@ def test_costs_are_means_over_seeds() -> None:
 
 
 @pytest.mark.parametrize("evaluate", [{"eval_every": 5}, {"evaluate": "end"}])
-def test_a_rows_command_asks_for_the_very_configuration(tmp_path: Path, evaluate: dict[str, Any]) -> None:
+def test_a_rows_command_asks_for_the_very_configuration(tmp_path, evaluate):
     asked = Request(
         "digits-rotations",
         "independent",
@@ -231,7 +231,7 @@ def test_a_rows_command_asks_for_the_very_configuration(tmp_path: Path, evaluate
     assert next(tmp_path.glob("*/record.json")).parent.name == asked.key
 
 
-def test_a_command_is_safe_in_a_shell_and_runs_every_seed() -> None:
+def test_a_command_is_safe_in_a_shell_and_runs_every_seed():
     line = command(record(NASTY, benchmark="$(rm -r x)").configuration, [0, 2])
     done = subprocess.run(
         ["bash", "-c", f"metareplay() {{ printf '%s\\n' \"$@\"; }}; {line}"], capture_output=True, text=True, check=True
@@ -241,7 +241,7 @@ def test_a_command_is_safe_in_a_shell_and_runs_every_seed() -> None:
     assert [words[at + 1] for at, word in enumerate(words) if word == "--seed"] == ["0", "2"]
 
 
-def test_what_no_flag_can_say_is_told_behind_the_command() -> None:
+def test_what_no_flag_can_say_is_told_behind_the_command():
     configuration = record("online", hidden=[30, 20], task_order=[0, 1, 0, 1], from_sha256="0" * 64).configuration
     line, told = command(configuration, [0]).split("#")
     assert "with --from" in told
@@ -252,7 +252,7 @@ def test_what_no_flag_can_say_is_told_behind_the_command() -> None:
 # CSV and LaTeX
 
 
-def test_the_csv_has_a_row_for_each_configuration_with_unrounded_numbers() -> None:
+def test_the_csv_has_a_row_for_each_configuration_with_unrounded_numbers():
     rows = list(csv.DictReader(io.StringIO(tables.tidy(results([*study(3), record(NASTY, 1)])).csv())))
     assert len(rows) == 13
     (one,) = (row for row in rows if (row["problem"], row["configuration"]) == ("little", "eralg4, 50 memories"))
@@ -277,13 +277,13 @@ def unescaped(text: str) -> str:
     return re.sub(pattern, lambda found: commands.get(found[0], found[0][-1]), text)
 
 
-def test_whatever_a_method_is_called_latex_prints_it() -> None:
+def test_whatever_a_method_is_called_latex_prints_it():
     assert unescaped(latex(NASTY)) == NASTY
     bare = re.sub(r"\\[a-z]+\{\}|\\[{}$&#%_]|\{[\[\]]\}", "", latex(NASTY))
     assert not set(bare) & set(r"\{}$&#%_^~<>|" + '"')
 
 
-def test_the_latex_table_is_whole() -> None:
+def test_the_latex_table_is_whole():
     text = tables.paper(results([*study(3), record(NASTY)])).latex()
     lines = [line for line in text.splitlines() if not line.startswith("%")]
     assert lines[0] == r"\begin{tabular}{lrrrrrr}"
@@ -299,7 +299,7 @@ def test_the_latex_table_is_whole() -> None:
 
 
 @pytest.mark.slow
-def test_the_latex_table_compiles(tmp_path: Path) -> None:
+def test_the_latex_table_compiles(tmp_path):
     if shutil.which("pdflatex") is None:
         pytest.skip("there is no pdflatex here (Debian: texlive-latex-recommended)")
     table = tables.paper(results([*study(3), record(NASTY)])).latex()
@@ -313,14 +313,14 @@ def test_the_latex_table_compiles(tmp_path: Path) -> None:
     assert (tmp_path / "paper.pdf").stat().st_size > 1000
 
 
-def test_what_a_spreadsheet_would_take_for_a_formula_is_text() -> None:
+def test_what_a_spreadsheet_would_take_for_a_formula_is_text():
     texts = ["=1+1", "+A1", "-A1", "@SUM(A1)", "＝1", "-1.5", "+2.3 ± 0.4", "1e-5", "a=b"]
     table = Table((Column("one"),), tuple(Row((text,)) for text in [*texts, -0.5, None]))
     found = [row[0] for row in csv.reader(io.StringIO(table.csv())) if row][1:]
     assert found == ["'=1+1", "'+A1", "'-A1", "'@SUM(A1)", "'＝1", "-1.5", "+2.3 ± 0.4", "1e-5", "a=b", "-0.5", ""]
 
 
-def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys() -> None:
+def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys():
     nasty = "a\x1b]0;title\x07\n\u202e\udcff"
     table = Table(
         (Column(nasty, nasty, meaning=nasty), Column("b")), (Row((nasty, nasty), nasty, nasty),), nasty, (nasty,)
@@ -335,7 +335,7 @@ def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys() -> None:
 # Styles
 
 
-def test_a_method_looks_the_same_in_every_report() -> None:
+def test_a_method_looks_the_same_in_every_report():
     own = [f"file.py:Method{number}" for number in range(4)]
     alone = {name: styles([name])[name].colour for name in own}
     together = styles([*METHODS, *own])
@@ -343,7 +343,7 @@ def test_a_method_looks_the_same_in_every_report() -> None:
     assert all(together[name] == styles([name])[name] for name in METHODS)
 
 
-def test_no_two_methods_look_the_same() -> None:
+def test_no_two_methods_look_the_same():
     found = styles([*METHODS, *(f"file.py:Method{number}" for number in range(20))])
     assert len(set(found.values())) == len(found)
 
@@ -354,14 +354,14 @@ def luminance(colour: str) -> float:
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_every_colour_stands_out_on_white_and_on_dark_paper() -> None:
+def test_every_colour_stands_out_on_white_and_on_dark_paper():
     for look in styles([*METHODS, *(f"file.py:Method{number}" for number in range(50))]).values():
         own = luminance(look.colour) + 0.05
         assert (1 + 0.05) / own >= 3
         assert own / (luminance("#14171c") + 0.05) >= 3
 
 
-def test_methods_alike_to_colour_blind_eyes_differ_in_shape_or_dashes() -> None:
+def test_methods_alike_to_colour_blind_eyes_differ_in_shape_or_dashes():
     # Viénot, Brettel and Mollon 1999, for those who see no red, and no green; linear RGB.
     seen = {
         "protanopia": [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]],

@@ -1,9 +1,5 @@
 """The reduced ResNet-18 on made-up images in CIFAR-100's official format, from the archive to the record."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -25,7 +21,7 @@ VISITS = (0, 19)
 
 
 @pytest.fixture
-def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cifar100(tmp_path, monkeypatch):
     """The folder of a small archive, in the place of the official one."""
     archive = tar_gz(cifar100_files(train=1000, test=100))
     monkeypatch.setitem(sources.SOURCES, "cifar100", published(sources.CIFAR100, [archive], 100))
@@ -33,9 +29,7 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("method", ["independent", "gem", "meralg1"])
-def test_every_method_learns_with_the_scores_outside_a_task_masked(
-    cifar100: Path, data_folder: Path, method: str
-) -> None:
+def test_every_method_learns_with_the_scores_outside_a_task_masked(cifar100, data_folder, method):
     images = sources.get("cifar100", cifar100, progress=False)
     stream = BENCHMARKS["cifar100-split"].stream(images=images, samples_per_task=4)
     settings = {"memories": MEMORIES[method]} if method in MEMORIES else {}
@@ -64,9 +58,7 @@ def test_every_method_learns_with_the_scores_outside_a_task_masked(
         assert (before[bias][taught] != after[bias][taught]).any()
 
 
-def test_from_the_archive_to_the_result_on_the_command_line(
-    cifar100: Path, data_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_from_the_archive_to_the_result_on_the_command_line(cifar100, data_folder, tmp_path, capsys):
     assert cli.main(["data", "get", "cifar100", "--from", str(cifar100)]) in (0, None)
     assert "1000 images for training, 100 for testing" in capsys.readouterr().out
     command = "run cifar100-split online --network resnet18-reduced --tasks 5 --samples-per-task 4 --batch-size 4"

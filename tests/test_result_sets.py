@@ -41,7 +41,7 @@ def made(seed: int, above: float = 0.0) -> Record:
     return replace(run, correct=correct.astype(int))
 
 
-def test_the_set_has_the_57_published_configurations_and_taskinput() -> None:
+def test_the_set_has_the_57_published_configurations_and_taskinput():
     rows = sets.read("mer-paper")
     assert len(rows) == 57 + 2
     for row in rows:
@@ -53,7 +53,7 @@ def test_the_set_has_the_57_published_configurations_and_taskinput() -> None:
         assert bti == pytest.approx(ra - la, abs=0.11)
 
 
-def test_the_baselines_are_those_of_the_suite_with_what_each_seed_gave() -> None:
+def test_the_baselines_are_those_of_the_suite_with_what_each_seed_gave():
     rows = sets.read("online-baselines")
     assert len({row[:3] for row in rows}) == len(rows) == 183
     for row in rows:
@@ -63,7 +63,7 @@ def test_the_baselines_are_those_of_the_suite_with_what_each_seed_gave() -> None
         assert bti == pytest.approx(ra - la, abs=0.011)
 
 
-def test_the_page_is_made_from_the_sets() -> None:
+def test_the_page_is_made_from_the_sets():
     text = tables.PAGE.read_text(encoding="utf-8")
     paper, baselines = map(sets.read, ("mer-paper", "online-baselines"))
     assert tables.page(text, paper, baselines) == text
@@ -73,9 +73,7 @@ def test_the_page_is_made_from_the_sets() -> None:
     assert changed.count("| 7.0") > 81
 
 
-def test_a_set_is_made_from_the_seeds_that_all_runs_of_a_benchmark_have(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_set_is_made_from_the_seeds_that_all_runs_of_a_benchmark_have(tmp_path, monkeypatch):
     here, none = [made(seed, 1.0) for seed in range(6)], ROW._replace(seeds=(), found={}, cost={})
     short, not_run = (none._replace(settings=ROW.settings | {"memory_strength": each}) for each in (0.125, 9.0))
     changed = here[0].configuration["hyperparameters"] | {"memory_strength": 0.125}
@@ -92,7 +90,7 @@ def test_a_set_is_made_from_the_seeds_that_all_runs_of_a_benchmark_have(
 
 
 @pytest.mark.parametrize(("above", "verdict"), [(0.0, "reproduced"), (0.8, "reproduced"), (9.0, "differs in RA, LA")])
-def test_a_row_is_reproduced_within_what_seeds_make_of_it(above: float, verdict: str) -> None:
+def test_a_row_is_reproduced_within_what_seeds_make_of_it(above, verdict):
     table, differing, run = sets.check("mer-paper", groups(made(seed, above) for seed in range(3)))
     rows = {row.cells[:3]: row.cells for row in table.rows}
     assert rows["mnist-rotations", ROW.method, ROW.memories][-3:] == (len(ROW.seeds), 3, verdict)
@@ -100,7 +98,7 @@ def test_a_row_is_reproduced_within_what_seeds_make_of_it(above: float, verdict:
     assert sum(row.cells[-1] == "not run" for row in table.rows) == 58
 
 
-def test_only_the_published_configuration_counts() -> None:
+def test_only_the_published_configuration_counts():
     run = made(0)
     others = [{"batch_size": 10}, {"stream": {"tasks": 5}}, {"samples_per_task": 5}, {"order": "shuffled"}]
     others += [{"normalise": 0.99}, {"imbalance": 10.0}, {"task_order": [1, 0]}, {"scenario": "task-incremental"}]
@@ -110,7 +108,7 @@ def test_only_the_published_configuration_counts() -> None:
     assert sets.among(ROW, groups([run])) is not None
 
 
-def test_the_command_says_what_is_there_and_what_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_what_is_there_and_what_is_not(tmp_path, capsys):
     (tmp_path / "none").mkdir()
     assert main(["check-against", "mer-paper", str(tmp_path / "none")]) == 2
     assert "has no run of mer-paper" in capsys.readouterr().err

@@ -102,7 +102,7 @@ def assert_deaths_change_nothing(experiment: Experiment, least: int = 3) -> None
         *(("meralg1", way) for way in WAYS if way != "evaluated often"),
     ],
 )
-def test_a_run_killed_again_and_again_gives_the_same_bits(name: str, way: str) -> None:
+def test_a_run_killed_again_and_again_gives_the_same_bits(name, way):
     assert_deaths_change_nothing(little(name, **WAYS[way]))
 
 
@@ -113,9 +113,7 @@ def test_a_run_killed_again_and_again_gives_the_same_bits(name: str, way: str) -
         *(("torch", scenario, "tasks return") for scenario in SCENARIOS),
     ],
 )
-def test_where_tasks_have_classes_of_their_own_a_run_killed_and_continued_gives_the_same_bits(
-    engine: str, scenario: str, way: str
-) -> None:
+def test_where_tasks_have_classes_of_their_own_a_run_killed_and_continued_gives_the_same_bits(engine, scenario, way):
     if engine == "torch":
         pytest.importorskip("torch")
     tasks = []
@@ -126,7 +124,7 @@ def test_where_tasks_have_classes_of_their_own_a_run_killed_and_continued_gives_
     assert_deaths_change_nothing(little("meralg1", stream, scenario=scenario, engine=engine, **WAYS[way]))
 
 
-def test_a_run_goes_on_where_it_was_and_not_at_its_beginning() -> None:
+def test_a_run_goes_on_where_it_was_and_not_at_its_beginning():
     class Once(Fate):
         asked = 0
 
@@ -146,7 +144,7 @@ def test_a_run_goes_on_where_it_was_and_not_at_its_beginning() -> None:
     assert fate.asked == 41 + 75 - 40
 
 
-def test_what_came_before_the_checkpoint_counts_in_the_times() -> None:
+def test_what_came_before_the_checkpoint_counts_in_the_times():
     class Always(Fate):
         def due(self, border: bool) -> bool:
             return True
@@ -187,7 +185,7 @@ METHODS_STATES = (7, {"memory": 3}, {"memory": KEPT}, {"memory": KEPT | {"keepin
         *(({"method": state}, "does not fit") for state in METHODS_STATES),
     ],
 )
-def test_a_state_of_another_run_or_version_or_that_lacks_something_is_not_used(change: State, words: str) -> None:
+def test_a_state_of_another_run_or_version_or_that_lacks_something_is_not_used(change, words):
     experiment = little("meralg1")
     state = {name: value for name, value in (state_of(experiment) | change).items() if value is not ...}
     with pytest.raises(Unusable, match=words):
@@ -207,7 +205,7 @@ def test_a_state_of_another_run_or_version_or_that_lacks_something_is_not_used(c
         ("torch", "table", np.zeros((11, 2), np.float32)),
     ],
 )
-def test_a_state_whose_learner_does_not_fit_is_not_used(engine: str, name: str, value: Any) -> None:
+def test_a_state_whose_learner_does_not_fit_is_not_used(engine, name, value):
     if engine == "torch":
         pytest.importorskip("torch")
     experiment = little("meralg1", engine=engine)
@@ -217,10 +215,10 @@ def test_a_state_whose_learner_does_not_fit_is_not_used(engine: str, name: str, 
         Trainer(experiment).load_state(state)
 
 
-def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so() -> None:
+def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so():
     experiment = little("meralg1")
     fate = Fate(0)
-    fate.strike = lambda chance: None  # type: ignore[method-assign]
+    fate.strike = lambda chance: None
     fate.kept = pack(state_of(experiment) | {"version": "0.0.1", "predicted_right": np.ones(75, bool)})
     notes: list[str] = []
     record = Trainer(experiment).train(checkpoints=fate, note=notes.append)
@@ -245,14 +243,14 @@ def killed_runs(*arguments: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_between_any_two_file_operations_a_kill_loses_nothing(tmp_path: Path) -> None:
+def test_between_any_two_file_operations_a_kill_loses_nothing(tmp_path):
     for happened in killed_runs("operations", str(tmp_path), "fresh", "again", "damaged").values():
         assert happened["operations"] > 50
         assert happened["states"]["done"] > 5
 
 
 @pytest.mark.slow
-def test_at_any_moment_a_kill_loses_nothing(tmp_path: Path) -> None:
+def test_at_any_moment_a_kill_loses_nothing(tmp_path):
     happened = killed_runs("moments", str(tmp_path), "gem")["gem"]
     assert happened["kills"] >= 5
     assert happened["places"] == sorted(happened["places"])

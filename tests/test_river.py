@@ -50,7 +50,7 @@ def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverCla
     ],
     ids=lambda model: f"{type(model).__name__}({model.method})",
 )
-def test_rivers_own_checks_pass(model: Any) -> None:
+def test_rivers_own_checks_pass(model):
     assert model._unit_test_skips() == set()
     for check in checks.yield_checks(model):
         check(model.clone())
@@ -59,13 +59,13 @@ def test_rivers_own_checks_pass(model: Any) -> None:
 # Learning
 
 
-def test_it_works_in_pipelines_and_evaluations() -> None:
+def test_it_works_in_pipelines_and_evaluations():
     chosen = compose.Select("is_popular", "age_of_domain", "request_from_other_domain")
     model = chosen | preprocessing.StandardScaler() | ContinualRiverClassifier(scale=False, **SMALL)
     assert evaluate.progressive_val_score(datasets.Phishing().take(300), model, metrics.Accuracy()).get() > 0.6
 
 
-def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -> None:
+def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept():
     examples = list(datasets.ImageSegments())
     held_out = examples[::5]
     by_class = sorted((e for i, e in enumerate(examples) if i % 5), key=lambda e: e[1])
@@ -75,7 +75,7 @@ def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept() -
     assert np.mean([forgetful.predict_one(x) == y for x, y in held_out]) < 0.6
 
 
-def test_features_may_come_and_go_by_name() -> None:
+def test_features_may_come_and_go_by_name():
     rng = np.random.default_rng(0)
     model = ContinualRiverClassifier(seed=0, hidden_layer_sizes=(20,))
     right = []
@@ -94,7 +94,7 @@ def test_features_may_come_and_go_by_name() -> None:
 
 @pytest.mark.parametrize("scale", [True, False])
 @pytest.mark.parametrize("features", [3, 16, 64])
-def test_the_order_of_names_in_a_dictionary_does_not_matter(features: int, scale: bool) -> None:
+def test_the_order_of_names_in_a_dictionary_does_not_matter(features, scale):
     rng = np.random.default_rng(0)
     rows = rng.normal(rng.normal(size=features), 1, (100, features))
     one, other = (ContinualRiverClassifier(scale=scale, **SMALL) for _ in range(2))
@@ -107,7 +107,7 @@ def test_the_order_of_names_in_a_dictionary_does_not_matter(features: int, scale
     assert bits(one) == bits(other)
 
 
-def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
+def test_what_was_learned_stays_when_features_and_classes_are_added():
     model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(100))
     life = model._life
     table = life.learner.forward(np.arange(20))
@@ -118,7 +118,7 @@ def test_what_was_learned_stays_when_features_and_classes_are_added() -> None:
     assert (life.inputs, life.classes) == (100, 5)
 
 
-def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
+def test_more_features_than_allowed_are_left_out_with_a_warning():
     model = ContinualRiverClassifier(max_features=20, **SMALL)
     with pytest.warns(RuntimeWarning, match="more than max_features=20 features have come"):
         learned(model, [({f"word {i}": 1.0, f"word {i + 1}": 1.0}, i % 2) for i in range(50)])
@@ -127,7 +127,7 @@ def test_more_features_than_allowed_are_left_out_with_a_warning() -> None:
     assert model.predict_one({"word 49": 1.0}) in (0, 1)
 
 
-def test_an_unknown_feature_or_none_at_all_is_no_problem() -> None:
+def test_an_unknown_feature_or_none_at_all_is_no_problem():
     model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(50))
     assert model.predict_proba_one({"never seen": 3.0}) == model.predict_proba_one({})
     model.learn_one({}, True)
@@ -136,13 +136,13 @@ def test_an_unknown_feature_or_none_at_all_is_no_problem() -> None:
     assert fresh.predict_one({}) == "a"
 
 
-def test_before_anything_is_learned_there_is_no_answer() -> None:
+def test_before_anything_is_learned_there_is_no_answer():
     assert ContinualRiverClassifier().predict_one({"a": 1.0}) is None
     assert ContinualRiverClassifier().predict_proba_one({"a": 1.0}) == {}
 
 
 @pytest.mark.parametrize("scale", [True, False])
-def test_rows_of_a_data_frame_are_learned_as_one_after_another(scale: bool) -> None:
+def test_rows_of_a_data_frame_are_learned_as_one_after_another(scale):
     examples = list(datasets.Phishing().take(80))
     one = learned(ContinualRiverClassifier(scale=scale, **SMALL), examples)
     many = ContinualRiverClassifier(scale=scale, **SMALL)
@@ -157,14 +157,14 @@ def test_rows_of_a_data_frame_are_learned_as_one_after_another(scale: bool) -> N
         many.learn_many(X, y[:3])
 
 
-def test_the_same_seed_gives_the_same_and_another_another() -> None:
+def test_the_same_seed_gives_the_same_and_another_another():
     examples = list(datasets.Phishing().take(60))
     models = [learned(ContinualRiverClassifier(seed=seed), examples) for seed in (1, 1, 2, None, None)]
     assert bits(models[0]) == bits(models[1])
     assert len({bits(model) for model in models}) == 4
 
 
-def test_memory_does_not_grow_with_the_stream() -> None:
+def test_memory_does_not_grow_with_the_stream():
     examples = list(datasets.Phishing())
     model = learned(ContinualRiverClassifier(**SMALL), examples[:100])
     size = model._raw_memory_usage
@@ -172,7 +172,7 @@ def test_memory_does_not_grow_with_the_stream() -> None:
     assert abs(model._raw_memory_usage - size) < 500
 
 
-def test_weights_count_and_nothing_weighs_nothing() -> None:
+def test_weights_count_and_nothing_weighs_nothing():
     examples = list(datasets.Phishing().take(60))
     one, other = learned(ContinualRiverClassifier(**SMALL), examples), ContinualRiverClassifier(**SMALL)
     for x, y in examples:
@@ -186,7 +186,7 @@ def test_weights_count_and_nothing_weighs_nothing() -> None:
         one.learn_one(*examples[0], w=-1)
 
 
-def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path: Any) -> None:
+def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path):
     examples = list(datasets.TrumpApproval().take(200))
     model = ContinualRiverRegressor(loss="absolute", seed=0)
     assert model.predict_one(examples[0][0]) == 0
@@ -195,7 +195,7 @@ def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path: Any) -> Non
     model.learn_one(examples[0][0], None)
     model.save(tmp_path / "model.npz")
     kept = ContinualRiverRegressor.load(tmp_path / "model.npz")
-    assert (kept.missing_labels_, kept.loss) == (1, "absolute")  # type: ignore[attr-defined]
+    assert (kept.missing_labels_, kept.loss) == (1, "absolute")
     for each in (model, kept):
         for x, y in examples[100:]:
             each.learn_one(x, y)
@@ -206,7 +206,7 @@ def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path: Any) -> Non
 
 
 @pytest.mark.parametrize("method", WITH_TASKS)
-def test_methods_that_need_the_task_say_so(method: str) -> None:
+def test_methods_that_need_the_task_say_so(method):
     examples = list(datasets.Phishing().take(40))
     model = ContinualRiverClassifier(method, tasks=2, **SMALL)
     with pytest.raises(BadInput, match=f"{method} needs the task of each example: learn_one"):
@@ -224,7 +224,7 @@ def test_methods_that_need_the_task_say_so(method: str) -> None:
         assert model.predict_one(x) in (True, False)
 
 
-def test_a_pipeline_hands_the_task_on() -> None:
+def test_a_pipeline_hands_the_task_on():
     model = preprocessing.StandardScaler() | ContinualRiverClassifier("taskinput", **SMALL)
     for i, (x, y) in enumerate(datasets.Phishing().take(40)):
         model.learn_one(x, y, task=i // 20)
@@ -236,7 +236,7 @@ def test_a_pipeline_hands_the_task_on() -> None:
 
 @pytest.mark.parametrize("way", ["save", "pickle"])
 @pytest.mark.parametrize("method", WITHOUT_TASKS)
-def test_what_was_kept_goes_on_to_the_same_bits(method: str, way: str, tmp_path: Any) -> None:
+def test_what_was_kept_goes_on_to_the_same_bits(method, way, tmp_path):
     examples = list(datasets.ImageSegments().take(200))
     fewer = [({name: x[name] for name in list(x)[:8]}, y) for x, y in examples[:100]]
     model = learned(ContinualRiverClassifier(method, **SMALL), fewer)
@@ -252,7 +252,7 @@ def test_what_was_kept_goes_on_to_the_same_bits(method: str, way: str, tmp_path:
     assert kept.predict_proba_one(examples[0][0]) == model.predict_proba_one(examples[0][0])
 
 
-def test_names_that_json_has_not_are_not_saved(tmp_path: Any) -> None:
+def test_names_that_json_has_not_are_not_saved(tmp_path):
     model = ContinualRiverClassifier(**SMALL)
     model.learn_one({("a", "pair"): 1.0}, True)
     with pytest.raises(BadInput, match=r"one of the features is \('a', 'pair'\)"):
@@ -260,7 +260,7 @@ def test_names_that_json_has_not_are_not_saved(tmp_path: Any) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_of_the_other_estimator_is_refused(tmp_path: Any) -> None:
+def test_a_file_of_the_other_estimator_is_refused(tmp_path):
     ContinualRiverClassifier().save(tmp_path / "model.npz")
     from metareplay.estimators import ContinualClassifier
 
@@ -272,7 +272,7 @@ def test_a_file_of_the_other_estimator_is_refused(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan"), pandas.NA, pandas.NaT])
-def test_an_example_whose_label_is_missing_is_skipped_and_counted(missing: Any) -> None:
+def test_an_example_whose_label_is_missing_is_skipped_and_counted(missing):
     examples = list(datasets.Phishing().take(40))
     model, other = ContinualRiverClassifier(**SMALL), learned(ContinualRiverClassifier(**SMALL), examples)
     model.learn_one(examples[0][0], missing)
@@ -285,7 +285,7 @@ def test_an_example_whose_label_is_missing_is_skipped_and_counted(missing: Any) 
 
 
 @pytest.mark.parametrize(("bad", "message"), [(math.nan, "Input x contains NaN"), (-math.inf, "contains infinity")])
-def test_values_that_are_not_finite_are_refused(bad: float, message: str) -> None:
+def test_values_that_are_not_finite_are_refused(bad, message):
     model = learned(ContinualRiverClassifier(**SMALL), datasets.Phishing().take(20))
     before = bits(model)
     x, y = next(iter(datasets.Phishing()))
@@ -318,7 +318,7 @@ def test_values_that_are_not_finite_are_refused(bad: float, message: str) -> Non
         (lambda it: it.learn_one({"a": 1.0}, 1, w=math.nan), "w is nan, but must be a weight"),
     ],
 )
-def test_what_cannot_be_learned_is_refused_with_what_to_do(learn: Any, message: str) -> None:
+def test_what_cannot_be_learned_is_refused_with_what_to_do(learn, message):
     for model in (ContinualRiverClassifier(), ContinualRiverRegressor()):
         with pytest.raises(BadInput, match=message):
             learn(model)
@@ -326,7 +326,7 @@ def test_what_cannot_be_learned_is_refused_with_what_to_do(learn: Any, message: 
 
 
 @pytest.mark.parametrize("target", ["high", math.inf, 1 + 2j])
-def test_a_target_that_is_no_number_is_refused(target: Any) -> None:
+def test_a_target_that_is_no_number_is_refused(target):
     with pytest.raises(BadInput, match="but must be a finite number"):
         ContinualRiverRegressor().learn_one({"a": 1.0}, target)
 
@@ -341,12 +341,12 @@ def test_a_target_that_is_no_number_is_refused(target: Any) -> None:
         ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes is \(0,\)"),
     ],
 )
-def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], message: str) -> None:
+def test_parameters_out_of_range_are_refused(parameters, message):
     with pytest.raises(BadInput, match=message):
         ContinualRiverClassifier(**parameters)
 
 
-def test_learning_that_diverges_ends_in_words() -> None:
+def test_learning_that_diverges_ends_in_words():
     model = ContinualRiverClassifier("online", lr=50.0, scale=False, seed=0)
     X = 1e5 * np.random.default_rng(0).normal(size=(50, 5))
     with pytest.raises(Diverged, match=r"lower lr \(it is 50\), or scale the features"):

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,17 @@ from metareplay.runs.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
-def experiment() -> Experiment:
+def experiment():
     return little("meralg1")
 
 
 @pytest.fixture(scope="module")
-def expected(experiment: Experiment) -> Record:
+def expected(experiment):
     return Trainer(experiment).train()
 
 
 @pytest.fixture
-def run(experiment: Experiment, tmp_path: Path) -> Run:
+def run(experiment, tmp_path):
     return Run(tmp_path / "runs" / experiment.key)
 
 
@@ -60,7 +59,7 @@ def stop_in_the_second_task(run: Run, experiment: Experiment, again: bool = Fals
 # From beginning to end
 
 
-def test_a_run_is_carried_out_once_and_then_read(run: Run, experiment: Experiment, expected: Record) -> None:
+def test_a_run_is_carried_out_once_and_then_read(run, experiment, expected):
     record = run.carry_out(experiment)
     assert same(record, expected)
     kinds = [re.sub("-[0-9a-f]{8}", "", name) for name in names(run)]
@@ -77,7 +76,7 @@ def test_a_run_is_carried_out_once_and_then_read(run: Run, experiment: Experimen
     assert status.summary["retained_accuracy"] == expected.metrics["retained_accuracy"]
 
 
-def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run: Run, experiment: Experiment, expected: Record) -> None:
+def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run, experiment, expected):
     stop_in_the_second_task(run, experiment)
     status = run.status()
     assert status.state == "stopped"
@@ -92,7 +91,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run: Run, experiment
     assert CHECKPOINT not in names(run)
 
 
-def test_again_replaces_the_record_and_begins_at_the_beginning(run: Run, experiment: Experiment) -> None:
+def test_again_replaces_the_record_and_begins_at_the_beginning(run, experiment):
     first = run.carry_out(experiment)
     write_atomically(run.folder / CHECKPOINT, pack({"key": experiment.key, "nonsense": 1}))
     notes: list[str] = []
@@ -105,7 +104,7 @@ def test_again_replaces_the_record_and_begins_at_the_beginning(run: Run, experim
     assert kept.train_seconds == second.train_seconds
 
 
-def test_while_a_run_is_run_again_its_old_record_stays(run: Run, experiment: Experiment) -> None:
+def test_while_a_run_is_run_again_its_old_record_stays(run, experiment):
     first = run.carry_out(experiment)
     stop_in_the_second_task(run, experiment, again=True)
     assert run.status().state == "done"
@@ -113,7 +112,7 @@ def test_while_a_run_is_run_again_its_old_record_stays(run: Run, experiment: Exp
     assert CHECKPOINT not in names(run)
 
 
-def test_what_a_process_left_that_was_killed_at_the_very_end_is_removed(run: Run, experiment: Experiment) -> None:
+def test_what_a_process_left_that_was_killed_at_the_very_end_is_removed(run, experiment):
     run.carry_out(experiment)
     whole = names(run)
     for left in (CHECKPOINT, FAILURE, "record-00000000.npz", ".writing-record.json-x"):
@@ -123,8 +122,8 @@ def test_what_a_process_left_that_was_killed_at_the_very_end_is_removed(run: Run
     assert names(run) == whole
 
 
-def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
-    method = METHODS["meralg1"](memories=10**18)  # type: ignore[call-arg]
+def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
+    method = METHODS["meralg1"](memories=10**18)
     experiment = dataclasses.replace(little("meralg1"), method=method)
     with pytest.raises(MemoryError, match="a table of 1000000000000000001 examples"):
         Run(tmp_path / "runs" / experiment.key).carry_out(experiment)
@@ -134,8 +133,8 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path: Path) -> None:
 # Failures
 
 
-def test_a_run_that_fails_says_why_until_it_is_started_again(tmp_path: Path) -> None:
-    experiment = dataclasses.replace(little("online"), method=METHODS["online"](lr=1e30))  # type: ignore[call-arg]
+def test_a_run_that_fails_says_why_until_it_is_started_again(tmp_path):
+    experiment = dataclasses.replace(little("online"), method=METHODS["online"](lr=1e30))
     run = Run(tmp_path / experiment.key)
     with pytest.raises(Diverged):
         run.carry_out(experiment)
@@ -179,7 +178,7 @@ class Hungry(Method):
         ("Hungry", "there is not enough memory"),
     ],
 )
-def test_an_error_in_a_users_method_is_told_in_one_line_with_its_place(tmp_path: Path, name: str, words: str) -> None:
+def test_an_error_in_a_users_method_is_told_in_one_line_with_its_place(tmp_path, name, words):
     from metareplay import methods
 
     file = tmp_path / "mine.py"
@@ -195,9 +194,7 @@ def test_an_error_in_a_users_method_is_told_in_one_line_with_its_place(tmp_path:
     assert "in observe" in json.loads((run.folder / FAILURE).read_text())["traceback"]
 
 
-def test_an_error_of_our_own_keeps_its_traceback(
-    run: Run, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_error_of_our_own_keeps_its_traceback(run, experiment, monkeypatch):
     monkeypatch.setattr(Trainer, "learn", lambda self, span: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         run.carry_out(experiment)
@@ -207,7 +204,7 @@ def test_an_error_of_our_own_keeps_its_traceback(
 # Two processes
 
 
-def test_a_run_of_another_process_is_left_to_it(run: Run, experiment: Experiment) -> None:
+def test_a_run_of_another_process_is_left_to_it(run, experiment):
     code = """
 import sys
 from pathlib import Path
@@ -236,7 +233,7 @@ with Run(Path(sys.argv[1])).locked(little("meralg1")):
     run.carry_out(experiment)
 
 
-def test_a_record_can_be_read_while_it_is_made_again(run: Run, experiment: Experiment) -> None:
+def test_a_record_can_be_read_while_it_is_made_again(run, experiment):
     run.carry_out(experiment)
     with run.locked(experiment):
         assert run.status().state == "done"
@@ -247,7 +244,7 @@ def test_a_record_can_be_read_while_it_is_made_again(run: Run, experiment: Exper
         assert run.status().state == "running"
 
 
-def test_asking_how_a_run_stands_does_not_stand_in_its_way(run: Run, experiment: Experiment) -> None:
+def test_asking_how_a_run_stands_does_not_stand_in_its_way(run, experiment):
     over = threading.Event()
 
     def ask() -> None:
@@ -265,14 +262,14 @@ def test_asking_how_a_run_stands_does_not_stand_in_its_way(run: Run, experiment:
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "123\nhost\n"])
-def test_a_lock_with_anything_in_it_is_a_lock(run: Run, experiment: Experiment, content: str) -> None:
+def test_a_lock_with_anything_in_it_is_a_lock(run, experiment, content):
     run.folder.mkdir(parents=True)
     (run.folder / LOCK).write_text(content)
     run.carry_out(experiment)
     assert run.status().state == "done"
 
 
-def test_a_lock_that_cannot_be_one_is_said_to_be_none(run: Run, experiment: Experiment) -> None:
+def test_a_lock_that_cannot_be_one_is_said_to_be_none(run, experiment):
     (run.folder / LOCK).mkdir(parents=True)
     with pytest.raises(RunFailed, match=rf"{run.folder}.* cannot be written: Is a directory; name another folder"):
         run.carry_out(experiment)
@@ -283,9 +280,7 @@ def test_a_lock_that_cannot_be_one_is_said_to_be_none(run: Run, experiment: Expe
 
 
 @pytest.mark.parametrize("keep", [0, 1, 500, -1])
-def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(
-    run: Run, experiment: Experiment, expected: Record, keep: int
-) -> None:
+def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(run, experiment, expected, keep):
     run.carry_out(experiment)
     for file in ("record.json", next(name for name in names(run) if name.startswith("record-"))):
         path = run.folder / file
@@ -304,9 +299,7 @@ def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(
         assert len(names(run)) == 5 + len(aside)
 
 
-def test_a_damaged_checkpoint_is_set_aside_and_costs_what_it_held_and_no_more(
-    run: Run, experiment: Experiment, expected: Record
-) -> None:
+def test_a_damaged_checkpoint_is_set_aside_and_costs_what_it_held_and_no_more(run, experiment, expected):
     stop_in_the_second_task(run, experiment)
     path = run.folder / CHECKPOINT
     half = path.read_bytes()[:-50]
@@ -320,7 +313,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_costs_what_it_held_and_no_more(
     assert (run.folder / f"{CHECKPOINT}.damaged").read_bytes() == half
 
 
-def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run: Run, experiment: Experiment) -> None:
+def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run, experiment):
     run.folder.mkdir(parents=True)
     assert find(run.folder.parent) == []
     another = little("meralg1", batch_size=2).configuration()
@@ -333,9 +326,7 @@ def test_a_folder_without_its_own_configuration_is_broken_and_can_be_run(run: Ru
     assert find(run.folder.parent / "nowhere") == []
 
 
-def test_a_checkpoint_that_cannot_be_read_now_ends_the_run_and_stays(
-    run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_cannot_be_read_now_ends_the_run_and_stays(run, experiment, expected, monkeypatch):
     stop_in_the_second_task(run, experiment)
     content = (run.folder / CHECKPOINT).read_bytes()
 
@@ -351,9 +342,7 @@ def test_a_checkpoint_that_cannot_be_read_now_ends_the_run_and_stays(
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path), os.mkdir])
-def test_a_record_that_is_no_regular_file_stops_nothing_for_ever(
-    run: Run, experiment: Experiment, make: Callable[[Path], None]
-) -> None:
+def test_a_record_that_is_no_regular_file_stops_nothing_for_ever(run, experiment, make):
     run.folder.mkdir(parents=True)
     make(run.folder / "record.json")
     assert run.status().state == "broken"
@@ -365,7 +354,7 @@ def test_a_record_that_is_no_regular_file_stops_nothing_for_ever(
 # Copies and moves
 
 
-def test_a_record_counts_only_in_the_folder_of_its_own_run(run: Run, experiment: Experiment, expected: Record) -> None:
+def test_a_record_counts_only_in_the_folder_of_its_own_run(run, experiment, expected):
     other = little("online")
     Run(run.folder.parent / other.key).carry_out(other)
     shutil.copytree(run.folder.parent / other.key, run.folder)
@@ -380,7 +369,7 @@ def test_a_record_counts_only_in_the_folder_of_its_own_run(run: Run, experiment:
     assert same(Record.load(run.folder), Trainer(other).train())  # what another run had learned is not lost
 
 
-def test_a_copy_beside_a_run_is_no_second_run(run: Run, experiment: Experiment) -> None:
+def test_a_copy_beside_a_run_is_no_second_run(run, experiment):
     run.carry_out(experiment)
     for name in (f"{run.key}.bak", "before", f"{run.key} (copy)"):
         shutil.copytree(run.folder, run.folder.parent / name)
@@ -412,16 +401,14 @@ def mine(folder: Path, rate: float) -> Experiment:
     return dataclasses.replace(little("online"), method=methods.find(f"{folder / 'mine.py'}:Mine")(lr=0.1))
 
 
-def test_a_changed_helper_makes_another_run(tmp_path: Path) -> None:
+def test_a_changed_helper_makes_another_run(tmp_path):
     one, other, again = (mine(tmp_path, rate) for rate in (1.0, 0.0, 1.0))
     assert one.key == again.key != other.key
     assert not same(Trainer(one).train(), Trainer(other).train())
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("nonsense(")])
-def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(
-    tmp_path: Path, change: Callable[[Path], None]
-) -> None:
+def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(tmp_path, change):
     experiment = mine(tmp_path, 1.0)
     run, key = Run(tmp_path / "runs" / experiment.key), experiment.key
 
@@ -445,9 +432,7 @@ def full(path: Path, content: bytes, follow: bool = True) -> None:
     raise OSError(28, "No space left on device")
 
 
-def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
-    run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(run, experiment, expected, monkeypatch):
     monkeypatch.setattr("metareplay.runs.checkpoint.write_atomically", full)
     monkeypatch.setattr(FileCheckpoints, "due", lambda self, border: True)
     notes: list[str] = []
@@ -457,9 +442,7 @@ def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(
     assert "No space left on device; the run goes on" in notes[0]
 
 
-def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
-    run: Run, experiment: Experiment, expected: Record, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(run, experiment, expected, monkeypatch):
     checkpoints = Often(run.folder / CHECKPOINT)
     with monkeypatch.context() as patch:
         patch.setattr("metareplay.runs.record.write_atomically", full)
@@ -474,9 +457,7 @@ def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(
 
 
 @pytest.mark.parametrize("size", [0, 1200])
-def test_on_a_full_disk_nothing_half_written_is_left(
-    run: Run, experiment: Experiment, expected: Record, size: int
-) -> None:
+def test_on_a_full_disk_nothing_half_written_is_left(run, experiment, expected, size):
     with room(size), pytest.raises(RunFailed, match="File too large"):
         run.carry_out(experiment, checkpoints=EveryFew(run.folder / CHECKPOINT))
     assert run.status().state in ("failed", "stopped", "broken")
@@ -485,7 +466,7 @@ def test_on_a_full_disk_nothing_half_written_is_left(
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+def read_only(tmp_path):
     """Make folders read-only, for root too; or skip, where that cannot be."""
     mounted: list[Path] = []
 
@@ -508,9 +489,7 @@ def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
             subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_in_a_read_only_folder_no_run_can_be_but_one_can_be_read(
-    run: Run, experiment: Experiment, expected: Record, read_only: Callable[[Path], None]
-) -> None:
+def test_in_a_read_only_folder_no_run_can_be_but_one_can_be_read(run, experiment, expected, read_only):
     run.carry_out(experiment)
     (run.folder / FAILURE).write_text("left behind")
     root = run.folder.parent

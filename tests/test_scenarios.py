@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ engine = primitives.engine  # the fixture: each learner in turn
 # Learners: what is not allowed is as if it were not there
 
 
-def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine: primitives.Engine) -> None:
+def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine):
     problem = primitives.ordinary_problem()
     allowed = np.zeros((3, 5), bool)
     allowed[:, [1, 3]] = True
@@ -47,7 +46,7 @@ def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine: primitives.
         assert changed.tolist() == [False, True, False, True, False]
 
 
-def test_a_single_allowed_class_is_certain_and_teaches_nothing(engine: primitives.Engine) -> None:
+def test_a_single_allowed_class_is_certain_and_teaches_nothing(engine):
     problem = primitives.ordinary_problem()
     problem.labels[:] = 2
     learner = problem.learner(engine)
@@ -58,9 +57,7 @@ def test_a_single_allowed_class_is_certain_and_teaches_nothing(engine: primitive
 
 
 @pytest.mark.parametrize("allowed", [None, np.ones((3, 5), bool)])
-def test_allowing_all_classes_again_gives_the_unrestricted_bits(
-    engine: primitives.Engine, allowed: Allowed | None
-) -> None:
+def test_allowing_all_classes_again_gives_the_unrestricted_bits(engine, allowed):
     def live(learner: Any) -> list[Any]:
         rng = np.random.default_rng(0)
         learner.sgd(rng.integers(6, size=9), 0.05)
@@ -79,7 +76,7 @@ def test_allowing_all_classes_again_gives_the_unrestricted_bits(
         assert np.array_equal(ours, theirs)
 
 
-def test_a_restriction_is_copied_and_no_part_of_the_state(engine: primitives.Engine) -> None:
+def test_a_restriction_is_copied_and_no_part_of_the_state(engine):
     problem = primitives.ordinary_problem()
     learner = problem.learner(engine)
     state = learner.state()
@@ -91,13 +88,13 @@ def test_a_restriction_is_copied_and_no_part_of_the_state(engine: primitives.Eng
 
 
 @pytest.mark.parametrize("allowed", [np.ones((3, 4), bool), np.ones((3, 5)), np.ones(5, bool)])
-def test_a_restriction_of_another_form_is_refused(engine: primitives.Engine, allowed: Any) -> None:
+def test_a_restriction_of_another_form_is_refused(engine, allowed):
     learner = primitives.ordinary_problem().learner(engine)
     with pytest.raises(BadInput, match=r"must be truth values with shape \(tasks, 5\)"):
         learner.restrict(allowed)
 
 
-def test_a_restricted_learner_still_notices_numbers_that_are_none(engine: primitives.Engine) -> None:
+def test_a_restricted_learner_still_notices_numbers_that_are_none(engine):
     learner = primitives.spoiled_problem().restricted().learner(engine)
     with pytest.raises(Diverged) as caught:
         learner.sgd_each(np.array([2, 0, 3, 4]), 0.01)
@@ -120,18 +117,18 @@ def little_stream(classes: Sequence[tuple[int, ...] | None], scenarios: tuple[st
 SPLIT = ((0, 1), (2, 3), (4, 5))
 
 
-def test_domain_incremental_allows_everything() -> None:
+def test_domain_incremental_allows_everything():
     assert allowed_classes(little_stream(SPLIT), DOMAIN, [0]) is None
 
 
-def test_task_incremental_allows_each_task_its_own_classes_from_the_start() -> None:
+def test_task_incremental_allows_each_task_its_own_classes_from_the_start():
     for met in ([], [0], [0, 1, 2]):
         allowed = allowed_classes(little_stream(SPLIT), TASK, met)
         assert allowed is not None
         assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1], [2, 3], [4, 5]]
 
 
-def test_class_incremental_allows_every_task_what_has_been_met() -> None:
+def test_class_incremental_allows_every_task_what_has_been_met():
     stream = little_stream(SPLIT)
     allowed = allowed_classes(stream, CLASS, {2, 0})
     assert allowed is not None
@@ -140,7 +137,7 @@ def test_class_incremental_allows_every_task_what_has_been_met() -> None:
     assert allowed_classes(stream, CLASS, [0, 1, 2]) is None
 
 
-def test_a_task_that_names_no_classes_has_all_of_them() -> None:
+def test_a_task_that_names_no_classes_has_all_of_them():
     stream = little_stream([(0, 1), None])
     for scenario, met in ((TASK, []), (CLASS, [0])):
         allowed = allowed_classes(stream, scenario, met)
@@ -151,7 +148,7 @@ def test_a_task_that_names_no_classes_has_all_of_them() -> None:
 
 
 @given(st.lists(st.sets(st.integers(0, 5), min_size=1), min_size=1, max_size=4))
-def test_the_scenarios_that_fit_follow_from_what_tasks_share(classes: list[set[int]]) -> None:
+def test_the_scenarios_that_fit_follow_from_what_tasks_share(classes):
     found = fitting(classes)
     disjoint = len(classes) > 1 and all(not a & b for n, a in enumerate(classes) for b in classes[:n])
     if all(own == classes[0] for own in classes):
@@ -160,7 +157,7 @@ def test_the_scenarios_that_fit_follow_from_what_tasks_share(classes: list[set[i
         assert found == ((CLASS, TASK) if disjoint else (DOMAIN, TASK, CLASS))
 
 
-def test_rotations_and_permutations_are_domain_incremental() -> None:
+def test_rotations_and_permutations_are_domain_incremental():
     for name in ("digits-rotations", "digits-permutations"):
         assert benchmark(name).scenarios == (DOMAIN,)
 
@@ -175,7 +172,7 @@ def test_rotations_and_permutations_are_domain_incremental() -> None:
         ((0, 2), "task 0 of stream 'little' has the label 1, which is not one of its classes"),
     ],
 )
-def test_classes_that_do_not_fit_their_task_are_bad_input(classes: tuple[int, ...], message: str) -> None:
+def test_classes_that_do_not_fit_their_task_are_bad_input(classes, message):
     stream = little_stream(SPLIT)
     task = replace(stream.tasks[0], classes=classes)
     with pytest.raises(BadInput, match=message):
@@ -183,12 +180,12 @@ def test_classes_that_do_not_fit_their_task_are_bad_input(classes: tuple[int, ..
 
 
 @pytest.mark.parametrize("scenarios", [(), ("task-incremental", "both")])
-def test_a_scenario_that_there_is_not_is_bad_input(scenarios: tuple[str, ...]) -> None:
+def test_a_scenario_that_there_is_not_is_bad_input(scenarios):
     with pytest.raises(BadInput, match=r"'both'|none, but there are domain-incremental, task-incremental, class-"):
         little_stream(SPLIT, scenarios)
 
 
-def test_a_scenario_that_the_stream_does_not_allow_is_bad_input() -> None:
+def test_a_scenario_that_the_stream_does_not_allow_is_bad_input():
     online = METHODS["online"]()
     with pytest.raises(BadInput, match="scenario is 'task-incremental', but digits-rotations") as caught:
         Experiment(stream=benchmark("digits-rotations"), method=online, scenario=TASK)
@@ -206,35 +203,35 @@ def run(method: str, scenario: str, **options: Any) -> Record:
 
 
 @pytest.mark.parametrize("method", ["ewc", "gem", "meralg1"])
-def test_knowing_the_task_makes_it_easier(method: str) -> None:
+def test_knowing_the_task_makes_it_easier(method):
     by_class, by_task = (run(method, scenario).accuracy[-1].mean() for scenario in (CLASS, TASK))
     assert by_task >= by_class
     assert by_task > 0.8
 
 
-def test_online_learning_of_new_classes_forgets_the_old_ones_unless_it_is_told_the_task() -> None:
+def test_online_learning_of_new_classes_forgets_the_old_ones_unless_it_is_told_the_task():
     by_class, by_task = (run("online", scenario).accuracy[-1] for scenario in (CLASS, TASK))
     assert by_class[:-1].mean() < 0.1 < 0.9 < by_class[-1]
     assert by_task.mean() > 0.9
 
 
-def test_replay_remembers_the_old_classes() -> None:
+def test_replay_remembers_the_old_classes():
     assert run("eralg4", CLASS).accuracy[-1].mean() > 0.8
 
 
-def test_the_order_of_tasks_decides_which_classes_are_met() -> None:
+def test_the_order_of_tasks_decides_which_classes_are_met():
     record = run("online", CLASS, task_order=(3, 1, 3), samples_per_task=20)
     _, first, *others = record.correct > 0
     assert first.tolist() == [False, False, False, True, False]
     assert not np.array(others)[:, [0, 2, 4]].any()
 
 
-def test_examples_of_all_tasks_mixed_meet_all_classes_at_once() -> None:
+def test_examples_of_all_tasks_mixed_meet_all_classes_at_once():
     record = run("online", CLASS, order="iid", hidden=(100,))
     assert record.accuracy[-1].mean() > 0.8
 
 
-def test_where_all_tasks_share_their_classes_the_scenarios_are_one() -> None:
+def test_where_all_tasks_share_their_classes_the_scenarios_are_one():
     stream = replace(benchmark("digits-rotations", tasks=2, samples_per_task=50), scenarios=SCENARIOS)
     records = [metareplay.run(stream, METHODS["online"](), scenario=s, hidden=(20,)) for s in SCENARIOS]
     for record in records[1:]:
@@ -242,7 +239,7 @@ def test_where_all_tasks_share_their_classes_the_scenarios_are_one() -> None:
         assert np.array_equal(record.predicted_right, records[0].predicted_right)
 
 
-def test_a_tracker_sees_that_classes_grow() -> None:
+def test_a_tracker_sees_that_classes_grow():
     seen = []
 
     def track(experiment: Experiment, what: Evaluation | Record) -> None:
@@ -257,11 +254,11 @@ def test_a_tracker_sees_that_classes_grow() -> None:
 
 
 @pytest.mark.parametrize("name", ["digits-rotations", "digits-permutations", "digits-split"])
-def test_what_a_benchmark_says_it_allows_is_what_its_stream_allows(name: str) -> None:
+def test_what_a_benchmark_says_it_allows_is_what_its_stream_allows(name):
     assert benchmarks.find(name).allows == benchmarks.find(name).stream().scenarios
 
 
-def test_a_result_says_which_scenario_it_is_of(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_a_result_says_which_scenario_it_is_of(capsys, tmp_path):
     arguments = f"run digits-split online --samples-per-task 20 --out {tmp_path} --quiet"
     assert main(arguments.split()) == 0
     assert "digits-split, online, class-incremental, seed 0" in capsys.readouterr().out

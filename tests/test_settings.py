@@ -22,7 +22,7 @@ def named(name: str) -> Hyperparameter:
     return next(parameter for parameter in hyperparameters(Rule) if parameter.name == name)
 
 
-def test_a_function_declares_settings_as_a_dataclass_does() -> None:
+def test_a_function_declares_settings_as_a_dataclass_does():
     assert hyperparameters(rule) == hyperparameters(Rule)[:1]
     assert [parameter.range for parameter in hyperparameters(Rule)] == ["sgd, adamw", "[0, 1) or none", "[1, inf)"]
 
@@ -31,7 +31,7 @@ def test_a_function_declares_settings_as_a_dataclass_does() -> None:
     ("name", "given", "read"),
     [("kind", "adamw", "adamw"), ("decay", None, None), ("decay", "none", None), ("decay", 0, 0.0), ("steps", 7, 7)],
 )
-def test_what_fits_is_taken_as_its_type(name: str, given: object, read: object) -> None:
+def test_what_fits_is_taken_as_its_type(name, given, read):
     assert named(name).check(given) == read
     assert type(named(name).check(given)) is type(read)
 
@@ -53,7 +53,7 @@ def test_what_fits_is_taken_as_its_type(name: str, given: object, read: object) 
         ("steps", "x" * 5000, r"^.{0,250}$"),
     ],
 )
-def test_what_does_not_fit_is_said_in_a_short_line(name: str, given: object, message: str) -> None:
+def test_what_does_not_fit_is_said_in_a_short_line(name, given, message):
     with pytest.raises(BadInput, match=message):
         named(name).check(given)
 
@@ -71,14 +71,14 @@ def test_what_does_not_fit_is_said_in_a_short_line(name: str, given: object, mes
         ("", None),
     ],
 )
-def test_the_name_that_was_probably_meant(word: str, meant: str | None) -> None:
+def test_the_name_that_was_probably_meant(word, meant):
     assert nearest(word, ["meralg1", "online", "mnist-rotations", "mnist-permutations"]) == (
         f"; did you mean {meant}?" if meant else ""
     )
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_where_a_search_looks_is_where_a_setting_may_be(method: str) -> None:
+def test_where_a_search_looks_is_where_a_setting_may_be(method):
     for declared in hyperparameters(METHODS[method]):
         search = declared.search
         ends = search[:2] if isinstance(search, Range) else search

@@ -9,7 +9,6 @@ import os
 import socket
 import stat
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,11 @@ from metareplay.data import download as fetch
 from metareplay.data.catalogue import MNIST
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
-from mirrors import Mirror, left_in, put
+from mirrors import left_in, put
 
 
 @pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
 
 
@@ -46,7 +45,7 @@ def assert_is_tiny(images: ImageSet) -> None:
 # What the data sets hold
 
 
-def test_digits_are_split_in_1297_and_500_with_each_class_in_proportion() -> None:
+def test_digits_are_split_in_1297_and_500_with_each_class_in_proportion():
     digits = sources.get("digits")
     assert (len(digits.train), len(digits.test)) == (1297, 500)
     train, test = np.bincount(digits.train_labels), np.bincount(digits.test_labels)
@@ -55,7 +54,7 @@ def test_digits_are_split_in_1297_and_500_with_each_class_in_proportion() -> Non
     assert digits.train.inputs(np.arange(1297)).max() == 1.0
 
 
-def test_digits_split_is_fixed() -> None:
+def test_digits_split_is_fixed():
     digits = sources.get("digits")
     assert hashlib.sha256(digits.test.pixels.tobytes() + digits.test_labels.tobytes()).hexdigest() == DIGITS_TEST
     assert digits is sources.get("digits")
@@ -64,7 +63,7 @@ def test_digits_split_is_fixed() -> None:
 DIGITS_TEST = "b6179388841bc0d533c5f5cf2304060d4f054f48071a8f6d9a5e900ea878112c"
 
 
-def test_digits_training_and_test_images_together_are_all_of_scikit_learns() -> None:
+def test_digits_training_and_test_images_together_are_all_of_scikit_learns():
     from sklearn.datasets import load_digits
 
     digits = sources.get("digits")
@@ -72,7 +71,7 @@ def test_digits_training_and_test_images_together_are_all_of_scikit_learns() -> 
     assert sorted(map(bytes, mine)) == sorted(map(bytes, load_digits().data.astype(np.uint8)))
 
 
-def test_real_mnist_is_what_was_published(shared_mnist: Path, data_folder: Path) -> None:
+def test_real_mnist_is_what_was_published(shared_mnist, data_folder):
     mnist = sources.get("mnist", source=shared_mnist, progress=False)
     assert (len(mnist.train), len(mnist.test), mnist.train.width) == (60000, 10000, 784)
     assert np.bincount(mnist.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -81,14 +80,14 @@ def test_real_mnist_is_what_was_published(shared_mnist: Path, data_folder: Path)
     assert MNIST.present(data_folder / "mnist")
 
 
-def test_only_digits_are_there_from_the_start(data_folder: Path) -> None:
+def test_only_digits_are_there_from_the_start(data_folder):
     assert {"fashion-mnist", "cifar10", "cifar100", "omniglot", "omniglot-small"} < sources.SOURCES.keys()
     there = [name for name, source in sources.SOURCES.items() if source.present(data_folder / name)]
     assert there == ["digits"]
     assert (sources.SOURCES["digits"].size, MNIST.size) == (0, 60000 * 785 + 10000 * 785 + 48)
 
 
-def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> None:
+def test_unknown_data_set_and_needless_source_are_refused(tmp_path):
     with pytest.raises(BadInput, match=r"'minst'; did you mean mnist\? there are digits, mnist, "):
         sources.get("minst")
     with pytest.raises(BadInput, match=r"leave from_ out"):
@@ -99,9 +98,7 @@ def test_unknown_data_set_and_needless_source_are_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("files", [tiny_files(), gzipped()], ids=["plain", "gzipped"])
-def test_a_mirror_may_serve_plain_or_gzipped_files(
-    tmp_path: Path, serve: Callable[..., Mirror], files: dict[str, bytes]
-) -> None:
+def test_a_mirror_may_serve_plain_or_gzipped_files(tmp_path, serve, files):
     source = tiny(serve(files).url + "/")
     assert not source.present(tmp_path / "cache")
     assert_is_tiny(source.get(tmp_path / "cache"))
@@ -109,7 +106,7 @@ def test_a_mirror_may_serve_plain_or_gzipped_files(
     assert left_in(tmp_path / "cache") == set(tiny_files())
 
 
-def test_what_is_cached_is_not_fetched_again(tmp_path: Path, serve: Callable[..., Mirror], nobody: str) -> None:
+def test_what_is_cached_is_not_fetched_again(tmp_path, serve, nobody):
     mirror = serve(gzipped())
     tiny(mirror.url).get(tmp_path)
     assert len(mirror.asked) == 4
@@ -120,15 +117,13 @@ def test_what_is_cached_is_not_fetched_again(tmp_path: Path, serve: Callable[...
 
 @pytest.mark.parametrize("files", [tiny_files(), gzipped()], ids=["plain", "gzipped"])
 @pytest.mark.parametrize("form", ["folder", "address"])
-def test_a_source_replaces_the_mirrors(
-    tmp_path: Path, serve: Callable[..., Mirror], nobody: str, files: dict[str, bytes], form: str
-) -> None:
+def test_a_source_replaces_the_mirrors(tmp_path, serve, nobody, files, form):
     place = put(tmp_path / "theirs", files) if form == "folder" else serve(files).url
     assert_is_tiny(tiny(nobody).get(tmp_path / "cache", place))
     assert left_in(tmp_path / "cache") == set(tiny_files())
 
 
-def test_a_folder_of_gzipped_files_serves_as_a_cache_that_nobody_writes_to(tmp_path: Path, nobody: str) -> None:
+def test_a_folder_of_gzipped_files_serves_as_a_cache_that_nobody_writes_to(tmp_path, nobody):
     put(tmp_path, gzipped())
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     assert_is_tiny(tiny(nobody).get(tmp_path))
@@ -160,18 +155,14 @@ BAD_MIRRORS = [
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
-def test_a_bad_mirror_is_passed_over(
-    tmp_path: Path, serve: Callable[..., Mirror], bad: Callable[..., Mirror], reason: str
-) -> None:
+def test_a_bad_mirror_is_passed_over(tmp_path, serve, bad, reason):
     first, second = bad(serve), serve(gzipped())
     assert_is_tiny(tiny(first.url, second.url).get(tmp_path))
     assert set(first.asked) <= {"train-images", "train-images.gz"}  # asked no more once it failed
     assert left_in(tmp_path) == set(tiny_files())
 
 
-def test_a_mirror_that_falls_silent_is_passed_over(
-    tmp_path: Path, serve: Callable[..., Mirror], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mirror_that_falls_silent_is_passed_over(tmp_path, serve, monkeypatch):
     monkeypatch.setattr(fetch, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -180,7 +171,7 @@ def test_a_mirror_that_falls_silent_is_passed_over(
             tiny(address).get(tmp_path / "second")
 
 
-def test_a_bomb_takes_little_memory(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_a_bomb_takes_little_memory(tmp_path, serve):
     mirror = serve(BAD["bomb"][0])
     tracemalloc.start()
     with pytest.raises(BadInput):
@@ -190,14 +181,12 @@ def test_a_bomb_takes_little_memory(tmp_path: Path, serve: Callable[..., Mirror]
     assert peak < 5_000_000  # of 50 million bytes
 
 
-def test_a_dead_first_mirror_is_passed_over(tmp_path: Path, serve: Callable[..., Mirror], nobody: str) -> None:
+def test_a_dead_first_mirror_is_passed_over(tmp_path, serve, nobody):
     assert_is_tiny(tiny(nobody, serve(gzipped()).url).get(tmp_path))
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
-def test_where_no_mirror_helps_one_line_says_why(
-    tmp_path: Path, serve: Callable[..., Mirror], nobody: str, bad: Callable[..., Mirror], reason: str
-) -> None:
+def test_where_no_mirror_helps_one_line_says_why(tmp_path, serve, nobody, bad, reason):
     mirror = bad(serve)
     with pytest.raises(RunFailed, match=reason) as raised:
         tiny(mirror.url, nobody).get(tmp_path)
@@ -210,9 +199,7 @@ def test_where_no_mirror_helps_one_line_says_why(
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
-def test_a_bad_source_is_bad_input_and_leaves_nothing(
-    tmp_path: Path, serve: Callable[..., Mirror], bad: Callable[..., Mirror], reason: str
-) -> None:
+def test_a_bad_source_is_bad_input_and_leaves_nothing(tmp_path, serve, bad, reason):
     address = bad(serve).url
     with pytest.raises(BadInput, match=reason) as raised:
         tiny(serve(gzipped()).url).get(tmp_path, address)  # a working mirror is not asked instead
@@ -220,27 +207,27 @@ def test_a_bad_source_is_bad_input_and_leaves_nothing(
     assert left_in(tmp_path) == set()
 
 
-def test_a_truncated_file_in_a_source_folder_is_bad_input(tmp_path: Path) -> None:
+def test_a_truncated_file_in_a_source_folder_is_bad_input(tmp_path):
     files = tiny_files()
     theirs = put(tmp_path / "theirs", files | {"test-images": files["test-images"][:100]})
     with pytest.raises(BadInput, match=r"test-images: it should unpack to 376 bytes but has only 100"):
         tiny().get(tmp_path / "cache", theirs)
 
 
-def test_a_source_that_is_no_folder_is_bad_input(tmp_path: Path) -> None:
+def test_a_source_that_is_no_folder_is_bad_input(tmp_path):
     for source in (tmp_path / "missing", "ftp://example.org/mnist"):
         with pytest.raises(BadInput, match="is neither a folder nor an address"):
             tiny().get(tmp_path / "cache", source)
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_address_that_makes_no_sense_is_bad_input(tmp_path: Path) -> None:
+def test_an_address_that_makes_no_sense_is_bad_input(tmp_path):
     for address in ("http://[::1", "http://", "http://127.0.0.1:port"):
         with pytest.raises(BadInput, match="does not give tiny"):
             tiny().get(tmp_path / "cache", address)
 
 
-def test_a_damaged_file_in_the_cache_is_replaced(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_a_damaged_file_in_the_cache_is_replaced(tmp_path, serve):
     put(tmp_path, tiny_files() | {"train-images": b"damaged", ".writing-0123-abc": b"left by a killed process"})
     mirror = serve(gzipped())
     assert not tiny().present(tmp_path)
@@ -249,7 +236,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(tmp_path: Path, serve: Callable
     assert left_in(tmp_path) == set(tiny_files())
 
 
-def test_a_link_in_a_shared_cache_is_replaced_and_never_written_through(tmp_path: Path) -> None:
+def test_a_link_in_a_shared_cache_is_replaced_and_never_written_through(tmp_path):
     theirs, cache = put(tmp_path / "theirs", tiny_files()), tmp_path / "cache"
     (tmp_path / "precious").write_bytes(b"precious")
     cache.mkdir()
@@ -259,7 +246,7 @@ def test_a_link_in_a_shared_cache_is_replaced_and_never_written_through(tmp_path
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
-def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path):
     put(tmp_path, tiny_files())
     (tmp_path / "train-images").unlink()
     os.mkfifo(tmp_path / "train-images")
@@ -267,9 +254,7 @@ def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path: Path) -> None:
         tiny().get(tmp_path)
 
 
-def test_a_verified_file_is_hashed_again_only_when_its_size_or_time_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_verified_file_is_hashed_again_only_when_its_size_or_time_changed(tmp_path, monkeypatch):
     for name in put(tmp_path, tiny_files()).iterdir():
         os.utime(name, (1e9, 1e9))
     source, hashed, sha256 = tiny(), list[int](), hashlib.sha256
@@ -285,7 +270,7 @@ def test_a_verified_file_is_hashed_again_only_when_its_size_or_time_changed(
         tiny().get(tmp_path)
 
 
-def test_a_damaged_file_that_no_mirror_can_replace_is_bad_input(tmp_path: Path, nobody: str) -> None:
+def test_a_damaged_file_that_no_mirror_can_replace_is_bad_input(tmp_path, nobody):
     put(tmp_path, tiny_files() | {"train-images": b"damaged"})
     with pytest.raises(BadInput) as raised:
         tiny(nobody).get(tmp_path)
@@ -293,28 +278,26 @@ def test_a_damaged_file_that_no_mirror_can_replace_is_bad_input(tmp_path: Path, 
     assert (tmp_path / "train-images").read_bytes() == b"damaged"
 
 
-def test_no_network_at_all(tmp_path: Path) -> None:
+def test_no_network_at_all(tmp_path):
     """Names that never resolve, as no name does where there is no network."""
     with pytest.raises(RunFailed, match=r"first\.invalid/x: .*; http://second\.invalid/x: .*check the network"):
         tiny("http://first.invalid/x", "http://second.invalid/x").get(tmp_path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, serve):
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(RunFailed, match=r"Permission denied; set METAREPLAY_DATA to a folder that can be written"):
         tiny(serve(gzipped()).url).get(tmp_path / "cache")
 
 
-def test_a_cache_that_is_a_file_says_what_to_do(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_a_cache_that_is_a_file_says_what_to_do(tmp_path, serve):
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(RunFailed, match=r"cannot be stored in .*cache: .*; set METAREPLAY_DATA"):
         tiny(serve(gzipped()).url).get(tmp_path / "cache")
 
 
-def test_a_full_disk_says_what_to_do_and_leaves_nothing(
-    tmp_path: Path, serve: Callable[..., Mirror], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_says_what_to_do_and_leaves_nothing(tmp_path, serve, monkeypatch):
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -328,7 +311,7 @@ def _get_tiny(url: str, folder: Path) -> int:
     return len(tiny(url).get(folder, progress=False).train)
 
 
-def test_processes_that_start_together_fetch_once(tmp_path: Path, serve: Callable[..., Mirror]) -> None:
+def test_processes_that_start_together_fetch_once(tmp_path, serve):
     mirror = serve(gzipped())
     with multiprocessing.get_context("spawn").Pool(3) as pool:
         assert pool.starmap(_get_tiny, [(mirror.url, tmp_path)] * 3, chunksize=1) == [30, 30, 30]
@@ -336,9 +319,7 @@ def test_processes_that_start_together_fetch_once(tmp_path: Path, serve: Callabl
     assert left_in(tmp_path) == set(tiny_files())
 
 
-def test_progress_goes_to_standard_error_or_nowhere(
-    tmp_path: Path, serve: Callable[..., Mirror], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_goes_to_standard_error_or_nowhere(tmp_path, serve, capsys):
     url = serve(gzipped()).url
     tiny(url).get(tmp_path / "quiet", progress=False)
     assert capsys.readouterr() == ("", "")

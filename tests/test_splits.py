@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,7 +27,7 @@ def made_up(classes: int = 10, n: int = 100) -> ImageSet:
 
 
 @given(st.integers(1, 30), st.integers(1, 30))
-def test_every_class_is_in_one_task(classes: int, tasks: int) -> None:
+def test_every_class_is_in_one_task(classes, tasks):
     images = made_up(classes, 400)
     if tasks > classes:
         with pytest.raises(BadInput, match=f"tasks is {tasks}, but made-up has {classes} classes"):
@@ -49,17 +48,17 @@ def test_every_class_is_in_one_task(classes: int, tasks: int) -> None:
     assert sum(len(task.test) for task in stream.tasks) == 200
 
 
-def test_tasks_say_which_classes_they_have() -> None:
+def test_tasks_say_which_classes_they_have():
     descriptions = [task.description for task in splits(made_up(5), tasks=3).tasks]
     assert descriptions == ["classes 0 to 1", "classes 2 to 3", "class 4"]
 
 
-def test_a_split_is_class_incremental_unless_asked_otherwise() -> None:
+def test_a_split_is_class_incremental_unless_asked_otherwise():
     assert splits(made_up()).scenarios == (CLASS, TASK)
     assert splits(made_up(), scenarios=(TASK, CLASS)).scenarios == (TASK, CLASS)
 
 
-def test_tasks_share_one_base_and_cost_only_lists_of_rows() -> None:
+def test_tasks_share_one_base_and_cost_only_lists_of_rows():
     images = made_up(10, 20_000)
     tracemalloc.start()
     stream = splits(images)
@@ -71,14 +70,14 @@ def test_tasks_share_one_base_and_cost_only_lists_of_rows() -> None:
         assert task.test.base is images.test
 
 
-def test_a_class_without_images_is_bad_input() -> None:
+def test_a_class_without_images_is_bad_input():
     images = made_up(4)
     without = ImageSet("made-up", images.train, images.train_labels, images.test, images.test_labels, 5, "")
     with pytest.raises(BadInput, match="task 4 of stream 'made-up-split' has no training or no test examples"):
         splits(without, tasks=5)
 
 
-def test_digits_split() -> None:
+def test_digits_split():
     stream = benchmark("digits-split")
     digits = sources.get("digits")
     assert (stream.name, stream.classes, stream.settings) == ("digits-split", 10, {"tasks": 5})
@@ -88,7 +87,7 @@ def test_digits_split() -> None:
     assert not stream.samples_per_task, "all of them"
 
 
-def test_mnist_split(shared_mnist: Path) -> None:
+def test_mnist_split(shared_mnist):
     mnist = MNIST.get(shared_mnist)
     stream = find("mnist-split").stream(images=mnist)
     assert (len(stream.tasks), stream.samples_per_task) == (5, 1000)
@@ -96,7 +95,7 @@ def test_mnist_split(shared_mnist: Path) -> None:
     assert sum(len(task.train) for task in stream.tasks) == 60_000
 
 
-def test_the_number_of_tasks_can_be_chosen() -> None:
+def test_the_number_of_tasks_can_be_chosen():
     stream = benchmark("digits-split", tasks=3, samples_per_task=100)
     assert [task.description for task in stream.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
     assert [option.flag for option in BENCHMARKS["digits-split"].options] == [

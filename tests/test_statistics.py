@@ -35,7 +35,7 @@ def established(effect: float, n: int, tests: int, studies: int = 300) -> float:
 
 
 @pytest.mark.parametrize(("effect", "tests"), [(1.0, 1), (1.5, 6)])
-def test_so_many_seeds_establish_a_difference_of_its_size_in_four_of_five_studies(effect: float, tests: int) -> None:
+def test_so_many_seeds_establish_a_difference_of_its_size_in_four_of_five_studies(effect, tests):
     sample = np.array([-1.0, -0.5, 0.0, 0.5, 1.0])
     n = statistics.seeds_for(effect + sample / sample.std(ddof=1), tests)
     assert n is not None
@@ -43,7 +43,7 @@ def test_so_many_seeds_establish_a_difference_of_its_size_in_four_of_five_studie
     assert established(effect, n - 2, tests) < 0.8
 
 
-def test_how_many_seeds_is_not_known_of_one_or_of_none_that_differ_nor_beyond_a_hundred() -> None:
+def test_how_many_seeds_is_not_known_of_one_or_of_none_that_differ_nor_beyond_a_hundred():
     assert [statistics.seeds_for(sample) for sample in ([0.1], [0.0, 0.0], [0.1, -0.1, 0.01])] == [None] * 3
     assert statistics.seeds_for([0.1, 0.1, 0.1]) == 6  # the least with which any can be established
     assert statistics.seeds_for([0.1, 0.1, 0.1], tests=500) == 15  # of five hundred
@@ -63,7 +63,7 @@ def looked_at(values: np.ndarray, first: int, most: int, spend: bool) -> bool:
         n = statistics.next_look(n, most)
 
 
-def test_looking_often_establishes_what_is_not_there_in_one_of_twenty_studies_at_most() -> None:
+def test_looking_often_establishes_what_is_not_there_in_one_of_twenty_studies_at_most():
     studies = np.random.default_rng(3).standard_normal((2000, 18))
     assert 0.01 < np.mean([looked_at(values, 6, 18, spend=True) for values in studies]) < 0.05 + 0.01
     assert np.mean([looked_at(values, 6, 18, spend=False) for values in studies]) > 0.07  # what it guards against
@@ -75,7 +75,7 @@ def test_looking_often_establishes_what_is_not_there_in_one_of_twenty_studies_at
 
 @settings(max_examples=50)
 @given(st.lists(NUMBERS, min_size=2, max_size=12, unique=True))
-def test_an_interval_is_students(values: list[float]) -> None:
+def test_an_interval_is_students(values):
     ours = estimate(values)
     low, high = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
     assert ours.mean == pytest.approx(np.mean(values))
@@ -83,19 +83,19 @@ def test_an_interval_is_students(values: list[float]) -> None:
     assert ours.n == len(values)
 
 
-def test_an_interval_by_hand() -> None:
+def test_an_interval_by_hand():
     # s = 1, t(0.975; 2) = 4.3027 from a printed table.
     assert estimate([1.0, 2.0, 3.0]).half_width == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
 
 
-def test_one_seed_has_a_mean_and_no_interval_and_equal_ones_an_interval_without_width() -> None:
+def test_one_seed_has_a_mean_and_no_interval_and_equal_ones_an_interval_without_width():
     one = estimate([0.7])
     assert (one.mean, one.half_width, one.low, one.high, one.n) == (0.7, None, None, None, 1)
     assert estimate([0.5, 0.5, 0.5]).half_width == 0
 
 
 @pytest.mark.slow
-def test_an_interval_holds_the_true_mean_in_95_of_100_experiments() -> None:
+def test_an_interval_holds_the_true_mean_in_95_of_100_experiments():
     values = np.random.default_rng(0).normal(0.3, 2, (20_000, 5))
     half = statistics.half_widths(values.T)
     assert half is not None
@@ -111,12 +111,12 @@ TENTHS = st.lists(st.integers(-3, 3).map(lambda n: n / 10), min_size=1, max_size
 
 @settings(max_examples=200)
 @given(st.lists(NUMBERS, min_size=1, max_size=10) | TENTHS)
-def test_p_is_the_share_of_all_signs_that_come_as_far(values: list[float]) -> None:
+def test_p_is_the_share_of_all_signs_that_come_as_far(values):
     assert sign_flip_test(values) == all_signs(values)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 9, 12])
-def test_p_agrees_with_scipys_exact_permutation_test(n: int) -> None:
+def test_p_agrees_with_scipys_exact_permutation_test(n):
     for seed in range(5):
         values = np.random.default_rng(seed).normal(0.5, 1, n)
         theirs = scipy.stats.permutation_test(
@@ -127,32 +127,30 @@ def test_p_agrees_with_scipys_exact_permutation_test(n: int) -> None:
 
 @settings(max_examples=50)
 @given(st.lists(NUMBERS, min_size=1, max_size=16), st.sampled_from([-1.0, 1e-9, 1e9]), st.randoms())
-def test_p_does_not_depend_on_order_scale_or_which_method_comes_first(
-    values: list[float], scale: float, random: object
-) -> None:
+def test_p_does_not_depend_on_order_scale_or_which_method_comes_first(values, scale, random):
     shuffled = [scale * value for value in values]
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert sign_flip_test(shuffled) == sign_flip_test(values)
 
 
 @pytest.mark.parametrize("n", range(1, 31))
-def test_differences_of_one_sign_have_the_smallest_p_there_is(n: int) -> None:
+def test_differences_of_one_sign_have_the_smallest_p_there_is(n):
     assert sign_flip_test(np.linspace(0.1, 0.3, n)) == smallest_p(n) == 2 / 2**n
 
 
-def test_no_differences_tell_nothing() -> None:
+def test_no_differences_tell_nothing():
     assert sign_flip_test([0.0, 0.0, 0.0, 0.0, 0.0, 0.0]) == 1
     assert sign_flip_test([0.1, -0.1]) == 1
 
 
-def test_thirty_pairs_are_counted_exactly() -> None:
+def test_thirty_pairs_are_counted_exactly():
     # All ones: the sum of n signs is binomial, so p is known.
     values = [1.0] * 21 + [-1.0] * 9
     assert sign_flip_test(values) == pytest.approx(2 * scipy.stats.binom.cdf(9, 30, 0.5), rel=1e-12)
 
 
 @pytest.mark.slow
-def test_thirty_six_pairs_are_counted_and_more_are_drawn() -> None:
+def test_thirty_six_pairs_are_counted_and_more_are_drawn():
     for n in (36, 37):
         values = [1.0] * (n - 14) + [-1.0] * 14
         exact = 2 * scipy.stats.binom.cdf(14, n, 0.5)
@@ -160,7 +158,7 @@ def test_thirty_six_pairs_are_counted_and_more_are_drawn() -> None:
         assert sign_flip_test(values) == sign_flip_test(values)
 
 
-def test_many_tests_at_once_are_each_the_same_as_alone() -> None:
+def test_many_tests_at_once_are_each_the_same_as_alone():
     samples = [np.random.default_rng(n).normal(0.1, 1, n) for n in (5, 40, 36, 40, 45)]
     seen: list[tuple[int, int]] = []
     assert statistics.sign_flip_tests(samples, lambda *at: seen.append(at)) == [sign_flip_test(s) for s in samples]
@@ -168,7 +166,7 @@ def test_many_tests_at_once_are_each_the_same_as_alone() -> None:
 
 
 @pytest.mark.slow
-def test_without_a_difference_five_of_a_hundred_tests_are_below_5_percent_at_most() -> None:
+def test_without_a_difference_five_of_a_hundred_tests_are_below_5_percent_at_most():
     p = [sign_flip_test(values) for values in np.random.default_rng(0).standard_t(2, (4000, 8))]
     for level in (0.01, 0.05, 0.2):
         assert np.mean(np.array(p) <= level) < level + 0.01
@@ -177,12 +175,12 @@ def test_without_a_difference_five_of_a_hundred_tests_are_below_5_percent_at_mos
 # Holm's correction
 
 
-def test_holm_by_hand() -> None:
+def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
 
 
 @pytest.mark.parametrize(("p", "corrected"), [([0.03], [0.03]), ([], []), ([0.9, 0.8, 1.0], [1, 1, 1])])
-def test_holm_of_one_test_changes_nothing_and_none_is_above_1(p: list[float], corrected: list[float]) -> None:
+def test_holm_of_one_test_changes_nothing_and_none_is_above_1(p, corrected):
     assert holm(p).tolist() == corrected
 
 
@@ -190,7 +188,7 @@ PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
 @given(PS, st.floats(0.001, 0.999))
-def test_holm_rejects_what_stepping_down_rejects(p: list[float], level: float) -> None:
+def test_holm_rejects_what_stepping_down_rejects(p, level):
     rejected = set()
     for rank, which in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
         if p[which] * (len(p) - rank) > level:
@@ -200,14 +198,14 @@ def test_holm_rejects_what_stepping_down_rejects(p: list[float], level: float) -
 
 
 @given(PS)
-def test_holm_is_between_no_correction_and_bonferronis(p: list[float]) -> None:
+def test_holm_is_between_no_correction_and_bonferronis(p):
     corrected = holm(p)
     assert (corrected >= p).all()
     assert (corrected <= np.minimum(1, len(p) * np.array(p))).all()
 
 
 @given(PS, st.integers(0, 7), st.floats(0, 1))
-def test_a_larger_p_value_makes_no_corrected_one_smaller(p: list[float], which: int, larger: float) -> None:
+def test_a_larger_p_value_makes_no_corrected_one_smaller(p, which, larger):
     raised = list(p)
     raised[which % len(p)] = max(larger, p[which % len(p)])
     assert (holm(raised) >= holm(p)).all()
@@ -216,14 +214,14 @@ def test_a_larger_p_value_makes_no_corrected_one_smaller(p: list[float], which: 
 # How many seeds
 
 
-def test_five_seeds_cannot_establish_a_difference_and_six_can() -> None:
+def test_five_seeds_cannot_establish_a_difference_and_six_can():
     five, six = differences([[0.1, 0.2, 0.1, 0.3, 0.2]]), differences([[0.1, 0.2, 0.1, 0.3, 0.2, 0.2]])
     assert (five[0].p, five[0].verdict) == (0.0625, "too few seeds to tell (needs at least 6)")
     assert (six[0].p, six[0].verdict) == (0.03125, "established")
 
 
 @pytest.mark.parametrize(("tests", "seeds"), [(1, 6), (2, 7), (3, 7), (4, 8), (45, 11)])
-def test_more_differences_need_more_seeds(tests: int, seeds: int) -> None:
+def test_more_differences_need_more_seeds(tests, seeds):
     assert seeds_needed(tests) == seeds
     clear = [np.linspace(0.1, 0.2, seeds)] * tests
     assert {difference.verdict for difference in differences(clear)} == {"established"}
@@ -231,13 +229,13 @@ def test_more_differences_need_more_seeds(tests: int, seeds: int) -> None:
     assert {difference.verdict for difference in fewer} == {f"too few seeds to tell (needs at least {seeds})"}
 
 
-def test_enough_seeds_without_a_difference_establish_none_and_no_comparison_is_no_error() -> None:
+def test_enough_seeds_without_a_difference_establish_none_and_no_comparison_is_no_error():
     (one,) = differences([[0.1, -0.1, 0.2, -0.2, 0.1, -0.1, 0.0]])
     assert (one.established, one.verdict) == (False, "not established")
     assert differences([]) == []
 
 
-def test_a_comparison_with_many_seeds_helps_one_with_six() -> None:
+def test_a_comparison_with_many_seeds_helps_one_with_six():
     # The larger sample's p is below 0.025, so that the other's need not be doubled.
     many, six = differences([np.linspace(0.1, 0.2, 10), np.linspace(0.1, 0.2, 6)])
     assert (many.verdict, six.verdict) == ("established", "established")
@@ -245,13 +243,13 @@ def test_a_comparison_with_many_seeds_helps_one_with_six() -> None:
 
 
 @pytest.mark.parametrize("bad", [[], [0.1, float("nan")], [float("inf")], [[0.1, 0.2]]])
-def test_what_is_no_list_of_finite_numbers_is_refused(bad: list[float]) -> None:
+def test_what_is_no_list_of_finite_numbers_is_refused(bad):
     for statistic in (estimate, sign_flip_test, lambda values: differences([values])):
         with pytest.raises(BadInput, match="a statistic needs"):
             statistic(bad)
 
 
 @pytest.mark.parametrize("bad", [[1.1], [-0.1], [float("nan")]])
-def test_what_is_no_probability_is_refused(bad: list[float]) -> None:
+def test_what_is_no_probability_is_refused(bad):
     with pytest.raises(BadInput, match="between 0 and 1"):
         holm(bad)

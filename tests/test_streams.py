@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import tracemalloc
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -59,18 +57,18 @@ def assert_turned_as_pillow_turns(images: np.ndarray, angle: float) -> None:
 
 
 @pytest.mark.parametrize("shape", [(28, 28), (8, 8), (7, 7), (5, 9), (1, 1)])
-def test_a_rotation_map_is_pillows_rotation_at_every_pixel(shape: tuple[int, int]) -> None:
+def test_a_rotation_map_is_pillows_rotation_at_every_pixel(shape):
     images = noise(20, *shape)
     for angle in [*range(-180, 541, 15), *np.random.default_rng(1).uniform(0, 360, 200)]:
         assert_turned_as_pillow_turns(images, float(angle))
 
 
 @given(st.floats(-1e4, 1e4), st.integers(1, 30), st.integers(1, 30))
-def test_a_rotation_map_is_pillows_rotation_for_any_angle_and_shape(angle: float, height: int, width: int) -> None:
+def test_a_rotation_map_is_pillows_rotation_for_any_angle_and_shape(angle, height, width):
     assert_turned_as_pillow_turns(noise(2, height, width), angle)
 
 
-def test_digits_are_turned_as_pillow_turns_them() -> None:
+def test_digits_are_turned_as_pillow_turns_them():
     digits = sources.get("digits")
     stream = rotations(digits, tasks=10)
     for task, angle in zip(stream.tasks, angles(10, 0.0, 180.0, 0), strict=True):
@@ -80,7 +78,7 @@ def test_digits_are_turned_as_pillow_turns_them() -> None:
         assert task.description == f"{angle:.2f}°"
 
 
-def test_mnist_is_turned_as_pillow_turns_it(shared_mnist: Path) -> None:
+def test_mnist_is_turned_as_pillow_turns_it(shared_mnist):
     mnist = MNIST.get(shared_mnist)  # a cache that is complete is only read
     stream = find("mnist-rotations").stream(images=mnist)
     assert (len(stream.tasks), stream.samples_per_task, stream.inputs) == (20, 1000, 784)
@@ -93,7 +91,7 @@ def test_mnist_is_turned_as_pillow_turns_it(shared_mnist: Path) -> None:
 
 
 @given(st.integers(1, 40), st.integers(0, 2**40), st.floats(-360, 360), st.floats(0.1, 720))
-def test_each_angle_lies_in_its_slice(tasks: int, seed: int, low: float, span: float) -> None:
+def test_each_angle_lies_in_its_slice(tasks, seed, low, span):
     drawn = np.array(angles(tasks, low, low + span, seed))
     place = (drawn - low) / span * tasks - np.arange(tasks)
     assert drawn.shape == (tasks,)
@@ -101,13 +99,13 @@ def test_each_angle_lies_in_its_slice(tasks: int, seed: int, low: float, span: f
     assert (place < 1 + 1e-6).all()
 
 
-def test_angles_are_uniform_within_their_slices() -> None:
+def test_angles_are_uniform_within_their_slices():
     place = np.array(angles(20_000, 0.0, 180.0, 0)) / 180 * 20_000 % 1
     counts = np.bincount((place * 20).astype(int), minlength=20)
     assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # chi-square, 19 degrees of freedom, p = 0.001
 
 
-def test_an_angle_does_not_depend_on_how_wide_the_range_is() -> None:
+def test_an_angle_does_not_depend_on_how_wide_the_range_is():
     np.testing.assert_allclose(np.array(angles(5, 0.0, 90.0, 3)) * 2, angles(5, 0.0, 180.0, 3))
 
 
@@ -115,12 +113,12 @@ def test_an_angle_does_not_depend_on_how_wide_the_range_is() -> None:
 
 
 @given(st.integers(1, 20), st.integers(1, 900), st.integers(0, 2**40))
-def test_every_order_holds_every_input_once(tasks: int, inputs: int, seed: int) -> None:
+def test_every_order_holds_every_input_once(tasks, inputs, seed):
     for order in orders(tasks, inputs, seed):
         np.testing.assert_array_equal(np.sort(order), np.arange(inputs))
 
 
-def test_every_task_is_permuted_and_the_first_too() -> None:
+def test_every_task_is_permuted_and_the_first_too():
     stream = permutations(made_up(), tasks=20)
     maps = [np.asarray(task.train.index_map) for task in stream.tasks]
     identity = np.arange(784)
@@ -130,7 +128,7 @@ def test_every_task_is_permuted_and_the_first_too() -> None:
     assert stream.tasks[0].description == "random permutation"
 
 
-def test_training_and_test_images_are_permuted_alike() -> None:
+def test_training_and_test_images_are_permuted_alike():
     images = made_up(50)
     task = permutations(images, tasks=1).tasks[0]
     order = orders(1, 784, 0)[0]
@@ -139,7 +137,7 @@ def test_training_and_test_images_are_permuted_alike() -> None:
     np.testing.assert_array_equal(task.test.inputs(np.arange(50)), expected)
 
 
-def test_more_tasks_leave_the_first_ones_as_they_were() -> None:
+def test_more_tasks_leave_the_first_ones_as_they_were():
     np.testing.assert_array_equal(orders(3, 784, 5), orders(10, 784, 5)[:3])
 
 
@@ -147,11 +145,11 @@ def test_more_tasks_leave_the_first_ones_as_they_were() -> None:
 
 
 @given(st.integers(0, 10**6), st.integers(1, 900), st.integers(0, 2**40))
-def test_every_order_of_a_stream_that_goes_on_holds_everything_once(task: int, length: int, seed: int) -> None:
+def test_every_order_of_a_stream_that_goes_on_holds_everything_once(task, length, seed):
     np.testing.assert_array_equal(np.sort(nth(task, length, seed)), np.arange(length))
 
 
-def test_an_order_depends_on_its_task_and_the_seed_alone() -> None:
+def test_an_order_depends_on_its_task_and_the_seed_alone():
     found = {nth(task, 784, seed).tobytes() for task in range(20) for seed in range(3)}
     assert len(found) == 60
     assert hashlib.sha256(nth(799, 784, 0).tobytes()).hexdigest() == LAST_OF_800
@@ -164,7 +162,7 @@ def test_an_order_depends_on_its_task_and_the_seed_alone() -> None:
 LAST_OF_800 = "fc885c6c502ac3d113b8ba1b4cd7495b4de0dd731b46718f05191c2f394b82ce"
 
 
-def test_pixels_are_centred_where_the_stream_says_so() -> None:
+def test_pixels_are_centred_where_the_stream_says_so():
     images = made_up(20)
     plain, centred = online_permuted(images, tasks=3), input_permuted(images, tasks=3)
     for one, other in zip(plain.tasks, centred.tasks, strict=True):
@@ -175,7 +173,7 @@ def test_pixels_are_centred_where_the_stream_says_so() -> None:
     assert (digits.min(), digits.max()) == (-1, 1)
 
 
-def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay() -> None:
+def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay():
     images = made_up(50)
     stream = label_permuted(images, tasks=6)
     names = [nth(task, 10, 0) for task in range(6)]
@@ -188,7 +186,7 @@ def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay() -
 
 
 @pytest.mark.parametrize("make", [input_permuted, label_permuted])
-def test_two_hundred_tasks_take_no_more_memory_than_twenty(make: Any) -> None:
+def test_two_hundred_tasks_take_no_more_memory_than_twenty(make):
     images = made_up(100)
 
     def peak(tasks: int) -> int:
@@ -204,7 +202,7 @@ def test_two_hundred_tasks_take_no_more_memory_than_twenty(make: Any) -> None:
     assert peak(200) < peak(20) + 10_000
 
 
-def test_dense_inputs_are_scored_as_they_are_learned() -> None:
+def test_dense_inputs_are_scored_as_they_are_learned():
     """Black is −1 there, so that no input may be left out as zero."""
     stream = find("digits-input-permuted").stream(tasks=2)
     learner = engines.learner(Perceptron((64, 20, 10)), 500, 500, np.random.default_rng(0))
@@ -217,7 +215,7 @@ def test_dense_inputs_are_scored_as_they_are_learned() -> None:
 
 
 @pytest.mark.parametrize("make", [rotations, permutations, online_permuted, input_permuted])
-def test_the_stream_seed_decides_the_tasks_and_nothing_else_does(make: Callable[..., Stream]) -> None:
+def test_the_stream_seed_decides_the_tasks_and_nothing_else_does(make):
     def maps(seed: int) -> list[list[int]]:
         np.random.seed(seed + 17)  # noqa: NPY002 - global state, which must not matter
         return [np.asarray(task.test.index_map).tolist() for task in make(made_up(10), tasks=5, stream_seed=seed).tasks]
@@ -226,7 +224,7 @@ def test_the_stream_seed_decides_the_tasks_and_nothing_else_does(make: Callable[
     assert maps(1) != maps(2)
 
 
-def test_the_published_streams_of_seed_0_never_change() -> None:
+def test_the_published_streams_of_seed_0_never_change():
     """They decide every result: a change of NumPy or Pillow that moved them must not go unseen."""
     rotated = np.stack([rotation_map(angle, (28, 28)) for angle in angles(20, 0.0, 180.0, 0)])
     permuted = np.stack(orders(100, 784, 0))
@@ -240,7 +238,7 @@ PERMUTATIONS = "5a577fc9fd96e64ac6bf59b49bac5a125679b6f56279d7afd335ed673cc4fc94
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
-def test_tasks_share_one_base_and_cost_only_their_maps(name: str) -> None:
+def test_tasks_share_one_base_and_cost_only_their_maps(name):
     images = made_up(1300)
     if BENCHMARKS[name].kind in (splits, alphabets):  # no two tasks have a class in common
         tasks = BENCHMARKS[name].tasks
@@ -259,7 +257,7 @@ def test_tasks_share_one_base_and_cost_only_their_maps(name: str) -> None:
         assert task.train.index_map is task.test.index_map
 
 
-def test_benchmarks_have_their_published_sizes() -> None:
+def test_benchmarks_have_their_published_sizes():
     sizes = {name: (b.tasks, b.samples_per_task) for name, b in BENCHMARKS.items()}
     assert sizes == {
         "digits-rotations": (10, 1297),
@@ -285,7 +283,7 @@ def test_benchmarks_have_their_published_sizes() -> None:
     }
 
 
-def test_a_stream_records_what_it_was_made_with() -> None:
+def test_a_stream_records_what_it_was_made_with():
     stream = find("digits-rotations").stream(tasks=3, max_angle=90.0, stream_seed=4, samples_per_task=100)
     assert stream.name == "digits-rotations"
     assert stream.settings == {"tasks": 3, "min_angle": 0.0, "max_angle": 90.0, "stream_seed": 4}
@@ -294,7 +292,7 @@ def test_a_stream_records_what_it_was_made_with() -> None:
     assert find("digits-permutations").stream().settings == {"tasks": 10, "stream_seed": 0}
 
 
-def test_options_tell_their_defaults() -> None:
+def test_options_tell_their_defaults():
     assert {o.name: o.default for o in find("mnist-many-permutations").options} == {
         "tasks": 100,
         "stream_seed": 0,
@@ -332,19 +330,19 @@ def test_options_tell_their_defaults() -> None:
         ("digits-split", {"stream_seed": 1}, "stream_seed is 1, but digits-split has no stream seed"),
     ],
 )
-def test_an_option_out_of_range_is_bad_input(name: str, options: dict[str, Any], message: str) -> None:
+def test_an_option_out_of_range_is_bad_input(name, options, message):
     with pytest.raises(BadInput, match=message):
         find(name).stream(**options)
 
 
-def test_an_unknown_benchmark_is_offered_the_nearest() -> None:
+def test_an_unknown_benchmark_is_offered_the_nearest():
     with pytest.raises(BadInput, match=r"'mnist-rotation'; did you mean mnist-rotations\?"):
         find("mnist-rotation")
     with pytest.raises(BadInput, match="there is no benchmark ''; `metareplay benchmarks` lists all"):
         find("")
 
 
-def test_inputs_that_form_no_image_cannot_be_rotated() -> None:
+def test_inputs_that_form_no_image_cannot_be_rotated():
     base = BaseImages(np.zeros((5, 12), np.uint8))
     labels = np.zeros(5, np.int64)
     with pytest.raises(BadInput, match="form no image"):
@@ -354,7 +352,7 @@ def test_inputs_that_form_no_image_cannot_be_rotated() -> None:
 # Validation
 
 
-def test_a_benchmark_holds_images_out_where_it_is_asked_to() -> None:
+def test_a_benchmark_holds_images_out_where_it_is_asked_to():
     asked = find("digits-rotations").stream(tasks=2, held_out=0.25)
     made = find("digits-rotations").stream(tasks=2).validation(0.25)
     assert asked.settings == made.settings
@@ -364,7 +362,7 @@ def test_a_benchmark_holds_images_out_where_it_is_asked_to() -> None:
 
 @pytest.mark.parametrize("make", [rotations, permutations, splits, input_permuted, label_permuted])
 @pytest.mark.parametrize("held_out", [0.25, 20, np.int64(20)])
-def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(make: Any, held_out: Any) -> None:
+def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(make, held_out):
     stream = make(made_up(400, 4), tasks=3)
     chosen = stream.validation(held_out)
     assert (chosen.name, chosen.classes, chosen.data_sha256) == (stream.name, stream.classes, stream.data_sha256)
@@ -398,19 +396,19 @@ def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(mak
         (1e-9, "holds 0 of the 1000"),
     ],
 )
-def test_a_share_that_leaves_nothing_is_bad_input(held_out: Any, message: str) -> None:
+def test_a_share_that_leaves_nothing_is_bad_input(held_out, message):
     with pytest.raises(BadInput, match=message):
         rotations(made_up(1000, 4), tasks=2).validation(held_out)
 
 
-def test_no_more_is_learned_of_a_task_than_validation_leaves() -> None:
+def test_no_more_is_learned_of_a_task_than_validation_leaves():
     stream = find("digits-rotations").stream(tasks=2)
     assert stream.samples_per_task == 1297
     assert stream.validation(297).samples_per_task == 1000
     assert find("digits-rotations").stream(samples_per_task=10).validation(297).samples_per_task == 10
 
 
-def test_names_that_would_steer_a_terminal_are_shown_as_text() -> None:
+def test_names_that_would_steer_a_terminal_are_shown_as_text():
     stream = Stream.from_arrays("esc\x1b[31m\udcff", [(np.eye(2), [0, 1], np.eye(2), [0, 1])], descriptions=["a\nb"])
     assert stream.name == r"esc\x1b[31m\udcff"
     assert stream.tasks[0].description == r"a\nb"

@@ -1,7 +1,5 @@
 """A word that is not known is answered with the name that was probably meant, wherever names are looked up."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -49,18 +47,14 @@ def tracker(event):
         ("sute digits", "suite"),
     ],
 )
-def test_the_command_line_asks_whether_another_name_was_meant(
-    words: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_line_asks_whether_another_name_was_meant(words, meant, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(FILE)
     assert main(words.split()) == 2
     assert f"did you mean {meant}" in capsys.readouterr().err
 
 
-def test_results_ask_it_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_results_ask_it_too(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for method in ("online", "fresh"):
         assert main(f"run digits-rotations {method} --tasks 2 --samples-per-task 20 --hiddens 5 --quiet".split()) == 0
@@ -75,7 +69,7 @@ def test_results_ask_it_too(
         engines.chosen("fusd", "cpu", "mlp")
 
 
-def test_case_makes_no_difference_and_a_part_is_enough() -> None:
+def test_case_makes_no_difference_and_a_part_is_enough():
     assert nearest("MERALG1", METHODS) == "; did you mean meralg1?"
     assert "mnist" in nearest("mnst", BENCHMARKS)
     for name in (*METHODS, *BENCHMARKS):

@@ -89,7 +89,7 @@ method = ["gem",
 "eralg4"]'''
 
 
-def test_every_key_and_every_element_has_the_line_that_it_is_on() -> None:
+def test_every_key_and_every_element_has_the_line_that_it_is_on():
     found = lines(ODD)
     assert set(places(tomllib.loads(ODD))) <= set(found)
     for place, line in {
@@ -122,7 +122,7 @@ def places(value: Any, above: Place = ()) -> Iterator[Place]:
 # What is asked for
 
 
-def test_a_suite_is_the_product_of_benchmarks_methods_settings_and_seeds(tmp_path: Path) -> None:
+def test_a_suite_is_the_product_of_benchmarks_methods_settings_and_seeds(tmp_path):
     suite = read(
         tmp_path,
         """
@@ -147,7 +147,7 @@ def test_a_suite_is_the_product_of_benchmarks_methods_settings_and_seeds(tmp_pat
     )
 
 
-def test_all_configurations_are_run_with_one_seed_before_any_with_the_next(tmp_path: Path) -> None:
+def test_all_configurations_are_run_with_one_seed_before_any_with_the_next(tmp_path):
     suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online", "eralg4"]')
     assert [(r.method, r.run["seed"]) for r in suite.requests] == [
         ("online", 3),
@@ -157,18 +157,18 @@ def test_all_configurations_are_run_with_one_seed_before_any_with_the_next(tmp_p
     ]
 
 
-def test_seeds_of_the_command_line_come_first(tmp_path: Path) -> None:
+def test_seeds_of_the_command_line_come_first(tmp_path):
     suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online"]', seeds=3)
     assert [r.run["seed"] for r in suite.requests] == [0, 1, 2]
 
 
-def test_without_a_name_a_suite_is_called_as_its_file_and_has_one_seed(tmp_path: Path) -> None:
+def test_without_a_name_a_suite_is_called_as_its_file_and_has_one_seed(tmp_path):
     suite = read(tmp_path, 'benchmarks = "digits-rotations"\nmethods = "online"')
     assert suite.name == "study"
     assert asked(suite) == [("digits-rotations", "online", {}, {}, {"seed": 0})]
 
 
-def test_options_of_runs_hold_for_all_a_benchmark_s_or_a_method_s_come_first(tmp_path: Path) -> None:
+def test_options_of_runs_hold_for_all_a_benchmark_s_or_a_method_s_come_first(tmp_path):
     suite = read(
         tmp_path,
         """
@@ -192,7 +192,7 @@ def test_options_of_runs_hold_for_all_a_benchmark_s_or_a_method_s_come_first(tmp
     ]
 
 
-def test_two_grids_of_one_method_are_not_combined(tmp_path: Path) -> None:
+def test_two_grids_of_one_method_are_not_combined(tmp_path):
     text = "[[methods.gem]]\nmemories = 200\nmemory_strength = [0, 1]\n[[methods.gem]]\nmemories = 500\n"
     suite = read(tmp_path, SMALL + text)
     assert [dict(r.settings) for r in suite.requests] == [
@@ -223,15 +223,13 @@ memories = [200, 500]
         ('benchmark = ["digits-rotations", "digits-permutations"]\nmethod = "online"\nseed = [1, 5]', 2),
     ],
 )
-def test_an_exclude_leaves_out_the_runs_that_have_all_that_it_says(
-    conditions: str, left_out: int, tmp_path: Path
-) -> None:
+def test_an_exclude_leaves_out_the_runs_that_have_all_that_it_says(conditions, left_out, tmp_path):
     every = read(tmp_path, EXCLUDED).requests
     assert len(every) == 12
     assert len(read(tmp_path, f"{EXCLUDED}\n[[exclude]]\n{conditions}").requests) == 12 - left_out
 
 
-def test_an_include_adds_its_own_grid_with_its_own_seeds_and_is_not_excluded(tmp_path: Path) -> None:
+def test_an_include_adds_its_own_grid_with_its_own_seeds_and_is_not_excluded(tmp_path):
     suite = read(
         tmp_path,
         SMALL
@@ -256,12 +254,12 @@ def test_an_include_adds_its_own_grid_with_its_own_seeds_and_is_not_excluded(tmp
     ]
 
 
-def test_includes_alone_make_a_suite(tmp_path: Path) -> None:
+def test_includes_alone_make_a_suite(tmp_path):
     suite = read(tmp_path, 'seeds = 2\n[[include]]\nbenchmark = "digits-rotations"\nmethod = "online"')
     assert len(suite.requests) == 2
 
 
-def test_a_run_that_is_asked_for_twice_is_run_once_and_that_is_said(tmp_path: Path) -> None:
+def test_a_run_that_is_asked_for_twice_is_run_once_and_that_is_said(tmp_path):
     """Also where one says what the other takes from the recipe."""
     text = "[[methods.eralg4]]\n[[methods.eralg4]]\nmemories = [500, 200]\nlr = 0.1\nreplay_batch_size = 10\n"
     suite = read(tmp_path, SMALL + text)
@@ -269,7 +267,7 @@ def test_a_run_that_is_asked_for_twice_is_run_once_and_that_is_said(tmp_path: Pa
     assert suite.notes == ("Of 3 runs that are asked for, only 2 differ: each of these runs once.",)
 
 
-def test_settings_that_no_recipe_fits_are_noted_once(tmp_path: Path) -> None:
+def test_settings_that_no_recipe_fits_are_noted_once(tmp_path):
     text = "seeds = 3\n[methods.eralg4]\nmemories = [50, 200]\n[methods.mir]\nmemories = [50, 70]"
     known = "digits-rotations with {} memories: those for 200 memories are used."
     assert read(tmp_path, SMALL + text).notes == (
@@ -278,9 +276,7 @@ def test_settings_that_no_recipe_fits_are_noted_once(tmp_path: Path) -> None:
     )
 
 
-def test_a_method_of_one_s_own_is_found_from_the_suite_s_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_method_of_one_s_own_is_found_from_the_suite_s_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "mine.py").write_text(PATIENT)
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -290,10 +286,10 @@ def test_a_method_of_one_s_own_is_found_from_the_suite_s_folder(
     (request,) = suite.requests
     assert request.method == f"{tmp_path / 'mine.py'}:Patient"
     assert request.settings == {"times": 3}
-    assert request.experiment().method.times == 3  # type: ignore[attr-defined]
+    assert request.experiment().method.times == 3
 
 
-def test_data_of_one_s_own_are_found_from_the_suite_s_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_of_one_s_own_are_found_from_the_suite_s_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "mine").mkdir()
     x, y = np.zeros((6, 4), np.float32), np.arange(6) % 2
@@ -306,9 +302,7 @@ def test_data_of_one_s_own_are_found_from_the_suite_s_folder(tmp_path: Path, mon
     assert name(suite.requests[0]) == "mine, online, samples_per_task 4, seed 0"
 
 
-def test_a_network_of_one_s_own_is_found_from_the_suite_s_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_of_one_s_own_is_found_from_the_suite_s_folder(tmp_path, monkeypatch):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "net.py").write_text(
         "import torch\n\n\ndef linear(shape, classes):\n"
@@ -320,7 +314,7 @@ def test_a_network_of_one_s_own_is_found_from_the_suite_s_folder(
     assert [planned.seconds is None for planned in plan(suite.requests, tmp_path / "runs")] == [False, True]
 
 
-def test_a_request_of_a_suite_is_plain_values(tmp_path: Path) -> None:
+def test_a_request_of_a_suite_is_plain_values(tmp_path):
     for request in read(tmp_path, EXCLUDED).requests:
         values = [request.benchmark, request.method, request.settings, request.stream, request.run]
         assert json.loads(json.dumps(values)) == values
@@ -338,7 +332,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "told"), MISTAKES)
-def test_a_mistake_is_told_with_its_line_and_place(text: str, told: str, tmp_path: Path) -> None:
+def test_a_mistake_is_told_with_its_line_and_place(text, told, tmp_path):
     with pytest.raises(BadInput) as error:
         read(tmp_path, text)
     message = str(error.value)
@@ -348,7 +342,7 @@ def test_a_mistake_is_told_with_its_line_and_place(text: str, told: str, tmp_pat
     assert "--" not in message  # a file has no flags
 
 
-def test_all_mistakes_are_told_together_in_the_order_of_their_lines(tmp_path: Path) -> None:
+def test_all_mistakes_are_told_together_in_the_order_of_their_lines(tmp_path):
     text = """
         seeds = 0
         benchmarks = ["digits-rotations", "none"]
@@ -374,7 +368,7 @@ def test_all_mistakes_are_told_together_in_the_order_of_their_lines(tmp_path: Pa
     assert [int(line.split()[1].rstrip(":")) for line in others] == [2, 3, 5, 7, 8, 9]
 
 
-def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
+def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path):
     with pytest.raises(BadInput, match="there is no suite 'mer-papers'; did you mean mer-paper"):
         Suite.read("mer-papers")
     with pytest.raises(BadInput, match=r"none\.toml cannot be read: No such file"):
@@ -384,7 +378,7 @@ def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path: Path) -> None:
         Suite.read(tmp_path / "bytes.toml")
 
 
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "suite.toml")
     with pytest.raises(BadInput, match=r"suite\.toml cannot be read: it is a pipe"):
         Suite.read(tmp_path / "suite.toml")
@@ -402,7 +396,7 @@ BENCHMARK_AND_METHOD = HEAD + 'methods = ["online"]\n'
     ],
     ids=["byte order mark", "CRLF", "both"],
 )
-def test_a_suite_written_by_an_editor_of_windows_is_read(content: bytes, tmp_path: Path) -> None:
+def test_a_suite_written_by_an_editor_of_windows_is_read(content, tmp_path):
     (tmp_path / "study.toml").write_bytes(content)
     assert len(Suite.read(tmp_path / "study.toml").requests) == 1
 
@@ -446,7 +440,7 @@ def grid(values: int) -> str:
     ],
     ids=lambda text: text[:20],
 )
-def test_absurd_numbers_are_refused_at_once(text: str, told: str, tmp_path: Path) -> None:
+def test_absurd_numbers_are_refused_at_once(text, told, tmp_path):
     with pytest.raises(BadInput) as error:
         read(tmp_path, text)
     assert told in str(error.value)
@@ -467,14 +461,12 @@ def test_absurd_numbers_are_refused_at_once(text: str, told: str, tmp_path: Path
         ),
     ],
 )
-def test_what_does_not_go_together_is_told_before_the_data_are_downloaded(
-    text: str, told: str, tmp_path: Path, data_folder: Path
-) -> None:
+def test_what_does_not_go_together_is_told_before_the_data_are_downloaded(text, told, tmp_path, data_folder):
     with pytest.raises(BadInput, match=told):
         read(tmp_path, text)
 
 
-def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_a_suite_downloads_nothing(data_folder, monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("something was to be fetched")
 
@@ -487,13 +479,13 @@ def test_reading_a_suite_downloads_nothing(data_folder: Path, monkeypatch: pytes
 # What comes with the package
 
 
-def test_the_suites_that_come_with_the_package_can_be_read() -> None:
+def test_the_suites_that_come_with_the_package_can_be_read():
     assert Suite.shipped() == ("digits", "mer-paper", "omniglot", "online-baselines", "plasticity")
     for suite in Suite.shipped():
         assert Suite.read(suite).requests
 
 
-def test_the_plasticity_suite_has_its_methods_at_the_widths_of_its_protocol() -> None:
+def test_the_plasticity_suite_has_its_methods_at_the_widths_of_its_protocol():
     requests = Suite.read("plasticity").requests
     widths = {request.benchmark: request.run["widths"] for request in requests}
     assert widths == {"mnist-input-permuted": "300,150", "mnist-online-permuted": "100,100,100"}
@@ -510,12 +502,12 @@ def test_the_plasticity_suite_has_its_methods_at_the_widths_of_its_protocol() ->
         ({"widths": "3,4", "layers": 2}, "hidden cannot be given"),
     ],
 )
-def test_widths_of_layers_are_whole_and_given_once(given: dict[str, Any], told: str) -> None:
+def test_widths_of_layers_are_whole_and_given_once(given, told):
     with pytest.raises(BadInput, match=told):
         Request("digits-rotations", "online", run=given).resolved()
 
 
-def test_the_digits_suite_has_every_published_method_and_is_small(tmp_path: Path) -> None:
+def test_the_digits_suite_has_every_published_method_and_is_small(tmp_path):
     planned = plan(Suite.read("digits").requests, tmp_path)
     assert {each.request.method for each in planned} == set(PUBLISHED_METHODS)
     assert sum(each.seconds or 0 for each in planned) < 60
@@ -528,7 +520,7 @@ def published() -> list[list[Any]]:
     return [[r.benchmark, r.method, recipes.settings(r.benchmark, r.method, r.memories)[0]] for r in requests]
 
 
-def test_the_paper_s_suite_is_the_57_published_configurations() -> None:
+def test_the_paper_s_suite_is_the_57_published_configurations():
     assert len(published()) == 57
     assert len(Suite.read("mer-paper").requests) == 9 * 57
     told = json.dumps(sorted(published(), key=json.dumps), sort_keys=True)
@@ -536,7 +528,7 @@ def test_the_paper_s_suite_is_the_57_published_configurations() -> None:
 
 
 @pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"the published settings are not in {PUBLISHED}")
-def test_the_paper_s_suite_has_the_published_values_and_no_other_runs() -> None:
+def test_the_paper_s_suite_has_the_published_values_and_no_other_runs():
     there = {(stream, method, settings.get("memories")): settings for stream, method, settings in published()}
     with PUBLISHED.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
@@ -558,16 +550,16 @@ def examples(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_docs_first_suite_has_the_runs_that_they_count(tmp_path: Path) -> None:
+def test_the_docs_first_suite_has_the_runs_that_they_count(tmp_path):
     assert len(read(tmp_path, examples("toml")[0]).requests) == 40
 
 
-def test_the_docs_show_the_paper_s_suite_as_it_is(tmp_path: Path) -> None:
+def test_the_docs_show_the_paper_s_suite_as_it_is(tmp_path):
     (shown,) = (text for text in examples("toml") if "as published" in text)
     assert asked(read(tmp_path, shown)) == asked(Suite.read("mer-paper"))
 
 
-def test_the_docs_mistakes_are_told_like_that(tmp_path: Path) -> None:
+def test_the_docs_mistakes_are_told_like_that(tmp_path):
     text = '\n\nbenchmarks = ["digits-rotations", "digit-rotations"]\n\n\n\n[methods.meralg1]\nbeta = 3.0\n'
     with pytest.raises(BadInput) as error:
         read(tmp_path, text)
@@ -588,7 +580,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("run", [{}, {"batch_size": 7, "epochs": 2}, {"order": "iid", "batch_size": 4}])
-def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str, run: dict[str, Any]) -> None:
+def test_the_steps_that_are_counted_before_are_those_that_are_taken(method, run):
     stream = {"tasks": 3, "samples_per_task": 25}
     experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
     counted = steps_of(experiment)
@@ -596,7 +588,7 @@ def test_the_steps_that_are_counted_before_are_those_that_are_taken(method: str,
     assert counted is None if method in ("ergap", "gdumb") else counted == Trainer(experiment).train().steps
 
 
-def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:
+def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path):
     (tmp_path / "mine.py").write_text(PATIENT)
     (planned,) = plan(read(tmp_path, SMALL + "methods = 'mine.py:Patient'").requests, tmp_path / "runs")
     assert planned.steps is None
@@ -604,7 +596,7 @@ def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path: Path) -> None:
     assert planned.state == "new"
 
 
-def test_the_published_runs_take_the_steps_that_were_counted_when_they_were_run() -> None:
+def test_the_published_runs_take_the_steps_that_were_counted_when_they_were_run():
     """docs/results.md has them; only tasks and examples need be known, not the data."""
     planned = plan(Suite.read("mer-paper", seeds=1).requests, Path("none"))
     counted = {(p.request.benchmark, p.request.method, p.request.settings.get("memories")): p.steps for p in planned}
@@ -619,7 +611,7 @@ def summary(experiment: Experiment, seconds: float) -> dict[str, Any]:
     return {"configuration": experiment.configuration(), "train_seconds": seconds, "eval_seconds": 0.0, "steps": count}
 
 
-def test_times_are_those_of_the_same_configuration_then_of_the_same_method() -> None:
+def test_times_are_those_of_the_same_configuration_then_of_the_same_method():
     stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
     first, again, longer = (
         Experiment(stream=stream, method=METHODS["online"](), seed=seed, epochs=epochs)
@@ -632,7 +624,7 @@ def test_times_are_those_of_the_same_configuration_then_of_the_same_method() -> 
     assert pace.seconds(other) == Pace().seconds(other) == pytest.approx(300 * 2.5e-6, rel=0.5)
 
 
-def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations() -> None:
+def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations():
     stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
 
     def seconds(method: str, **options: Any) -> float:
@@ -653,7 +645,7 @@ def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations() -> N
     assert Pace().seconds(Experiment(stream=stream, method=METHODS["gdumb"]())) is None
 
 
-def test_times_in_words() -> None:
+def test_times_in_words():
     assert [in_words(s) for s in (0.1, 40, 89, 91, 700, 12_000)] == [
         "1 s",
         "40 s",
@@ -664,7 +656,7 @@ def test_times_in_words() -> None:
     ]
 
 
-def test_what_a_run_is_is_flat_and_whole(tmp_path: Path) -> None:
+def test_what_a_run_is_is_flat_and_whole(tmp_path):
     (request,) = read(tmp_path, SMALL + "methods = 'eralg4'").requests
     told = flat(request)
     assert told["memories"] == 500  # of the recipe

@@ -25,7 +25,7 @@ def experiment(**options: Any) -> Experiment:
     return Experiment(stream=stream, method=Online(lr=0.01), hidden=(8,), **options)
 
 
-def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record() -> None:
+def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record():
     told: list[Any] = []
     one = experiment(eval_every=15)
     record = Trainer(one).train(tracker=lambda experiment, event: told.append((experiment, event)))
@@ -60,7 +60,7 @@ def expected(record: Record) -> dict[tuple[int, str], float]:
     return curves | means | last
 
 
-def test_csv_has_a_row_for_each_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_csv_has_a_row_for_each_value(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, record = tracked("csv", seeds=2, eval_every=15)
     with Path(f"tracked/{one.key}.csv").open(newline="") as file:
@@ -69,7 +69,7 @@ def test_csv_has_a_row_for_each_value(tmp_path: Path, monkeypatch: pytest.Monkey
     assert len(list(Path("tracked").iterdir())) == 2
 
 
-def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tracker = trackers.CSVTracker()
     first, second = experiment(seed=0), experiment(seed=1)
@@ -81,7 +81,7 @@ def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path: Path, monkey
     tracker.end()
 
 
-def test_a_run_that_resumes_adds_to_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_resumes_adds_to_its_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one = experiment()
     for batches in (0, 20):  # two processes, each with a tracker of its own
@@ -92,9 +92,7 @@ def test_a_run_that_resumes_adds_to_its_rows(tmp_path: Path, monkeypatch: pytest
     assert examples == ["examples", *["0"] * 4, *["20"] * 4]
 
 
-def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tracker = trackers.find("csv")
     for options in ({"samples_per_task": 15}, {"evaluate": "end"}, {"evaluate": "never"}):
@@ -109,9 +107,7 @@ def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(
         assert int(rows[-1]["examples"]) == examples
 
 
-def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, record = tracked("csv")
     rows = Path(f"tracked/{one.key}.csv").read_text().splitlines()
@@ -120,7 +116,7 @@ def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tensorboard_reads_its_event_files_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorboard_reads_its_event_files_back(tmp_path, monkeypatch):
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -134,7 +130,7 @@ def test_tensorboard_reads_its_event_files_back(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_has_parameters_curves_and_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_has_parameters_curves_and_metrics(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
     monkeypatch.chdir(tmp_path)
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
@@ -164,7 +160,7 @@ def chunks(content: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_wandb_writes_offline_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_writes_offline_runs(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="Weights & Biases is not installed")
     from wandb.proto import wandb_internal_pb2
 
@@ -188,7 +184,7 @@ def test_wandb_writes_offline_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trackio_has_it_in_its_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_has_it_in_its_database(tmp_path, monkeypatch):
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     pytest.importorskip("trackio", reason="Trackio is not installed")
     from trackio.sqlite_storage import SQLiteStorage
@@ -203,9 +199,7 @@ def test_trackio_has_it_in_its_database(tmp_path: Path, monkeypatch: pytest.Monk
     assert found == pytest.approx(expected(record))
 
 
-def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(benchmark("digits-rotations", tasks=2, samples_per_task=10), Online(), tracker="csv", seed=2)
     command = "run digits-rotations online --tasks 2 --samples-per-task 10 --tracker csv --quiet"
@@ -217,7 +211,7 @@ def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(
 
 
 @pytest.mark.parametrize("name", sorted(trackers.TRACKERS.keys() - {"csv"}))
-def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name, monkeypatch):
     monkeypatch.setitem(sys.modules, str(trackers.TRACKERS[name].package), None)
     with pytest.raises(BadInput, match=rf"tracker is {name}, which is not installed: pip install '\.\[{name}\]'"):
         trackers.find(name)
@@ -232,9 +226,7 @@ def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name: str, monkey
         ("tensorbord", "did you mean tensorboard?"),
     ],
 )
-def test_a_tracker_that_is_not_there_is_found_out_at_once(
-    given: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_tracker_that_is_not_there_is_found_out_at_once(given, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("here.py").write_text("def track(experiment, event):\n    pass\n")
     assert main(["run", "digits-rotations", "online", "--tracker", given]) == 2

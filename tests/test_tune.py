@@ -57,7 +57,7 @@ class Inline(InTurn):
 
 
 @pytest.fixture(autouse=True)
-def backend(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def backend(monkeypatch):
     made: dict[str, Any] = {"most": 10_000}
 
     def execute(requests: Any, out: Path, *, report: Any, note: Any, source: Any = None, **_: Any) -> list[Outcome]:
@@ -76,7 +76,7 @@ def write(folder: Path, text: str) -> Path:
 # What a study file asks for
 
 
-def test_a_method_alone_is_searched_where_its_settings_say(tmp_path: Path) -> None:
+def test_a_method_alone_is_searched_where_its_settings_say(tmp_path):
     (study,) = read(write(tmp_path, LITTLE + 'methods = ["eralg4"]\nprotocol = "seeds:2"\n')).studies
     assert study.space.keys() == {"lr", "replay_batch_size"}
     assert study.space["lr"].where == Range(1e-4, 1, "log")
@@ -84,7 +84,7 @@ def test_a_method_alone_is_searched_where_its_settings_say(tmp_path: Path) -> No
     assert list(study.seeds) == [1000, 1001]
 
 
-def test_what_a_file_says_is_searched_and_nothing_else(tmp_path: Path) -> None:
+def test_what_a_file_says_is_searched_and_nothing_else(tmp_path):
     text = """protocol = "seeds:1"
 [methods.eralg4]
 memories = 50
@@ -132,14 +132,14 @@ batches_per_example = { low = 1, high = 5 }
         ),
     ],
 )
-def test_a_mistake_is_told_in_words_and_nothing_is_run(tmp_path: Path, text: str, message: str) -> None:
+def test_a_mistake_is_told_in_words_and_nothing_is_run(tmp_path, text, message):
     with pytest.raises(BadInput) as refused:
         tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
     assert message in str(refused.value)
     assert not list(tmp_path.glob("runs/*/"))
 
 
-def test_what_is_reported_are_other_seeds_than_those_of_trials(tmp_path: Path) -> None:
+def test_what_is_reported_are_other_seeds_than_those_of_trials(tmp_path):
     text = LITTLE.replace("seeds = 6", "seeds = [3, 1001]") + 'methods = ["online"]\nprotocol = "seeds:2"\n'
     with pytest.raises(BadInput, match="line 2: seeds are to be reported, but settings are chosen on 1001"):
         read(write(tmp_path, text))
@@ -157,25 +157,25 @@ def test_what_is_reported_are_other_seeds_than_those_of_trials(tmp_path: Path) -
         ("stream:digits-permutations", lambda on, report: on.stream.name != report.stream.name),
     ],
 )
-def test_a_protocol_keeps_apart_what_is_looked_at(protocol: str, apart: Any) -> None:
+def test_a_protocol_keeps_apart_what_is_looked_at(protocol, apart):
     request = Request("digits-rotations", "online", {"lr": 0.1}, {"tasks": 3, "samples_per_task": 30})
     study = Study(request, {"lr": LR}, protocol, "random", "retained_accuracy", 2)
     on, report = map(as_experiment, study.apart())
     assert apart(on, report)
-    assert on.method.lr == report.method.lr == 0.1  # type: ignore[attr-defined]
+    assert on.method.lr == report.method.lr == 0.1
 
 
 # Trials
 
 
-def test_trials_are_runs_and_what_comes_out_is_a_suite(tmp_path: Path) -> None:
+def test_trials_are_runs_and_what_comes_out_is_a_suite(tmp_path):
     text = 'methods = ["online"]\nprotocol = "seeds:2"\nsearch = "random"\ntrials = 5\n'
     (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs", write=tmp_path / "tuned.toml")
     assert [trial["state"] for trial in choice.trials] == ["done"] * 6
     assert choice.trials[0]["settings"] == {"lr": 0.001}
     runs = load(tmp_path / "runs")
     assert sum(len(group.runs) for group in runs.groups) == len(find(tmp_path / "runs")) == 12
-    best = max(runs.groups, key=lambda group: group.values("retained_accuracy").mean())  # type: ignore[union-attr]
+    best = max(runs.groups, key=lambda group: group.values("retained_accuracy").mean())
     assert choice.best["settings"] == {"lr": best.settings["lr"]}
     assert choice.best["score"] == pytest.approx(best.mean("retained_accuracy"))
     assert choice.cost("gradients") == 12 * 90
@@ -188,7 +188,7 @@ def test_trials_are_runs_and_what_comes_out_is_a_suite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])
-def test_a_study_that_is_stopped_anywhere_goes_on(search: str, tmp_path: Path, backend: dict[str, Any]) -> None:
+def test_a_study_that_is_stopped_anywhere_goes_on(search, tmp_path, backend):
     if search == "tpe":
         pytest.importorskip("optuna")
     text = f'methods = ["online"]\nprotocol = "seeds:2"\nsearch = "{search}"\ntrials = 4\n'
@@ -209,7 +209,7 @@ def test_a_study_that_is_stopped_anywhere_goes_on(search: str, tmp_path: Path, b
 
 
 @pytest.mark.parametrize("search", ["random", "tpe"])
-def test_a_setting_that_may_be_none_is_searched_too(search: str, tmp_path: Path) -> None:
+def test_a_setting_that_may_be_none_is_searched_too(search, tmp_path):
     if search == "tpe":
         pytest.importorskip("optuna")
     (tmp_path / "own.py").write_text(
@@ -230,7 +230,7 @@ def test_a_setting_that_may_be_none_is_searched_too(search: str, tmp_path: Path)
         assert None not in {choice.tuned(configuration) for configuration in configurations}
 
 
-def test_trials_of_other_runs_are_not_taken_for_a_studys_own(tmp_path: Path) -> None:
+def test_trials_of_other_runs_are_not_taken_for_a_studys_own(tmp_path):
     text = LITTLE + 'protocol = "seeds:1"\nsearch = "grid"\n[methods.online]\nlr = [0.05, 0.1]\n[run]\n'
     once, twice = tune(write(tmp_path, text + "epochs = [1, 2]"), out=tmp_path / "runs")
     (wider,) = tune(write(tmp_path, text + "hiddens = 20"), out=tmp_path / "runs")
@@ -241,7 +241,7 @@ def test_trials_of_other_runs_are_not_taken_for_a_studys_own(tmp_path: Path) -> 
     }
 
 
-def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
+def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path):
     text = 'protocol = "seeds:1"\nsearch = "grid"\n[methods.online]\nlr = [1e20, 0.05]\n'
     (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs")
     assert [trial["state"] for trial in choice.trials] == ["done", "failed", "done"]
@@ -251,9 +251,7 @@ def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path: Path) -> None:
         assert replace(choice, trials=choice.trials[1:2]).best
 
 
-def test_after_a_seed_that_fails_no_other_seed_of_its_trial_is_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: dict[str, Any]
-) -> None:
+def test_after_a_seed_that_fails_no_other_seed_of_its_trial_is_run(tmp_path, monkeypatch, backend):
     carry_out = local.carry_out
 
     def failing(request: Request, *others: Any) -> Event:
@@ -267,7 +265,7 @@ def test_after_a_seed_that_fails_no_other_seed_of_its_trial_is_run(
     assert len(backend["backend"].started) == 5 + 5 + 2
 
 
-def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
+def test_a_hopeless_trial_is_given_up(tmp_path):
     pytest.importorskip("optuna")
     text = 'protocol = "seeds:2"\nsearch = "tpe"\ntrials = 12\n'
     text += "[methods.online]\nlr = { low = 1e-6, high = 0.3, log = true }\n"
@@ -281,7 +279,7 @@ def test_a_hopeless_trial_is_given_up(tmp_path: Path) -> None:
         assert trial["curve"][step] <= max(curve[step] for curve in curves)
 
 
-def test_a_grid_has_every_combination_and_random_draws_stay_within_their_range() -> None:
+def test_a_grid_has_every_combination_and_random_draws_stay_within_their_range():
     space = {"lr": LR, "size": Searched((5, 10), int), "steps": Searched(Range(1, 9, "linear"), int)}
     grid = Grid(space, 20)
     asked = [grid.ask(number) for number in range(1, grid.trials + 1)]
@@ -304,7 +302,7 @@ def reported(tmp_path: Path, protocol: str, trials: str = "") -> tuple[Choice, S
 
 
 @pytest.mark.parametrize("protocol", ["first-tasks:2", "validation:0.2", "seeds:1", "stream:digits-permutations"])
-def test_what_was_looked_at_is_known_and_what_is_reported_was_not(protocol: str, tmp_path: Path) -> None:
+def test_what_was_looked_at_is_known_and_what_is_reported_was_not(protocol, tmp_path):
     choice, suite = reported(tmp_path, protocol)
     found = load(tmp_path / "runs")
     tuned = [group for group in found.groups if group.settings["lr"] != 0.001]
@@ -315,7 +313,7 @@ def test_what_was_looked_at_is_known_and_what_is_reported_was_not(protocol: str,
     assert {choice.tuned(configuration) for configuration in configurations} <= {"yes", "no"}
 
 
-def test_no_difference_is_established_on_what_settings_were_chosen_on(tmp_path: Path) -> None:
+def test_no_difference_is_established_on_what_settings_were_chosen_on(tmp_path):
     out = tmp_path / "runs"
     choice, _ = reported(tmp_path, "seeds:7")
     lr = choice.best["settings"]["lr"]
@@ -336,7 +334,7 @@ def test_no_difference_is_established_on_what_settings_were_chosen_on(tmp_path: 
     assert set(rows.values()) == {"settings chosen on these"}
 
 
-def test_a_suite_whose_account_of_the_choice_was_changed_is_refused(tmp_path: Path) -> None:
+def test_a_suite_whose_account_of_the_choice_was_changed_is_refused(tmp_path):
     choice, suite = reported(tmp_path, "seeds:1")
     told = json.loads(json.dumps(suite.tuned[0]))
     told["trials"][1]["score"] = 0.99
@@ -353,16 +351,14 @@ def test_a_suite_whose_account_of_the_choice_was_changed_is_refused(tmp_path: Pa
      {"trials": [{"state": "done", "settings": {}, "score": "1", "curve": [], "runs": []}]}, {"fixed": 1},
      {"trials": [{"state": "running", "settings": {"lr": 1}, "curve": 1, "runs": []}]}],
 )  # fmt: skip
-def test_an_account_of_a_choice_that_is_none_is_refused_in_words(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_an_account_of_a_choice_that_is_none_is_refused_in_words(changed, tmp_path):
     choice, _ = reported(tmp_path, "seeds:1")
     replace(choice, **changed).save(tmp_path / "others")
     with pytest.raises(BadInput, match="cannot be read"):
         choices.load(tmp_path / "others")
 
 
-def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = 'methods = ["online"]\nprotocol = "seeds:1"\nsearch = "random"\ntrials = 2\n'
     write(tmp_path, LITTLE.replace("6", "2") + text)
@@ -392,9 +388,7 @@ def two(folder: Path, most: int, compare: str = '["eralg4", "online"]') -> int:
     return main(["suite", str(folder / "two.toml"), "--quiet", "--until", "established", "--most", str(most)])
 
 
-def test_seeds_are_added_to_what_is_compared_until_it_is_decided(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
-) -> None:
+def test_seeds_are_added_to_what_is_compared_until_it_is_decided(tmp_path, monkeypatch, capsys, backend):
     monkeypatch.chdir(tmp_path)
     assert two(tmp_path, 16) == 0
     # 2, 3, 5 and 8 seeds: with 8, p can be 0.0078, and half of 0.05 may be spent there.
@@ -411,9 +405,7 @@ def test_seeds_are_added_to_what_is_compared_until_it_is_decided(
     assert re.search(r"online − ewc: to establish a difference of this size takes (about|more than) \d+ ", printed)
 
 
-def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert two(tmp_path, 6) == 0  # 6 seeds reach 0.0313
     assert "established with 6 seeds (p 0.031, level 0.05" in capsys.readouterr().out
@@ -444,9 +436,7 @@ def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told
     assert main(["suite", "two.toml", "--until", "sure"]) == 2
 
 
-def test_what_was_spent_on_looks_stays_spent_whatever_is_asked_for_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
-) -> None:
+def test_what_was_spent_on_looks_stays_spent_whatever_is_asked_for_next(tmp_path, monkeypatch, capsys, backend):
     monkeypatch.chdir(tmp_path)
     open_pair = '["online", "ewc"]'
     assert two(tmp_path, 6, open_pair) == 0
@@ -461,9 +451,7 @@ def test_what_was_spent_on_looks_stays_spent_whatever_is_asked_for_next(
     assert re.search(r"eralg4 − online +\d+ .*  not established, by looks", capsys.readouterr().out)
 
 
-def test_more_seeds_than_the_limit_are_looked_at_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_more_seeds_than_the_limit_are_looked_at_all_the_same(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     two(tmp_path, 6)
     assert main(["suite", "two.toml", "--quiet", "--seeds", "8", "--until", "established", "--most", "7"]) == 0
@@ -486,7 +474,7 @@ def test_more_seeds_than_the_limit_are_looked_at_all_the_same(
         ("eralg4", {"memories": 20, "replay_batch_size": 1}),
     ],
 )
-def test_a_control_takes_as_many_gradients(method: str, settings: dict[str, Any]) -> None:
+def test_a_control_takes_as_many_gradients(method, settings):
     request = Request("digits-rotations", method, settings, {"tasks": 3, "samples_per_task": 60}, {"seed": 3})
     record = metareplay.Trainer(request.experiment()).train()
     control = controls.matched(request, record.configuration["hyperparameters"], record.gradients or 0, 180)
@@ -495,9 +483,7 @@ def test_a_control_takes_as_many_gradients(method: str, settings: dict[str, Any]
     assert made.gradients == pytest.approx(record.gradients, rel=0.1)
 
 
-def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     text = 'controls = ["er-matched"]\n[methods.meralg1]\nmemories = 30\n[methods.online]\n'
     (tmp_path / "suite.toml").write_text(LITTLE + text)
@@ -525,7 +511,7 @@ def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(
 
 
 @pytest.mark.parametrize("share", [0.7, 3.0, 40.0])
-def test_a_control_of_as_many_seconds_is_found_by_timing_it(share: float) -> None:
+def test_a_control_of_as_many_seconds_is_found_by_timing_it(share):
     """However many gradients its method takes, and though its time does not begin at zero."""
     request = Request("digits-rotations", "derpp", {"memories": 50}, {"tasks": 3, "samples_per_task": 60})
     experiment, asked = request.experiment(), list[Request]()
@@ -545,7 +531,7 @@ def test_a_control_of_as_many_seconds_is_found_by_timing_it(share: float) -> Non
     assert len(asked) == controls.TIMED
 
 
-def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tmp_path: Path) -> None:
+def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tmp_path):
     requests = [
         Request("digits-rotations", "ergap", {"memories": 20}, {"tasks": 2, "samples_per_task": 100}, {"seed": seed})
         for seed in range(3)
@@ -558,12 +544,10 @@ def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tm
     )
     assert [(one.settings, one.run["seed"]) for one in others] == [(first.settings, 1), (first.settings, 2)]
     made = metareplay.Trainer(first.experiment()).train()
-    assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)  # type: ignore[arg-type]
+    assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)
 
 
-def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], backend: dict[str, Any]
-) -> None:
+def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(tmp_path, monkeypatch, capsys, backend):
     monkeypatch.chdir(tmp_path)
     text = 'controls = ["er-matched:seconds"]\n[methods.meralg1]\nmemories = 30\n'
     (tmp_path / "suite.toml").write_text(LITTLE.replace("6", "2") + text)
@@ -578,7 +562,7 @@ def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(
     assert {group.method for group in load(Path("runs")).groups} == {"meralg1", "er-matched"}
 
 
-def test_it_is_there_from_the_top(tmp_path: Path) -> None:
+def test_it_is_there_from_the_top(tmp_path):
     assert metareplay.tune is tune
     with pytest.raises(BadInput, match="executor is 'lcal', but must be one of local, ray; did you mean local"):
         tune(write(tmp_path, LITTLE + 'methods = ["online"]\nprotocol = "seeds:1"\n'), executor="lcal")

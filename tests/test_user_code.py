@@ -51,8 +51,8 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_changed_helper_is_loaded_anew_and_changes_the_hash_even_within_a_second_and_with_as_many_bytes(
-    tmp_path: Path, way: str
-) -> None:
+    tmp_path, way
+):
     file = write(tmp_path, WAYS[way])
     first, before = user_code.load(f"{file}:rate", "a rate"), os.listdir(tmp_path)
     told = user_code.sources(first)
@@ -67,7 +67,7 @@ def test_a_changed_helper_is_loaded_anew_and_changes_the_hash_even_within_a_seco
     assert os.listdir(tmp_path) == before  # no __pycache__ in a user's folder
 
 
-def test_two_files_have_each_their_own_helper_of_one_name(tmp_path: Path) -> None:
+def test_two_files_have_each_their_own_helper_of_one_name(tmp_path):
     one = write(tmp_path / "one", WAYS["in a function"])
     two = write(tmp_path / "two", WAYS["in a function"] | {"factor.py": "def factor(): return 2.0\n"})
     first, second = (user_code.load(f"{file}:rate", "a rate") for file in (one, two))
@@ -75,20 +75,20 @@ def test_two_files_have_each_their_own_helper_of_one_name(tmp_path: Path) -> Non
     assert "factor" not in sys.modules
 
 
-def test_a_helper_may_import_the_file_that_imports_it(tmp_path: Path) -> None:
+def test_a_helper_may_import_the_file_that_imports_it(tmp_path):
     file = write(tmp_path, {"mine.py": "import helper\nX = 4.0\ndef rate(): return helper.x()\n"})
     write(tmp_path, {"helper.py": "def x():\n    import mine\n    return mine.X\n"})
     assert load(file) == 4.0
 
 
-def test_a_file_named_as_a_module_of_the_standard_library_or_an_installed_package_harms_nobody(tmp_path: Path) -> None:
+def test_a_file_named_as_a_module_of_the_standard_library_or_an_installed_package_harms_nobody(tmp_path):
     file = write(tmp_path, {"mine.py": "import random, numpy\ndef rate(): return random.Random(0).random()\n"})
     write(tmp_path, {"random.py": "raise ValueError\n", "numpy/notes.txt": ""})
     assert 0 < load(file) < 1
     assert user_code.sources(f"{file}:rate").keys() == {"mine.py"}  # and installed packages are not hashed
 
 
-def test_modules_from_elsewhere_count_as_well_and_all_together_load_in_another_folder(tmp_path: Path) -> None:
+def test_modules_from_elsewhere_count_as_well_and_all_together_load_in_another_folder(tmp_path):
     file = write(tmp_path / "here", HELPED)
     (tmp_path / "there").mkdir()
     (tmp_path / "here" / "factor.py").rename(tmp_path / "there" / "factor.py")
@@ -106,7 +106,7 @@ def test_modules_from_elsewhere_count_as_well_and_all_together_load_in_another_f
     assert user_code.sources(f"{tmp_path}/mine.py:rate").keys() == {"mine.py", "factor.py"}
 
 
-def test_a_helper_that_fails_is_one_line(tmp_path: Path) -> None:
+def test_a_helper_that_fails_is_one_line(tmp_path):
     file = write(tmp_path, HELPED | {"factor.py": "def factor(: pass\n"})
     with pytest.raises(BadInput, match=r"cannot be loaded: line 1: SyntaxError: .*factor\.py"):
         load(file)
@@ -117,7 +117,7 @@ def test_a_helper_that_fails_is_one_line(tmp_path: Path) -> None:
     assert load(file) == 3.0
 
 
-def test_what_is_typed_in_counts_with_its_text_and_with_what_it_uses() -> None:
+def test_what_is_typed_in_counts_with_its_text_and_with_what_it_uses():
     def hashed(rate: str, helper: str) -> dict[str, str]:
         space = {"__name__": "__main__"}
         exec(
@@ -131,7 +131,7 @@ def test_what_is_typed_in_counts_with_its_text_and_with_what_it_uses() -> None:
     assert len({tuple(hashed(*given).values()) for given in (("1", "2"), ("3", "2"), ("1", "4"))}) == 3
 
 
-def test_metareplays_own_classes_have_no_sources_of_the_users() -> None:
+def test_metareplays_own_classes_have_no_sources_of_the_users():
     from metareplay import Online
 
     assert user_code.sources(Online) == {}

@@ -19,7 +19,7 @@ def array(content: bytes) -> np.ndarray:
     return np.frombuffer(content, np.uint8)
 
 
-def test_idx_files() -> None:
+def test_idx_files():
     def read(content: bytes) -> None:
         values = mnist.idx(array(content))
         assert 0 < values.size < len(content)
@@ -27,7 +27,7 @@ def test_idx_files() -> None:
     survivors(read, [IMAGES, struct.pack(">HBBI", 0, 8, 1, 5) + b"\0\1\2\3\4"], (Refused,))
 
 
-def test_archives() -> None:
+def test_archives():
     survivors(lambda content: cifar.decode_10([array(content)]), [tar_gz(cifar10_files(1))], (Refused,))
     balanced = dict.fromkeys(mnist.BALANCED, gzip.compress(IMAGES))
     survivors(lambda content: mnist.decode_balanced([array(content)]), [zipped(balanced)], (Refused,))

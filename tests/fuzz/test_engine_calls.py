@@ -31,7 +31,7 @@ Outcome = Any
 
 
 @pytest.mark.parametrize("seed", range(-(-COUNT // AT_ONCE)))
-def test_both_engines_compute_and_refuse_the_same(seed: int) -> None:
+def test_both_engines_compute_and_refuse_the_same(seed):
     pytest.importorskip("torch")
     count = min(AT_ONCE, COUNT - seed * AT_ONCE)
     command = [sys.executable, "-m", "fuzz.test_engine_calls", str(seed), str(count)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from metareplay.runs.record import read_summary
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def whole(tmp_path_factory):
     experiment = little("meralg1")
     run = Run(tmp_path_factory.mktemp("runs") / experiment.key)
     run.carry_out(experiment)
@@ -25,7 +24,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.mark.parametrize("pattern", ["record.json", "record-*.npz"])
-def test_a_damaged_record_is_refused(whole: Run, pattern: str) -> None:
+def test_a_damaged_record_is_refused(whole, pattern):
     (path,) = whole.folder.glob(pattern)
     content, record = path.read_bytes(), Record.load(whole.folder)
 
@@ -39,7 +38,7 @@ def test_a_damaged_record_is_refused(whole: Run, pattern: str) -> None:
     path.write_bytes(content)
 
 
-def test_a_damaged_checkpoint_is_refused_or_continues_the_run(whole: Run) -> None:
+def test_a_damaged_checkpoint_is_refused_or_continues_the_run(whole):
     trainer = Trainer(little("meralg1"))
     trainer.evaluate(-1)
     content = pack(trainer.state())
@@ -53,7 +52,7 @@ def test_a_damaged_checkpoint_is_refused_or_continues_the_run(whole: Run) -> Non
     survivors(read, [content], (Unusable,))
 
 
-def test_a_state_with_other_values_is_refused_or_can_be_trained_on() -> None:
+def test_a_state_with_other_values_is_refused_or_can_be_trained_on():
     trainer = Trainer(little("ewc"))
     trainer.evaluate(-1)
     state = trainer.state()
@@ -69,7 +68,7 @@ def test_a_state_with_other_values_is_refused_or_can_be_trained_on() -> None:
     survivors(read, [json.dumps(plain).encode()], refused)
 
 
-def test_damaged_weights_are_refused_or_make_a_model(whole: Run) -> None:
+def test_damaged_weights_are_refused_or_make_a_model(whole):
     record = Record.load(whole.folder)
     (path,) = whole.folder.glob("weights-*.npz")
 
@@ -80,7 +79,7 @@ def test_damaged_weights_are_refused_or_make_a_model(whole: Run) -> None:
 
 
 @pytest.mark.parametrize("name", [CONFIGURATION, CHECKPOINT, "failed.json"])
-def test_damaged_notes_leave_a_run_that_can_be_listed(tmp_path: Path, name: str) -> None:
+def test_damaged_notes_leave_a_run_that_can_be_listed(tmp_path, name):
     experiment = little("meralg1")
     run = Run(tmp_path / experiment.key)
     run.folder.mkdir()

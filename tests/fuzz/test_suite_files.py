@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
 
 from fuzz.mutate import survivors
 from metareplay.errors import BadInput
@@ -25,7 +24,7 @@ method = ["ewc", "gem"]
 """
 
 
-def test_a_damaged_suite_file_is_read_or_refused_in_words(tmp_path: Path) -> None:
+def test_a_damaged_suite_file_is_read_or_refused_in_words(tmp_path):
     file = tmp_path / "study.toml"
 
     def read(content: bytes) -> None:

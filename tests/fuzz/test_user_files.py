@@ -36,18 +36,18 @@ def usable(stream: Stream) -> None:
             assert 0 <= images.labels.min() <= images.labels.max() < stream.classes
 
 
-def test_folders_of_npz_files(tmp_path: Path) -> None:
+def test_folders_of_npz_files(tmp_path):
     arrays, originals = {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y}, []
     for save in (np.savez, np.savez_compressed):
         file = io.BytesIO()
-        save(file, **arrays)  # type: ignore[arg-type]
+        save(file, **arrays)
         originals.append(file.getvalue())
     (tmp_path / "mine").mkdir()
     read = through(tmp_path / "mine" / "task.npz", lambda path: usable(own_files.read(path.parent)))
     survivors(read, originals, (BadInput,))
 
 
-def test_task_lists(tmp_path: Path) -> None:
+def test_task_lists(tmp_path):
     torch = pytest.importorskip("torch")
     part, originals = [0.5, torch.from_numpy(X), torch.from_numpy(Y)], []
     for zipped in (True, False):
@@ -70,11 +70,11 @@ def same_or_refused(path: Path) -> None:
         assert abs(found.metrics[name] - value) < (1e-3 if name != "learning_accuracy" else 2e-3), name
 
 
-def test_texts_of_results(tmp_path: Path) -> None:
+def test_texts_of_results(tmp_path):
     survivors(through(tmp_path / "a.txt", same_or_refused), [WRITTEN.text().encode()], (BadInput,))
 
 
-def test_pt_files_of_results(tmp_path: Path) -> None:
+def test_pt_files_of_results(tmp_path):
     torch = pytest.importorskip("torch")
     file = io.BytesIO()
     content = (

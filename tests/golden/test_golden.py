@@ -8,7 +8,6 @@ texts only the words are compared. How often is evaluated, and the steps taken, 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import make
@@ -21,13 +20,13 @@ TOLERANCE = 0.05  # of the test examples of a task, or of the examples learned; 
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _elsewhere(tmp_path_factory):
     with make.elsewhere(tmp_path_factory.mktemp("golden")):
         yield
 
 
 @pytest.fixture(scope="module")
-def mnist() -> None:
+def mnist():
     source = make.mnist()
     if source is None:
         pytest.skip("real MNIST is not on this machine")
@@ -35,25 +34,19 @@ def mnist() -> None:
 
 
 @pytest.fixture(scope="module")
-def runs() -> None:
+def runs():
     make.runs()
 
 
 @pytest.fixture(scope="module")
-def written() -> dict[str, np.ndarray]:
+def written():
     with np.load(make.NUMBERS) as arrays:
         return dict(arrays)
 
 
 @pytest.mark.parametrize("method", make.METHODS)
 @pytest.mark.parametrize("benchmark", list(make.TASKS))
-def test_the_numbers(
-    benchmark: str,
-    method: str,
-    written: dict[str, np.ndarray],
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> None:
+def test_the_numbers(benchmark, method, written, tmp_path, request):
     if benchmark.startswith("mnist"):
         request.getfixturevalue("mnist")
     case = f"{benchmark} {method}"
@@ -84,13 +77,13 @@ def same_text(now: str, name: str) -> None:
 
 
 @pytest.mark.usefixtures("runs")
-def test_what_the_commands_print() -> None:
+def test_what_the_commands_print():
     for name in make.TEXTS:  # in this order: one shows what another has run
         same_text(make.text(name), name)
 
 
 @pytest.mark.parametrize("name", list(make.ORIGINALS))
-def test_what_the_originals_command_prints(name: str) -> None:
+def test_what_the_originals_command_prints(name):
     pytest.importorskip("torch")
     make.own_task_list(Path("data/own.pt"))
     same_text(make.original(name), name)

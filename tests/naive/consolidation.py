@@ -49,7 +49,7 @@ class SI(Pulled):
             o += p / (m + self.xi)
             p.zero_()
         self.shares.append(float((torch.cat([m.flatten() for m in moved]) < self.xi).double().mean()))
-        self.counters["share within xi"] = float(np.mean(self.shares))  # type: ignore[assignment]
+        self.counters["share within xi"] = float(np.mean(self.shares))
 
     def observe(self, batch: list[Example]) -> None:
         before, loss = self.copy(), self.ce(batch).mean()
