@@ -123,7 +123,7 @@ def test_values_are_in_the_order_of_seeds_and_intervals_are_students():
     interval = one.interval("retained_accuracy")
     assert isinstance(interval, Estimate)
     low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
-    assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
+    assert interval.ends == (pytest.approx(low), pytest.approx(high))
     np.testing.assert_array_equal(np.asarray(one.values("steps")), [1, 2, 3])
 
 

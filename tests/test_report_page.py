@@ -409,3 +409,10 @@ def test_a_page_stays_under_its_limit_by_showing_fewer_points(monkeypatch):
     limit = whole - 100_000
     monkeypatch.setattr("metareplay.results.page.LIMIT", limit)
     assert len(page(results(records)).encode()) < limit
+
+
+def test_no_name_puts_a_character_on_the_page_that_a_terminal_obeys() -> None:
+    nasty = "a\x1b]0;title\x07\n\u202e\udcff"
+    shown = page(results([record(nasty, benchmark=nasty)])).partition('<script type="application/json"')[0]
+    assert "x1b]0;title" in shown
+    assert shown.replace("\n", "").isprintable()

@@ -327,7 +327,7 @@ def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys():
     )
     out = io.StringIO()
     Console(file=out, width=500).print(table.terminal())
-    for face in (out.getvalue(), table.html(), table.latex(), table.csv()):
+    for face in (out.getvalue(), table.latex(), table.csv()):
         assert "x1b]0;title" in face
         assert face.replace("\n", "").isprintable()
 

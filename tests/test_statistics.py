@@ -79,7 +79,7 @@ def test_an_interval_is_students(values):
     ours = estimate(values)
     low, high = scipy.stats.t.interval(0.95, len(values) - 1, np.mean(values), scipy.stats.sem(values))
     assert ours.mean == pytest.approx(np.mean(values))
-    assert (ours.low, ours.high) == (pytest.approx(low), pytest.approx(high))
+    assert ours.ends == (pytest.approx(low), pytest.approx(high))
     assert ours.n == len(values)
 
 
@@ -90,7 +90,7 @@ def test_an_interval_by_hand():
 
 def test_one_seed_has_a_mean_and_no_interval_and_equal_ones_an_interval_without_width():
     one = estimate([0.7])
-    assert (one.mean, one.half_width, one.low, one.high, one.n) == (0.7, None, None, None, 1)
+    assert (one.mean, one.half_width, one.ends, one.n) == (0.7, None, (None, None), 1)
     assert estimate([0.5, 0.5, 0.5]).half_width == 0
 
 
@@ -156,13 +156,6 @@ def test_thirty_six_pairs_are_counted_and_more_are_drawn():
         exact = 2 * scipy.stats.binom.cdf(14, n, 0.5)
         assert sign_flip_test(values) == pytest.approx(exact, rel=1e-12 if n == 36 else 0.02)
         assert sign_flip_test(values) == sign_flip_test(values)
-
-
-def test_many_tests_at_once_are_each_the_same_as_alone():
-    samples = [np.random.default_rng(n).normal(0.1, 1, n) for n in (5, 40, 36, 40, 45)]
-    seen: list[tuple[int, int]] = []
-    assert statistics.sign_flip_tests(samples, lambda *at: seen.append(at)) == [sign_flip_test(s) for s in samples]
-    assert seen[-1][1] == 5
 
 
 @pytest.mark.slow

@@ -65,7 +65,7 @@ def main(argv: list[str]) -> None:
         note(
             f'no control within 15 % of the cost of {", ".join(without)}: controls = ["{control}"] in a suite makes it'
         )
-    judged = compare.judge(found, metric)
+    judged = compare.judge((pair for section in found for _, pair in section.pairs), metric)
     if given.csv != "-":
         _show(found, judged, metric, results.unfinished)
     if given.csv is not None:

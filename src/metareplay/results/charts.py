@@ -36,14 +36,12 @@ Styles = Mapping[str, Style]
 Ends = Mapping[str, Any]
 Spec = dict[str, Any]
 
-MOMENTS = {"task": "on task", "after": "after task"}
-
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
     """The style of each method: its family's colour, and a mark by its place in the family.
 
-    A user's own method has its colour from its name alone, so that it is the same in every report; its mark too, unless
-    another one in this report has the very same style.
+    A user's own method has both from its name, so that they are the same in every report; another mark where another
+    method in this report has the very same style.
     """
     families: dict[str, list[str]] = {}
     for name, method in METHODS.items():
@@ -67,6 +65,10 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
 PAGE = {name: {"expr": name} for name in ("low", "high", "first", "last")}
 """In a page the ends of axes are parameters, set when it is drawn."""
 
+INTERVAL = {"mean": "mean, %", "low": "interval from", "high": "to"}
+KNOWN, SINGLE = [{"filter": "isValid(datum.low)"}], [{"flatten": ["values"]}]
+"""What is drawn: intervals that are known, each seed apart."""
+
 CHOSEN = {"name": "chosen", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}
 
 
@@ -74,14 +76,13 @@ def curve_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
     """Means along the stream, with 95 % intervals."""
     axis = {"format": "~s", "tickCount": 5, "labelExpr": "datum.value ? datum.label : '0'"}
     along = _number("at", x, axis=axis, scale={"zero": False, "nice": False})
-    band = {"y": _accuracy("low", of, ends), "y2": {"field": "high"}} | _faint(0.12, ends)
-    mean = {"y": _accuracy("mean", of, ends)}
+    mean, bar, _ = _accuracies("y", of, ends)
     line = mean | {"strokeDash": _look(styles, "dashes")} | _faint(1, ends)
     points = mean | {"shape": _look(styles, "shape", _legend(ends))} | _faint(1, ends)
     layers = [
-        _layer("area", band, transform=[{"filter": "isValid(datum.low)"}]),
+        _layer("area", bar | _faint(0.12, ends), KNOWN),
         _layer("line", line, strokeWidth=1.8),
-        _layer("point", points, transform=[{"filter": "datum.marked"}], filled=True, size=40),
+        _layer("point", points, [{"filter": "datum.marked"}], filled=True, size=40),
     ]
     shared = {"x": along, "detail": _category("name"), "color": _look(styles, "colour", _legend(ends))}
     return _layers(layers, shared, mean, ends, _number("at", x, format="~s"))
@@ -90,12 +91,10 @@ def curve_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
 def ranking_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
     """Means with 95 % intervals, and each seed, a row each."""
     axis = {"labelLimit": 220, "domain": False, "ticks": False, "grid": True}
-    mean = {"x": _accuracy("mean", of, ends)}
-    bar = {"x": _accuracy("low", of, ends), "x2": {"field": "high"}}
-    each = {"x": _accuracy("values", of, ends)}
+    mean, bar, each = _accuracies("x", of, ends)
     layers = [
-        _layer("tick", each, transform=[{"flatten": ["values"]}], thickness=1, size=10, opacity=0.6),
-        _layer("rule", bar, transform=[{"filter": "isValid(datum.low)"}], strokeWidth=2),
+        _layer("tick", each, SINGLE, thickness=1, size=10, opacity=0.6),
+        _layer("rule", bar, KNOWN, strokeWidth=2),
         _layer("point", mean | {"shape": _look(styles, "shape")}, filled=True, size=70, opacity=1),
     ]
     shared = {"y": _category("name", title=None, sort=None, axis=axis), "color": _look(styles, "colour")}
@@ -107,8 +106,8 @@ def memory_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
     sort = {"field": "order", "op": "min"}
     along = {"field": "size", "type": "ordinal", "title": "memories", "sort": sort, "axis": {"labelAngle": 0}}
     line = {"detail": _category("method"), "strokeDash": _look(styles, "dashes")} | _faint(1, ends)
-    line |= {"y": _accuracy("mean", of, ends)}
-    joined = _layer("line", line, transform=[{"filter": "datum.joined"}], strokeWidth=1.8)
+    line |= _accuracies("y", of, ends)[0]
+    joined = _layer("line", line, [{"filter": "datum.joined"}], strokeWidth=1.8)
     return _dots(styles, ends, of, along, [joined], {})
 
 
@@ -128,7 +127,8 @@ def time_chart(styles: Styles, ends: Ends = PAGE, *, of: str, x: str) -> Spec:
 def matrix_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
     """One accuracy matrix."""
     axis = {"labelOverlap": "parity", "labelAngle": 0, "ticks": False, "domain": False, "grid": False}
-    task, after = ({"field": field, "type": "ordinal", "title": title} for field, title in MOMENTS.items())
+    task = {"field": "task", "type": "ordinal", "title": "on task"}
+    after = {"field": "after", "type": "ordinal", "title": "after task"}
     accuracy = _number("accuracy", of)
     legend = {"legend": None} if ends is PAGE else {}
     shades = accuracy | {"scale": {"scheme": "viridis", "domain": [0, 100]}} | legend
@@ -138,14 +138,12 @@ def matrix_chart(styles: Styles, ends: Ends = PAGE, *, of: str) -> Spec:
 
 
 def _dots(styles: Styles, ends: Ends, of: str, along: Spec, below: list[Spec], size: Spec, *tips: Spec) -> Spec:
-    mean = {"y": _accuracy("mean", of, ends)}
-    each = {"y": _accuracy("values", of, ends)} | _faint(0.6, ends)
-    bar = {"y": _accuracy("low", of, ends), "y2": {"field": "high"}} | _faint(1, ends)
+    mean, bar, each = _accuracies("y", of, ends)
     marks = mean | {"shape": _look(styles, "shape", _legend(ends))} | size | _faint(0.9, ends)
     layers = [
         *below,
-        _layer("circle", each, transform=[{"flatten": ["values"]}], size=9),
-        _layer("rule", bar, transform=[{"filter": "isValid(datum.low)"}], strokeWidth=1.5),
+        _layer("circle", each | _faint(0.6, ends), SINGLE, size=9),
+        _layer("rule", bar | _faint(1, ends), KNOWN, strokeWidth=1.5),
         _layer("point", marks, filled=True, size=60),
     ]
     return _layers(layers, {"x": along, "color": _look(styles, "colour", _legend(ends))}, mean, ends, *tips)
@@ -156,8 +154,7 @@ def _layers(layers: list[Spec], shared: Spec, mean: Spec, ends: Ends, *tips: Spe
     chart = {"encoding": shared, "width": WIDTH, "height": HEIGHT}
     if ends is not PAGE:
         return chart | {"layer": layers}
-    interval = {"mean": "mean, %", "low": "interval from", "high": "to"}
-    values = [_number(field, title, format=".1f") for field, title in interval.items()]
+    values = [_number(field, title, format=".1f") for field, title in INTERVAL.items()]
     tooltip = [_category("name", title="method"), *tips, *values, _number("seeds", "seeds")]
     hover = _layer("point", mean | {"tooltip": tooltip}, filled=True, size=150, opacity=0)
     if shared["color"]["legend"]:
@@ -177,9 +174,11 @@ def _category(field: str, **more: Any) -> Spec:
     return {"field": field, "type": "nominal", **more}
 
 
-def _accuracy(field: str, title: str, ends: Ends) -> Spec:
+def _accuracies(axis: str, title: str, ends: Ends) -> tuple[Spec, Spec, Spec]:
+    """Along an axis the mean, the interval, and each seed."""
     scale = {"domainMin": ends["low"], "domainMax": ends["high"], "zero": False, "nice": True}
-    return _number(field, title, scale=scale)
+    mean, low, each = ({axis: _number(field, title, scale=scale)} for field in ("mean", "low", "values"))
+    return mean, low | {f"{axis}2": {"field": "high"}}, each
 
 
 def _faint(opacity: float, ends: Ends) -> Spec:

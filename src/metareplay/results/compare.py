@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from metareplay.errors import BadInput
 from metareplay.results import statistics
-from metareplay.results.groups import LOOKED_AT, Group, differing, shared
+from metareplay.results.groups import LOOKED_AT, Group, by_problem, differing, in_short, shared
 from metareplay.results.statistics import Difference
 from metareplay.results.table import Column, Row, Table, with_interval
 from metareplay.runs.metrics import METRICS, Undefined
@@ -44,31 +44,26 @@ class Selection:
 
     def picks(self, group: Group) -> bool:
         """Whether a configuration is one that was asked for."""
-        settings = group.settings
-        return group.method == self.method and all(
-            name in settings and _same(settings[name], text) for name, text in self.settings.items()
-        )
+        own, asked = group.settings, self.settings.items()
+        return group.method == self.method and all(name in own and _same(own[name], text) for name, text in asked)
 
 
 class Section(NamedTuple):
-    """Configurations to be compared, by the text that asked for each: of one problem, with as many memories or none.
-
-    ``controls`` says for which of them another one is the control of the same cost.
-    """
+    """Configurations of one problem, with as many memories or none, by the text that asked for each."""
 
     problem: str
     memories: int | None
     entrants: Mapping[str, Group]
     controls: Mapping[str, str] = {}
+    """By a control the method that it costs as much as."""
 
     @property
     def title(self) -> str:
-        """The problem, and how many memories."""
         return self.problem if self.memories is None else f"{self.problem}, {self.memories} memories"
 
     @property
     def pairs(self) -> list[tuple[tuple[str, str], Pair]]:
-        """All pairs, by their texts, in the order in which the methods were asked for; a control with its method."""
+        """All, by their texts, in the order in which the methods were asked for; a control with its method alone."""
         found = itertools.combinations(self.entrants.items(), 2)
         return [
             ((one, other), (a, b))
@@ -78,18 +73,14 @@ class Section(NamedTuple):
 
 
 def sections(
-    groups: Sequence[Group],
-    selections: Sequence[Selection],
-    benchmark: str | None = None,
-    memories: int | None = None,
-    matched: str | None = None,
-) -> list[Section]:
-    """Put the configurations that were asked for beside each other.
+    groups: Sequence[Group], selections: Sequence[Selection],
+    benchmark: str | None = None, memories: int | None = None, matched: str | None = None,
+) -> list[Section]:  # fmt: skip
+    """A section for each problem and number of memories in which two methods or more of those asked for were run.
 
-    There is a section for each problem and number of memories in which two methods or more were run. A method that
-    keeps no memories stands in all sections of its problem. With ``matched``, each has the control beside it that costs
-    as much by that measure (``gradients`` or ``train_seconds``), where there is one. BadInput if nothing can be
-    compared, a method was not run, or has several configurations and none was chosen.
+    A method that keeps no memories stands in all sections of its problem. With ``matched``, each has the control beside
+    it that costs as much by that measure (``gradients`` or ``train_seconds``), where there is one. BadInput if nothing
+    can be compared, a method was not run, or has several configurations and none was chosen.
     """
     if len(selections) < 2 - (matched is not None):
         raise BadInput("a comparison needs two methods at least")
@@ -102,24 +93,20 @@ def sections(
     for selection in selections:
         _check(selection, there, on)
     found: list[Section] = []
-    for problem in dict.fromkeys(group.problem for group in there):
-        own = [group for group in there if group.problem == problem]
+    for problem, own in by_problem(there).items():
         picked = [(chosen.text, [group for group in own if chosen.picks(group)]) for chosen in selections]
         sizes = {group.memories for _, those in picked for group in those if group.memories is not None}
         asked = [size for size in sorted(sizes, reverse=True) or (None,) if memories in (None, size)]
         for size in asked:
             entrants = _entrants(picked, size)
             beside = _controls(own, entrants, matched) if matched else {}
-            all_of_them = entrants | {name: one for name, (_, one) in beside.items()}
-            found.append(Section(problem, size, all_of_them, {name: text for name, (text, _) in beside.items()}))
-    found = [section for section in found if len(section.entrants) > 1]
-    if not found:
-        with_so_many = "" if memories is None else f" with {memories} memories"
-        runs = {f"{group.label} on {group.problem}" for group in there if any(one.picks(group) for one in selections)}
-        raise BadInput(
-            f"no two of these methods were run on the same problem{with_so_many}; {_known('there are', runs)}"
-        )
-    return found
+            controls = {name: text for name, (text, _) in beside.items()}
+            found.append(Section(problem, size, entrants | {name: one for name, (_, one) in beside.items()}, controls))
+    if found := [section for section in found if len(section.entrants) > 1]:
+        return found
+    so_many = "" if memories is None else f" with {memories} memories"
+    runs = {f"{group.label} on {group.problem}" for group in there if any(one.picks(group) for one in selections)}
+    raise BadInput(f"no two of these methods were run on the same problem{so_many}; {_known('there are', runs)}")
 
 
 def paired(one: Group, other: Group, metric: str, among: Collection[int] | None = None) -> list[float]:
@@ -135,45 +122,35 @@ def paired(one: Group, other: Group, metric: str, among: Collection[int] | None 
     return [value - others[seed] for seed, value in zip(one.seeds, first.tolist(), strict=True) if seed in seeds]
 
 
-def judge(found: Iterable[Section], metric: str) -> dict[Pair, Difference]:
-    """Judge all differences of all sections together, each pair of configurations once.
+def judge(pairs: Iterable[Pair], metric: str) -> dict[Pair, Difference]:
+    """Judge all differences together, each pair of configurations once.
 
-    A pair without a common seed, or whose metric is undefined, is left out.
+    A pair without a common seed, or whose metric is undefined, is left out. Where seeds were added by looking, what was
+    found then decides, and nothing is established of other metrics.
     """
-    samples = {pair: paired(*pair, metric) for section in found for _, pair in section.pairs}
-    samples = {pair: sample for pair, sample in samples.items() if sample}
-    return with_looks(dict(zip(samples, statistics.differences(list(samples.values())), strict=True)), metric)
-
-
-def with_looks(judged: Mapping[Pair, Difference], metric: str) -> dict[Pair, Difference]:
-    """The differences, with what was found by looking where seeds were added in that way; nothing of other metrics."""
-    found = {pair: pair[0].by_looks.get(shared(pair[1].configuration)) for pair in judged}
-    return {
-        pair: replace(difference, by_looks=found[pair] and metric == LOOKED_AT) for pair, difference in judged.items()
-    }
+    samples = {pair: sample for pair in pairs if (sample := paired(*pair, metric))}
+    looks = [one.by_looks.get(shared(other.configuration)) for one, other in samples]
+    judged = zip(samples, statistics.differences(list(samples.values())), looks, strict=True)
+    return {pair: replace(one, by_looks=found and metric == LOOKED_AT) for pair, one, found in judged}
 
 
 def more_seeds(section: Section, judged: Mapping[Pair, Difference], metric: str) -> list[str]:
     """For each difference that is not established, how many more seeds would probably establish one of its size."""
     lines = []
     for names, pair in section.pairs:
-        if (one := judged.get(pair)) is None or one.established or one.estimate.n < 2:  # one seed shows no spread
-            continue
-        n = statistics.seeds_for(paired(*pair, metric), len(judged))
-        number = f"more than {statistics.MOST} seeds" if n is None else f"about {n - one.estimate.n} more seeds"
-        lines.append(f"{' − '.join(names)}: to establish a difference of this size takes {number}")
+        one = judged.get(pair)
+        if one and not one.established and one.estimate.n > 1:  # one seed shows no spread
+            n = statistics.seeds_for(paired(*pair, metric), len(judged))
+            number = f"more than {statistics.MOST} seeds" if n is None else f"about {n - one.estimate.n} more seeds"
+            lines.append(f"{' − '.join(names)}: to establish a difference of this size takes {number}")
     return lines
 
 
 def means(section: Section, metric: str) -> Table:
     """Each method's mean, in percent."""
     columns = (Column("method", holds="words", width=20), Column("seeds"), Column("mean ± 95 %"))
-    signed = METRICS[metric].difference
-    rows = [
-        Row((text, seeds_of(group), with_interval(group.interval(metric), signed=signed) or "undefined"))
-        for text, group in section.entrants.items()
-    ]
-    return Table(columns, tuple(rows))
+    found = ((text, group, percent(group, metric)) for text, group in section.entrants.items())
+    return Table(columns, tuple(Row((text, seeds_of(group), mean or "undefined")) for text, group, mean in found))
 
 
 def differences(section: Section, judged: Mapping[Pair, Difference], metric: str) -> Table:
@@ -217,6 +194,11 @@ def _why_not(pair: Pair, metric: str) -> str:
     return "undefined" if undefined else f"cannot be compared: {other}"
 
 
+def percent(group: Group, metric: str) -> str | None:
+    """A metric's mean with its interval; None where it is undefined."""
+    return with_interval(group.interval(metric), signed=METRICS[metric].difference)
+
+
 def seeds_of(group: Group) -> int | str:
     """How many seeds, and on how many of them settings were chosen."""
     number = len(group.seeds)
@@ -226,18 +208,17 @@ def seeds_of(group: Group) -> int | str:
 def _check(selection: Selection, groups: Sequence[Group], on: str) -> None:
     """Say what there is where a selection picks nothing."""
     own = [group for group in groups if group.method == selection.method]
+    if any(selection.picks(group) for group in own):
+        return
     if not own:
-        names = {group.method for group in groups}
-        hint = nearest(selection.method, names) or ";"
-        raise BadInput(f"there is no run of {selection.method!r}{on}{hint} {_known('there are', names)}")
-    if not any(selection.picks(group) for group in own):
-        settings = {name for group in own for name in group.settings}
-        for name in selection.settings:
-            if name not in settings:
-                hint = nearest(name, settings) or ";"
-                raise BadInput(f"{selection.method} has no setting {name!r}{hint} {_known('it has', settings)}")
-        choices = {_choice(group, set(selection.settings)) for group in own}
-        raise BadInput(f"there is no run of {selection.text}{on}; {_known('there are', choices)}")
+        text, name, names = f"there is no run of {selection.method!r}{on}", selection.method, {g.method for g in groups}
+        raise BadInput(f"{text}{nearest(name, names) or ';'} {_known('there are', names)}")
+    settings = {name for group in own for name in group.settings}
+    for name in selection.settings.keys() - settings:
+        text = f"{selection.method} has no setting {name!r}{nearest(name, settings) or ';'}"
+        raise BadInput(f"{text} {_known('it has', settings)}")
+    choices = {_choice(group, set(selection.settings)) for group in own}
+    raise BadInput(f"there is no run of {selection.text}{on}; {_known('there are', choices)}")
 
 
 def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> dict[str, Group]:
@@ -276,14 +257,8 @@ def _times(one: Group, other: Group, by: str) -> float:
 
 def _choice(group: Group, names: set[str]) -> str:
     """How one configuration of a method is asked for."""
-    chosen = [f"{name}={_text(value)}" for name, value in group.settings.items() if name in names]
+    chosen = [f"{name}={in_short(value)}" for name, value in group.settings.items() if name in names]
     return f"{group.method}:{','.join(chosen)}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, list):
-        return "-".join(map(str, value))
-    return str(value)[:8] if isinstance(value, str) and len(value) == 64 else str(value)  # a SHA-256
 
 
 def _same(value: object, text: str) -> bool:
@@ -293,7 +268,7 @@ def _same(value: object, text: str) -> bool:
             return value == float(text)
         except ValueError:
             return False
-    return text.lower() in (str(value).lower(), _text(value).lower())
+    return text.lower() in (str(value).lower(), in_short(value).lower())
 
 
 def _known(begin: str, names: set[str], most: int = 20) -> str:

@@ -55,7 +55,7 @@ def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> l
     if isinstance(curve, Undefined):
         return []
     chosen = spread(len(curve.at), points)
-    marked = set(spread(len(chosen), MARKS))
+    marked = spread(len(chosen), MARKS)
     same = {"method": plain(group.method), "name": group.short, "seeds": curve.seeds}
     low, high = ([None] * len(chosen) if end is None else _tenths(end[chosen]) for end in (curve.low, curve.high))
     columns = zip(curve.at[chosen].tolist(), _tenths(curve.mean[chosen]), low, high, strict=True)
@@ -70,7 +70,7 @@ def of_retained(problem: list[Group], group: Group, points: int) -> list[Line]:
     values, found = group.values("retained_accuracy"), group.interval("retained_accuracy")
     if isinstance(values, Undefined) or isinstance(found, Undefined):
         return []
-    mean, low, high = (None if end is None else round(100 * end, 2) for end in (found.mean, found.low, found.high))
+    mean, low, high = (None if end is None else round(100 * end, 2) for end in (found.mean, *found.ends))
     row = {"method": plain(group.method), "name": group.short, "mean": mean, "low": low, "high": high}
     return [row | {"seeds": found.n, "values": np.round(100 * values, 2).tolist()}]
 
@@ -99,12 +99,11 @@ def of_time(problem: list[Group], group: Group, points: int) -> list[Line]:
 
 def of_matrix(problem: list[Group], group: Group, points: int) -> list[Line]:
     """The cells of the mean accuracy matrix; of many tasks, some evenly spread ones."""
-    matrix = group.accuracy
-    if len(matrix) < 2:
+    if len(matrix := group.accuracy) < 2:
         return []
     visits, tasks = (spread(n, round(TASKS * min(1, points / POINTS) ** 0.5)) for n in matrix.shape)
     return [
-        {"after": int(visit) + 1, "task": int(task) + 1, "accuracy": accuracy}
+        {"after": visit + 1, "task": task + 1, "accuracy": accuracy}
         for visit in visits
         for task, accuracy in zip(tasks, _tenths(matrix[visit][tasks]), strict=True)
     ]
@@ -129,23 +128,13 @@ def ends(rows: list[Line], whole: bool) -> dict[str, float]:
     }
 
 
-WITH_INTERVAL = {"mean": "mean, %", "low": "interval from", "high": "to", "seeds": "seeds"}
+WITH_INTERVAL = charts.INTERVAL | {"seeds": "seeds"}
 INTERVAL = "95 % interval over seeds"
 RETAINED = "retained accuracy, %"
 
 
-def _curves(*rows: tuple[str, str, str, str, str, str, bool]) -> list[Figure]:
-    """The figures of curves: id, title, caption, name of either axis, which of ``metrics.CURVES``, and ``whole``."""
-    return [
-        Figure(
-            id, title, f"{caption} Band: {INTERVAL}.", partial(charts.curve_chart, of=of, x=x),
-            partial(of_curve, name=curve), {"name": "method", "at": x, **WITH_INTERVAL}, whole=whole,
-        )
-        for id, title, caption, of, x, curve, whole in rows
-    ]  # fmt: skip
-
-
-CURVES_ALONG = _curves(
+# Of each curve id, title, caption, name of either axis, which of ``metrics.CURVES``, and ``whole``.
+CURVES_ALONG = (
     ("average", "Average accuracy on the tasks seen so far",
      "At every evaluation, the mean over the tasks that have come by then.",
      "average accuracy, %", "batches learned", "average_accuracy", False),
@@ -165,45 +154,40 @@ CURVES_ALONG = _curves(
 )  # fmt: skip
 FIGURES = (
     Figure(
-        "retained",
-        "Retained accuracy",
+        "retained", "Retained accuracy",
         f"On all tasks, at the end of the stream. Mark: mean; bar: {INTERVAL}; thin strokes: single seeds. "
         "Methods without a memory stand beside those of every size.",
-        partial(charts.ranking_chart, of=RETAINED),
-        of_retained,
+        partial(charts.ranking_chart, of=RETAINED), of_retained,
         {"name": "method", **WITH_INTERVAL, "values": "each seed"},
     ),
-    *CURVES_ALONG,
-    Figure(
-        "memory",
-        "Retained accuracy against memory size",
-        f"Mark: mean; bar: {INTERVAL}; dots: single seeds. Lines join each method's best settings of every size.",
-        partial(charts.memory_chart, of=RETAINED),
-        of_memory,
-        {"name": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"},
-        "problem",
+    *(
+        Figure(
+            id, title, f"{caption} Band: {INTERVAL}.", partial(charts.curve_chart, of=of, x=x),
+            partial(of_curve, name=curve), {"name": "method", "at": x, **WITH_INTERVAL}, whole=whole,
+        )
+        for id, title, caption, of, x, curve, whole in CURVES_ALONG
     ),
     Figure(
-        "time",
-        "Retained accuracy against training time",
+        "memory", "Retained accuracy against memory size",
+        f"Mark: mean; bar: {INTERVAL}; dots: single seeds. Lines join each method's best settings of every size.",
+        partial(charts.memory_chart, of=RETAINED), of_memory,
+        {"name": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"}, "problem",
+    ),
+    Figure(
+        "time", "Retained accuracy against training time",
         f"Mean time of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
         "single seeds. Times compare only where machines are alike.",
-        partial(charts.time_chart, of=RETAINED, x="time of training"),
-        of_time,
-        {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"},
-        "problem",
+        partial(charts.time_chart, of=RETAINED, x="time of training"), of_time,
+        {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"}, "problem",
     ),
     Figure(
-        "matrix",
-        "Accuracy matrices",
+        "matrix", "Accuracy matrices",
         "Each row is a moment: when that task had been learned. Each column is a task: how well it was done then. "
         "Right of the diagonal are tasks to come; a column that darkens downwards is forgotten. Means over seeds.",
-        partial(charts.matrix_chart, of="accuracy, %"),
-        of_matrix,
-        {"after": "after task", "task": "on task", "accuracy": "accuracy, %"},
-        "configuration",
+        partial(charts.matrix_chart, of="accuracy, %"), of_matrix,
+        {"after": "after task", "task": "on task", "accuracy": "accuracy, %"}, "configuration",
     ),
-)
+)  # fmt: skip
 
 
 def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of: None) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -52,12 +52,11 @@ class Comparison:
 
     @property
     def spent(self) -> float:
-        """The level that went to its looks, which add up."""
+        """The level that went to all its looks."""
         return math.fsum(level for _, _, level in self.looks)
 
     @property
     def verdict(self) -> str:
-        """It in words."""
         if not self.looks:
             return f"{self.name}: not decided: there were too few seeds, or a run failed"
         n, p, level = self.looks[-1]
@@ -67,15 +66,13 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class Finished:
-    """A finished run: its ``Record.summary()``, its record, read when it is first needed, and its folder's name.
-
-    ``looked_at`` where its settings were chosen on the same tasks and seed: nothing is established on it.
-    """
+    """A finished run: its ``Record.summary()``, its record, read when it is first needed, and its folder's name."""
 
     summary: dict[str, Any]
     load: Callable[[], Record]
     key: str = ""
     looked_at: bool = False
+    """Whether its settings were chosen on the same tasks and seed: nothing is established on it."""
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -85,10 +82,10 @@ class Finished:
     @cached_property
     def numbers(self) -> dict[str, float | Undefined]:
         """Its metrics and costs by name."""
-        undefined = {name: Undefined(because) for name, because in self.summary["undefined"].items()}
-        older = Undefined("the run was made before it was counted")
-        undefined |= {name: older for name in COUNTED if self.summary.get(name) is None}
-        return {name: undefined.get(name, self.summary[name]) for name in (*METRICS, *NUMBERS)}
+        undefined = {name: "the run was made before it was counted" for name in COUNTED if self.summary[name] is None}
+        undefined |= self.summary["undefined"]
+        found = {name: self.summary[name] for name in (*METRICS, *NUMBERS)}
+        return found | {name: Undefined(because) for name, because in undefined.items()}
 
     @cached_property
     def record(self) -> Record:
@@ -107,7 +104,6 @@ class Unfinished:
 
     @property
     def name(self) -> str:
-        """What it would have been."""
         if self.configuration is None:
             return "not known"
         memories = self.configuration["hyperparameters"].get("memories")
@@ -122,10 +118,7 @@ class Unfinished:
 
 
 class CurveEstimate(NamedTuple):
-    """A curve over ``seeds`` seeds: at ``(n,)`` batches (of the online accuracy: examples) the mean and its interval.
-
-    The interval's ends are None with one seed.
-    """
+    """At ``(n,)`` batches (online accuracy: examples) the mean of so many seeds, and from two its interval."""
 
     at: Values
     mean: Values
@@ -151,6 +144,7 @@ class Group:
     """Whether it has the settings that a study chose (``yes``) or the untuned ones beside them (``no``), or neither."""
     by_looks: dict[str, bool] = field(default_factory=dict)
     """By the ``shared`` parts of others with which it was compared while seeds were added, what was established."""
+    curves: dict[str, CurveEstimate | Undefined] = field(default_factory=dict)
 
     @property
     def benchmark(self) -> str:
@@ -209,17 +203,16 @@ class Group:
         """One of ``metrics.CURVES`` over seeds: ``average_accuracy``, ``first_task``, ``online_accuracy``."""
         if name not in CURVES:
             raise BadInput(f"there is no curve {name!r}{nearest(name, CURVES) or ';'} there are {', '.join(CURVES)}")
-        return self._curves[name]
-
-    @cached_property
-    def _curves(self) -> dict[str, CurveEstimate | Undefined]:
-        return {name: self._curve(name) for name in CURVES}
+        if name not in self.curves:
+            self.curves[name] = self._curve(name)
+        return self.curves[name]
 
     def _curve(self, name: str) -> CurveEstimate | Undefined:
-        found = [CURVES[name](run.record) for run in self.runs]
-        curves = [curve for curve in found if not isinstance(curve, Undefined)]
-        if len(curves) < len(found):
-            return next(curve for curve in found if isinstance(curve, Undefined))
+        curves = []
+        for run in self.runs:
+            if isinstance(curve := CURVES[name](run.record), Undefined):
+                return curve
+            curves.append(curve)
         at = curves[0].at
         # Tasks of different sizes in an order that the seed decides are not evaluated at the same moments.
         values = np.array([curve.values if np.array_equal(curve.at, at) else np.interp(at, *curve) for curve in curves])
@@ -239,15 +232,20 @@ class Contents(NamedTuple):
     @property
     def problems(self) -> dict[str, list[Group]]:
         """The configurations that can be compared with each other, by the problem's name."""
-        found: dict[str, list[Group]] = {}
-        for group in self.groups:
-            found.setdefault(group.problem, []).append(group)
-        return found
+        return by_problem(self.groups)
 
     @property
     def with_unfinished(self) -> list[Group]:
         """All configurations, those among them of which no run is finished."""
         return groups([*(run for group in self.groups for run in group.runs), *self.unfinished])
+
+
+def by_problem(groups: Iterable[Group]) -> dict[str, list[Group]]:
+    """Those that can be compared with each other, together."""
+    found: dict[str, list[Group]] = {}
+    for group in groups:
+        found.setdefault(group.problem, []).append(group)
+    return found
 
 
 def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
@@ -258,8 +256,7 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
     finished, unfinished = [], []
     for done, run in enumerate(found):
         progress(done, len(found))
-        status = run.status()
-        if (summary := status.summary) is None:
+        if (summary := (status := run.status()).summary) is None:
             known = status.message or "", status.examples, status.configuration
             unfinished.append(Unfinished(run.folder, status.state, *known))
             continue
@@ -294,9 +291,13 @@ def looks(root: Path) -> dict[frozenset[str], Comparison]:
 
 
 def shared(configuration: Mapping[str, Any]) -> str:
-    """What runs of one configuration share: all but the seed, and what a seed decides."""
-    drawn = {"seed"} | ({"task_order"} if configuration.get("order") == "shuffled" else set())
-    return json.dumps({name: value for name, value in configuration.items() if name not in drawn}, sort_keys=True)
+    """What runs of one configuration share, as text: all but the seed, and what a seed decides."""
+    return json.dumps(_shared(configuration), sort_keys=True)
+
+
+def _shared(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    drawn = ("seed", "task_order") if configuration.get("order") == "shuffled" else ("seed",)
+    return {name: value for name, value in configuration.items() if name not in drawn}
 
 
 def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choice] = ()) -> list[Group]:
@@ -305,21 +306,18 @@ def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choi
     Of two of one configuration and one seed, that which was started last counts.
     """
     found: dict[str, dict[int, Finished]] = defaultdict(dict)
-    unfinished: dict[str, int] = defaultdict(int)
-    configurations: dict[str, dict[str, Any]] = {}
+    unfinished, configurations = Counter[str](), dict[str, dict[str, Any]]()
     for run in runs:
         if run.configuration is None:
             continue
         key = shared(run.configuration)
-        kept = json.loads(key)  # in another order
-        configurations.setdefault(key, {name: value for name, value in run.configuration.items() if name in kept})
+        configurations.setdefault(key, _shared(run.configuration))
         if isinstance(run, Unfinished):
             unfinished[key] += 1
             continue
         one = Finished(run.summary(), partial(lambda record: record, run)) if isinstance(run, Record) else run
-        before = found[key].setdefault(int(run.configuration["seed"]), one)
-        if before.summary["started"] < one.summary["started"]:
-            found[key][int(run.configuration["seed"])] = one
+        seed = int(run.configuration["seed"])
+        found[key][seed] = max(found[key].get(seed, one), one, key=lambda run: run.summary["started"])
     made = [
         Group(configuration, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
         for key, configuration in configurations.items()
@@ -343,18 +341,15 @@ def distinguishing(settings: list[dict[str, Any]], families: list[Any], always: 
         members[family].append(own)
     names = {family: differing(own) | {always} for family, own in members.items()}
     return [
-        [as_text(name, value) for name, value in own.items() if name in names[family]]
+        [_as_text(name, value) for name, value in own.items() if name in names[family]]
         for family, own in zip(families, settings, strict=True)
     ]
 
 
 def differing(members: list[dict[str, Any]]) -> set[str]:
     """The names that do not have one value in all members, or that some do not have."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for member in members:
-        for name, value in member.items():
-            found[name].append(repr(value))
-    return {name for name, values in found.items() if len(values) < len(members) or len(set(values)) > 1}
+    names = {name for member in members for name in member}
+    return {name for name in names if len({repr(member.get(name, ...)) for member in members}) > 1}
 
 
 def flat(configuration: dict[str, Any], chosen: Callable[[str], bool], in_order: bool = False) -> dict[str, Any]:
@@ -363,17 +358,23 @@ def flat(configuration: dict[str, Any], chosen: Callable[[str], bool], in_order:
     The order of tasks is among them only where it is not 0, 1, 2, …, or if ``in_order``.
     """
     settings: dict[str, Any] = {}
+    order = configuration.get("task_order", [])
+    usual = order == list(range(configuration.get("stream", {}).get("tasks", len(order))))
     for name, value in configuration.items():
-        tasks = name == "task_order" and configuration.get("stream", {}).get("tasks", len(value))
-        usual = name == "task_order" and value == list(range(tasks))
-        if chosen(name) and name != "method" and (in_order or not usual):
+        if chosen(name) and name != "method" and (in_order or name != "task_order" or not usual):
             settings |= value if isinstance(value, dict) else {name: value}
     return settings
 
 
-def as_text(name: str, value: Any) -> str:
-    """A setting in a few characters: ``lr=0.03``, ``hidden=100-100``."""
+def in_short(value: object) -> str:
+    """A setting's value: ``0.03``, ``100-100``, the beginning of a SHA-256."""
     text = "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return text[:8] if isinstance(value, str) and len(value) == 64 else text
+
+
+def _as_text(name: str, value: Any) -> str:
+    """A setting in a few characters: ``lr=0.03``, ``hidden=100-100``."""
+    text = in_short(value)
     if name.endswith("_sha256"):
         return f"{name.removesuffix('_sha256')} {text[:8]}"
     if len(text) > 40:  # an order of many tasks

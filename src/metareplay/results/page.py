@@ -20,23 +20,10 @@ from metareplay.results.charts import Styles, styles, theme
 from metareplay.results.figures import FIGURES, POINTS, Figure, ends
 from metareplay.results.groups import Contents, Group
 from metareplay.results.statistics import Progress
-from metareplay.results.table import Table
 from metareplay.runs.metrics import METRICS
 
 LIMIT = 3_000_000
 """Bytes that a page should have at most: with more, curves have fewer points, and matrices fewer rows and columns."""
-
-SYMBOLS = {
-    "circle": "M4 0A4 4 0 1 1 -4 0A4 4 0 1 1 4 0Z",
-    "square": "M-3.5-3.5h7v7h-7Z",
-    "cross": "M-4.5-1.5h3v-3h3v3h3v3h-3v3h-3v-3h-3Z",
-    "diamond": "M0-5L4 0L0 5L-4 0Z",
-    "triangle-up": "M0-4.5L4.5 3.5h-9Z",
-    "triangle-down": "M0 4.5L4.5-3.5h-9Z",
-    "triangle-left": "M-4.5 0L3.5-4.5v9Z",
-    "triangle-right": "M4.5 0L-3.5-4.5v9Z",
-}
-"""A method's mark before its name, about 9 pixels wide."""
 
 
 def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: lambda done, of: None) -> str:
@@ -50,30 +37,12 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
     )
     groups, problems = contents.groups, contents.problems
     look = styles(sorted({group.method for group in groups}))
-    places = {method: place for place, method in enumerate(look)}
-
-    def mark(method: str) -> str:
-        use = '<svg class="swatch" aria-hidden="true"><use href="#look-{}"/></svg> '
-        return Markup(use).format(places[method]) if method in places else ""
-
-    def show(table: Table, name: str) -> Markup:
-        copies = "".join(
-            f'<button type="button" data-copy="{kind}" aria-describedby="{name}-caption">Copy as {title}</button> '
-            f"<template>{Markup.escape(text)}</template>"
-            for kind, title, text in (("csv", "CSV", table.csv()), ("latex", "LaTeX", table.latex()))
-        )
-        notes = "".join(f'<p class="note">{Markup.escape(plain(note))}</p>' for note in table.notes)
-        scroll = f'<div class="scroll" tabindex="0" role="region" aria-labelledby="{name}-caption">'
-        body = f"{scroll}{table.html(mark, name)}</div>{notes}"
-        return Markup(f'<div class="table" id="{name}"><div class="tools">{copies}</div>{body}</div>')
-
     environments = Counter(tuple(sorted(run.summary["environment"].items())) for group in groups for run in group.runs)
     template = environment.from_string(_file("page.html"))
     context = {
         "contents": contents,
         "problems": list(enumerate(problems.items())),
-        "answers": tables.answers(contents, progress("differences tested")),
-        "descriptions": {name: _description(problem[0].configuration) for name, problem in problems.items()},
+        "answers": tables.answers(contents, progress("rankings tested")),
         "tables": tables,
         "missing": tables.missing(contents),
         "chosen": [choices.table(choice) for choice in contents.choices if choice.ended],
@@ -82,11 +51,8 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         "sizes": sorted({size for group in groups if (size := group.memories)}),
         "figures": FIGURES,
         "looks": look,
-        "symbols": SYMBOLS,
         "runs": sum(len(group.runs) for group in groups),
         "made": datetime.now(UTC).isoformat(timespec="minutes"),
-        "show": show,
-        "mark": mark,
         "style": Markup(_file("page.css")),
         "script": Markup(_file("page.js")),
         "vega": Markup(_vega()),
@@ -98,21 +64,6 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         if around + len(data.encode()) < LIMIT:
             break
     return template.render(context, data=data, points=points)
-
-
-def _description(configuration: dict[str, Any]) -> str:
-    """What is learned, in a line: tasks, examples, scenario, order."""
-    tasks, samples = len(set(configuration["task_order"])), configuration.get("samples_per_task")
-    size = configuration.get("batch_size", 1)
-    parts = [
-        f"{tasks} task{'s' if tasks > 1 else ''}",
-        f"{samples} examples of each" if samples else "all examples of each",
-        "one at a time" if size == 1 else f"{size} at a time",
-        f"order: {configuration.get('order', 'tasks')}",
-        str(configuration.get("scenario") or ""),
-        f"{configuration['epochs']} epochs" if configuration.get("epochs", 1) > 1 else "",
-    ]
-    return ", ".join(filter(None, parts))
 
 
 @functools.cache

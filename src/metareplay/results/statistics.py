@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,8 +21,7 @@ LEVEL = 0.05
 EXACT = 36
 """Pairs up to which all 2ⁿ signs are counted; for more, ``DRAWS`` of them are drawn."""
 
-DRAWS = 1_000_000
-BLOCK = 10_000
+DRAWS, BLOCK = 1_000_000, 10_000
 ROUNDING = 1e-12
 """Sums of signed differences that are as near as this to each other, relative to the sum of all sizes, are equal."""
 
@@ -44,21 +43,15 @@ class Estimate:
     n: int
 
     @property
-    def low(self) -> float | None:
-        """Where the interval begins."""
-        return None if self.half_width is None else self.mean - self.half_width
-
-    @property
-    def high(self) -> float | None:
-        """Where it ends."""
-        return None if self.half_width is None else self.mean + self.half_width
+    def ends(self) -> tuple[float | None, float | None]:
+        """Where the interval begins and ends."""
+        return (None, None) if (half := self.half_width) is None else (self.mean - half, self.mean + half)
 
 
 def estimate(values: ArrayLike) -> Estimate:
     """The mean of one value for each seed, with Student's t-interval: mean ± t(0.975; n − 1)·s/√n.
 
-    It is of 95 % where values are independent and normally distributed, which means over tasks are nearly. BadInput if
-    there are none, or one is not finite.
+    BadInput if there are none, or one is not finite.
     """
     given = _finite(values)
     half = half_widths(given[:, None])
@@ -88,31 +81,15 @@ def sign_flip_test(differences: ArrayLike) -> float:
     >>> sign_flip_test([0.06, 0.07, 0.05, 0.08, 0.06, 0.07])
     0.03125
     """
-    return sign_flip_tests([differences])[0]
-
-
-def sign_flip_tests(samples: Sequence[ArrayLike], progress: Progress = lambda done, of: None) -> list[float]:
-    """``sign_flip_test`` of each; signs that have to be drawn are drawn once for all samples of one size."""
-    p = [1.0] * len(samples)
-    drawn: dict[int, dict[int, Values]] = defaultdict(dict)
-    for i, sample in enumerate(samples):
-        given = _finite(sample)
-        given = given[given != 0] / (np.abs(given).sum() or 1)  # either sign of zero gives the same sum
-        if len(given) > EXACT:
-            drawn[len(given)][i] = given
-        else:
-            p[i] = _counted(given)
-        progress(i + 1 - sum(map(len, drawn.values())), len(samples))
-    for of_one_size in drawn.values():
-        for i, one in zip(of_one_size, _drawn(np.array(list(of_one_size.values()))), strict=True):
-            p[i] = one
-    return p
-
-
-def _counted(given: Values) -> float:
+    given = _finite(differences)
+    given = given[given != 0] / (np.abs(given).sum() or 1)  # either sign of zero gives the same sum
     least = abs(float(given.sum())) - ROUNDING
     if least <= 0:
         return 1.0
+    if len(given) > EXACT:
+        blocks = np.split(_drawn(len(given)), DRAWS // BLOCK)
+        far = sum(int((np.abs(signs @ given) >= least).sum()) for signs in blocks)
+        return (far + 1) / (DRAWS + 1)
     half = (len(given) + 1) // 2
     # Choices that differ in every sign have opposite sums: those that leave the first sign as it is are enough.
     one, other = given[0] + _signed_sums(given[1:half]), _signed_sums(given[half:])
@@ -131,14 +108,12 @@ def _signed_sums(values: Values) -> Values:
     return sums
 
 
-def _drawn(samples: Values) -> list[float]:
+@lru_cache(maxsize=1)
+def _drawn(n: int) -> NDArray[np.int8]:
+    """``(DRAWS, n)`` signs, the same for all samples of that size."""
     rng = np.random.default_rng(0)
-    total = samples.sum(axis=1)
-    far = np.zeros(len(samples), np.int64)
-    for _ in range(DRAWS // BLOCK):
-        signs = rng.integers(0, 2, (BLOCK, samples.shape[1])).astype(np.float64)
-        far += (np.abs(2 * (signs @ samples.T) - total) >= np.abs(total) - ROUNDING).sum(axis=0)
-    return [float(p) for p in (far + 1) / (DRAWS + 1)]
+    blocks = [2 * rng.integers(0, 2, (BLOCK, n)).astype(np.int8) - 1 for _ in range(DRAWS // BLOCK)]
+    return np.concatenate(blocks)
 
 
 def holm(p_values: ArrayLike) -> Values:
@@ -245,13 +220,12 @@ class Difference:
         return f"too few seeds to tell (needs at least {self.needed})" if self.needed else "not established"
 
 
-def differences(pairs: Sequence[ArrayLike], p: Sequence[float] | None = None) -> list[Difference]:
+def differences(pairs: Sequence[ArrayLike]) -> list[Difference]:
     """Judge together several comparisons, each by its differences, one for each seed that both have.
 
-    The p-values may be given where they are known already. BadInput if a comparison has none, or one is not finite.
+    BadInput if a comparison has none, or one is not finite.
     """
-    estimates = [estimate(given) for given in pairs]
-    p = sign_flip_tests(pairs) if p is None else p
+    estimates, p = [estimate(given) for given in pairs], [sign_flip_test(given) for given in pairs]
     # Larger p-values never make a corrected one smaller: with the smallest possible ones it is as small as it can be.
     possible = holm([smallest_p(one.n) for one in estimates]) > LEVEL
     return [

@@ -1,12 +1,10 @@
-"""One table with four faces: for the terminal, HTML, LaTeX and CSV."""
+"""One table with several faces: for the terminal, LaTeX and CSV; in a page ``page.html`` shows it."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
@@ -125,34 +123,6 @@ class Table:
             table.add_row(*cells, style="bold" if row.strong else "")
         return table
 
-    def html(self, mark: Callable[[str], str] = lambda method: "", name: str = "") -> str:
-        """For a page: ``<table>``, with ``name`` in its caption's id; ``mark`` is put before a method's name."""
-        lines = [f'<table><caption id="{name}-caption">{_html(self.caption)}</caption><thead>']
-        if any(column.above for column in self.columns):
-            lines.append("<tr>")
-            for above, width in self.above:
-                of = f'scope="colgroup" class="above" colspan="{width}" data-problem="{_html(above)}"'
-                lines.append(f"<th {of}>{_html(above)}</th>" if above else "<td></td>" * width)
-            lines.append("</tr>")
-        lines.append("<tr>")
-        for column in self.columns:
-            title = f' title="{_html(column.meaning)}"' if column.meaning else ""
-            lines.append(f'<th scope="col" class="{column.holds}"{_of(column)}{title}>{_html(column.title)}</th>')
-        lines.append("</tr></thead><tbody>")
-        for row in self.rows:
-            lines.append("</tbody><tbody>" if row.rule else "")
-            problem = f' data-problem="{_html(row.problem)}"' if row.problem else ""
-            of = f' data-method="{_html(row.method)}" data-memories="{_shown(row.memories, "")}"' if row.method else ""
-            first, *others = row.cells
-            lines.append(f"<tr{problem}{of}{' class=strong' if row.strong else ''}>")
-            lines.append(f'<th scope="row">{mark(row.method)}{_html(_shown(first))}</th>')
-            for column, cell in zip(self.columns[1:], others, strict=True):
-                text = _html(_shown(cell))
-                text = f"<code>{text}</code>" if column.holds == "commands" else text
-                kind = "" if column.holds == "numbers" else f" class={column.holds}"
-                lines.append(f"<td{kind}{_of(column)}>{text}</td>")
-        return "".join([*lines, "</tbody></table>"])
-
     def latex(self) -> str:
         """A ``tabular``; it wants the packages booktabs and, for quotes, fontenc with T1."""
         alignment = "".join("r" if column.holds == "numbers" else "l" for column in self.columns)
@@ -187,16 +157,8 @@ class Table:
         return text.getvalue()
 
 
-def _shown(cell: object, nothing: str = NONE) -> str:
-    return nothing if cell is None else plain(str(cell))
-
-
-def _html(text: str) -> str:
-    return html.escape(plain(text))
-
-
-def _of(column: Column) -> str:
-    return f' data-problem="{_html(column.above)}"' if column.above else ""
+def _shown(cell: object) -> str:
+    return NONE if cell is None else plain(str(cell))
 
 
 def _cell(cell: object) -> object:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from metareplay.methods import METHODS
-from metareplay.results.compare import paired, seeds_of, with_looks
+from metareplay.results.compare import judge, percent, seeds_of
 from metareplay.results.groups import Contents, Finished, Group, distinguishing, flat
-from metareplay.results.statistics import Difference, Progress, differences, estimate, sign_flip_tests
+from metareplay.results.statistics import Difference, Progress, estimate
 from metareplay.results.table import Column, Row, Table, thousands, with_interval
 from metareplay.runs.metrics import METRICS, ORDER, Undefined
 from metareplay.runs.record import NUMBERS
@@ -26,20 +27,16 @@ words = partial(Column, holds="words")
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
 
 
-def _seconds(seconds: float) -> str:
-    return f"{seconds:.2g}" if seconds < 10 else thousands(seconds)
-
-
 UNITS = {
-    "steps": ("SGD steps", thousands),
-    "gradients": ("gradients", thousands),
-    "forward_passes": ("forward passes", thousands),
-    "train_seconds": ("training, s", _seconds),
-    "eval_seconds": ("evaluation, s", _seconds),
-    "parameter_bytes": ("network, MB", lambda size: f"{size / 1e6:.2f}"),
-    "table_bytes": ("examples, MB", lambda size: f"{size / 1e6:.2f}"),
+    "steps": "SGD steps",
+    "gradients": "gradients",
+    "forward_passes": "forward passes",
+    "train_seconds": "training, s",
+    "eval_seconds": "evaluation, s",
+    "parameter_bytes": "network, MB",
+    "table_bytes": "examples, MB",
 }
-"""The costs that are shown: what they are called, and how."""
+"""The costs that are shown, and what they are called."""
 
 
 class Answer(NamedTuple):
@@ -57,28 +54,25 @@ def sizes(problem: list[Group]) -> list[int]:
 
 def of_size(problem: list[Group], size: int) -> list[Group]:
     """Those with so many memories, and those that need none, from the highest retained accuracy to the lowest."""
-    there = [group for group in problem if (group.memories or size) == size]
 
     def place(group: Group) -> tuple[bool, float]:
         mean = group.mean(RA)
         return group.looked_at == group.seeds, 0.0 if isinstance(mean, Undefined) else -mean
 
-    return sorted(there, key=place)  # those on which settings were chosen stand last
+    # Those on which settings were chosen stand last.
+    return sorted((group for group in problem if (group.memories or size) == size), key=place)
 
 
 def answers(contents: Contents, progress: Progress = lambda done, of: None) -> dict[str, list[Answer]]:
-    """For each problem and each size of memory the answer; every test of a difference is made once."""
-    ranked = [(name, size, of_size(of, size)) for name, of in contents.problems.items() for size in sizes(of)]
-    pairs = {(other, groups[0]): paired(other, groups[0], RA) for _, _, groups in ranked for other in groups[1:]}
-    pairs = {pair: sample for pair, sample in pairs.items() if sample}
-    p = dict(zip(pairs, sign_flip_tests(list(pairs.values()), progress), strict=True))
-    found: dict[str, list[Answer]] = {}
-    for name, size, groups in ranked:
-        here = [(other, groups[0]) for other in groups[1:] if (other, groups[0]) in pairs]
-        judged = differences([pairs[pair] for pair in here], [p[pair] for pair in here])
-        of_other = {pair[0]: one for pair, one in with_looks(dict(zip(here, judged, strict=True)), RA).items()}
-        table = _ranking(name + (f", {size} memories" if size else ""), groups, of_other)
-        found.setdefault(name, []).append(Answer(size, _in_words(groups, of_other), table))
+    """For each problem and each size of memory the answer."""
+    found: dict[str, list[Answer]] = defaultdict(list)
+    wanted = [(name, of, size) for name, of in contents.problems.items() for size in sizes(of)]
+    for done, (name, of, size) in enumerate(wanted, 1):
+        first, *others = ranked = of_size(of, size)
+        judged = {pair[0]: one for pair, one in judge([(other, first) for other in others], RA).items()}
+        table = _ranking(f"{name}, {size} memories" if size else name, ranked, judged)
+        found[name].append(Answer(size, _in_words(ranked, judged), table))
+        progress(done, len(wanted))
     return found
 
 
@@ -107,7 +101,6 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
 
 
 def _choice_notes(ranked: list[Group]) -> tuple[str, ...]:
-    """Which seeds do not count, since settings were chosen on them or on their tasks."""
     chosen = [group for group in ranked if group.looked_at]
     text = "; ".join(f"of {group.short} seeds {ranges(group.looked_at)}" for group in chosen)
     return (f"Settings were chosen on these runs, which no comparison counts: {text}.",) if chosen else ()
@@ -151,7 +144,7 @@ def paper(contents: Contents) -> Table:
         found.setdefault((group.memories or 0, group.label), {})[group.problem] = group
     rows: list[Row] = []
     for (_, label), groups in sorted(found.items(), key=lambda row: (row[0][0] > 0, -row[0][0], row[0][1])):
-        cells = [_percent(groups[of], name) if of in groups else None for of in problems for name in PAPER]
+        cells = [percent(groups[of], name) if of in groups else None for of in problems for name in PAPER]
         one = next(iter(groups.values()))
         rule = bool(rows) and rows[-1].memories != one.memories
         rows.append(Row((label, *cells), "", one.method, one.memories, rule=rule))
@@ -175,32 +168,32 @@ def metrics(contents: Contents, problem: list[Group]) -> Table:
     return Table(tuple(columns), tuple(rows), problem[0].problem, (INTERVALS, *notes))
 
 
-def _percent(group: Group, name: str) -> str | None:
-    return with_interval(group.interval(name), signed=METRICS[name].difference)
-
-
 def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined:
     """How much less each seed retained than the same run with all tasks' examples mixed, where there is one."""
     others = [other for other in contents.groups if other.method == group.method and other is not group]
     iid = [run for other in others if other.configuration.get("order") == "iid" for run in other.runs]
-    mixed = {_apart_from_order(run): run.numbers[RA] for run in iid}
-    pairs = [(mixed.get(_apart_from_order(run)), run.numbers[RA]) for run in group.runs]
+
+    def apart_from_order(run: Finished) -> str:
+        return repr(sorted((name, value) for name, value in run.configuration.items() if name not in ORDER))
+
+    mixed = {apart_from_order(run): run.numbers[RA] for run in iid}
+    pairs = [(mixed.get(apart_from_order(run)), run.numbers[RA]) for run in group.runs]
     found = [one - other for one, other in pairs if isinstance(one, float) and isinstance(other, float)]
     return found or Undefined("there is no run with --order iid that is the same in all else")
 
 
-def _apart_from_order(run: Finished) -> str:
-    return repr(sorted((name, value) for name, value in run.configuration.items() if name not in ORDER))
-
-
 def costs(problem: list[Group]) -> Table:
     """What each configuration's runs cost: means over seeds."""
-    columns = (words("method"), Column("seeds"), *(Column(title) for title, _ in UNITS.values()))
-    rows = []
-    for group in problem:
-        means = [(group.mean(name), shown) for name, (_, shown) in UNITS.items()]
-        cells = [None if isinstance(mean, Undefined) else shown(mean) for mean, shown in means]
-        rows.append(_row(group, (group.label, len(group.seeds), *cells)))
+
+    def shown(group: Group, name: str) -> str | None:
+        if isinstance(mean := group.mean(name), Undefined):
+            return None
+        if name.endswith("bytes"):
+            return f"{mean / 1e6:.2f}"
+        return f"{mean:.2g}" if name.endswith("seconds") and mean < 10 else thousands(mean)
+
+    columns = (words("method"), Column("seeds"), *map(Column, UNITS.values()))
+    rows = (_row(one, (one.label, len(one.seeds), *(shown(one, name) for name in UNITS))) for one in problem)
     return Table(columns, tuple(rows), problem[0].problem, ("Means over seeds.",))
 
 
@@ -238,7 +231,7 @@ def tidy(contents: Contents) -> Table:
         cells.append(" ".join(map(str, group.seeds)))
         for name in METRICS:
             found = group.interval(name)
-            cells += [None] * 3 if isinstance(found, Undefined) else [found.mean, found.low, found.high]
+            cells += [None] * 3 if isinstance(found, Undefined) else [found.mean, *found.ends]
         cells += [group.mean(name) for name in NUMBERS]
         rows.append(Row((*cells, command(group.configuration, group.seeds))))
     return Table(tuple(map(Column, titles)), tuple(rows))
@@ -250,16 +243,16 @@ def listing(groups: list[Group]) -> Table:
     families = [(group.benchmark, group.method) for group in groups]
     telling = map(", ".join, distinguishing(settings, families, always="memories"))
     rows = []
-    listed = sorted(
-        zip(groups, telling, strict=True), key=lambda g: (g[0].benchmark, g[0].method, g[0].memories or 0, g[1])
-    )
-    for group, own in listed:
+    for family, own, group in zip(families, telling, groups, strict=True):
         done, of = len(group.runs), len(group.runs) + group.unfinished
-        means = [_percent(group, name) if done else None for name in PAPER]
-        seeds = done if done == of else f"{done} of {of}"
-        rows.append(Row((group.benchmark, group.method, own or None, seeds, *means)))
+        means = [percent(group, name) if done else None for name in PAPER]
+        row = Row((*family, own or None, done if done == of else f"{done} of {of}", *means))
+        rows.append(((*family, group.memories or 0, own), row))
+    rows.sort(key=lambda row: row[0])
     columns = [words(title) for title in ("benchmark", "method", "settings")]
-    return Table((*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(rows))
+    return Table(
+        (*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(row for _, row in rows)
+    )
 
 
 def each_run(contents: Contents) -> Table:
@@ -298,44 +291,30 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:
-    """A line for a shell that runs a configuration with these seeds.
-
-    What no flag can say (layers of different widths) stands behind it as a comment.
-    """
-    words = ["metareplay", "run", str(configuration["benchmark"]), str(configuration["method"])]
+    """A line for a shell that runs a configuration with these seeds; what no flag can say is a comment behind it."""
     known = BENCHMARKS.get(configuration["benchmark"])
-    usual = {option.name: option.default for option in known.options} if known else {}
+    usual = {option.name: option.default for option in (*RUN, *NETWORK, *(known.options if known else ()))}
     stream = configuration.get("stream", {}) | {"samples_per_task": configuration.get("samples_per_task") or 0}
-    flags = dict(configuration["hyperparameters"])
-    flags |= {name: value for name, value in stream.items() if usual.get(name) != value and value is not None}
-    run = {option.name: option.default for option in (*RUN, *NETWORK)}
-    order = list(configuration.get("task_order", ()))
-    usual_order = configuration.get("order", "tasks") != "tasks" or order == list(
-        range(stream.get("tasks", len(order)))
-    )
-    order_text = None if usual_order else ranges(order).replace("–", "-").replace(", ", ",")
-    given = {name: configuration.get(name, value) for name, value in run.items() if name not in ("seed", "from_")}
-    given["task_order"] = order_text
-    flags |= {name: value for name, value in given.items() if value not in (run[name], None)}
-    hidden = configuration.get("hidden", [run["hiddens"]] * run["layers"])
-    notes = []
+    order, plain = list(configuration.get("task_order", ())), [usual["hiddens"]] * usual["layers"]
+    in_order = configuration.get("order", "tasks") != "tasks" or order == list(range(stream.get("tasks", len(order))))
+    own = stream | {each.name: configuration.get(each.name) for each in (*RUN, *NETWORK) if each.name != "seed"}
+    own["task_order"] = None if in_order else ranges(order).replace("–", "-").replace(", ", ",")
+    flags = configuration["hyperparameters"] | {n: v for n, v in own.items() if v not in (usual.get(n), None)}
+    hidden = configuration.get("hidden", plain)
     if len(set(hidden)) > 1:
         flags |= {"widths": ",".join(map(str, hidden))}
-    elif hidden != [run["hiddens"]] * run["layers"]:
+    elif hidden != plain:
         flags |= {"layers": len(hidden)} | ({"hiddens": hidden[0]} if hidden else {})
-    for name, value in flags.items():
-        flag = "--" + name.replace("_", "-")
-        no_flag = "--no-" + flag[2:]
-        words += [flag if value else no_flag] if isinstance(value, bool) else [flag, str(value)]
-    if configuration.get("from_sha256"):
-        notes.append("with --from, the folder of a run whose network it goes on with")
-    line = " ".join(map(_quoted, words))
-    seeds = list(seeds)
+    words = ["metareplay", "run", str(configuration["benchmark"]), str(configuration["method"])]
+    for flag, value in ((name.replace("_", "-"), value) for name, value in flags.items()):
+        words += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    line, seeds = " ".join(map(_quoted, words)), list(seeds)
     if len(seeds) == 1:
         line = f"{line} --seed {seeds[0]}"
     else:
         line = f"for seed in {' '.join(map(str, seeds))}; do {line} --seed $seed; done"
-    return f"{line}  # {'; '.join(notes)}" if notes else line
+    resumed = "  # with --from, the folder of a run whose network it goes on with"
+    return line + (resumed if configuration.get("from_sha256") else "")
 
 
 def _quoted(word: str) -> str:
