@@ -24,8 +24,8 @@ import numpy as np
 
 from metareplay import METHODS, Diverged, Stream, benchmark, run
 from metareplay.data import catalogue as sources
+from metareplay.data.decode import DRAWINGS, FOR_TESTING
 from metareplay.data.images import BaseImages, ImageSet
-from metareplay.data.omniglot import DRAWINGS, FOR_TESTING
 from metareplay.settings import hyperparameters
 from metareplay.streams.catalogue import find
 

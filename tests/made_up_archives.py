@@ -15,8 +15,8 @@ import numpy as np
 from PIL import Image
 
 from metareplay.data import catalogue
+from metareplay.data.decode import idx_files
 from metareplay.data.download import DataFile, Published
-from metareplay.data.mnist import decode
 
 
 def idx(values: np.ndarray) -> bytes:
@@ -37,7 +37,7 @@ def tiny(*mirrors: str) -> Published:
     files = (
         DataFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in tiny_files().items()
     )
-    return Published("tiny", "made up", tuple(files), mirrors, decode, (6, 5), 10, 42)
+    return Published("tiny", "made up", tuple(files), mirrors, idx_files, (6, 5), 10, 42)
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:
@@ -61,7 +61,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 def published(like: Published, archives: Sequence[bytes], classes: int, *mirrors: str) -> Published:
     """A data set like an official one, whose published archives are these."""
     files = tuple(
-        DataFile(file.name, len(content), hashlib.sha256(content).hexdigest(), archive=True)
+        DataFile(file.name, len(content), hashlib.sha256(content).hexdigest())
         for file, content in zip(like.files, archives, strict=False)
     )
     return replace(like, files=files, classes=classes, mirrors=mirrors)

