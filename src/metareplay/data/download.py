@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from gzip import GzipFile
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -242,7 +243,7 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
         try:
             content = _received(*_open(place, name), 2 * file.size + 65536, report)
             if not file.archive and content[:2] == b"\x1f\x8b":
-                content = zlib.decompressobj(wbits=31).decompress(content, file.size + 1)
+                content = GzipFile(fileobj=io.BytesIO(content)).read(file.size + 1)
         except FileNotFoundError:
             continue
         except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:

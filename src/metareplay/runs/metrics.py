@@ -277,7 +277,7 @@ def average_accuracy(history: History) -> Curve | Undefined:
 
     Chaudhry et al. 2018 (Riemannian walk), who evaluate at the ends of tasks. Where tasks came mixed, all are met.
     """
-    if undefined := _never(history):
+    if undefined := _undefined(history, "never"):
         return undefined
     after = np.flatnonzero(history.evaluated_visit >= 0)
     met = history.first_visits <= history.evaluated_visit[after, None]
@@ -287,12 +287,12 @@ def average_accuracy(history: History) -> Curve | Undefined:
 
 def first_task(history: History) -> Curve | Undefined:
     """The accuracy on the task that came first, at every evaluation: forgetting made visible."""
-    return _mixed(history) or _never(history) or Curve(history.evaluated_at, history.evaluations[:, 0])
+    return _undefined(history, "mixed", "never") or Curve(history.evaluated_at, history.evaluations[:, 0])
 
 
 def running_online_accuracy(history: History) -> Curve | Undefined:
     """The online accuracy of the last 1000 examples (of all, while there are fewer), at about 200 places."""
-    if undefined := _seen_again(history):
+    if undefined := _undefined(history, *_SEEN_AGAIN):
         return undefined
     _, examples = history.online
     if len(history.predicted_right) == 0 and history.right_by_thousand is not None:
@@ -308,7 +308,7 @@ def running_online_accuracy(history: History) -> Curve | Undefined:
 
 def task_accuracy(history: History) -> Curve | Undefined:
     """The online accuracy of each task as it came, which tells whether the network can still learn."""
-    if undefined := _mixed(history) or _seen_again(history):
+    if undefined := _undefined(history, "mixed", *_SEEN_AGAIN):
         return undefined
     if history.right_by_visit is None:
         return Undefined("the record is older than counts by task")
@@ -338,51 +338,45 @@ CURVES: dict[str, Callable[[History], Curve | Undefined]] = {
 
 # What makes a number meaningless
 
-
-def _mixed(history: History) -> Undefined | None:
-    return Undefined("all tasks came mixed, none after another") if history.iid else None
-
-
-def _never(history: History) -> Undefined | None:
-    return Undefined("tasks were never tested: evaluate = never") if history.evaluate == "never" else None
-
-
-def _once(history: History) -> Undefined | None:
-    end = Undefined("tasks were tested at the end alone: evaluate = end") if history.evaluate == "end" else None
-    return _never(history) or end
-
-
-def _at_the_end(history: History) -> Undefined | None:
-    return _mixed(history) or _once(history)
-
-
-def _one_task(history: History) -> Undefined | None:
-    return _at_the_end(history) or (Undefined("there is only one task") if len(history.tasks) == 1 else None)
-
-
-def _new_classes(history: History) -> Undefined | None:
-    new = history.configuration.get("scenario") == "class-incremental"
-    return _one_task(history) or (Undefined("a task's classes cannot be predicted before it came") if new else None)
+REASONS: dict[str, tuple[Callable[[History], Any], str]] = {
+    "mixed": (lambda h: h.iid, "all tasks came mixed, none after another"),
+    "never": (lambda h: h.evaluate == "never", "tasks were never tested: evaluate = never"),
+    "end": (lambda h: h.evaluate == "end", "tasks were tested at the end alone: evaluate = end"),
+    "one": (lambda h: len(h.tasks) == 1, "there is only one task"),
+    "new": (
+        lambda h: h.configuration.get("scenario") == "class-incremental",
+        "a task's classes cannot be predicted before it came",
+    ),
+    "epochs": (
+        lambda h: h.configuration.get("epochs", 1) > 1,
+        "in {epochs} epochs examples came that had been learned already",
+    ),
+    "returned": (  # where tasks recur it is with other examples each time
+        lambda h: len(h.tasks) < len(h.visits) and not str(h.configuration.get("order")).startswith("recurring"),
+        "tasks returned, with examples that had been learned already",
+    ),
+}
+_ONCE = ("never", "end")
+_ONE_TASK = ("mixed", *_ONCE, "one")
+_SEEN_AGAIN = ("epochs", "returned")
 
 
-def _seen_again(history: History) -> Undefined | None:
-    if (epochs := history.configuration.get("epochs", 1)) > 1:
-        return Undefined(f"in {epochs} epochs examples came that had been learned already")
-    returned = Undefined("tasks returned, with examples that had been learned already")
-    others = str(history.configuration.get("order")).startswith("recurring")  # other examples each time
-    return returned if len(history.tasks) < len(history.visits) and not others else None
+def _undefined(history: History, *reasons: str) -> Undefined | None:
+    """The first of some reasons that there is."""
+    found = (text for applies, text in map(REASONS.__getitem__, reasons) if applies(history))
+    return next((Undefined(text.format(**history.configuration)) for text in found), None)
 
 
 @dataclass(frozen=True)
 class Metric:
     """A metric, and how it is shown.
 
-    ``function`` works it out ``unless`` something makes it meaningless; ``short`` is what tables call it. A
+    ``function`` works it out ``unless`` one of ``REASONS`` makes it meaningless; ``short`` is what tables call it. A
     ``difference`` of accuracies can have either sign, which is then shown.
     """
 
     function: Callable[[History], float | Undefined]
-    unless: Callable[[History], Undefined | None]
+    unless: tuple[str, ...]
     short: str
     meaning: str
     difference: bool = False
@@ -390,35 +384,35 @@ class Metric:
 
     def of(self, history: History) -> float | Undefined:
         """Its value, or why there is none."""
-        return self.unless(history) or self.function(history)
+        return _undefined(history, *self.unless) or self.function(history)
 
 
 # fmt: off
 METRICS = {
-    "retained_accuracy": Metric(lambda h: retained_accuracy(h.accuracy), _never,
+    "retained_accuracy": Metric(lambda h: retained_accuracy(h.accuracy), ("never",),
         "RA", "retained accuracy: on all tasks, at the end"),
-    "learning_accuracy": Metric(lambda h: learning_accuracy(h.accuracy, h.first_visits), _at_the_end,
+    "learning_accuracy": Metric(lambda h: learning_accuracy(h.accuracy, h.first_visits), ("mixed", *_ONCE),
         "LA", "learning accuracy: on each task, right after it was learned"),
-    "backward_transfer": Metric(lambda h: backward_transfer(h.accuracy, h.first_visits), _one_task,
+    "backward_transfer": Metric(lambda h: backward_transfer(h.accuracy, h.first_visits), _ONE_TASK,
         "BTI", "backward transfer and interference: RA − LA", difference=True),
-    "forward_transfer": Metric(lambda h: forward_transfer(h.accuracy, h.baseline, h.first_visits), _new_classes,
+    "forward_transfer": Metric(lambda h: forward_transfer(h.accuracy, h.baseline, h.first_visits), (*_ONE_TASK, "new"),
         "FT", "forward transfer: before each task came, above no training", difference=True),
-    "forgetting": Metric(lambda h: forgetting(h.accuracy, h.tasks.tolist().index(h.visits[-1])), _one_task,
+    "forgetting": Metric(lambda h: forgetting(h.accuracy, h.tasks.tolist().index(h.visits[-1])), _ONE_TASK,
         "forgetting", "forgetting: from each task's best to the end", difference=True, higher_is_better=False),
-    "minimum_accuracy": Metric(minimum_accuracy, _one_task,
+    "minimum_accuracy": Metric(minimum_accuracy, _ONE_TASK,
         "min-ACC", "minimum accuracy: each task's lowest since it was learned"),
-    "worst_dip": Metric(worst_dip, _one_task,
+    "worst_dip": Metric(worst_dip, _ONE_TASK,
         "worst dip", "worst dip: the most that any task fell since it was learned", higher_is_better=False),
-    "stability_gap": Metric(stability_gap, _one_task,
+    "stability_gap": Metric(stability_gap, _ONE_TASK,
         "stability gap", "stability gap: how far tasks fall right after a switch", difference=True,
         higher_is_better=False),
-    "online_accuracy": Metric(online_accuracy, _seen_again,
+    "online_accuracy": Metric(online_accuracy, _SEEN_AGAIN,
         "online", "online accuracy: on each example, before it was learned"),
-    "average_anytime_accuracy": Metric(average_anytime_accuracy, _once,
+    "average_anytime_accuracy": Metric(average_anytime_accuracy, _ONCE,
         "AAA", "average anytime accuracy: mean over all evaluations"),
-    "anytime_area": Metric(anytime_area, _once,
+    "anytime_area": Metric(anytime_area, _ONCE,
         "AUC", "area under the curve of average accuracy"),
-    "worst_case_accuracy": Metric(worst_case_accuracy, _one_task,
+    "worst_case_accuracy": Metric(worst_case_accuracy, _ONE_TASK,
         "WC-ACC", "worst-case accuracy: last task, and others' lowest"),
 }
 # fmt: on
