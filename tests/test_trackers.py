@@ -71,13 +71,13 @@ def test_csv_has_a_row_for_each_value(tmp_path, monkeypatch):
 
 def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    tracker = trackers.CSVTracker()
+    tracker = trackers.Following("csv")
     first, second = experiment(seed=0), experiment(seed=1)
     tracker(first, Evaluation(-1, 0, 0, 0, np.zeros(3)))
-    before = tracker.file
+    before = tracker.end.__self__
     tracker(second, Evaluation(-1, 0, 0, 0, np.zeros(3)))
     assert before.closed
-    assert not tracker.file.closed
+    assert not tracker.end.__self__.closed
     tracker.end()
 
 
@@ -85,7 +85,7 @@ def test_a_run_that_resumes_adds_to_its_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one = experiment()
     for batches in (0, 20):  # two processes, each with a tracker of its own
-        tracker = trackers.CSVTracker()
+        tracker = trackers.Following("csv")
         tracker(one, Evaluation(0, batches, batches, batches, np.zeros(3)))
         tracker.end()
     examples = [line.split(",")[0] for line in Path(f"tracked/{one.key}.csv").read_text().splitlines()]
@@ -212,7 +212,7 @@ def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(tmp_path, 
 
 @pytest.mark.parametrize("name", sorted(trackers.TRACKERS.keys() - {"csv"}))
 def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name, monkeypatch):
-    monkeypatch.setitem(sys.modules, str(trackers.TRACKERS[name].package), None)
+    monkeypatch.setitem(sys.modules, trackers.TRACKERS[name][0], None)
     with pytest.raises(BadInput, match=rf"tracker is {name}, which is not installed: pip install '\.\[{name}\]'"):
         trackers.find(name)
 

@@ -142,23 +142,11 @@ def data_folder() -> Path:
 
 
 def get(name: str, source: str | Path | None = None, progress: bool = True) -> ImageSet:
-    """Load a base data set; on first use fetch it.
+    """Load one of ``SOURCES``; on first use fetch it, with ``progress`` bars on standard error.
 
-    Parameters
-    ----------
-    name
-        One of ``SOURCES``.
-    source
-        A folder or an http(s) address to take its files from, in place of the cache and the mirrors.
-    progress
-        Whether to show progress bars on standard error while something is fetched.
-
-    Raises
-    ------
-    BadInput
-        If there is no such data set, or the source's files are not those that were published.
-    RunFailed
-        If it cannot be downloaded, or cannot be stored.
+    ``source`` is a folder or an http(s) address to take its files from, in place of the cache and the mirrors. BadInput
+    if there is no such data set, or the files are not those that were published; RunFailed if it cannot be downloaded
+    or stored.
     """
     if name not in SOURCES:
         raise BadInput(f"there is no data set {name!r}{nearest(name, SOURCES) or ';'} there are {', '.join(SOURCES)}")

@@ -26,13 +26,7 @@ METHODS.update(_ordered)
 
 
 def find(text: str) -> type[Method]:
-    """The method of that name, or for ``FILE.py:CLASS`` the one in a user's file.
-
-    Raises
-    ------
-    BadInput
-        If there is none; the message offers the nearest name.
-    """
+    """The method of that name, or for ``FILE.py:CLASS`` the one in a user's file; BadInput offers the nearest name."""
     if text in METHODS:
         return METHODS[text]
     if text.endswith(".py"):

@@ -75,14 +75,8 @@ def project(gradients: Any, products: NDArray[np.floating[Any]], margin: float) 
     With u = v − margin this is a non-negative least squares problem in the Gram matrix GGᵀ; it always has a solution,
     and Gᵀv + g is unique even where v is not.
 
-    Parameters
-    ----------
-    gradients
-        g and, below it, G: ``(1 + past tasks, parameters)``, as ``Learner.jacobian`` gives them.
-    products
-        Their products with g, ``(1 + past tasks,)``.
-    margin
-        The least weight of every past gradient.
+    ``gradients`` are g and, below it, G: ``(1 + past tasks, parameters)``, as ``Learner.jacobian`` gives them;
+    ``products (1 + past tasks,)`` are their products with g.
     """
     from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares  # Numba, when a step needs it
 

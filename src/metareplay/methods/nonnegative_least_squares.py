@@ -17,16 +17,10 @@ def nonnegative_least_squares(gram, linear, rounding):
     """The u ≥ 0 that minimises ½ uᵀ·gram·u + linearᵀu: non-negative least squares, in terms of the Gram matrix.
 
     An active set method (Lawson and Hanson 1974, chapter 23), exact however nearly collinear the vectors are.
-    ``gram (t, t)`` may be singular and, by rounding, even indefinite: what is added to its diagonal lies just above the
+    ``gram (t, t)``, G·Gᵀ, and ``linear``, G·g, are float64, computed in a type of the machine epsilon ``rounding``.
+    ``gram`` may be singular and, by rounding, even indefinite: what is added to its diagonal lies just above the
     rounding of its entries. A second pass, with the distance from the first one's result held small instead of u, takes
     that addition's effect away again (a proximal point step).
-
-    Parameters
-    ----------
-    gram, linear
-        G·Gᵀ and G·g, in float64.
-    rounding
-        The machine epsilon of the type in which they were computed.
     """
     size = len(linear)
     lengths = np.sqrt(np.diag(gram))

@@ -35,21 +35,10 @@ def check(name: str) -> None:
 
 
 def describe(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int] = ()) -> Network:
-    """Describe a network for examples of a ``shape``, and so many ``classes``.
+    """Describe one of ``NETWORKS``, or ``FILE.py:FACTORY``, for examples of a ``shape``, and so many ``classes``.
 
-    Parameters
-    ----------
-    name
-        One of ``NETWORKS``, or ``FILE.py:FACTORY``.
-    shape
-        ``(inputs,)``, ``(height, width)`` or ``(channels, height, width)``.
-    hidden
-        Units of each hidden layer (``mlp`` only).
-
-    Raises
-    ------
-    BadInput
-        If there is no such network, or it does not take inputs of this shape.
+    The shape is ``(inputs,)``, ``(height, width)`` or ``(channels, height, width)``; ``hidden`` are the units of each
+    hidden layer (``mlp`` only). BadInput if there is no such network, or it does not take inputs of this shape.
     """
     check(name)
     if name == "mlp":

@@ -254,18 +254,9 @@ class Experiment:
     @cached_property
     def spans(self) -> Order:
         """All examples, in the order in which they come."""
+        shown = self.stream, self.visits, self.samples, self.epochs, self.batch_size, self.imbalance
         kind, number = orders.read(self.order)
-        return Order(
-            kind=kind,
-            number=number,
-            stream=self.stream,
-            visits=self.visits,
-            samples=self.samples,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            imbalance=self.imbalance,
-            draw=partial(randomness, self.seed),
-        )
+        return Order(kind, number, *shown, partial(randomness, self.seed))
 
     @property
     def described_network(self) -> Network:

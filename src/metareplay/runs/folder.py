@@ -154,23 +154,10 @@ class Run:
     ) -> Record:
         """Give the record if it is there; else run, from the checkpoint if there is one, and keep the record.
 
-        Parameters
-        ----------
-        experiment
-            The run; its key is the folder's name.
-        progress, tracker, checkpoints, note
-            As ``Trainer.train`` takes them; its state is by default kept in the folder.
-        again
-            Run it even if its record is there.
-        weights
-            Save what was learned with the record, for ``metareplay.load``.
-
-        Raises
-        ------
-        LockedElsewhere
-            If another process is running it.
-        RunFailed
-            If the run fails, or cannot be saved (``Unsaved``). What was saved before stays.
+        ``progress``, ``tracker``, ``checkpoints`` and ``note`` are as ``Trainer.train`` takes them; its state is by
+        default kept in the folder. ``again``: run it even if its record is there. ``weights``: save what was learned
+        with the record, for ``metareplay.load``. LockedElsewhere if another process is running it; RunFailed if the
+        run fails, or cannot be saved (``Unsaved``). What was saved before stays.
         """
         if not again and (record := self.record(note)) is not None:
             self.tidy()

@@ -250,10 +250,7 @@ def plasticity(history: History, fresh: History) -> NDArray[np.float64]:
 def distance_to_iid(history: History, iid: History) -> float:
     """RA of the same run with all tasks mixed (``order="iid"``) − RA: the cost of learning one after another.
 
-    Raises
-    ------
-    BadInput
-        If the other run is not mixed, or differs in more than its order and how often it was evaluated.
+    BadInput if the other run is not mixed, or differs in more than its order and how often it was evaluated.
     """
     if not iid.iid:
         given = iid.configuration.get("order", "tasks")

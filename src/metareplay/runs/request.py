@@ -40,27 +40,13 @@ RUN = (
 
 @dataclass(frozen=True)
 class Request:
-    """A run by names and plain values.
+    """A run by names and plain values."""
 
-    Parameters
-    ----------
-    benchmark
-        A benchmark's name, or a file or folder of the user's own data.
-    method
-        A method's id, or ``FILE.py:CLASS``.
-    settings
-        Hyper-parameters that differ from the recipe's.
-    stream
-        Options of the benchmark, such as ``tasks``.
-    run
-        Options of ``NETWORK`` and ``RUN``, such as ``seed``.
-    """
-
-    benchmark: str
-    method: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    stream: Mapping[str, Any] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)
+    benchmark: str  # its name, or a file or folder of the user's own data
+    method: str  # its id, or ``FILE.py:CLASS``
+    settings: Mapping[str, Any] = field(default_factory=dict)  # hyper-parameters that differ from the recipe's
+    stream: Mapping[str, Any] = field(default_factory=dict)  # options of the benchmark, such as ``tasks``
+    run: Mapping[str, Any] = field(default_factory=dict)  # options of ``NETWORK`` and ``RUN``, such as ``seed``
 
     @property
     def memories(self) -> int | None:
@@ -81,10 +67,7 @@ class Request:
     def resolved(self) -> tuple[Benchmark, Method, dict[str, Any]]:
         """The benchmark, the method with its settings, and the options of the run; nothing is downloaded.
 
-        Raises
-        ------
-        BadInput
-            If anything is not known or out of its range.
+        BadInput if anything is not known or out of its range.
         """
         benchmark, kind = benchmarks.find(self.benchmark), methods.find(self.method)
         settings = self._checked(self.settings, hyperparameters(kind), f"of {self.method}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -48,23 +47,27 @@ Tracker = Callable[[Experiment, Evaluation | Record], None]
 """Called after every evaluation, and with the record at the end."""
 
 
+Log = Callable[[Mapping[str, float], int], Any]
+"""Takes what is known after so many examples."""
+Opened = tuple[Log, Callable[[], Any]]
+"""What logs to a run of a tracker, and what closes it."""
+
+
 class Following:
-    """One run after another, each begun at its first evaluation and ended by its record.
+    """One run after another, each begun at its first evaluation and ended by its record, by the tracker of a name.
 
     What is logged is the accuracy on each task and their mean, and at the end each metric that is defined.
     """
 
-    package: str | None = None
-    """What it needs."""
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self.key: str | None = None
-        if self.package is not None:
-            try:
-                self.module: Any = import_module(self.package)
-            except ImportError as error:
-                name = self.package.partition(".")[0]
-                raise BadInput(f"--tracker is {name}, which is not installed: {INSTALL.format(name)}") from error
+        self.log: Log
+        self.end: Callable[[], Any]
+        package, self.open = TRACKERS[name]
+        try:
+            self.module: Any = import_module(package)
+        except ImportError as error:
+            raise BadInput(f"--tracker is {name}, which is not installed: {INSTALL.format(name)}") from error
 
     def __call__(self, experiment: Experiment, event: Evaluation | Record) -> None:
         if experiment.key != self.key:
@@ -72,7 +75,7 @@ class Following:
                 self.end()
             self.key = experiment.key
             begins = isinstance(event, Evaluation) and event.batches == 0
-            self.begin(experiment, experiment.evaluate == "borders" and not begins)
+            self.log, self.end = self.open(self.module, experiment, experiment.evaluate == "borders" and not begins)
         if isinstance(event, Record):
             values = {name: value for name, value in event.metrics.items() if isinstance(value, float)}
             _, examples = event.online
@@ -83,104 +86,59 @@ class Following:
         tasks = {f"accuracy/task {task}": float(share) for task, share in enumerate(event.accuracy)}
         self.log({"accuracy/mean": float(event.accuracy.mean())} | tasks, event.examples)
 
-    def begin(self, experiment: Experiment, resumed: bool) -> None:
-        """Open a run."""
-        raise NotImplementedError
 
-    def log(self, values: Mapping[str, float], examples: int) -> None:
-        """Log what is known after so many examples."""
-        raise NotImplementedError
-
-    def end(self) -> None:
-        """Close the run."""
-        raise NotImplementedError
-
-
-class CSVTracker(Following):
+def _csv(module: Any, experiment: Experiment, resumed: bool) -> Opened:
     """``tracked/KEY.csv``, a row for each value; what a run that resumes repeats stands there twice."""
+    path = Path("tracked") / f"{experiment.key}.csv"
+    path.parent.mkdir(exist_ok=True)
+    file = path.open("a" if resumed else "w", newline="", encoding="utf-8")
+    rows = module.writer(file)
+    if not resumed:
+        rows.writerow(["examples", "name", "value"])
 
-    def begin(self, experiment: Experiment, resumed: bool) -> None:
-        path = Path("tracked") / f"{experiment.key}.csv"
-        path.parent.mkdir(exist_ok=True)
-        self.file = path.open("a" if resumed else "w", newline="", encoding="utf-8")
-        self.rows = csv.writer(self.file)
-        if not resumed:
-            self.rows.writerow(["examples", "name", "value"])
+    def log(values: Mapping[str, float], examples: int) -> None:
+        rows.writerows((examples, name, value) for name, value in values.items())
+        file.flush()
 
-    def log(self, values: Mapping[str, float], examples: int) -> None:
-        self.rows.writerows((examples, name, value) for name, value in values.items())
-        self.file.flush()
-
-    def end(self) -> None:
-        self.file.close()
+    return log, file.close
 
 
-class TensorBoardTracker(Following):
+def _tensorboard(module: Any, experiment: Experiment, resumed: bool) -> Opened:
     """Event files in ``tensorboard/KEY``."""
+    writer = module.Writer(str(Path("tensorboard") / experiment.key))
 
-    package = "tensorboard.summary"
-
-    def begin(self, experiment: Experiment, resumed: bool) -> None:
-        self.writer = self.module.Writer(str(Path("tensorboard") / experiment.key))
-
-    def log(self, values: Mapping[str, float], examples: int) -> None:
+    def log(values: Mapping[str, float], examples: int) -> None:
         for name, value in values.items():
-            self.writer.add_scalar(name, value, examples)
-        self.writer.flush()
+            writer.add_scalar(name, value, examples)
+        writer.flush()
 
-    def end(self) -> None:
-        self.writer.close()
-
-
-class WandbTracker(Following):
-    """A run of Weights & Biases, in the project ``WANDB_PROJECT``; ``WANDB_MODE=offline`` needs no account."""
-
-    package = "wandb"
-    project = "WANDB_PROJECT"
-
-    def begin(self, experiment: Experiment, resumed: bool) -> None:
-        project = os.environ.get(self.project, PROJECT)
-        self.run = self.module.init(project=project, name=experiment.key, config=experiment.configuration())
-
-    def log(self, values: Mapping[str, float], examples: int) -> None:
-        self.module.log(dict(values), step=examples)
-
-    def end(self) -> None:
-        self.module.finish()
+    return log, writer.close
 
 
-class TrackioTracker(WandbTracker):
-    """The same interface, with a database on this machine (``TRACKIO_DIR``)."""
+def _wandb(module: Any, experiment: Experiment, resumed: bool) -> Opened:
+    """A run of Weights & Biases, in the project ``WANDB_PROJECT``, or of Trackio, which has the same interface."""
+    project = os.environ.get(f"{module.__name__.upper()}_PROJECT", PROJECT)
+    module.init(project=project, name=experiment.key, config=experiment.configuration())
+    return lambda values, examples: module.log(dict(values), step=examples), module.finish
 
-    package = "trackio"
-    project = "TRACKIO_PROJECT"
 
-
-class MLflowTracker(Following):
+def _mlflow(module: Any, experiment: Experiment, resumed: bool) -> Opened:
     """A run of MLflow, where ``MLFLOW_TRACKING_URI`` says, in ``MLFLOW_EXPERIMENT_NAME``."""
-
-    package = "mlflow"
-
-    def begin(self, experiment: Experiment, resumed: bool) -> None:
-        if "MLFLOW_EXPERIMENT_NAME" not in os.environ:
-            self.module.set_experiment(PROJECT)
-        self.module.start_run(run_name=experiment.key)
-        self.module.log_params({name: str(value)[:500] for name, value in experiment.configuration().items()})
-
-    def log(self, values: Mapping[str, float], examples: int) -> None:
-        self.module.log_metrics(dict(values), step=examples)
-
-    def end(self) -> None:
-        self.module.end_run()
+    if "MLFLOW_EXPERIMENT_NAME" not in os.environ:
+        module.set_experiment(PROJECT)
+    module.start_run(run_name=experiment.key)
+    module.log_params({name: str(value)[:500] for name, value in experiment.configuration().items()})
+    return lambda values, examples: module.log_metrics(dict(values), step=examples), module.end_run
 
 
-TRACKERS: dict[str, type[Following]] = {
-    "csv": CSVTracker,
-    "tensorboard": TensorBoardTracker,
-    "wandb": WandbTracker,
-    "trackio": TrackioTracker,
-    "mlflow": MLflowTracker,
+TRACKERS: dict[str, tuple[str, Callable[[Any, Experiment, bool], Opened]]] = {
+    "csv": ("csv", _csv),
+    "tensorboard": ("tensorboard.summary", _tensorboard),
+    "wandb": ("wandb", _wandb),
+    "trackio": ("trackio", _wandb),
+    "mlflow": ("mlflow", _mlflow),
 }
+"""By name, the module that each needs, and what opens a run, anew or as one that resumes."""
 
 HELP = f"what follows the run: {', '.join(TRACKERS)}, or FILE.py:NAME, a function of yours"
 
@@ -188,7 +146,7 @@ HELP = f"what follows the run: {', '.join(TRACKERS)}, or FILE.py:NAME, a functio
 def find(text: str) -> Tracker:
     """One of ``TRACKERS``, or a user's own function by ``FILE.py:NAME``; BadInput if there is none such."""
     if text in TRACKERS:
-        return TRACKERS[text]()
+        return Following(text)
     if user_code.split(text) is None:
         hint = nearest(text, TRACKERS) or ";"
         raise BadInput(f"--tracker is {text!r}{hint} it must be {', '.join(TRACKERS)} or FILE.py:NAME")

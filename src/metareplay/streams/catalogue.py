@@ -58,23 +58,11 @@ class Benchmark:
         )
 
     def stream(self, *, images: ImageSet | None = None, progress: bool = True, **options: Any) -> Stream:
-        """Make the stream; on first use this downloads its base data.
+        """Make the stream; on first use this downloads its base data, with ``progress`` on standard error.
 
-        Parameters
-        ----------
-        images
-            Other base images to make it from.
-        progress
-            Whether to show a download's progress on standard error.
-        options
-            See ``options``; None for the benchmark's own.
-
-        Raises
-        ------
-        BadInput
-            If an option is out of its range or not one of this benchmark's, or base data are damaged.
-        RunFailed
-            If the base data cannot be downloaded.
+        ``images`` are other base images to make it from; ``options`` see there, None for the benchmark's own. BadInput
+        if one is out of its range or not one of this benchmark's, or base data are damaged; RunFailed if these cannot
+        be downloaded.
         """
         chosen = self._checked({name: value for name, value in options.items() if value is not None})
         held_out = chosen.pop("held_out")

@@ -64,28 +64,14 @@ class Span(NamedTuple):
     """``(n,)`` which of its task's training examples it is."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Order:
-    """All examples of a run in the order in which they come, span by span.
+    """All examples of a run in the order in which they come, span by span; the fields are an ``Experiment``'s.
 
     A span is a visit; of ``iid``, a batch. It is made when it comes; those of ``iid``, ``gradual`` and ``blurry`` are
-    mixed all at once, which takes eight bytes for each example.
-
-    Parameters
-    ----------
-    kind, number
-        As ``read`` gives them.
-    visits
-        The tasks visited, by number.
-    samples
-        Training examples shown of each task, at most; None for all.
-    epochs, batch_size
-        How often they are shown; how many come at once.
-    imbalance
-        How many times as often the first class is shown as the last, where they are equally frequent: class c of C
-        keeps imbalance^(−c / (C − 1)) of its examples (Cao et al. 2019).
-    draw
-        Gives the generator for a purpose, and for one of several things of that kind.
+    mixed all at once, which takes eight bytes for each example. ``kind`` and ``number`` are what ``read`` gives, and
+    ``draw`` gives the generator for a purpose, and for one of several things of that kind. With an ``imbalance`` class
+    c of C keeps imbalance^(−c / (C − 1)) of its examples (Cao et al. 2019).
     """
 
     kind: str

@@ -50,14 +50,8 @@ def read(path: str | Path, progress: bool = True) -> Stream:
     before version 1.6 is loaded as a whole. Either is gone through once, with a bar on standard error if it is large,
     for its SHA-256 and to find inputs that are not finite. The stream's name is the file's, and its ``data_sha256`` is
     that of the file's content.
-
-    Raises
-    ------
-    BadInput
-        If there is no such file, it is damaged or something else, it would run code, or its tensors do not fit
-        together; or if PyTorch is not installed.
-    RunFailed
-        If it cannot be mapped into memory, and is larger than what is free.
+    BadInput if there is no such file, it is damaged or something else, it would run code, or its tensors do not fit
+    together; or if PyTorch is not installed. RunFailed if it cannot be mapped, and is larger than what is free.
     """
     path = Path(path)
     require_torch()
@@ -219,14 +213,8 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
     """Write a stream as a task list, for other programs: ``torch.load`` reads it, and maps it into memory if asked.
 
     A few megabytes of memory suffice for any stream. The file appears whole or not at all, and the same stream always
-    gives the same bytes. While a large one is written, there is a bar on standard error.
-
-    Raises
-    ------
-    BadInput
-        If there is no such folder, or PyTorch is not installed.
-    RunFailed
-        If there is not room enough, or it cannot be written.
+    gives the same bytes. While a large one is written, there is a bar on standard error. BadInput if there is no such
+    folder, or PyTorch is not installed; RunFailed if there is not room enough, or it cannot be written.
     """
     path = Path(path)
     lists, tensors = _tensors(stream)
