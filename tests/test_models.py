@@ -60,6 +60,45 @@ def test_a_loaded_model_is_the_learner_as_it_was_tested_at_the_end(tmp_path, met
         assert [part.shape for part in model.layers()[-1]] == [part.shape for part in trainer.learner.layers()[-1]]
 
 
+AWKWARD = """
+import math, torch
+
+class Awkward(torch.nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.fixed = torch.nn.Linear(inputs, 8).requires_grad_(False)
+        self.even = torch.nn.BatchNorm1d(8)
+        self.register_buffer("mean", torch.zeros(8), persistent=False)
+        self.last = torch.nn.Linear(8, classes)
+
+    def forward(self, x):
+        x = self.even(self.fixed(x.flatten(1)))
+        if self.training:
+            self.mean = 0.5 * self.mean + x.detach().mean(0) + 1
+        return self.last(x - self.mean)
+
+def awkward(shape, classes):
+    return Awkward(math.prod(shape), classes)
+"""
+
+
+def test_a_module_is_loaded_with_all_that_it_has(tmp_path):
+    torch = pytest.importorskip("torch")
+    (tmp_path / "awkward.py").write_text(AWKWARD)
+    own = {"network": f"{tmp_path}/awkward.py:awkward", "samples_per_task": 9, "batch_size": 3}
+    experiment = little("independent", **own)
+    record = Run(tmp_path / experiment.key).carry_out(experiment)
+    model = metareplay.load(tmp_path / experiment.key)
+    modules = [model.to_torch(task) for task in range(3)]
+    for number, task in enumerate(experiment.stream.tasks):
+        x = torch.from_numpy(task.test.inputs(np.arange(len(task.test))))
+        with torch.no_grad():
+            np.testing.assert_allclose(modules[number](x), model.scores(task.test, number), atol=1e-5)
+        assert (model.predict(task.test, number) == task.test.labels).sum() == record.correct[-1, number]
+        fixed = modules[number].get_submodule("fixed").weight
+        assert torch.equal(fixed, modules[0].get_submodule("fixed").weight), "copied from task to task, as all else is"
+
+
 def test_a_model_scores_only_the_classes_that_its_scenario_allows(tmp_path):
     stream = metareplay.benchmark("digits-split")
     metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=50, scenario="task-incremental").save(tmp_path)

@@ -131,12 +131,13 @@ class Modules:
         return {name: piece for (copy, name), piece in zip(self._trained, pieces, strict=True) if copy == at}
 
     def copy_task(self, pieces: list[Tensor], source: int, target: int) -> None:
-        """Start task ``target``'s module from task ``source``'s: parameters and buffers."""
+        """Start task ``target``'s module from task ``source``'s: parameters, also fixed ones, and buffers."""
         if not self.network.private:
             return
-        theirs = self._named(pieces, source)
-        for name, part in self._named(pieces, target).items():
-            part.copy_(theirs[name])
+        theirs = dict(self.copies[source].named_parameters()) | self._named(pieces, source)
+        own = dict(self.copies[target].named_parameters()) | self._named(pieces, target)
+        for name, part in own.items():
+            part.data.copy_(theirs[name])
         buffers = list(self.moving[0])
         buffers[target] = {name: value.clone() for name, value in buffers[source].items()}
         self.moving = (buffers, self.moving[1])
@@ -144,7 +145,9 @@ class Modules:
     def module(self, pieces: list[Tensor], at: int) -> Module:
         """A module of its own with these parameters and the buffers of now, in evaluation mode."""
         made = deepcopy(self.copies[at])
-        made.load_state_dict(self._named(pieces, at) | self.moving[0][at], strict=False)
+        parts = dict(made.named_parameters()) | dict(made.named_buffers())  # also those that no state_dict has
+        for name, value in {**self._named(pieces, at), **self.moving[0][at]}.items():
+            parts[name].data.copy_(value)
         return made.eval()
 
     # Checks

@@ -101,8 +101,8 @@ class Model:
 
     def __init__(self, record: Record, state: State, device: str = "cpu") -> None:
         self.record, self.network = record, network_of(state)
-        engine = record.configuration["engine"]
-        self.learner = engines.learner(self.network, 1, 1, np.random.default_rng(0), engine, device)
+        engine, batch = record.configuration["engine"], record.configuration["batch_size"]  # which a module may need
+        self.learner = engines.learner(self.network, batch, batch, np.random.default_rng(0), engine, device)
         saved = state.get("normaliser")
         self.normaliser = Normaliser(self.network.inputs, saved["decay"]) if saved else None
         restore(self.learner, state, self.normaliser)
