@@ -4,18 +4,13 @@ To add a method: its loop, and a ``Case``. Each is tried on both engines, in bat
 whose tasks share classes and in streams whose tasks do not.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from metareplay import METHODS
-from metareplay.learners.base import Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.module import ModuleNetwork
 from metareplay.networks.perceptron import Perceptron
@@ -120,12 +115,12 @@ class World:
     scenario: str
 
     @property
-    def kinds(self) -> set[str]:
+    def kinds(self):
         """What ``Case.not_in`` may name."""
         return {self.engine, self.scenario, "cnn" if isinstance(self.network, ModuleNetwork) else "perceptron"}
 
 
-def little_cnn(shape: Any, classes: int) -> torch.nn.Module:
+def little_cnn(shape, classes):
     return torch.nn.Sequential(
         torch.nn.Conv2d(1, 3, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(48, classes)
     )
@@ -140,7 +135,7 @@ WORLDS = {
 }
 
 
-def visits(world: World, rng: np.random.Generator) -> Any:
+def visits(world, rng):
     """For each visit its task and batches: noisy prototypes of the classes, permuted in each task's own way."""
     prototypes = rng.random((CLASSES, INPUTS)) * (rng.random((CLASSES, INPUTS)) < 0.4)
     orders = [rng.permutation(INPUTS) for _ in range(TASKS)]
@@ -152,7 +147,7 @@ def visits(world: World, rng: np.random.Generator) -> Any:
         yield task, [(x[i : i + world.batch_size], y[i : i + world.batch_size]) for i in starts]
 
 
-def allowed(world: World, met: set[int]) -> NDArray[np.bool_] | None:
+def allowed(world, met):
     """Which classes count in each task once some tasks are met."""
     own = np.repeat(np.eye(TASKS, dtype=bool), 2, axis=1)
     if world.scenario == "class":
@@ -160,7 +155,7 @@ def allowed(world: World, met: set[int]) -> NDArray[np.bool_] | None:
     return own if world.scenario == "task" else None
 
 
-def passed_through(network: Perceptron | ModuleNetwork) -> Any:
+def passed_through(network):
     """The network as a function of its parameters; ``near`` takes how near it comes to a ReLU's kink."""
     if isinstance(network, ModuleNetwork):
         (module,) = network.modules()
@@ -169,7 +164,7 @@ def passed_through(network: Perceptron | ModuleNetwork) -> Any:
             module, dict(zip(names, theta, strict=True)), (x.view(-1, *SHAPE),)
         )
 
-    def perceptron(theta: Any, x: Any, near: Any) -> Any:
+    def perceptron(theta, x, near):
         for number, (weights, biases) in enumerate(zip(theta[::2], theta[1::2], strict=True)):
             if number:
                 sizes = x.detach().abs()
@@ -181,7 +176,7 @@ def passed_through(network: Perceptron | ModuleNetwork) -> Any:
     return perceptron
 
 
-def distance(ours: Any, theirs: Any) -> float:
+def distance(ours, theirs):
     squares = [((one.detach() - other.detach()) ** 2).sum() for one, other in zip(ours, theirs, strict=True)]
     return float(sum(squares)) ** 0.5
 
@@ -189,14 +184,14 @@ def distance(ours: Any, theirs: Any) -> float:
 class Race:
     """A method and its naive loop from the same start; the loop then follows the method's parameters."""
 
-    def __init__(self, case: Case, world: World) -> None:
+    def __init__(self, case, world):
         self.method = METHODS[case.id](**case.settings)
         network = self.method.network(world.network, TASKS)
         assert network == world.network
         slots = world.batch_size + self.method.capacity(TASKS, world.batch_size)
         rng = np.random.default_rng(0)
         self.float32 = world.engine == "fused"
-        self.learner: Learner = (
+        self.learner = (
             FusedPerceptron(network, slots, world.batch_size, rng)
             if isinstance(network, Perceptron) and self.float32
             else PyTorchLearner(network, slots, world.batch_size, rng, dtype=torch.float64)
@@ -206,7 +201,7 @@ class Race:
         self.naive = case.loop(passed_through(network), self.parts(), twin, TASKS, case.settings)
         self.compared = self.unclear = 0
 
-    def parts(self) -> list[Any]:
+    def parts(self):
         """Copies of the parameters in float64, of a perceptron layer by layer."""
         if isinstance(self.learner.network, Perceptron):
             arrays = [np.array(part) for layer in self.learner.layers() for part in layer]
@@ -215,7 +210,7 @@ class Race:
             arrays = [piece.detach().numpy().copy() for piece in self.learner._pieces(self.learner._theta)]
         return [torch.tensor(array, dtype=torch.float64) for array in arrays]
 
-    def both(self, step: Callable[[Any], None]) -> None:
+    def both(self, step):
         """Let both take a step, and compare."""
         before, self.naive.nearest = self.parts(), np.inf
         step(self.method)

@@ -1,23 +1,20 @@
 """Records put together over seeds: which belong together, what they are called, and their means."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import scipy.stats
 
 import made_records
-from metareplay import BadInput, Record
+from metareplay import BadInput
 from metareplay.results.groups import Unfinished, groups
 from metareplay.results.statistics import Estimate
 from metareplay.runs import metrics
 
 
-def record(seed: int = 0, *, end: int = 9, **configuration: Any) -> Record:
+def record(seed=0, *, end=9, **configuration):
     """A record of two tasks, with ``end`` of 10 right at the end on task 0."""
     made = made_records.record(**{"method": "eralg4", "memories": 200, "tasks": 2} | configuration, seed=seed)
     given = made.configuration
@@ -78,9 +75,7 @@ def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs
 
 
 def test_an_order_of_tasks_that_the_seed_draws_does_not_part_seeds():
-    (one,) = groups(
-        [record(0, order="shuffled", task_order=[0, 1]), record(1, order="shuffled", task_order=[1, 0])],
-    )
+    (one,) = groups([record(0, order="shuffled", task_order=[0, 1]), record(1, order="shuffled", task_order=[1, 0])])
     assert one.seeds == (0, 1)
 
 

@@ -39,13 +39,13 @@ MODULES = {
 }
 
 
-def room(module: str) -> str:
+def room(module):
     name = module.split(".")[0]
     return AT_THE_ROOT.get(name, name if (SOURCE / name).is_dir() else "top")
 
 
 @cache
-def imports(module: str) -> frozenset[str]:
+def imports(module):
     """The project's modules that a module imports anywhere, for types alone and within functions too."""
     found = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
@@ -62,7 +62,7 @@ def imports(module: str) -> frozenset[str]:
     ) - {module}
 
 
-def level(module: str) -> int:
+def level(module):
     return next(number for number, rooms in enumerate(LEVELS) if room(module) in rooms)
 
 
@@ -94,13 +94,13 @@ def test_a_file_can_be_read_at_one_sitting(module):
     assert lines(MODULES[module]) <= LONGEST
 
 
-def lines(path: Path) -> int:
+def lines(path):
     return len(path.read_text().splitlines())
 
 
-def main() -> None:
+def main():
     """Print the table of rooms."""
-    rooms: Counter[str] = Counter()
+    rooms = Counter()
     for module, path in MODULES.items():
         rooms[room(module)] += lines(path)
     table = [(name, count) for name, count in rooms.most_common()]

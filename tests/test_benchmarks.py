@@ -1,12 +1,9 @@
 """The benchmarks compare like with like, and run."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +17,7 @@ REPLAYING = ("gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7")
 pytestmark = pytest.mark.slow
 
 
-def _layers_of(ours: Any, task: int) -> list[np.ndarray]:
+def _layers_of(ours, task):
     own = [layer if layer[0].ndim == 2 else (layer[0][task], layer[1][task]) for layer in ours.learner.layers()]
     return [array for weights, biases in own for array in (weights.T, biases)]
 
@@ -44,7 +41,7 @@ def test_plain_pytorch_learns_what_ours_learns_from_the_same_draws(model, monkey
     if model in REPLAYING and model != "gem":
         draw, reptile = ours.memory.draw_beside, ours.learner.reptile
 
-        def drawn(row: int, batches: int, size: int, place: int = 0) -> np.ndarray:
+        def drawn(row, batches, size, place=0):
             rows = draw(row, batches, size, place)
             draws.append(np.delete(rows, place, 1))
             return rows

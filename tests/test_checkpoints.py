@@ -1,29 +1,24 @@
 """A checkpoint comes back bit for bit, or is refused; and keeping one never costs the run."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
 import pickle
 import zipfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as of_numpy
-from numpy.typing import NDArray
 
 from killed_runs import Trap, room
 from metareplay import BadInput, RunFailed
 from metareplay.runs import checkpoint as checkpoints
-from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, pack, peek, unpack
+from metareplay.runs.checkpoint import FileCheckpoints, Unusable, pack, peek, unpack
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one, other):
     """Whether two values are the same, bit for bit, and of the same types."""
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         alike = one.dtype == other.dtype and one.shape == other.shape
@@ -113,7 +108,7 @@ def test_a_glance_reads_everything_but_the_arrays(tmp_path):
 
 # Damage
 
-WHOLE: State = {
+WHOLE = {
     "key": "0123456789abcdef",
     "seen": 9000,
     "generator": np.random.default_rng(0).bit_generator.state,
@@ -125,7 +120,7 @@ WHOLE: State = {
 }
 
 
-def refused_or(content: bytes, state: State) -> bool:
+def refused_or(content, state):
     """Whether a content is refused; if not it must be the state."""
     try:
         back = unpack(content)
@@ -147,7 +142,7 @@ def test_what_is_no_checkpoint_is_refused(content):
         unpack(content)
 
 
-def archive(**members: bytes) -> bytes:
+def archive(**members):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as written:
         for name, content in members.items():
@@ -155,13 +150,13 @@ def archive(**members: bytes) -> bytes:
     return file.getvalue()
 
 
-def npy(array: NDArray[Any]) -> bytes:
+def npy(array):
     file = io.BytesIO()
     np.save(file, array, allow_pickle=True)
     return file.getvalue()
 
 
-def text(tree: str) -> bytes:
+def text(tree):
     return npy(np.frombuffer(tree.encode(), np.uint8))
 
 
@@ -208,7 +203,7 @@ def test_a_file_that_cannot_be_read_now_is_not_taken_for_damaged(tmp_path, monke
     kept = FileCheckpoints(tmp_path / "checkpoint.npz")
     kept.save({"seen": 1})
 
-    def failing(path: Path) -> bytes:
+    def failing(path):
         raise error
 
     with monkeypatch.context() as patch:
@@ -258,7 +253,7 @@ class Clock:
 
     now = 100.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.now
 
 
@@ -281,7 +276,7 @@ def test_it_is_due_after_some_seconds_and_sooner_where_a_task_ends(tmp_path, clo
 
 
 def test_saving_takes_a_fiftieth_of_the_time_at_most(tmp_path, clock, monkeypatch):
-    def slowly(path: Path, content: bytes, follow: bool = True) -> None:
+    def slowly(path, content, follow=True):
         clock.now += 4
 
     monkeypatch.setattr(checkpoints, "write_atomically", slowly)

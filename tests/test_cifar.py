@@ -1,7 +1,5 @@
 """CIFAR: small archives in the official format, from a server on this machine; and what must not get through."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import json
@@ -102,7 +100,7 @@ def test_where_nothing_can_be_written_it_is_unpacked_each_time(tmp_path, monkeyp
     source, archive = cifar10(cifar10_files())
     put(tmp_path, {NAME: archive})
 
-    def refuse(*arguments: object, **options: object) -> None:
+    def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(publishing, "write_atomically", refuse)

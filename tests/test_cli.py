@@ -1,7 +1,5 @@
 """The command line, as its users meet it: results, messages, exit statuses, and what is left on the disk."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json
@@ -13,7 +11,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -70,12 +67,12 @@ def _compiled(tmp_path_factory):
     start(*RUN, "--quiet", cwd=tmp_path_factory.mktemp("compiled")).communicate()
 
 
-def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(*arguments, **options):
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen((*METAREPLAY, *arguments), **pipes | options)
 
 
-def one_line(text: str) -> str:
+def one_line(text):
     assert text.startswith("metareplay: ")
     assert text.count("\n") == 1
     return text
@@ -308,7 +305,7 @@ def test_more_memories_than_there_is_memory(capsys):
 
 @pytest.mark.usefixtures("_compiled")
 def test_a_full_disk_costs_the_record_but_not_the_result():
-    def limit() -> None:
+    def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))  # room for what is said at the start
 
     process = start(*RUN, "--quiet", preexec_fn=limit)
@@ -322,10 +319,10 @@ def test_a_full_disk_costs_the_record_but_not_the_result():
 
 def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys):
     @ctypes.CFUNCTYPE(None)
-    def called_by_c() -> None:
+    def called_by_c():
         raise KeyboardInterrupt
 
-    def compile_something() -> None:
+    def compile_something():
         called_by_c()
         time.sleep(5)
 
@@ -337,7 +334,7 @@ def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys):
 
 @pytest.mark.usefixtures("_compiled")
 def test_ctrl_c_stops_at_once_and_says_how_far_it_came():
-    def interruptible() -> None:  # even where the tests themselves are not
+    def interruptible():  # even where the tests themselves are not
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     ours, theirs = pty.openpty()
@@ -457,7 +454,7 @@ def test_no_color_means_none(monkeypatch):
     assert "\x1b[3" not in on_terminal("--help")
 
 
-def on_terminal(*arguments: str) -> str:
+def on_terminal(*arguments):
     """What a command shows where both its outputs are a terminal."""
     ours, theirs = pty.openpty()
     process = start(*arguments, stdout=theirs, stderr=theirs)
@@ -467,7 +464,7 @@ def on_terminal(*arguments: str) -> str:
     return shown
 
 
-def rest_of(terminal: int) -> str:
+def rest_of(terminal):
     """What is written to a terminal until its other end is closed."""
     shown = b""
     with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as output:
@@ -493,7 +490,7 @@ def test_help_explains_every_flag(benchmark, method, capsys):
 
 
 def test_defaults_in_help_are_those_for_the_number_of_memories(capsys):
-    def shown(memories: str) -> str:
+    def shown(memories):
         with pytest.raises(SystemExit):
             main(["run", "mnist-rotations", "meralg1", "--memories", memories, "--help"])
         return " ".join(capsys.readouterr().out.split())

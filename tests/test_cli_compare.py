@@ -1,14 +1,9 @@
 """``metareplay compare``: what it says is established, and what it does not hide."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
-from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +16,7 @@ TESTS = 1000
 """Test examples of each task."""
 
 
-def run(root: Path, method: str, seed: int, retained: float, **configuration: Any) -> Path:
+def run(root, method, seed, retained, **configuration):
     """Put the record of a run into a folder of runs; retained in percent."""
     right = round(TESTS * retained / 100)
     made = record(method, seed, tasks=2, **configuration)
@@ -31,21 +26,21 @@ def run(root: Path, method: str, seed: int, retained: float, **configuration: An
     return folder
 
 
-def runs(root: Path, method: str, retained: Sequence[float], memories: int | None = None, **other: Any) -> None:
+def runs(root, method, retained, memories=None, **other):
     """Put one record for each seed there."""
     settings = {"lr": 0.1} | ({} if memories is None else {"memories": memories})
     for seed, value in enumerate(retained):
         run(root, method, seed, value, **{"hyperparameters": settings} | other)
 
 
-def compare(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+def compare(capsys, *argv):
     assert main(["compare", *map(str, argv)]) == 0
     told = capsys.readouterr()
     assert told.err == ""
     return told.out
 
 
-def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
+def refused(capsys, *argv):
     assert main(["compare", *map(str, argv)]) == 2
     told = capsys.readouterr()
     assert told.out == ""
@@ -53,11 +48,11 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: object) -> str:
     return told.err
 
 
-def table(capsys: pytest.CaptureFixture[str], *argv: object) -> list[dict[str, str]]:
+def table(capsys, *argv):
     return list(csv.DictReader(io.StringIO(compare(capsys, *argv, "--csv", "-"))))
 
 
-def words(text: str) -> list[str]:
+def words(text):
     """The lines, with one blank between words."""
     return [" ".join(line.split()) for line in text.splitlines()]
 

@@ -1,7 +1,5 @@
 """``metareplay results``, as its users meet it: what is done, what is not, and never anything broken as done."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io
@@ -10,13 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from metareplay.cli import main
 from metareplay.results.statistics import estimate
-from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Run
 from metareplay.runs.record import UNSIGNED
 from metareplay.runs.request import Request
@@ -30,25 +26,25 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
 
-def experiment(method: str, seed: int = 0, stream: dict[str, Any] = STREAM, **settings: Any) -> Experiment:
+def experiment(method, seed=0, stream=STREAM, **settings):
     return Request("digits-rotations", method, settings, stream, {"seed": seed}).experiment()
 
 
-def done(method: str, seed: int = 0, stream: dict[str, Any] = STREAM, **settings: Any) -> Run:
+def done(method, seed=0, stream=STREAM, **settings):
     asked = experiment(method, seed, stream, **settings)
     run = Run(Path("runs") / asked.key)
     run.carry_out(asked)
     return run
 
 
-def listed(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+def listed(capsys, *arguments):
     assert main(["results", *arguments]) == 0
     shown = capsys.readouterr()
     assert shown.err == ""
     return shown.out.splitlines()
 
 
-def rows(capsys: pytest.CaptureFixture[str]) -> list[dict[str, str]]:
+def rows(capsys):
     return list(csv.DictReader(io.StringIO("\n".join(listed(capsys, "--csv", "-")))))
 
 
@@ -85,7 +81,7 @@ def test_what_has_no_meaning_is_a_dash(capsys):
     assert listed(capsys)[1].split()[-1] == "–"
 
 
-def not_done() -> dict[str, Run]:
+def not_done():
     """A run in each state but running and done."""
     runs = {}
     diverging = experiment("online", lr=1e9)
@@ -96,7 +92,7 @@ def not_done() -> dict[str, Run]:
     interrupted = experiment("online", seed=7)
     runs["stopped"] = Run(Path("runs") / interrupted.key)
 
-    def stop(_: object) -> None:
+    def stop(_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -210,7 +206,7 @@ def test_a_csv_that_cannot_be_written_says_so(capsys):
     assert "--csv /dev/full cannot be written: No space left" in capsys.readouterr().err
 
 
-def many(number: int) -> None:
+def many(number):
     """So many finished runs, by the record of one of them: 100 configurations of a suite, with many seeds."""
     first = done("meralg1", memories=1000, stream={"tasks": 20, "samples_per_task": 1})
     summary = json.loads((first.folder / "record.json").read_text()) | {"sha256": UNSIGNED}

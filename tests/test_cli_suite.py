@@ -1,16 +1,12 @@
 """``metareplay suite``, as its users meet it: what it says before, while and after it runs, and how it ends."""
 
-from __future__ import annotations
-
 import os
 import pty
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -57,7 +53,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     Path("small.toml").write_text(SMALL)
 
 
-def states(out: str = "runs") -> list[str]:
+def states(out="runs"):
     return sorted(run.status().state for run in find(Path(out)))
 
 
@@ -141,7 +137,7 @@ def test_a_dry_run_without_the_data_downloads_nothing(data_folder, capsys):
 
 
 def test_data_that_are_here_are_read_and_checked_once_however_many_runs_want_them(tmp_path, data_folder, monkeypatch):
-    looked: list[Path] = []
+    looked = []
     monkeypatch.setattr(Published, "present", lambda source, folder: bool(looked.append(folder)) or True)
     assert all(at_hand(BENCHMARKS[name]) for name in ("mnist-rotations", "mnist-split") * 3)
     assert looked == [data_folder / "mnist"]
@@ -214,13 +210,13 @@ def test_a_terminal_shows_the_whole_and_each_worker():
 # While it runs, with an executor's reports played to the display
 
 
-def played(seconds: Sequence[float | None], quiet: bool = False) -> tuple[list[Request], SuiteDisplay]:
+def played(seconds, quiet=False):
     requests = [Request("digits-rotations", "online", run={"seed": seed}) for seed in range(len(seconds))]
     plan = [Planned(request, "new", 100, each) for request, each in zip(requests, seconds, strict=True)]
     return requests, SuiteDisplay(plan, quiet)
 
 
-def at(examples: int) -> Progress:
+def at(examples):
     return Progress(0, 1, examples, 100, examples, None)
 
 
@@ -287,7 +283,7 @@ def test_quiet_shows_nothing(capsys):
 
 
 def test_ctrl_c_in_an_executor_says_how_far_it_came(monkeypatch, capsys):
-    def stopped(requests: Sequence[Request], out: Path, **given: Any) -> list[Outcome]:
+    def stopped(requests, out, **given):
         given["report"](SuiteProgress(4, [Outcome(requests[0], "a", "done")], {}))
         raise KeyboardInterrupt
 
@@ -299,7 +295,7 @@ def test_ctrl_c_in_an_executor_says_how_far_it_came(monkeypatch, capsys):
 
 
 def test_what_another_process_has_in_hand_is_told_and_is_no_failure(monkeypatch, capsys):
-    def elsewhere(requests: Sequence[Request], out: Path, **given: Any) -> list[Outcome]:
+    def elsewhere(requests, out, **given):
         return [Outcome(request, "a", "elsewhere", "process 1") for request in requests]
 
     monkeypatch.setattr(local, "execute", elsewhere)
@@ -317,7 +313,7 @@ def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
     fetched = []
     get = sources.get
 
-    def from_here(name: str, source: Any = None, progress: bool = True) -> Any:
+    def from_here(name, source=None, progress=True):
         if name == "mnist":
             fetched.append(name)
         return get(name, shared_mnist if name == "mnist" else None, progress=False)

@@ -1,11 +1,8 @@
 """Every method goes through the conformance suite, and the suite finds what is wrong with methods that are not."""
 
-from __future__ import annotations
-
 import functools
 import random
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -13,21 +10,20 @@ import numpy as np
 import pytest
 
 from metareplay import METHODS, Method, setting
-from metareplay.learners.base import Learner, Rows
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.memory import Reservoir
 from metareplay.runs.conformance import CHECKS, check, check_one
 from metareplay.settings import hyperparameters
 
 NAMED = {checked.__name__.removeprefix("check_"): checked for checked in CHECKS}
-SETTINGS: dict[str, Any] = {
+SETTINGS = {
     "lr": 0.05, "beta": 0.3, "gamma": 0.5, "s": 3.0, "memories": 20, "replay_batch_size": 3, "batches_per_example": 2,
     "interpolate_every": 3, "n_memories": 4, "memory_strength": 0.5, "glances": 2, "passes": 3,
 }  # fmt: skip
 """What every method gets of these: little work, and no part of it unused."""
 
 
-def factory(name: str) -> Callable[..., Method]:
+def factory(name):
     known = {parameter.name: SETTINGS.get(parameter.name) for parameter in hyperparameters(METHODS[name])}
     return functools.partial(METHODS[name], **{name: value for name, value in known.items() if value is not None})
 
@@ -59,77 +55,77 @@ class Good(Method):
     lr: float = setting(0.05, "(0, inf)", help="the learning rate of every SGD step")
     memories: int = setting(5, "[0, inf)", help="how many examples are kept")
 
-    def capacity(self, tasks: int, batch_size: int) -> int:
+    def capacity(self, tasks, batch_size):
         return self.memories
 
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         self.learner = learner
         self.memory = Reservoir(learner, rng)
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         for row in rows:
             self.learner.sgd_each(np.append(row, self.memory.draw(1, 2)), self.lr)
             self.memory.offer(row)
 
 
 class LooksAtNumPysGlobalState(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         if np.random.random() < 0.5:  # noqa: NPY002
             super().observe(rows)
 
 
 class LooksAtPythonsGlobalState(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         super().observe(np.array(random.sample(list(rows), len(rows))))
         if random.random() < 0.5:
             super().observe(rows)
 
 
 class DrawsFromTheSystem(Good):
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         super().start(learner, np.random.default_rng(), tasks)
 
 
 class KeepsThingsOnTheClass(Good):
     seen: ClassVar[list[int]] = []
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         self.seen.extend(rows)
         self.learner.sgd(rows, self.lr / len(self.seen))
 
 
 class NeverLearns(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         for row in rows:
             self.memory.offer(row)
 
 
 class TakesOneAtATime(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         (row,) = rows
         super().observe(np.array([row]))
 
 
 class NeedsAMemory(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         self.learner.sgd(np.append(rows, self.memory.draw(1, 1)[0, 0]), self.lr)
         self.memory.offer(rows[0])
 
 
 class KeepsMoreThanItAskedFor(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         super().observe(rows)
         self.learner.copy(rows[0], self.learner.slots)
 
 
 class ReplaysEmptySlots(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         self.learner.sgd(np.arange(self.learner.slots), self.lr)
         self.memory.offer(rows[0])
 
 
 class WritesIntoTheBatch(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         rows += 1
         rows -= 1
         rows[0] = 0
@@ -138,50 +134,50 @@ class WritesIntoTheBatch(Good):
 
 
 class KeepsASet(Good):
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         super().start(learner, rng, tasks)
-        self.recent: set[int] = set()
+        self.recent = set()
 
 
 class ForgetsToSaveItsMemory(Good):
-    def state(self) -> dict[str, Any]:
+    def state(self):
         return {}
 
 
 class HandsOutItsArrays(Good):
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         super().start(learner, rng, tasks)
         self.counts = np.zeros(tasks, np.int64)
 
-    def begin_task(self, task: int, previous: int | None) -> None:
+    def begin_task(self, task, previous):
         self.task = task
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         self.counts[self.task] += 1
         super().observe(rows)
 
-    def state(self) -> dict[str, Any]:
+    def state(self):
         return super().state() | {"counts": self.counts}
 
 
 class HidesAGenerator(Good):
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         super().start(learner, rng, tasks)
         self.parent = rng
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         (child,) = self.parent.spawn(1)
         if child.random() < 0.5:
             super().observe(rows)
 
 
 class CountsOnTasksInOrder(Good):
-    def begin_task(self, task: int, previous: int | None) -> None:
+    def begin_task(self, task, previous):
         assert task == (0 if previous is None else previous + 1), "tasks come in order"
 
 
 class TakesAnySetting(Good):
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         pass
 
 
@@ -192,23 +188,23 @@ class HasASettingWithoutMeaning(Good):
 class HasADefaultOutOfRange(Good):
     momentum: float = setting(1.5, "[0, 1)", help="how much of the last step is taken again")
 
-    def __post_init__(self) -> None:
+    def __post_init__(self):
         if self.momentum != 1.5:
             super().__post_init__()
 
 
 class HidesThatItNeedsTheTask(Good):
-    def network(self, network: Any, tasks: int) -> Any:
+    def network(self, network, tasks):
         return replace(network, private=(False,) * (len(network.widths) - 2) + (True,), tasks=tasks)
 
 
 class IgnoresItsLearningRate(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         self.learner.sgd(rows, 0.01)
 
 
 class DividesByZero(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         super().observe(rows)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -222,29 +218,29 @@ class Doubled(Good):
 
     inert: ClassVar[Any] = ({"again": 0.0}, Good)
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         super().observe(rows)
         if self.again:
             self.learner.sgd(rows, self.lr * self.again)
 
 
 class DoubledAlways(Doubled):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         super().observe(rows)
         self.learner.sgd(rows, self.lr * max(self.again, 0.1))
 
 
 class AnswersOtherwise(Doubled):
-    def ready(self) -> None:
+    def ready(self):
         self.learner.load(0 * self.learner.parameters())
 
 
 class LearnsOtherwiseOnPyTorch(Good):
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         self.learner.sgd(rows, self.lr if isinstance(self.learner, FusedPerceptron) else 3 * self.lr)
 
 
-WRONG: list[tuple[type[Method], str, str]] = [
+WRONG = [
     (LooksAtNumPysGlobalState, "it_leaves_global_random_states_alone", "rng that start"),
     (LooksAtPythonsGlobalState, "it_leaves_global_random_states_alone", "rng that start"),
     (DrawsFromTheSystem, "the_same_seed_gives_the_same_result", "chance taken from elsewhere"),
@@ -310,11 +306,11 @@ def test_a_method_that_is_its_base_where_it_does_nothing_passes():
 
 def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more():
     class WritesPadding(Good):
-        def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+        def start(self, learner, rng, tasks):
             super().start(learner, rng, tasks)
             self.rng = rng
 
-        def observe(self, rows: Rows) -> None:
+        def observe(self, rows):
             super().observe(rows)
             theta = self.learner.parameters()
             self.learner.descend(self.rng.standard_normal(len(theta)), 0.001)

@@ -1,7 +1,5 @@
 """``metareplay data make``: files of tasks from a data set, with the flags of the MER project's generator."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
@@ -21,7 +19,7 @@ def _in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def make(arguments: str) -> int:
+def make(arguments):
     return main(["data", "make", *arguments.split()])
 
 

@@ -1,7 +1,5 @@
 """The demo: its tables say what the runs found, and the commands it offers exist."""
 
-from __future__ import annotations
-
 import io
 import re
 from pathlib import Path
@@ -24,7 +22,7 @@ ACCURACIES = {
 }
 
 
-def shown(*parts: object, width: int = 80) -> str:
+def shown(*parts, width=80):
     console = Console(file=io.StringIO(), width=width)
     for part in parts:
         console.print(part.terminal() if isinstance(part, Table) else part)
@@ -32,7 +30,7 @@ def shown(*parts: object, width: int = 80) -> str:
     return console.file.getvalue()
 
 
-def cells(table: str, row: str) -> list[str]:
+def cells(table, row):
     (line,) = (line for line in table.splitlines() if line.split()[: len(row.split())] == row.split())
     return line.split()[len(row.split()) :]
 

@@ -3,8 +3,6 @@
 CONTRIBUTING.md ("Code in the docs") says how a block is written.
 """
 
-from __future__ import annotations
-
 import contextlib
 import doctest
 import importlib.util
@@ -13,10 +11,9 @@ import runpy
 import shlex
 import sys
 import tomllib
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
 import pytest
 
@@ -47,7 +44,7 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks(page: Path) -> list[Block]:
+def blocks(page):
     found, text = [], page.read_text(encoding="utf-8")
     for block in re.finditer(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```$", text, re.DOTALL | re.MULTILINE):
         lines = (line.removeprefix(block[1]) for line in block[3].splitlines(keepends=True))
@@ -55,7 +52,7 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
-def commands(block: Block) -> list[str]:
+def commands(block):
     """Each with its mark; one on a line of its own holds for all of them."""
     lines = [line for line in block.text.replace("\\\n", " ").splitlines() if line.strip()]
     above = next((line for line in lines if line.startswith("#") and MARK.search(line)), "")
@@ -69,11 +66,11 @@ class Stopped(BaseException):
 class Reader:
     """Does what a page says, in its order; what takes long is done only where that is asked for."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, patient: bool) -> None:
+    def __init__(self, patch, patient):
         self.patch, self.patient = patch, patient
-        self.names: dict[str, Any] = {"__name__": "__main__"}
+        self.names = {"__name__": "__main__"}
 
-    def skips(self, text: str) -> bool:
+    def skips(self, text):
         """Whether a mark says that this cannot be done here, or not now."""
         if not (mark := MARK.search(text)):
             return False
@@ -81,7 +78,7 @@ class Reader:
             return not (self.patient and SECONDS.match(mark[2]))
         return not all(re.fullmatch(r"\w+", word) and _installed(word) for word in re.split(r",? and |, ", mark[2]))
 
-    def read(self, page: Path, block: Block) -> None:
+    def read(self, page, block):
         text = block.text.replace(RUN, newest()) if block.language == "python" else block.text
         first = re.match(r"# ([\w-]+\.(?:py|toml|csv))\b", text)
         if block.language not in ("python", "bash", "toml", "text"):
@@ -100,7 +97,7 @@ class Reader:
             for command in commands(block):
                 self.type(command.replace(RUN, newest()))
 
-    def type(self, command: str) -> None:
+    def type(self, command):
         program, *words = shlex.split(command, comments=True)
         skip = self.skips(command)
         if program == "metareplay" and not re.search("GPU", command):
@@ -128,7 +125,7 @@ class Reader:
             pytest.fail(f"a test cannot try {program!r}: say what it needs, as in `{command}  # needs a cluster`")
 
     @staticmethod
-    def status(words: list[str]) -> int:
+    def status(words):
         try:
             return main(words)
         except SystemExit as left:  # --help
@@ -137,13 +134,13 @@ class Reader:
             return 0
 
     @contextlib.contextmanager
-    def arguments_alone(self) -> Iterator[None]:
+    def arguments_alone(self):
         """Let commands check all that they are given, and stop before they fetch data or learn."""
 
-        def stop(*given: Any, **named: Any) -> NoReturn:
+        def stop(*given, **named):
             raise Stopped
 
-        def get(name: str, *given: Any, **named: Any) -> Any:
+        def get(name, *given, **named):
             return here(name, *given, **named) if name == "digits" else stop()
 
         here = data.get
@@ -157,17 +154,17 @@ class Reader:
             yield
 
 
-def _installed(name: str) -> bool:
+def _installed(name):
     found = importlib.util.find_spec({"pytorch": "torch"}.get(name.lower(), name))
     return found is not None and found.origin is not None  # a folder of runs on the path is no package
 
 
-def newest() -> str:
+def newest():
     runs = [file.parent for file in Path().glob("runs/*/record.json")]
     return max(runs, key=lambda run: (run / "record.json").stat().st_mtime_ns).name if runs else RUN
 
 
-def follow(page: Path, patient: bool, patch: pytest.MonkeyPatch, folder: Path) -> None:
+def follow(page, patient, patch, folder):
     patch.chdir(folder)
     patch.syspath_prepend(folder)
     reader = Reader(patch, patient)
@@ -243,7 +240,7 @@ def test_every_module_of_the_reference_has_examples():
     assert {name.rpartition(".")[0] for name in NAMES} - {"metareplay"} <= modules
 
 
-def without_code(page: Path, code: str = r"```.*?```|`[^`]*`") -> str:
+def without_code(page, code=r"```.*?```|`[^`]*`"):
     return re.sub(code, "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 

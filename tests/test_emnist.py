@@ -1,7 +1,5 @@
 """EMNIST, balanced: from an archive of NIST's form with made-up images; and what must not get through."""
 
-from __future__ import annotations
-
 import gzip
 
 import numpy as np
@@ -24,11 +22,11 @@ def _nothing_loaded(monkeypatch):
     monkeypatch.setattr(publishing, "_LOADED", {})
 
 
-def drawn(n: int, seed: int) -> np.ndarray:
+def drawn(n, seed):
     return np.random.default_rng(seed).integers(0, 256, (n, 28, 28)).astype(np.uint8)
 
 
-def files(train: int = 188, test: int = 94) -> dict[str, bytes]:
+def files(train=188, test=94):
     """As NIST has them: each image by its columns, the other parts of EMNIST beside it."""
     parts = []
     for n, seed in ((train, 0), (test, 1)):
@@ -70,10 +68,7 @@ def test_its_stream_gives_all_47_classes_other_labels_in_each_task(tmp_path):
         (zipped(files() | {BALANCED[0]: gzip.compress(idx(drawn(188, 0)))[:-9]}), "in it is truncated or too large"),
         (zipped(files() | {BALANCED[0]: gzip.compress(idx(np.zeros((188, 7, 7))))}), r"images of shape \(7, 7\)"),
         (zipped(files() | {BALANCED[1]: gzip.compress(idx(np.arange(5)))}), "there is not one label for each image"),
-        (
-            zipped(files() | {BALANCED[3]: gzip.compress(idx(np.arange(94)))}),
-            "94 classes in it instead of 47",
-        ),
+        (zipped(files() | {BALANCED[3]: gzip.compress(idx(np.arange(94)))}), "94 classes in it instead of 47"),
     ],
 )
 def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path, content, reason):

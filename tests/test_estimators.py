@@ -1,14 +1,11 @@
 """The scikit-learn classifier."""
 
-from __future__ import annotations
-
 import io
 import math
 import pickle
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,14 +29,14 @@ METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 ENGINES = ("fused", "torch")
-SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "random_state": 0}
+SMALL = {"hidden_layer_sizes": (12,), "memories": 30, "random_state": 0}
 
 
-def blobs(n: int = 200, classes: int = 4) -> tuple[Any, Any]:
+def blobs(n=200, classes=4):
     return make_blobs(n, 5, centers=classes, random_state=1)
 
 
-def bits(model: ContinualClassifier) -> bytes:
+def bits(model):
     learner = model._life.learner
     return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
@@ -47,7 +44,7 @@ def bits(model: ContinualClassifier) -> bytes:
 # scikit-learn's own checks
 
 
-def excused(estimator: Any) -> dict[str, str]:
+def excused(estimator):
     """A step on a doubled loss is not two steps: scikit-learn excuses its own SGDClassifier and MLPClassifier too."""
     return {
         f"check_sample_weight_equivalence_on_{kind}_data": "weights multiply losses; they do not repeat steps"
@@ -73,7 +70,7 @@ def test_scikit_learns_own_checks_pass(estimator, check):
 @pytest.mark.parametrize("method", METHODS)
 def test_it_comes_to_the_parameters_of_an_experiment_on_the_same_stream(method):
     stream = metareplay.benchmark("digits-rotations", tasks=3)
-    settings: dict[str, Any] = {"memories": 40} if hasattr(METHODS[method], "memories") else {}
+    settings = {"memories": 40} if hasattr(METHODS[method], "memories") else {}
     chosen = METHODS[method](lr=0.02, **settings)
     life = Trainer(Experiment(stream=stream, method=chosen, seed=7, hidden=(18, 15), samples_per_task=25))
     life.train()
@@ -239,11 +236,11 @@ def test_threads_may_learn_predict_and_save_at_once(tmp_path):
     X, y = load_digits(return_X_y=True)
     model = ContinualClassifier(random_state=0).partial_fit(X[:50], y[:50])
 
-    def learn(begin: int) -> None:
+    def learn(begin):
         for k in range(begin, begin + 100, 5):
             model.partial_fit(X[k : k + 5], y[k : k + 5])
 
-    def answer(number: int) -> None:
+    def answer(number):
         for _ in range(20):
             assert model.predict_proba(X[:20]).shape[1] >= len(np.unique(y[:50]))
             if number == 0:
@@ -362,7 +359,7 @@ def test_rare_classes_are_found_where_classes_are_balanced():
     y = (rng.random(3000) < 0.05).astype(int)
     X = rng.normal(size=(3000, 4)) + y[:, None] * 1.2
 
-    def found(class_weight: Any) -> float:
+    def found(class_weight):
         model = ContinualClassifier(class_weight=class_weight, hidden_layer_sizes=(20,), random_state=0)
         model.partial_fit(X[:2000], y[:2000])
         return float((model.predict(X[2000:])[y[2000:] == 1] == 1).mean())
@@ -393,7 +390,7 @@ def test_probabilities_follow_the_temperature():
     held = np.arange(1, model._life.learner.used)
     logits, labels = model._life.learner.forward(held), model._life.learner.labels[held]
 
-    def loss(temperature: float) -> float:
+    def loss(temperature):
         z = logits / temperature
         z = z - z.max(1, keepdims=True)
         return float((np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), labels]).mean())
@@ -452,7 +449,7 @@ def test_a_new_class_in_a_wide_problem_costs_its_column():
 
 
 def test_memories_for_which_there_is_no_room_are_refused_in_words(monkeypatch):
-    def full(*_: Any) -> None:
+    def full(*_):
         raise MemoryError("Unable to allocate 39.1 GiB")
 
     monkeypatch.setattr(GrowingPerceptron, "hold", full)
@@ -465,7 +462,7 @@ def test_memories_for_which_there_is_no_room_are_refused_in_words(monkeypatch):
 # Networks of PyTorch's
 
 
-def factory(shape: Any, classes: int) -> Any:
+def factory(shape, classes):
     from torch import nn
 
     return nn.Sequential(nn.Linear(shape[0], 24), nn.LayerNorm(24), nn.ReLU(), nn.Linear(24, classes))
@@ -627,7 +624,7 @@ class Patient(metareplay.Method):
     lr: float = metareplay.setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
     times: int = metareplay.setting(2, "[1, inf)", help="the steps taken on each batch")
 
-    def observe(self, rows: Any) -> None:
+    def observe(self, rows):
         for _ in range(self.times):
             self.learner.sgd(rows, self.lr)
 
@@ -646,7 +643,7 @@ def test_river_is_only_needed_by_its_own_classifier(monkeypatch):
 class NoRiver:
     """As on a machine without it."""
 
-    def find_spec(self, name: str, *_: Any) -> None:
+    def find_spec(self, name, *_):
         if name == "river":
             raise ModuleNotFoundError("No module named 'river'", name="river")
 

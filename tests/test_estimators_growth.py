@@ -1,9 +1,5 @@
 """A network that grows while it learns, and the method on it."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -18,11 +14,11 @@ INPUTS, CLASSES = 5, 3
 PLACES = np.arange(INPUTS)
 
 
-def life(method: Any, scaled: bool = False) -> Core:
+def life(method, scaled=False):
     return Core(method, Build(INPUTS, CLASSES, tasks=2, scaled=scaled, batch_size=1, seed=0, hidden=(7, 6)))
 
 
-def examples(n: int, classes: int = CLASSES) -> tuple[Any, Any]:
+def examples(n, classes=CLASSES):
     rng = np.random.default_rng(n)
     return rng.normal(size=(n, INPUTS)).astype(np.float32), rng.integers(0, classes, n)
 
@@ -79,7 +75,7 @@ def test_ewc_holds_on_to_what_mattered_when_classes_are_added():
     x, y = examples(30)
     grown.learn(x, y, 0, PLACES)
     grown.learn(x[:1], y[:1], 1, PLACES)
-    ewc: Any = grown.method
+    ewc = grown.method
     importance = [weights.copy() for weights, _ in grown.learner.layers(ewc.importance)]
     grown.learn(x[:4], np.array([0, 1, 2, 3]), 1, PLACES)
     kept = grown.learner.layers(ewc.importance)

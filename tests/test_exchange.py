@@ -1,21 +1,19 @@
 """Streams go to other libraries and come back the same; what was learned goes to ONNX and a state dictionary."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import metareplay
-from metareplay import BadInput, Experiment, Online, Stream, benchmark
+from metareplay import BadInput, Experiment, Online, benchmark
 from metareplay.runs.folder import Run
 from metareplay.streams import exchange
 
 STREAM = benchmark("digits-split", tasks=2)
 
 
-def same(first: Stream, second: Stream) -> bool:
+def same(first, second):
     sides = [
         (one, two)
         for a, b in zip(first.tasks, second.tasks, strict=True)

@@ -1,15 +1,12 @@
 """Which examples a run shows, when it evaluates, what it notes, and what its name depends on."""
 
-from __future__ import annotations
-
 import dataclasses
 import importlib.util
 import itertools
 import json
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -31,7 +28,7 @@ from metareplay import (
     benchmark,
     setting,
 )
-from metareplay.learners.base import Learner, Rows
+from metareplay.learners.base import Learner
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.methods.replay import ER
@@ -42,7 +39,7 @@ from metareplay.runs.record import ARRAYS, OPTIONAL
 INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
 
 
-def stream(tasks: int = 3, poisoned: int | None = None, **other: Any) -> Stream:
+def stream(tasks=3, poisoned=None, **other):
     """Tasks whose 20 training examples can be told apart.
 
     Their first input is 1 + the example's number, their last 1 + the task's. That of number ``poisoned`` is not finite.
@@ -75,20 +72,20 @@ class Notes(Method):
     initial: ClassVar[list[NDArray[np.float32]]] = []
     learners: ClassVar[list[Learner]] = []
 
-    def capacity(self, tasks: int, batch_size: int) -> int:
+    def capacity(self, tasks, batch_size):
         return self.memories
 
-    def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         for notes in (self.shown, self.of_task, self.borders, self.guesses, self.initial, self.learners):
             notes.clear()
         self.learner = learner
         self.initial.append(learner.parameters())
         self.learners.append(learner)
 
-    def begin_task(self, task: int, previous: int | None) -> None:
+    def begin_task(self, task, previous):
         self.borders.append((task, previous))
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         table = self.learner.state()
         self.shown.append([round(table["value"][row, 0]) - 1 for row in rows])
         (task,) = {round(table["value"][row, table["examples"][row, 0] - 1]) - 1 for row in rows}
@@ -100,16 +97,16 @@ class Notes(Method):
         self.learner.sgd(rows, self.lr)
 
 
-def run(**settings: Any) -> Record:
+def run(**settings):
     return Trainer(Experiment(**({"stream": stream(), "method": Notes(), "hidden": (4,)} | settings))).train()
 
 
-def batches_of(task: int) -> list[list[int]]:
+def batches_of(task):
     """The batches of a task that were shown, in order."""
     return [batch for batch, of in zip(Notes.shown, Notes.of_task, strict=True) if of == task]
 
 
-def shown_of(task: int) -> list[int]:
+def shown_of(task):
     """The examples of a task that were shown, in order."""
     return list(itertools.chain(*batches_of(task)))
 
@@ -194,7 +191,7 @@ def test_every_example_is_equally_likely_to_be_shown():
 # What depends on what
 
 
-def fingerprint(**settings: Any) -> tuple[list[list[int]], bytes]:
+def fingerprint(**settings):
     """The order of examples, and the initial weights."""
     run(**({"samples_per_task": 6} | settings))
     return [shown_of(task) for task in range(3)], Notes.initial[0].tobytes()
@@ -223,7 +220,7 @@ def test_the_seed_decides_examples_order_and_weights():
         assert sorted(one) != sorted(other)
 
 
-def same(one: Record, other: Record) -> bool:
+def same(one, other):
     return one.steps == other.steps and all(
         np.array_equal(getattr(one, name), getattr(other, name))
         for name in ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
@@ -266,7 +263,7 @@ def test_a_run_leaves_the_method_that_it_was_given_as_it_was():
 # When it evaluates
 
 
-def evaluations(record: Record) -> list[tuple[int, int]]:
+def evaluations(record):
     return list(zip(record.evaluated_at.tolist(), record.evaluated_visit.tolist(), strict=True))
 
 
@@ -324,7 +321,7 @@ def test_it_may_evaluate_at_the_end_alone_and_then_only_what_that_shows_has_a_me
 def test_a_run_that_never_evaluates_keeps_a_few_bytes_for_a_thousand_examples_and_for_a_task():
     """48 million examples of 800 tasks are scaled down; what is kept must grow with the examples by next to nothing."""
 
-    def kept(tasks: int, epochs: int) -> tuple[int, int]:
+    def kept(tasks, epochs):
         one = benchmark("digits-online-permuted", tasks=tasks, samples_per_task=100)
         experiment = Experiment(stream=one, method=Online(), hidden=(4,), epochs=epochs, evaluate="never")
         trainer = Trainer(experiment)
@@ -413,7 +410,7 @@ def test_every_memory_takes_as_many_bytes():
 
 def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch):
     monkeypatch.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0.0)
-    told: list[Progress] = []
+    told = []
     experiment = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=5, task_order=(2, 0))
     record = Trainer(experiment).train(told.append)
     assert told[0] == Progress(visit=0, visits=2, examples=0, all_examples=10, steps=0, accuracy=None)
@@ -508,9 +505,9 @@ def test_settings_that_make_no_sense_are_refused_in_words(settings, words):
 # The key: the name of a run's folder
 
 
-PLAIN: dict[str, Any] = {"method": MER(lr=0.01), "samples_per_task": 5}
+PLAIN = {"method": MER(lr=0.01), "samples_per_task": 5}
 
-OTHERS: dict[str, dict[str, Any]] = {
+OTHERS = {
     "seed": {"seed": 1},
     "hidden": {"hidden": (100, 99)},
     "layers": {"hidden": (100,)},
@@ -529,7 +526,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def key(**settings: Any) -> str:
+def key(**settings):
     return Experiment(**({"stream": stream()} | PLAIN | settings)).key
 
 
@@ -565,7 +562,7 @@ from metareplay.methods.online import Online
 images = Images(BaseImages(np.ones((3, 2), np.float32)), np.zeros(3, np.int64))
 experiment = Experiment(stream=Stream("one", (Task("", images, images),), 1, {"b": 1, "a": 0.1}), method=Online())
 """
-    here: dict[str, Any] = {}
+    here = {}
     exec(code, here)
     before = here["experiment"].key
     Trainer(here["experiment"]).train()
@@ -595,7 +592,7 @@ def modules():
         del sys.modules[name]
 
 
-def method_from(file: Path, source: str) -> Method:
+def method_from(file, source):
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(source)
     name = f"users_{abs(hash((file, source)))}"
@@ -605,7 +602,7 @@ def method_from(file: Path, source: str) -> Method:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    method: Method = module.Mine()
+    method = module.Mine()
     return method
 
 

@@ -5,8 +5,6 @@ import fcntl
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -14,17 +12,14 @@ from metareplay import files
 from metareplay.errors import RunFailed
 
 
-def mode(path: Path) -> int:
+def mode(path):
     return path.stat().st_mode & 0o777
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "small": lambda path: files.write_atomically(path, b"new"),
-    "large": lambda path: large(path),
-}
+WRITERS = {"small": lambda path: files.write_atomically(path, b"new"), "large": lambda path: large(path)}
 
 
-def large(path: Path) -> None:
+def large(path):
     with files.placed(path, 3) as (file, _):
         file.write(b"new")
 
@@ -92,12 +87,12 @@ def test_only_regular_files_are_read(tmp_path):
 def flock(request, monkeypatch):
     """File systems with and without flock."""
 
-    def missing(*arguments: object) -> None:
+    def missing(*arguments):
         raise OSError(request.param, os.strerror(request.param))
 
     if request.param:
         monkeypatch.setattr(fcntl, "flock", missing)
-    code: int | None = request.param
+    code = request.param
     return code
 
 
@@ -148,7 +143,7 @@ def test_what_a_killed_process_held_is_taken_over_and_a_waiter_is_told_who_holds
 
 
 def test_a_holder_on_another_machine_counts_as_living(tmp_path, monkeypatch):
-    def missing(*arguments: object) -> None:
+    def missing(*arguments):
         raise OSError(errno.ENOSYS, "none")
 
     monkeypatch.setattr(fcntl, "flock", missing)

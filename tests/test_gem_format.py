@@ -1,7 +1,5 @@
 """Task lists in .pt files: what is written is what PyTorch reads, and what is read can do no harm."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import pickle
@@ -11,7 +9,6 @@ import tempfile
 import tracemalloc
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,31 +20,30 @@ from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed
 from metareplay.streams import task_list as gem_format
 from metareplay.streams.kinds import angles, permutations, rotations, splits
-from metareplay.streams.stream import Stream
 
 torch = pytest.importorskip("torch")
 
 
-def task(description: Any = 0.5, n: int = 4, inputs: int = 3, **changes: Any) -> list[Any]:
+def task(description=0.5, n=4, inputs=3, **changes):
     x = torch.arange(n * inputs, dtype=torch.float32).reshape(n, inputs)
     y = torch.arange(n) % 2
     return [description, changes.get("x", x), changes.get("y", y)]
 
 
-def saved(path: Path, content: Any, **options: Any) -> Path:
+def saved(path, content, **options):
     torch.save(content, path, **options)
     return path
 
 
-def legacy(path: Path, content: Any) -> Path:
+def legacy(path, content):
     return saved(path, content, _use_new_zipfile_serialization=False)
 
 
-def examples(images: Any) -> tuple[np.ndarray, np.ndarray]:
+def examples(images):
     return images.inputs(np.arange(len(images))), images.labels
 
 
-def assert_same_tasks(one: Stream, other: Stream) -> None:
+def assert_same_tasks(one, other):
     assert [task.description for task in one.tasks] == [task.description for task in other.tasks]
     assert one.classes == other.classes
     assert one.scenarios == other.scenarios
@@ -58,7 +54,7 @@ def assert_same_tasks(one: Stream, other: Stream) -> None:
                 assert np.array_equal(array, expected)
 
 
-def streams() -> dict[str, Stream]:
+def streams():
     digits = sources.get("digits")
     return {
         "rotations": rotations(digits, tasks=3, min_angle=-20, max_angle=40, stream_seed=7),
@@ -144,7 +140,7 @@ def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path):
 def test_any_task_list_is_read_as_it_is(tasks, inputs, classes, old, seed):
     rng = np.random.default_rng(seed)
 
-    def part() -> list[Any]:
+    def part():
         n = int(rng.integers(1, 6))
         x = rng.standard_normal((n, inputs)).astype(np.float32)
         return [float(rng.random()), torch.from_numpy(x), torch.from_numpy(rng.integers(0, classes, n))]
@@ -188,7 +184,7 @@ def test_a_changed_file_is_read_anew(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's account of a process's memory")
 def test_inputs_stay_in_the_file_until_they_are_needed(tmp_path):
-    def own_megabytes() -> float:
+    def own_megabytes():
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssAnon"))
 
@@ -207,14 +203,14 @@ def test_inputs_stay_in_the_file_until_they_are_needed(tmp_path):
 class RunsCode:
     """Makes a file when it is unpickled."""
 
-    def __init__(self, marker: Path) -> None:
+    def __init__(self, marker):
         self.marker = marker
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return os.system, (f"touch {self.marker}",)
 
 
-def plain_pickle(path: Path, content: Any) -> Path:
+def plain_pickle(path, content):
     path.write_bytes(pickle.dumps(content, protocol=2))
     return path
 
@@ -231,7 +227,7 @@ def test_a_file_that_would_run_code_is_refused(save, tmp_path):
     assert marker.exists(), "it would have"
 
 
-def nan() -> Any:
+def nan():
     x = torch.zeros(4, 3)
     x[2, 1] = float("nan")
     return x
@@ -399,11 +395,11 @@ def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == []
 
 
-def full(descriptor: int) -> None:
+def full(descriptor):
     raise OSError(28, "No space left on device")
 
 
-def stop(images: Any) -> Any:
+def stop(images):
     yield b""
     raise KeyboardInterrupt
 

@@ -1,7 +1,5 @@
 """``get_data.py``: the original's command; its authors' archives come from a web server on this machine."""
 
-from __future__ import annotations
-
 import dataclasses
 import gzip
 import hashlib
@@ -16,10 +14,8 @@ import subprocess
 import sys
 import tarfile
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -51,11 +47,11 @@ def _here_and_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(get_data, "EXAMPLES", 100)  # so that a few megabytes are too large already
 
 
-def left() -> set[str]:
+def left():
     return {path.name for path in Path("data").iterdir()} - {".lock"} if Path("data").exists() else set()
 
 
-def one_line(text: str) -> str:
+def one_line(text):
     """The last line of standard error, after what was going on."""
     lines = [line for line in text.splitlines() if line.startswith("get_data.py: ")]
     return lines[-1]
@@ -109,7 +105,7 @@ def test_a_file_that_is_there_stays(capsys):
 
 @pytest.mark.usefixtures("tiny_mnist")
 def test_ctrl_c_while_writing_leaves_nothing(monkeypatch, capsys):
-    def stop(images: Any) -> Iterator[bytes]:
+    def stop(images):
         yield b""
         raise KeyboardInterrupt
 
@@ -122,10 +118,10 @@ def test_ctrl_c_while_writing_leaves_nothing(monkeypatch, capsys):
 # The authors' own archives
 
 
-def task_list() -> bytes:
+def task_list():
     rng = np.random.default_rng(0)
 
-    def part(angle: float, n: int) -> list[Any]:
+    def part(angle, n):
         x = rng.integers(0, 256, (n, 20)).astype(np.float32)
         return [angle, torch.from_numpy(x), torch.arange(n) % 5]
 
@@ -134,7 +130,7 @@ def task_list() -> bytes:
     return file.getvalue()
 
 
-def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
+def member(name, content=b"", **fields):
     header = tarfile.TarInfo(name)
     header.size = len(content)
     for field, value in fields.items():
@@ -142,7 +138,7 @@ def member(name: str, content: bytes = b"", **fields: Any) -> tuple[tarfile.TarI
     return header, content
 
 
-def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
+def archive(*members):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz", format=tarfile.GNU_FORMAT) as tar:
         for header, content in members:
@@ -150,7 +146,7 @@ def archive(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:
     return file.getvalue()
 
 
-def honest() -> bytes:
+def honest():
     """As macOS packs it: in a folder, with a file of attributes beside it."""
     folder = member("data", type=tarfile.DIRTYPE)
     return archive(
@@ -168,12 +164,12 @@ class Site(Server):
     breaks_after: int | None = None  # bytes of each answer, after which it hangs up
     status: int = 200
 
-    def __post_init__(self) -> None:
-        self.asked: list[tuple[str | None, int]] = []
+    def __post_init__(self):
+        self.asked = []
         """The range of each request, and the status of the answer."""
         super().__init__()
 
-    def answer(self, request: http.server.BaseHTTPRequestHandler) -> None:
+    def answer(self, request):
         wanted = request.headers["Range"]
         begin = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.ranges else 0
         status = self.status if self.status != 200 else 206 if begin else 200
@@ -194,9 +190,9 @@ class Site(Server):
 
 @pytest.fixture
 def serve(monkeypatch):
-    sites: list[Site] = []
+    sites = []
 
-    def start(content: bytes, **habits: Any) -> Site:
+    def start(content, **habits):
         sites.append(Site(content, **habits))
         monkeypatch.setattr(get_data, "ORIGINALS", sites[-1].root)
         return sites[-1]
@@ -206,7 +202,7 @@ def serve(monkeypatch):
         site.close()
 
 
-def assert_the_original_is_there() -> None:
+def assert_the_original_is_there():
     assert left() == {"mnist_rotations.pt"}
     assert Path("data/mnist_rotations.pt").read_bytes() == task_list()
 
@@ -238,7 +234,7 @@ def test_what_was_fetched_serves_the_next_call(serve, capsys):
     assert left() == set()
     site.breaks_after = len(content) // 2
 
-    def once(request: Any) -> None:
+    def once(request):
         Site.answer(site, request)
         site.breaks_after = 0
 
@@ -252,12 +248,12 @@ def test_what_was_fetched_serves_the_next_call(serve, capsys):
     assert_the_original_is_there()
 
 
-def part_fetched(serve: Callable[..., Site], content: bytes, **habits: Any) -> Site:
+def part_fetched(serve, content, **habits):
     """A third of it is there, from a call that was stopped."""
     site = serve(content, breaks_after=len(content) // 3, **habits)
     download = threading.Event()
 
-    def stop(seconds: float) -> None:
+    def stop(seconds):
         download.set()
         raise KeyboardInterrupt
 
@@ -273,9 +269,9 @@ def part_fetched(serve: Callable[..., Site], content: bytes, **habits: Any) -> S
 
 def test_ctrl_c_keeps_the_part_and_says_how_to_go_on(serve, monkeypatch, capsys):
     site = serve(honest())
-    pieces: list[bytes] = []
+    pieces = []
 
-    def stop(response: Any, size: int) -> bytes:
+    def stop(response, size):
         if pieces:
             raise KeyboardInterrupt
         pieces.append(response.read(100))
@@ -380,11 +376,11 @@ def test_two_processes_do_not_fetch_the_same_file(serve, capsys):
 # Archives that are not what they should be
 
 
-def cut(content: bytes) -> bytes:
+def cut(content):
     return content[: len(content) // 2]
 
 
-def long_name(size: int) -> bytes:
+def long_name(size):
     """A header which says that a name of so many bytes follows."""
     header = tarfile.TarInfo("././@LongLink")
     header.type, header.size = tarfile.GNUTYPE_LONGNAME, size
@@ -392,11 +388,11 @@ def long_name(size: int) -> bytes:
 
 
 class RunsCode:
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return os.system, ("touch marker",)
 
 
-def runs_code() -> bytes:
+def runs_code():
     file = io.BytesIO()
     torch.save([RunsCode()], file)
     return file.getvalue()
@@ -465,7 +461,7 @@ def test_names_in_an_archive_decide_nothing_on_the_disk(name, serve, tmp_path):
 def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path, monkeypatch):
     (tmp_path / "archive").write_bytes(honest())
 
-    def read(path: Path, name: str) -> None:
+    def read(path, name):
         assert path.read_bytes() == task_list()
         assert not (tmp_path / "new.pt").exists()
         raise Refused("no")

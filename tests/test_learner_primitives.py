@@ -1,12 +1,10 @@
 """Every primitive of every learner, held against float64 autograd on random networks and data."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +16,7 @@ from numpy.typing import NDArray
 
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
-from metareplay.learners.base import Diverged, Rows
+from metareplay.learners.base import Diverged
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 from metareplay.streams.stream import Images
@@ -33,10 +31,7 @@ Floats = NDArray[np.floating[Any]]
 Allowed = NDArray[np.bool_]
 
 
-@pytest.fixture(
-    scope="session",
-    params=["fused", "pytorch", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)],
-)
+@pytest.fixture(scope="session", params=["fused", "pytorch", pytest.param("pytorch on cuda", marks=pytest.mark.cuda)])
 def engine(request):
     """The constructor of a learner: ``engine(network, slots, batch_size, rng)``."""
     if request.param == "fused":
@@ -60,26 +55,26 @@ class Problem:
     allowed: Allowed | None = None
     """The classes that count in each task; None: all."""
 
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+    def _repr_pretty_(self, printer, cycle):
         printer.text(f"<{len(self.x)} examples for {self.network}>")
 
     @property
-    def slots(self) -> int:
+    def slots(self):
         return len(self.x)
 
     @property
-    def lr(self) -> float:
+    def lr(self):
         """A learning rate whose steps neither vanish in rounding nor blow up."""
         return float(self.rng.uniform(0.05, 0.5) / (1 + (self.x.astype(np.float64) ** 2).sum(1).max()))
 
-    def rows(self, *shape: int) -> Rows:
+    def rows(self, *shape):
         """Random slots, most likely some of them more than once."""
         return self.rng.integers(self.slots, size=shape)
 
-    def groups(self) -> list[Rows]:
+    def groups(self):
         return [self.rows(int(size)) for size in self.rng.integers(1, 20, self.rng.integers(1, 6))]
 
-    def restricted(self) -> Problem:
+    def restricted(self):
         """The same with some classes for each task, at least one; the labels are made to be among them."""
         tasks, classes = self.network.tasks, self.network.widths[-1]
         self.allowed = self.rng.random((tasks, classes)) < self.rng.choice([0.1, 0.5, 0.9])
@@ -88,7 +83,7 @@ class Problem:
             self.labels[slot] = self.rng.choice(np.flatnonzero(self.allowed[task]))
         return self
 
-    def learner(self, engine: Engine) -> Any:
+    def learner(self, engine):
         """A learner with these parameters and this table, whose slots have all held something else before."""
         learner = engine(self.network, self.slots, 1, np.random.default_rng(0))
         learner.restrict(self.allowed)
@@ -108,7 +103,7 @@ input_widths = st.sampled_from([*borders, 784, 900]) | st.integers(1, 900)
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw):
     hidden = draw(st.lists(widths, max_size=4))
     shape = (draw(input_widths), *hidden, draw(st.sampled_from([1, 2, 10, 16, 17]) | st.integers(1, 40)))
     private = tuple(draw(st.lists(st.booleans(), min_size=len(hidden) + 1, max_size=len(hidden) + 1)))
@@ -118,11 +113,11 @@ def problems(draw: st.DrawFn) -> Problem:
     return made.restricted() if draw(st.booleans()) else made
 
 
-def problem(network: Perceptron, kinds: Sequence[str], rng: np.random.Generator) -> Problem:
+def problem(network, kinds, rng):
     """One example of each of ``kinds``; biases are random too."""
     inputs, classes = network.widths[0], network.widths[-1]
 
-    def example(kind: str) -> Floats:
+    def example(kind):
         if kind == "pixels":
             return rng.random(inputs) * (rng.random(inputs) < 0.2)
         if kind == "sparse":
@@ -145,16 +140,16 @@ def problem(network: Perceptron, kinds: Sequence[str], rng: np.random.Generator)
 MIXED = ["pixels", "dense", "sparse", "zero", "pixels", "pixels"]
 
 
-def ordinary_problem(seed: int = 0) -> Problem:
+def ordinary_problem(seed=0):
     """A problem for facts that do not depend on the network's shape; its middle layer is private."""
     return problem(Perceptron((100, 20, 17, 5), (False, True, False), 3), MIXED, np.random.default_rng(seed))
 
 
-def on_random_problems(test: Callable[..., None]) -> Callable[..., None]:
+def on_random_problems(test):
     """Try a test on random problems: the same ones every time."""
     cases = given(problem=problems())
     chosen = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-    decorated: Callable[..., None] = chosen(cases(test))
+    decorated = chosen(cases(test))
     return decorated
 
 
@@ -167,14 +162,14 @@ class Oracle:
     Nothing flows back from the scores of classes that do not count.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem):
         self.shapes = [(weights.shape, biases.shape) for weights, biases in problem.layers]
         self.theta = torch.tensor(flat(problem.layers))
         self.x = torch.tensor(problem.x, dtype=torch.float64)
         self.labels, self.tasks, self.allowed = problem.labels, problem.tasks, problem.allowed
         self.nearest_kink = np.inf
 
-    def scores(self, theta: Any, x: Any, tasks: NDArray[np.int64]) -> Any:
+    def scores(self, theta, x, tasks):
         offset = 0
         for number, shapes in enumerate(self.shapes):
             own = []
@@ -191,10 +186,10 @@ class Oracle:
                 x = torch.stack([row @ weights[i] + biases[i] for row, i in zip(x, tasks, strict=True)])
         return x if self.allowed is None else x.masked_fill(torch.tensor(~self.allowed[tasks]), -1e30)
 
-    def forward(self, rows: Rows) -> Floats:
+    def forward(self, rows):
         return np.asarray(self.scores(self.theta, self.x[rows], self.tasks[rows]))
 
-    def gradient(self, rows: Rows, weights: Floats | None = None) -> Floats:
+    def gradient(self, rows, weights=None):
         """The gradient of the weighted sum of the rows' cross-entropies, by default of their mean."""
         theta = self.theta.clone().requires_grad_()
         scores = self.scores(theta, self.x[rows], self.tasks[rows])
@@ -203,33 +198,33 @@ class Oracle:
         (gradient,) = torch.autograd.grad(losses @ torch.tensor(shares, dtype=torch.float64), theta)
         return np.asarray(gradient)
 
-    def descend(self, gradient: Floats, lr: float) -> None:
+    def descend(self, gradient, lr):
         self.theta = self.theta - lr * torch.tensor(gradient)
 
-    def sgd_each(self, rows: Rows, lr: Floats | float) -> None:
+    def sgd_each(self, rows, lr):
         for row, rate in zip(rows, np.broadcast_to(lr, len(rows)), strict=True):
             self.descend(self.gradient(np.array([row])), rate)
 
 
-def flat(layers: Layers) -> NDArray[np.float64]:
+def flat(layers):
     """All parameters in one float64 vector."""
     return np.concatenate([np.asarray(part).ravel() for pair in layers for part in pair]).astype(np.float64)
 
 
-def write(learner: Any, layers: Layers) -> None:
+def write(learner, layers):
     """Give a learner these parameters."""
     for views, values in zip(learner.layers(), layers, strict=True):
         for view, value in zip(views, values, strict=True):
             view[...] = value
 
 
-def nearest_kink(z: Any) -> float:
+def nearest_kink(z):
     """How near any unit is to the kink of its ReLU, as a share of the layer's largest value."""
     sizes = z.detach().abs().ravel()
     return float((sizes[sizes > 0] / sizes.max()).min()) if sizes.max() > 0 else np.inf
 
 
-def assert_close(actual: Any, expected: Any, rounding: float = 0) -> None:
+def assert_close(actual, expected, rounding=0):
     """Within 1e-5 of the norm of what is expected, and some float32 roundings of numbers of norm ``rounding``."""
     actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
     assert actual.shape == expected.shape
@@ -237,7 +232,7 @@ def assert_close(actual: Any, expected: Any, rounding: float = 0) -> None:
     assert error <= allowed
 
 
-def assert_same_scores(scores: Any, expected: Any) -> None:
+def assert_same_scores(scores, expected):
     """Close where they count, and else so low that no other score could be lower."""
     scores, expected = np.asarray(scores), np.asarray(expected)
     count = expected > -1e29
@@ -247,13 +242,13 @@ def assert_same_scores(scores: Any, expected: Any) -> None:
     assert_close(scores[count], expected[count], rounding=scores.size**0.5)
 
 
-def assert_same_parameters(learner: Any, oracle: Oracle, problem: Problem) -> None:
+def assert_same_parameters(learner, oracle, problem):
     """The same where no unit came within rounding of a kink: on in float32, off in float64, it has another gradient."""
     assume(oracle.nearest_kink > 3e-6)
     assert_moved_alike(learner, oracle, problem)
 
 
-def assert_moved_alike(learner: Any, oracle: Oracle, problem: Problem) -> None:
+def assert_moved_alike(learner, oracle, problem):
     """Both have moved from the problem's parameters by the same vector."""
     start = flat(problem.layers)
     assert_close(
@@ -593,7 +588,7 @@ def test_put_reads_an_array_in_any_order_of_memory(engine):
 def test_a_loaded_state_continues_to_the_same_bits(engine):
     problem = ordinary_problem()
 
-    def live(learner: Any, rng: np.random.Generator) -> None:
+    def live(learner, rng):
         learner.reptile(rng.integers(problem.slots, size=(2, 4)), lr, 0.3)
         learner.copy(0, problem.slots - 1)
         learner.put(np.array([0]), problem.x[:1] + 1, problem.labels[:1], int(problem.tasks[0]))
@@ -622,7 +617,7 @@ def test_a_loaded_state_continues_to_the_same_bits(engine):
 # Divergence
 
 
-def spoiled_problem() -> Problem:
+def spoiled_problem():
     """An ordinary problem whose example in slot 3 has an input that is not a number."""
     problem = ordinary_problem()
     problem.x[3, 50] = np.nan

@@ -3,8 +3,6 @@
 What a driver does whatever carries the runs out is tested with a backend without processes; workers are processes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import hashlib
@@ -15,9 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,22 +27,22 @@ from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.suites import driver, local
-from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome, SuiteProgress
+from metareplay.suites.driver import Driver, Ended
 
 TINY = {"tasks": 2, "samples_per_task": 60}
 LONG = {"batches_per_example": 10, "replay_batch_size": 20, "memories": 200}
 
 
-def tiny(method: str = "online", seed: int = 0, **settings: Any) -> Request:
+def tiny(method="online", seed=0, **settings):
     return Request("digits-rotations", method, settings, TINY, {"seed": seed})
 
 
-def long(seed: int) -> Request:
+def long(seed):
     """A run of a second or so."""
     return Request("digits-rotations", "meralg1", LONG, {"tasks": 3, "samples_per_task": 600}, {"seed": seed})
 
 
-def assert_done(outcomes: Sequence[Outcome], out: Path) -> None:
+def assert_done(outcomes, out):
     """All are done, each with the record that it should have, and nothing else is left."""
     for outcome in outcomes:
         assert (outcome.state, outcome.message) == ("done", "")
@@ -76,21 +72,21 @@ class InTurn:
         For each run that is started, in turn, what happens to it before it is carried out.
     """
 
-    def __init__(self, out: Path, *before: Ended | int | None) -> None:
+    def __init__(self, out, *before):
         self.out, self.before = out, list(before)
-        self.job: Job | None = None
-        self.started: list[str] = []
+        self.job = None
+        self.started = []
         self.stopped = False
 
-    def room(self) -> bool:
+    def room(self):
         return self.job is None
 
-    def start(self, job: Job) -> None:
+    def start(self, job):
         job.worker = "worker"
         self.job = job
         self.started.append(job.key)
 
-    def poll(self, seconds: float) -> Iterator[tuple[Job, Event]]:
+    def poll(self, seconds):
         if self.job is None:
             return
         job, first = self.job, self.before.pop(0) if self.before else None
@@ -106,11 +102,11 @@ class InTurn:
             return
         yield job, local.carry_out(job.requests[0], job.key, self.out, None, lambda event: None)
 
-    def stop(self) -> None:
+    def stop(self):
         self.stopped = True
 
 
-def carry_out(requests: Sequence[Request], backend: InTurn, **told: Any) -> list[Outcome]:
+def carry_out(requests, backend, **told):
     report, note = told.get("report", lambda progress: None), told.get("note", lambda text: None)
     outcomes = Driver(requests, backend.out, report, note).carry_out(backend)
     assert backend.stopped
@@ -119,7 +115,7 @@ def carry_out(requests: Sequence[Request], backend: InTurn, **told: Any) -> list
 
 def test_each_run_is_done_once_and_nothing_is_started_for_what_is_there(out):
     requests = [tiny(seed=seed) for seed in (2, 0, 1)] + [tiny("ewc"), tiny(seed=0)]
-    told: list[SuiteProgress] = []
+    told = []
     outcomes = carry_out(requests, InTurn(out), report=told.append)
     assert [outcome.request for outcome in outcomes] == requests
     assert_done(outcomes, out)
@@ -146,7 +142,7 @@ def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path):
 
 
 def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(out):
-    notes: list[str] = []
+    notes = []
     backend = InTurn(out, DIED, None)
     assert_done(carry_out([tiny(seed=0), tiny(seed=1)], backend, note=notes.append), out)
     assert backend.started[0] == backend.started[1] != backend.started[2]
@@ -168,9 +164,9 @@ def test_what_another_process_runs_is_waited_for_and_that_is_said(out, monkeypat
     monkeypatch.setattr(driver, "SECONDS_IN_SILENCE", -1.0)
     lock = Run(out / tiny().experiment().key).locked(tiny().experiment())
     lock.__enter__()
-    notes: list[str] = []
+    notes = []
 
-    def note(text: str) -> None:
+    def note(text):
         notes.append(text)
         lock.__exit__(None, None, None)
 
@@ -220,7 +216,7 @@ def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not
     backend = InTurn(out)
     start = backend.start
 
-    def change(job: Job) -> None:
+    def change(job):
         start(job)
         with (tmp_path / changed).open("a") as file:
             file.write("# better\n")
@@ -276,10 +272,10 @@ class OneThread(Method):
 @pytest.fixture
 def workers(monkeypatch):
     """The workers that were given a run, in turn."""
-    taken: list[local.Worker] = []
+    taken = []
     take = local.Worker.take
 
-    def noted(self: local.Worker, *args: Any) -> None:
+    def noted(self, *args):
         take(self, *args)
         taken.append(self)
 
@@ -300,7 +296,7 @@ def follow(experiment, event):
     )
     over = Driver._over
 
-    def over_and_dead(self: Driver, job: Job, *args: Any) -> None:
+    def over_and_dead(self, job, *args):
         """Also between two runs a worker may die."""
         over(self, job, *args)
         if job.requests[0].method.endswith("Prints"):
@@ -310,7 +306,7 @@ def follow(experiment, event):
     monkeypatch.setattr(Driver, "_over", over_and_dead)
     monkeypatch.setattr(driver, "RETRIES", 1)
     requests = [tiny(f"{mine}:{name}") for name in ("Divides", "OneThread", "Prints", "Leaves")] + [tiny(seed=1)]
-    notes: list[str] = []
+    notes = []
     tracker = f"{tmp_path / 'tracker.py'}:follow"
     divides, *good, leaves, last = local.execute(requests, out, jobs=1, tracker=tracker, note=notes.append)
     assert f"ZeroDivisionError: division by zero ({mine}, line 7)" in divides.message
@@ -328,9 +324,9 @@ def follow(experiment, event):
 
 @pytest.mark.slow
 def test_runs_whose_workers_are_killed_give_the_same_records(out, workers):
-    killed: list[int] = []
+    killed = []
 
-    def kill(progress: SuiteProgress) -> None:
+    def kill(progress):
         for worker in workers:
             job = worker.job
             enough = job and job.progress and job.progress.examples > 300 * (job.deaths + 1)
@@ -338,25 +334,25 @@ def test_runs_whose_workers_are_killed_give_the_same_records(out, workers):
                 killed.append(worker.process.pid)
                 os.kill(worker.process.pid, signal.SIGKILL)
 
-    notes: list[str] = []
+    notes = []
     outcomes = local.execute([long(0), long(1), tiny("gem")], out, jobs=2, report=kill, note=notes.append)
     assert len(killed) == 2
     assert 0 < sum("was ended by SIGKILL" in note for note in notes) <= len(killed)
     assert_done(outcomes, out)
 
 
-def children(process: int) -> list[int]:
+def children(process):
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def wait_until(happened: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(happened, seconds=60.0):
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.02)
 
 
-def gone(process: int) -> bool:
+def gone(process):
     with contextlib.suppress(OSError):
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
     return True
@@ -433,7 +429,7 @@ print([outcome.state for outcome in outcomes if outcome.state != "done"])
 # Memory
 
 
-def private_and_shared(array: np.ndarray) -> tuple[int, int]:
+def private_and_shared(array):
     """Bytes of the array's pages that are this process's own, and that it could share."""
     address = array.ctypes.data
     inside, sizes = False, {"Private_Dirty": 0, "Shared_Clean": 0, "Private_Clean": 0, "Shared_Dirty": 0}

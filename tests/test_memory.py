@@ -1,15 +1,11 @@
 """What memories hold, and what is replayed from them."""
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.methods.memory import Reservoir, RingPerTask
@@ -18,38 +14,38 @@ from metareplay.methods.memory import Reservoir, RingPerTask
 class Table:
     """All that a memory needs of a learner: slots that can be copied. Each holds the number of an example, or -1."""
 
-    def __init__(self, capacity: int, batch_size: int = 1) -> None:
+    def __init__(self, capacity, batch_size=1):
         self.batch_size = batch_size
         self.slots = batch_size + capacity
         self.example = np.full(self.slots, -1)
         self.copies = 0
 
-    def copy(self, source: int, target: int) -> None:
+    def copy(self, source, target):
         assert 0 <= source < self.batch_size, "only what just came is offered"
         assert self.batch_size <= target < self.slots, "the batch's slots are not the memory's"
         self.example[target] = self.example[source]
         self.copies += 1
 
     @property
-    def memories(self) -> NDArray[np.int64]:
+    def memories(self):
         """The examples in the memory's slots, without the empty ones."""
         kept = self.example[self.batch_size :]
         return kept[kept >= 0]
 
 
-def reservoir(capacity: int, seed: Any = 0, batch_size: int = 1) -> tuple[Reservoir, Any]:
-    table: Any = Table(capacity, batch_size)
+def reservoir(capacity, seed=0, batch_size=1):
+    table = Table(capacity, batch_size)
     return Reservoir(table, np.random.default_rng(seed)), table
 
 
-def offer(memory: Reservoir, table: Any, examples: range) -> None:
+def offer(memory, table, examples):
     for example in examples:
         row = example % table.batch_size
         table.example[row] = example
         memory.offer(row)
 
 
-def chi_square(counts: NDArray[np.integer[Any]], expected: NDArray[np.float64] | float) -> float:
+def chi_square(counts, expected):
     """How many standard deviations Pearson's statistic lies above its mean, by Wilson and Hilferty's approximation."""
     freedom = counts.size - 1
     statistic = float(((counts - expected) ** 2 / expected).sum())
@@ -72,7 +68,7 @@ def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one():
 def test_with_a_recency_ages_are_exponential_with_that_mean(capacity, recency):
     ages = []
     for seed in range(60):
-        table: Any = Table(capacity)
+        table = Table(capacity)
         memory = Reservoir(table, np.random.default_rng(seed), recency=recency)
         offer(memory, table, range(1200))
         assert memory.held == len(table.memories) == min(capacity, recency)
@@ -85,7 +81,7 @@ def test_with_a_recency_ages_are_exponential_with_that_mean(capacity, recency):
 def test_before_a_recency_is_reached_the_reservoir_is_a_plain_one():
     tables = []
     for recency in (0, 200):
-        table: Any = Table(20)
+        table = Table(20)
         offer(Reservoir(table, np.random.default_rng(3), recency=recency), table, range(200))
         tables.append(table.example.tolist())
     assert tables[0] == tables[1]
@@ -205,17 +201,12 @@ def test_a_reservoir_goes_on_from_its_state():
 
 
 @settings(deadline=None, derandomize=True)
-@given(
-    per_task=st.integers(0, 5),
-    tasks=st.integers(1, 5),
-    batch_size=st.integers(1, 3),
-    data=st.data(),
-)
+@given(per_task=st.integers(0, 5), tasks=st.integers(1, 5), batch_size=st.integers(1, 3), data=st.data())
 def test_a_ring_holds_the_newest_examples_of_each_task(per_task, tasks, batch_size, data):
-    table: Any = Table(per_task * tasks, batch_size)
+    table = Table(per_task * tasks, batch_size)
     memory = RingPerTask(table, tasks)
     assert memory.per_task == per_task
-    model: dict[int, deque[int]] = defaultdict(lambda: deque(maxlen=per_task))
+    model = defaultdict(lambda: deque(maxlen=per_task))
     of_task = data.draw(st.lists(st.integers(0, tasks - 1), max_size=40))
     for example, task in enumerate(of_task):
         row = example % batch_size
@@ -239,7 +230,7 @@ def test_a_ring_whose_slots_do_not_divide_shares_out_what_does():
 
 
 def test_a_rings_state_is_a_copy():
-    table: Any = Table(4, 1)
+    table = Table(4, 1)
     memory = RingPerTask(table, 2)
     memory.offer(0, 1)
     state = memory.state()
@@ -259,7 +250,7 @@ def test_the_current_example_stands_at_its_place_among_memories(place):
 
 
 def test_a_capacity_is_a_part_of_the_table_and_offer_says_where_the_example_went():
-    table: Any = Table(10)
+    table = Table(10)
     memory = Reservoir(table, np.random.default_rng(0), 3)
     slots = [memory.offer(0) for _ in range(40)]
     assert slots[:3] == [memory.first, memory.first + 1, memory.first + 2]

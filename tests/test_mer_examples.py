@@ -1,7 +1,5 @@
 """``mer_examples.sh``: the 57 published runs, said before each, skipped by their hash, stopping where one fails."""
 
-from __future__ import annotations
-
 import csv
 import os
 import subprocess
@@ -32,7 +30,7 @@ def _in_a_folder_with_data(tmp_path, monkeypatch):
     torch.save([tasks, tasks], "data/own.pt")
 
 
-def files() -> list[str]:
+def files():
     return sorted(path.stem for path in Path("results").glob("*.txt"))
 
 
@@ -122,7 +120,7 @@ def test_a_failure_ends_the_command_with_1_and_one_line_after_the_one_on_what_ru
 
 
 def test_ctrl_c_stops_all(capsys, monkeypatch):
-    def stop(options: object) -> None:
+    def stop(options):
         raise KeyboardInterrupt("stopped at example 3")
 
     monkeypatch.setattr(examples, "runs", lambda seed: iter([[*OWN, "--model", "online"]] * 2))

@@ -1,9 +1,5 @@
 """What every method can rely on: what it keeps is saved, what it does to be tested is undone, and one file adds one."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 
@@ -25,15 +21,15 @@ class KeepsAll(Method):
 
     lr: float = setting(0.1, "(0, inf)", help="the learning rate")
 
-    def start(self, learner: Any, rng: Any, tasks: int) -> None:
+    def start(self, learner, rng, tasks):
         self.learner, self.rng = learner, rng
         self.anchor = 0 * learner.parameters()
-        self.by_class: dict[int, Any] = {}
-        self.recent: list[Any] = []
+        self.by_class = {}
+        self.recent = []
         self.pair = (0, "nothing")
         self.none = None
 
-    def observe(self, rows: Any) -> None:
+    def observe(self, rows):
         self.anchor += self.learner.gradient(rows)
         self.by_class[int(self.learner.labels[rows[0]])] = self.learner.parameters()
         self.recent.append(self.learner.forward(rows))
@@ -43,14 +39,14 @@ class KeepsAll(Method):
         self.learner.sgd(rows, self.lr)
 
 
-def begun(method: Method, engine: str) -> Method:
+def begun(method, engine):
     made = learner(Perceptron((4, 6, 3)), 3, 2, np.random.default_rng(0), engine)
     method.start(made, np.random.default_rng(1), 2)
     made.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), 0)
     return method
 
 
-def as_arrays(value: Any) -> Any:
+def as_arrays(value):
     """Nested values with every vector as an array, to be compared."""
     if isinstance(value, dict):
         return {key: as_arrays(part) for key, part in value.items()}
@@ -78,7 +74,7 @@ def test_whatever_can_be_kept_comes_back_from_a_file_as_it_was(engine):
 
 def test_what_cannot_be_saved_is_refused_before_the_first_example():
     class KeepsAFunction(KeepsAll):
-        def start(self, learner: Any, rng: Any, tasks: int) -> None:
+        def start(self, learner, rng, tasks):
             super().start(learner, rng, tasks)
             self.rule = print
 
@@ -90,7 +86,7 @@ def test_what_cannot_be_saved_is_refused_before_the_first_example():
 @pytest.mark.parametrize("engine", ENGINES)
 def test_what_being_ready_does_is_undone(engine):
     class TrainsBeforeItIsTested(KeepsAll):
-        def ready(self) -> None:
+        def ready(self):
             for _ in range(5):
                 self.observe(np.arange(2))
 
@@ -107,7 +103,7 @@ def test_what_being_ready_does_is_undone(engine):
 
 def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready():
     class Restless(metareplay.Online):
-        def ready(self) -> None:
+        def ready(self):
             self.learner.sgd(np.arange(1), 0.5)
 
     stream = metareplay.benchmark("digits-rotations", tasks=2)
@@ -140,7 +136,7 @@ def test_a_class_of_a_users_own_is_not_listed():
 
 def test_a_method_with_begin_task_needs_boundaries():
     class Bounded(Method):
-        def begin_task(self, task: int, previous: int | None) -> None:
+        def begin_task(self, task, previous):
             pass
 
     class Unbounded(Bounded):

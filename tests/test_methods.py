@@ -1,7 +1,5 @@
 """The published defaults, GEM's projection, and networks with parts of their own for each task."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -10,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from metareplay import METHODS, BadInput, Method
+from metareplay import METHODS, BadInput
 from metareplay.data.images import BaseImages
-from metareplay.learners.base import Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.gem import GEM, project
 from metareplay.methods.task_networks import Independent, TaskInput
@@ -38,12 +35,12 @@ def test_the_defaults_are_the_published_ones(name):
 # GEM's projection
 
 
-def projected(gradient: Floats, past: Floats, margin: float) -> Floats:
+def projected(gradient, past, margin):
     gradients = np.vstack([gradient, past])
     return np.asarray(project(gradients, gradients @ gradient, margin))
 
 
-def assert_optimal(gradient: Floats, past: Floats, margin: float, allowed: float) -> None:
+def assert_optimal(gradient, past, margin, allowed):
     """The projection x meets the conditions of Karush, Kuhn and Tucker, which no other vector does.
 
     From x₀ = g + margin·ΣG, x is reached along the g_t (v ≥ margin); it makes no past task worse (Gx ≥ 0); and only
@@ -64,7 +61,7 @@ def assert_optimal(gradient: Floats, past: Floats, margin: float, allowed: float
 
 
 @st.composite
-def difficult(draw: st.DrawFn) -> tuple[Floats, Floats]:
+def difficult(draw):
     """A gradient, and past gradients many of which repeat, oppose or nearly repeat others, or are zero."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     parameters = draw(st.integers(2, 40))
@@ -146,19 +143,19 @@ def test_gem_shares_its_memories_out_evenly():
 # Networks with parts of their own for each task
 
 
-def scores(learner: Learner, task: int) -> Floats:
+def scores(learner, task):
     x = np.random.default_rng(5).random((6, INPUTS)).astype(np.float32)
     return learner.scores(Images(BaseImages(x), np.zeros(6, np.int64)), task)
 
 
-def learn(method: Method, task: int, times: int, rng: np.random.Generator) -> None:
+def learn(method, task, times, rng):
     for _ in range(times):
         x = rng.random((1, INPUTS)) * (rng.random((1, INPUTS)) < 0.5)
         method.learner.put(np.zeros(1, int), x.astype(np.float32), rng.integers(CLASSES, size=1), task)
         method.observe(np.zeros(1, int))
 
 
-def begun(method: Method, tasks: int, hidden: tuple[int, ...]) -> Method:
+def begun(method, tasks, hidden):
     network = method.network(Perceptron((INPUTS, *hidden, CLASSES)), tasks)
     method.start(FusedPerceptron(network, 1, 1, np.random.default_rng(0)), np.random.default_rng(7), tasks)
     return method
@@ -199,8 +196,8 @@ def test_independent_starts_a_task_from_the_one_before_at_its_first_visit_only(f
     learner = method.learner
     start = [scores(learner, task) for task in range(4)]
     assert not np.allclose(start[0], start[1])
-    visited: set[int] = set()
-    before: int | None = None
+    visited = set()
+    before = None
     for task in (2, 1, 2, 0, 3, 3):
         expected = [scores(learner, t) for t in range(4)]
         if finetune and before is not None and task not in visited and task != 0:  # never into task 0

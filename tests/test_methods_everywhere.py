@@ -1,7 +1,5 @@
 """Every method takes single examples and batches in every scenario."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 
@@ -13,7 +11,7 @@ STREAMS = {"domain-incremental": [range(4), range(4)], "task-incremental": [(0, 
 STREAMS["class-incremental"] = STREAMS["task-incremental"]
 
 
-def stream(scenario: str) -> Stream:
+def stream(scenario):
     rng = np.random.default_rng(0)
     centres, parts = rng.standard_normal((4, 16)), []
     for classes in STREAMS[scenario]:

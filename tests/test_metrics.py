@@ -1,9 +1,6 @@
 """The metrics, by hand on small matrices and records."""
 
-from __future__ import annotations
-
 import json
-from typing import Any
 
 import numpy as np
 import pytest
@@ -54,9 +51,9 @@ def test_what_is_retained_is_what_was_learned_and_what_came_back(tasks, seed):
     )
 
 
-def record(visits: list[int], correct: list[list[int]], **other: Any) -> Record:
+def record(visits, correct, **other):
     """A record of these visits, evaluated before the first and after each, with 10 test examples a task or as given."""
-    values: dict[str, Any] = {
+    values = {
         "configuration": {},
         "environment": {},
         "started": "2024-01-01T00:00:00+00:00",
@@ -143,9 +140,7 @@ def test_the_stability_gap_is_how_far_tasks_fall_within_the_next_visits():
 
 def test_a_task_that_returns_does_not_fall_because_of_itself():
     some = record(
-        [0, 1, 0],
-        [[1, 1], [8, 1], [5, 4], [6, 9], [2, 3], [9, 5]],
-        evaluated_visit=np.array([-1, 0, 1, 1, 2, 2]),
+        [0, 1, 0], [[1, 1], [8, 1], [5, 4], [6, 9], [2, 3], [9, 5]], evaluated_visit=np.array([-1, 0, 1, 1, 2, 2])
     )
     assert metrics.stability_gap(some) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.3)) / 2)
 
@@ -201,7 +196,7 @@ def test_with_one_task_only_nothing_is_transferred_or_forgotten():
     }
 
 
-def mixed(**other: Any) -> Record:
+def mixed(**other):
     """A record of three tasks learned mixed, evaluated twice on the way."""
     return record(
         [0, 1, 2],
@@ -316,7 +311,7 @@ def test_each_layer_is_measured_by_what_reaches_it():
 
 def test_a_run_records_them_only_when_asked_and_resumes_with_them():
     stream = metareplay.benchmark("digits-rotations", tasks=3)
-    options: Any = {"samples_per_task": 20, "watch_units": True, "evaluate": "never"}
+    options = {"samples_per_task": 20, "watch_units": True, "evaluate": "never"}
     record = metareplay.run(stream, metareplay.Online(lr=0.1), **options)
     assert record.units is not None
     assert record.units.shape == (3, 3, 3)

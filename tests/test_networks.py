@@ -1,12 +1,8 @@
 """Networks by name and from a user's file: what they are, who decides their weights, and what is refused."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -112,15 +108,15 @@ def file(tmp_path):
     return path
 
 
-def built(network: Any, seed: int = 0, batch_size: int = 1) -> Any:
+def built(network, seed=0, batch_size=1):
     return PyTorchLearner(network, 3, batch_size, np.random.default_rng(seed))
 
 
-def pictures(shape: tuple[int, ...], classes: int = 3, tasks: int = 2) -> Stream:
+def pictures(shape, classes=3, tasks=2):
     """A little stream of random pictures."""
     rng = np.random.default_rng(0)
 
-    def examples(n: int) -> tuple[Any, Any]:
+    def examples(n):
         return rng.integers(256, size=(n, *shape)).astype(np.uint8), np.arange(n) % classes
 
     return Stream.from_arrays("pictures", [(*examples(12), *examples(6)) for _ in range(tasks)])
@@ -150,7 +146,7 @@ def test_the_reduced_resnet_is_the_published_one():
     assert len(maps) == len(normalised) == 20  # 17 convolutions of 3×3 and 3 shortcuts
     assert [maps.count(shape) for shape in ((20, 32, 32), (40, 16, 16), (80, 8, 8), (160, 4, 4))] == [5, 5, 5, 5]
 
-    def stage(before: int, after: int) -> int:
+    def stage(before, after):
         shortcut = (before != after) * (before * after + 2 * after)
         return 9 * (before * after + 3 * after * after) + 4 * 2 * after + shortcut
 
@@ -209,10 +205,10 @@ def test_a_factory_is_told_the_shape_and_the_classes(file):
     assert _asked(file)[-2:] == [((1, 28, 28), 10, 1.0), ((784,), 10, 1.0)]
 
 
-def _asked(file: Path) -> list[Any]:
+def _asked(file):
     from metareplay import user_code
 
-    asked: list[Any] = user_code.load(f"{file}:asked", "what was asked")
+    asked = user_code.load(f"{file}:asked", "what was asked")
     return asked
 
 
@@ -238,7 +234,7 @@ BAD = [
 def test_a_network_of_no_use_is_refused_in_one_line_before_anything_is_written(file, tmp_path, name, words):
     out = tmp_path / "runs"
 
-    def carry_out() -> None:
+    def carry_out():
         experiment = Experiment(stream=pictures((6, 7)), method=METHODS["online"](), network=f"{file}:{name}")
         Run(out / experiment.key).carry_out(experiment)
 
@@ -259,7 +255,7 @@ def test_a_name_that_is_none_gets_the_nearest_one():
 
 
 def test_a_changed_file_is_another_run(file):
-    def key() -> str:
+    def key():
         return Experiment(stream=pictures((6, 7)), method=METHODS["online"](), network=f"{file}:make").key
 
     before = key()
@@ -296,7 +292,7 @@ def test_the_copies_for_each_task_start_differently():
 def test_independent_shares_the_maps_out_among_the_tasks(file):
     independent = METHODS["independent"]()
 
-    def copies(name: str, tasks: int) -> Any:
+    def copies(name, tasks):
         network = independent.network(describe(name, (3, 32, 32), 10), tasks)
         return built(network)._modules.copies
 
@@ -315,7 +311,7 @@ def test_independent_shares_the_maps_out_among_the_tasks(file):
 
 
 def test_copies_for_each_task_may_share_only_what_is_not_trained(file):
-    def copies(name: str) -> Any:
+    def copies(name):
         return built(METHODS["independent"]().network(describe(f"{file}:{name}", (6, 7), 3), 2))._modules.copies
 
     with pytest.raises(BadInput, match="gave the same parameters to two tasks"):
@@ -385,7 +381,7 @@ def test_devices_that_are_not_there_say_so(monkeypatch):
 
 
 def test_flags_choose_network_engine_and_device(file):
-    def chosen(**run: Any) -> dict[str, Any]:
+    def chosen(**run):
         return Request("digits-rotations", "online", run=run).resolved()[2]
 
     assert chosen()["engine"] == "fused"

@@ -1,10 +1,6 @@
 """Normalised inputs: what a naive loop over the examples says, kept with a run, and given back with its model."""
 
-from __future__ import annotations
-
 import dataclasses
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +12,7 @@ from metareplay import BadInput, Experiment, Online, Record, Stream, Trainer
 from metareplay.runs.normaliser import Normaliser
 
 
-def naive(x: np.ndarray, decay: float) -> Iterator[np.ndarray]:
+def naive(x, decay):
     mean, square, wanted = np.zeros(x.shape[1]), np.zeros(x.shape[1]), []
     for t, example in enumerate(x.astype(np.float64), 1):
         mean = decay * mean + (1 - decay) * example
@@ -63,7 +59,7 @@ def test_means_that_another_decay_learned_stand_for_the_same_inputs():
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
 
 
-def experiment(**options: Any) -> Experiment:
+def experiment(**options):
     stream = metareplay.benchmark("digits-permutations", tasks=2, samples_per_task=60)
     return Experiment(stream=stream, method=Online(lr=0.01), hidden=(12,), **options)
 

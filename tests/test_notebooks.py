@@ -1,7 +1,5 @@
 """What a notebook shows: short texts, pictures where they say more, a bar, and errors in Python's words."""
 
-from __future__ import annotations
-
 import inspect
 import io
 import sys
@@ -82,7 +80,7 @@ def test_run_has_the_options_of_an_experiment_by_name():
 
 
 def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards(monkeypatch):
-    shown: list[str] = []
+    shown = []
     handle = types.SimpleNamespace(update=shown.append)
     display = types.SimpleNamespace(HTML=str, display=lambda html, display_id: handle)
     monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(display=display))

@@ -1,9 +1,6 @@
 """Omniglot: small archives in the official format, and the two real small ones where they are on the machine."""
 
-from __future__ import annotations
-
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +10,6 @@ import metareplay
 from made_up_archives import drawing, omniglot_files, small_omniglot, zipped
 from metareplay.data import catalogue as sources
 from metareplay.data import download as published
-from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
 from metareplay.methods import METHODS
 from metareplay.streams.catalogue import BENCHMARKS
@@ -31,7 +27,7 @@ def _nothing_loaded(monkeypatch):
     monkeypatch.setattr(published, "_LOADED", {})
 
 
-def made_up(tmp_path: Path, one: dict[str, bytes] = ONE, two: dict[str, bytes] = TWO) -> ImageSet:
+def made_up(tmp_path, one=ONE, two=TWO):
     archives = zipped(one), zipped(two)
     theirs = put(tmp_path / "theirs", dict(zip((FIRST, SECOND), archives, strict=True)))
     return small_omniglot(*archives, 9).get(tmp_path / "cache", theirs, progress=False)
@@ -160,7 +156,7 @@ def test_a_mirror_serves_the_archives(tmp_path, serve, nobody):
 NAMED = next(iter(ONE))
 
 
-def png(size: tuple[int, int], mode: str) -> bytes:
+def png(size, mode):
     import io
 
     content = io.BytesIO()

@@ -1,11 +1,7 @@
 """What a method does to a learner by itself: losses, update rules, looks inside, and what no call can damage."""
 
-from __future__ import annotations
-
 import contextlib
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +9,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import kernels, rules
-from metareplay.learners.base import Diverged, Learner, Rows
+from metareplay.learners.base import Diverged, Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods import losses
 from metareplay.networks.perceptron import Perceptron
@@ -32,7 +28,7 @@ torch = primitives.torch
 Scores = NDArray[np.float32]
 
 
-def cross_entropy_of(problem: Problem) -> Callable[[Scores, Rows], Scores]:
+def cross_entropy_of(problem):
     return lambda z, rows: losses.cross_entropy(z, problem.labels[rows])
 
 
@@ -79,7 +75,7 @@ def test_a_loss_sees_raw_scores_and_its_rows_one_at_a_time_where_steps_are_singl
     allowed = np.eye(5, dtype=bool)[:3]
     learner.restrict(allowed)
 
-    def loss(z: Scores, rows: Rows) -> Scores:
+    def loss(z, rows):
         seen.append((z.copy(), rows.copy()))
         return 0 * z
 
@@ -98,7 +94,7 @@ def test_a_loss_may_ask_the_learner_itself(engine):
     problem = ordinary_problem()
     learner, loss = problem.learner(engine), cross_entropy_of(problem)
 
-    def asking(z: Scores, rows: Rows) -> Scores:
+    def asking(z, rows):
         learner.forward(problem.rows(9))
         learner.activations(problem.rows(9))
         learner.gradient(problem.rows(9), loss)
@@ -115,7 +111,7 @@ def test_a_gradient_that_is_not_finite_is_divergence_and_changes_nothing(engine,
     problem = ordinary_problem()
     learner = problem.learner(engine)
 
-    def loss(z: Scores, rows: Rows) -> Scores:
+    def loss(z, rows):
         return np.where(rows[:, None] == 3, np.float32(value), 0 * z)
 
     for step in (
@@ -151,24 +147,24 @@ def test_a_loss_of_another_shape_or_with_weights_is_refused(engine):
 # An update rule of the method's own
 
 
-def synaptic_intelligence(theta: Any, g: Any, path: Any, omega: Any, anchor: Any, lr: float, c: float) -> Any:
+def synaptic_intelligence(theta, g, path, omega, anchor, lr, c):
     step = -lr * (g + 2 * c * omega * (theta - anchor))
     return theta + step, path - g * step
 
 
-def adam(theta: Any, g: Any, m: Any, v: Any, lr: float, t: int, decay: float = 0.9) -> Any:
+def adam(theta, g, m, v, lr, t, decay=0.9):
     m = decay * m + (1 - decay) * g
     v = 0.999 * v + 0.001 * g**2
     return theta - lr * (m / (1 - decay**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8), m, v
 
 
-def everything(theta: Any, g: Any, a: Any, b: Any, c: float) -> Any:
+def everything(theta, g, a, b, c):
     sign = np.where((a > 0) & ~(b >= c) | (g == 0), np.sign(a), -1)
     bounded = np.clip(np.minimum(np.maximum(a, b), 0.9), -c, 0.5) + abs(g) ** 0.5 + (a != b)
     return sign * bounded + np.square(theta) / c**2, +a
 
 
-RULES: list[tuple[Any, int, dict[str, float]]] = [
+RULES = [
     (synaptic_intelligence, 3, {"lr": 0.03, "c": 0.1}),
     (adam, 2, {"lr": 0.001, "t": 3}),
     (everything, 2, {"c": 0.7}),
@@ -178,7 +174,7 @@ RULES: list[tuple[Any, int, dict[str, float]]] = [
 ]
 
 
-def vectors(learner: Any, count: int) -> list[Any]:
+def vectors(learner, count):
     rng = np.random.default_rng(5)
     *others, last = [learner.noise(rng) for _ in range(count)]
     return [*others, abs(last)]
@@ -236,7 +232,7 @@ def test_numbers_and_constants_change_without_compiling_again():
     learner, compiled = ordinary_problem().learner(FusedPerceptron), len(rules._compiled)
     g = learner.noise(np.random.default_rng(0))
 
-    def halving(theta: Any, g: Any, lr: float) -> Any:
+    def halving(theta, g, lr):
         return theta - 0.5 * lr * g
 
     for lr in (0.1, 0.2, np.float32(0.3), 1, True):
@@ -248,8 +244,8 @@ def test_numbers_and_constants_change_without_compiling_again():
 
 
 def test_a_closures_constants_are_part_of_what_a_rule_is(engine):
-    def times(factor: float) -> Callable[..., Any]:
-        def inner(x: Any) -> Any:
+    def times(factor):
+        def inner(x):
             return factor * x
 
         return lambda theta, g: inner(g)
@@ -280,7 +276,7 @@ def test_the_processors_mode_is_as_before_an_update():
 class Stateful:
     factor = 2.0
 
-    def rule(self, theta: Any, g: Any) -> Any:
+    def rule(self, theta, g):
         return theta - self.factor * g
 
 
@@ -319,7 +315,7 @@ def test_vectors_and_numbers_that_do_not_fit_are_refused():
     learner = ordinary_problem().learner(FusedPerceptron)
     theta = learner.parameters()
 
-    def momentum(theta: Any, g: Any, velocity: Any, lr: float) -> Any:
+    def momentum(theta, g, velocity, lr):
         return theta - lr * g, 0.9 * velocity + g
 
     frozen = theta.copy()
@@ -477,7 +473,7 @@ def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine):
     assert count == [len(kernel.signatures) for kernel in used]
 
 
-def calls(learner: Any, rows: Any) -> list[Callable[[], Any]]:
+def calls(learner, rows):
     """All that a learner does by the classes of rows."""
     return [
         lambda: learner.sgd(rows, 0.1),
@@ -522,11 +518,11 @@ def test_a_loss_that_writes_to_the_table_damages_nothing():
     learner = ordinary_problem().learner(FusedPerceptron)
     rows = np.array([0, 1, 2])
 
-    def spoil_tasks(z: Scores, _: Rows) -> Scores:
+    def spoil_tasks(z, _):
         learner.tasks[:] = 10**6
         return z
 
-    def spoil_rows(z: Scores, given: Rows) -> Scores:
+    def spoil_rows(z, given):
         given[:] = 10**6
         return z
 
@@ -565,7 +561,7 @@ def test_a_state_that_compiled_code_could_not_follow_is_refused():
     learner = problem.learner(FusedPerceptron)
     good = learner.state()
 
-    def changed(name: str, value: Any, place: Any = ...) -> dict[str, Any]:
+    def changed(name, value, place=...):
         array = good[name].copy()
         array[place] = value
         return good | {name: array}

@@ -1,7 +1,5 @@
 """Orders: each example comes once in an epoch, in the mixture that was asked for, and again so from the same seed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from functools import partial
 from itertools import pairwise
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 import metareplay
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
-from metareplay.learners.base import Rows
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs.experiment import Experiment, randomness
@@ -29,7 +26,7 @@ from metareplay.streams.stream import Images, Stream, Task
 WORDS = ("tasks", "shuffled", "iid", "recurring 3", "gradual 0.4", "gradual 1", "blurry 0.2", "blurry 0.5")
 
 
-def stream(sizes: list[int], classes: int = 4) -> Stream:
+def stream(sizes, classes=4):
     """Example i of a task has the label i mod classes, and its own number and its task's as inputs."""
     tasks = []
     for number, size in enumerate(sizes):
@@ -39,14 +36,14 @@ def stream(sizes: list[int], classes: int = 4) -> Stream:
     return Stream("told apart", tuple(tasks), classes)
 
 
-def arranged(words: str, of: Stream, seed: int = 0, **options: Any) -> Order:
+def arranged(words, of, seed=0, **options):
     given = {"samples": None, "epochs": 1, "batch_size": 1, "imbalance": 1.0} | options
     visits = tuple(range(len(of.tasks))) * (3 if words.startswith("recurring") else 1)
     kind, number = read(words)
     return Order(kind=kind, number=number, stream=of, visits=visits, draw=partial(randomness, seed), **given)
 
 
-def met(order: Order) -> list[tuple[int, int]]:
+def met(order):
     """Task and example, as they come."""
     pairs = [zip(np.array(order.visits)[span.sources], span.examples, strict=True) for span in order]
     return [(int(task), int(example)) for each in pairs for task, example in each]
@@ -99,7 +96,7 @@ def test_recurring_tasks_show_other_examples_each_time():
     assert order.sizes.tolist() == [4, 4, 3, 4, 3, 4]
 
 
-def shares(order: Order) -> np.ndarray:
+def shares(order):
     """``(examples, visits)`` which visit each example is of."""
     return np.eye(len(order.visits))[np.concatenate([span.sources for span in order])]
 
@@ -146,7 +143,7 @@ class Sees(Method):
     lr: float = setting(0.01, "(0, inf)", help="no use")
     log: ClassVar[list[Any]] = []
 
-    def observe(self, rows: Rows) -> None:
+    def observe(self, rows):
         for x, task in zip(self.learner.inputs(rows), self.learner.tasks[rows], strict=True):
             Sees.log.append((int(task), int(x[1]) - 1, int(x[0]) - 1))
         self.learner.sgd(rows, self.lr / 1000)
@@ -157,7 +154,7 @@ def _clear():
     Sees.log.clear()
 
 
-def experiment(words: str, of: list[int], method: Method | None = None, **options: Any) -> Experiment:
+def experiment(words, of, method=None, **options):
     return Experiment(stream=stream(of), method=method or Sees(), hidden=(4,), order=words, **options)
 
 
@@ -191,7 +188,7 @@ def test_where_there_are_no_borders_begin_task_is_not_called():
     class Counts(Sees):
         needs_boundaries = False
 
-        def begin_task(self, task: int, previous: int | None) -> None:
+        def begin_task(self, task, previous):
             self.counters["begun"] += 1
 
     begun = {words: Trainer(experiment(words, [9, 9, 9], Counts())).train().counters.get("begun", 0) for words in WORDS}

@@ -1,7 +1,5 @@
 """``main.py``: the original's flags, its line, its two files, and right metrics whatever the flags."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import re
@@ -12,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,10 +20,8 @@ from metareplay.data import catalogue as sources
 from metareplay.original import main as command
 from metareplay.original.arguments import FLAGS, MODELS, experiment, read
 from metareplay.original.main import main
-from metareplay.original.results import Results
 from metareplay.original.results import read as read_results
 from metareplay.runs.request import Request
-from metareplay.runs.trainer import Progress
 
 ROOT = Path(__file__).parents[1]
 TASKS, TRAIN, TEST, INPUTS, CLASSES = 3, 40, 25, 12, 4
@@ -40,12 +35,12 @@ SETTINGS = {  # with which a model learns something in 40 examples
 }
 
 
-def task_list() -> list[Any]:
+def task_list():
     """Tasks that can be learned: each class has a centre, each task its own order of inputs."""
     rng = np.random.default_rng(0)
     centres = rng.random((CLASSES, INPUTS))
-    train: list[Any] = []
-    test: list[Any] = []
+    train = []
+    test = []
     for _ in range(TASKS):
         order = rng.permutation(INPUTS)
         for part, n in ((train, TRAIN), (test, TEST)):
@@ -69,7 +64,7 @@ Learn = Callable[..., tuple[str, Path]]
 def learn(capsys):
     """Run ``main.py`` with flags: the console line, and the path of the files without endings."""
 
-    def run(*flags: str) -> tuple[str, Path]:
+    def run(*flags):
         assert main([*OWN, *flags]) == 0
         line = capsys.readouterr().out
         return line, Path(line.partition(": ")[0])
@@ -77,7 +72,7 @@ def learn(capsys):
     return run
 
 
-def one_line(capsys: pytest.CaptureFixture[str]) -> str:
+def one_line(capsys):
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("main.py: ")
@@ -85,7 +80,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     return printed.err
 
 
-def words(value: Any) -> str:
+def words(value):
     """What a parameter is called in a test's id."""
     return (" ".join(value) or "defaults") if isinstance(value, tuple) else "-"
 
@@ -121,7 +116,7 @@ def test_taskinput_shows_one_hidden_layer_less(learn):
     assert read_results(f"{path}.pt").options["n_layers"] == 2
 
 
-def by_hand(labels: list[int], accuracies: list[list[float]]) -> tuple[list[list[float]], tuple[float, float, float]]:
+def by_hand(labels, accuracies):
     """R and the statistics, from ``result_t`` and ``result_a``, in plain loops."""
     order, rows = [], []
     for number in range(1, len(labels)):
@@ -135,7 +130,7 @@ def by_hand(labels: list[int], accuracies: list[list[float]]) -> tuple[list[list
     return [[row[task] for task in order] for row in rows], (retained, backward, forward)
 
 
-def schedule(order: list[int], examples: int, batch_size: int, log_every: int) -> list[int]:
+def schedule(order, examples, batch_size, log_every):
     """The task that each evaluation is labelled with, by the original's rule."""
     batches = [task for task in order for _ in range(0, examples, batch_size)]
     labels, before = [order[0]], order[0]
@@ -190,7 +185,7 @@ def test_the_metrics_are_right(learn, model, flags, examples, batch_size, log_ev
         assert [found[name] for name in named] == pytest.approx(expected, abs=5e-5)
 
 
-def plain_scores(model: str, weights: dict[str, Any], x: Any, task: int) -> Any:
+def plain_scores(model, weights, x, task):
     """What the network gives, from its state alone."""
     prefix = {"independent": f"nets.{task}.net.", "taskinput": ""}.get(model, "net.net.")
     names = [f"{prefix}{number}" for number in (0, 2, 4)]
@@ -347,7 +342,7 @@ def test_a_learning_rate_that_diverges_is_said_to(capsys):
 
 def test_a_file_that_would_run_code_is_refused(capsys):
     class Evil:
-        def __reduce__(self) -> Any:
+        def __reduce__(self):
             return os.mkdir, ("it ran",)
 
     torch.save([Evil(), Evil()], "data/own.pt")
@@ -379,7 +374,7 @@ def test_a_save_path_is_made(learn):
 
 
 def test_a_full_disk_leaves_the_line_and_no_half_of_a_file(capsys, monkeypatch):
-    def full(path: Path, content: bytes) -> None:
+    def full(path, content):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(command, "write_atomically", full)
@@ -464,7 +459,7 @@ def test_cuda_learns_about_the_same(learn, model):
 def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(learn, capsys, monkeypatch):
     flags = ("--model", "meralg1", "--lr", "0.1", "--replay_batch_size", "5", "--save_path")
 
-    def stop_halfway(now: Progress) -> None:
+    def stop_halfway(now):
         if 2 * now.examples >= now.all_examples:
             raise KeyboardInterrupt
 
@@ -484,7 +479,7 @@ def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(
     assert not list(Path("stopped/runs").glob("*/checkpoint.npz"))
 
 
-def same(one: Results, other: Results) -> None:
+def same(one, other):
     np.testing.assert_array_equal(one.labels, other.labels)
     np.testing.assert_array_equal(one.accuracies, other.accuracies)
     assert list(one.state) == list(other.state)

@@ -1,7 +1,5 @@
 """The original's result files: theirs are read, ours are like theirs."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import itertools
@@ -10,9 +8,6 @@ import pickle
 import sys
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -48,9 +43,7 @@ OPTIONS = {"model": "gem", "lr": 0.1, "cuda": False, "memory_strength": 0}
 LINE = f"{OPTIONS} # 0.700 -0.200 0.067 # 12.25"
 
 
-def theirs(
-    labels: list[int] = LABELS, accuracies: list[list[float]] = ACCURACIES, options: Any = None, **more: Any
-) -> tuple[Any, ...]:
+def theirs(labels=LABELS, accuracies=ACCURACIES, options=None, **more):
     """What the original saved."""
     return (
         torch.tensor(labels, dtype=torch.float),
@@ -73,12 +66,7 @@ def test_an_old_pt_file_is_read(tmp_path, zipped):
     assert found.state["net.net.0.weight"].shape == (4, 6)
     np.testing.assert_array_equal(found.visits, [0, 1, 2])
     assert found.metrics == pytest.approx(
-        {
-            "retained_accuracy": 0.7,
-            "learning_accuracy": 0.9,
-            "backward_transfer": -0.2,
-            "forward_transfer": 0.2 / 3,
-        }
+        {"retained_accuracy": 0.7, "learning_accuracy": 0.9, "backward_transfer": -0.2, "forward_transfer": 0.2 / 3}
     )
 
 
@@ -128,10 +116,10 @@ def test_what_we_write_is_read_as_the_originals_users_read_theirs(tmp_path):
 
 
 class Evil:
-    def __init__(self, mark: Path) -> None:
+    def __init__(self, mark):
         self.mark = mark
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self):
         return os.mkdir, (str(self.mark),)
 
 
@@ -284,15 +272,15 @@ def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read
 INPUTS, HIDDEN, CLASSES, TASKS = 7, 12, 4, 3
 
 
-def mlp(hidden: int, layers: int) -> nn.ModuleDict:
+def mlp(hidden, layers):
     """The perceptron of GEM and MER: every second part of ``net`` is a ReLU."""
-    parts: list[nn.Module] = []
+    parts = []
     for fan_in, fan_out in itertools.pairwise([INPUTS, *[hidden] * layers, CLASSES]):
         parts += [nn.ReLU()] * bool(parts) + [nn.Linear(fan_in, fan_out)]
     return nn.ModuleDict({"net": nn.Sequential(*parts)})
 
 
-def original_module(model: str, layers: int) -> tuple[nn.ModuleDict, Callable[[Any, int], Any]]:
+def original_module(model, layers):
     """The original's model as its modules are nested, and what it makes of an input and a task."""
     if model == "taskinput":
         first = [nn.Linear(INPUTS, HIDDEN if layers else CLASSES) for _ in range(TASKS)]
@@ -303,7 +291,7 @@ def original_module(model: str, layers: int) -> tuple[nn.ModuleDict, Callable[[A
         lists = {"i_layer": first, "h_layer": [nn.ModuleList(hidden)], "o_layer": last}
         module = nn.ModuleDict({name: nn.ModuleList(parts) for name, parts in lists.items()})
 
-        def scores(x: Any, task: int) -> Any:
+        def scores(x, task):
             return functools.reduce(lambda x, layer: layer(torch.relu(x)), [*hidden, *last], first[task](x))
 
         return module, scores

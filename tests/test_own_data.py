@@ -1,13 +1,10 @@
 """A user's own data: arrays, folders and task lists become streams, and what cannot is one line that names the task."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle
 import tracemalloc
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +24,16 @@ PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
 Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
-def task(seed: int = 0, n: int = 30, shape: tuple[int, ...] = (5,), classes: int = 3) -> Arrays:
+def task(seed=0, n=30, shape=(5,), classes=3):
     """Standard-normal inputs, and all classes."""
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((n, *shape)).astype(np.float32), np.arange(n) % classes
     return x[: n // 2], y[: n // 2], x[n // 2 :], y[n // 2 :]
 
 
-def changed(part: int, value: Any) -> list[Any]:
+def changed(part, value):
     """Two tasks, of the second of which one array is another one."""
-    second: list[Any] = list(task(1))
+    second = list(task(1))
     second[part] = value(second[part])
     return [task(0), tuple(second)]
 
@@ -112,7 +109,7 @@ def test_labels_with_wide_gaps_are_numbered_in_ascending_order(labels, classes, 
 def test_scenarios_follow_from_the_labels_unless_told():
     x = np.ones((4, 2))
 
-    def stream(*classes: list[int], **options: Any) -> Stream:
+    def stream(*classes, **options):
         return Stream.from_arrays("mine", [(x, own, x, own) for own in classes], **options)
 
     assert stream([0, 1, 2, 0], [2, 1, 0, 0]).scenarios == (DOMAIN,)
@@ -145,7 +142,7 @@ def test_float32_and_bytes_are_not_copied_and_what_is_shared_is_kept_once():
 
 
 def test_a_stream_s_hash_is_that_of_its_content():
-    def sha256(*tasks: Any, **options: Any) -> str:
+    def sha256(*tasks, **options):
         return Stream.from_arrays("mine", tasks, **options).data_sha256
 
     x_train, y_train, x_test, y_test = task()
@@ -218,7 +215,7 @@ def test_options_that_do_not_fit_the_arrays_are_bad_input(options, message):
 # A folder
 
 
-def save(where: Path, arrays: Arrays | None = None, **others: Any) -> None:
+def save(where, arrays=None, **others):
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(where, **dict(zip(names, arrays or task(), strict=True)) | others)
 
@@ -246,20 +243,20 @@ def test_a_folder_is_read_anew_when_a_file_in_it_has_changed(tmp_path):
     assert len(folder.read(tmp_path).tasks) == 2
 
 
-def written(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
+def written(change):
     """Writes a good file, changed."""
 
-    def spoil(file: Path) -> None:
+    def spoil(file):
         save(file)
         file.write_bytes(change(file.read_bytes()))
 
     return spoil
 
 
-def zip_of(content: bytes) -> Callable[[Path], Any]:
+def zip_of(content):
     """Writes an archive in which every array is this."""
 
-    def spoil(file: Path) -> None:
+    def spoil(file):
         with zipfile.ZipFile(file, "w") as archive:
             for name in ("x_train", "y_train", "x_test", "y_test"):
                 archive.writestr(f"{name}.npy", content)
@@ -267,13 +264,13 @@ def zip_of(content: bytes) -> Callable[[Path], Any]:
     return spoil
 
 
-def terabytes() -> bytes:
+def terabytes():
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 5)})
     return header.getvalue()
 
 
-def single_array() -> bytes:
+def single_array():
     buffer = io.BytesIO()
     np.save(buffer, np.ones(3))
     return buffer.getvalue()
@@ -344,7 +341,7 @@ def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(tmp_path, monke
     torch = pytest.importorskip("torch")
     monkeypatch.chdir(tmp_path)
 
-    def part(first: int) -> list[Any]:
+    def part(first):
         labels = torch.arange(10) % 2 + first
         return [(first, first + 2), torch.randn(10, 5), labels]
 

@@ -1,41 +1,36 @@
 """Folders of images and CSV files: what lies there becomes a stream; what cannot is one line with its name."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from PIL import Image
 
 from fuzz.mutate import survivors
-from metareplay import Stream, benchmark
+from metareplay import benchmark
 from metareplay.cli import main
 from metareplay.errors import BadInput
 from metareplay.streams import own_files
-from metareplay.streams.stream import CLASS, DOMAIN, TASK, Images
+from metareplay.streams.stream import CLASS, DOMAIN, TASK
 
 RNG = np.random.default_rng(0)
 
 
-def grey(value: int = 0) -> NDArray[np.uint8]:
+def grey(value=0):
     return np.full((2, 3), value, np.uint8)
 
 
-def put(file: Path, pixels: NDArray[Any], **options: Any) -> None:
+def put(file, pixels, **options):
     file.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(file, **options)
 
 
-def folder_of_classes(path: Path, classes: str = "ab", n: int = 5, start: int = 0) -> Path:
+def folder_of_classes(path, classes="ab", n=5, start=0):
     """``n`` images of each class, each with a grey level of its own."""
     for c, name in enumerate(classes):
         for i in range(n):
@@ -43,14 +38,14 @@ def folder_of_classes(path: Path, classes: str = "ab", n: int = 5, start: int = 
     return path
 
 
-def table(path: Path, rows: list[list[Any]]) -> Path:
+def table(path, rows):
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(rows)
     return path
 
 
-def levels(images: Images) -> list[int]:
+def levels(images):
     """The first pixel of each image."""
     return (images.inputs(np.arange(len(images)))[:, 0] * 255).round().astype(int).tolist()
 
@@ -159,11 +154,11 @@ def test_names_that_are_no_unicode_can_be_used_and_shown(tmp_path, capsys):
     assert "\\udcff.png is damaged, or no image" in capsys.readouterr().err
 
 
-def damaged(content: bytes) -> Callable[[Path], Any]:
+def damaged(content):
     return lambda path: (path / "a" / "0.png").write_bytes(content)
 
 
-def encoded(pixels: NDArray[Any], **options: Any) -> bytes:
+def encoded(pixels, **options):
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, **{"format": "PNG", **options})
     return file.getvalue()
@@ -267,7 +262,7 @@ def test_tables_must_have_the_same_columns(tmp_path):
 
 
 def test_the_hash_is_that_of_the_content(tmp_path):
-    def sha256(path: Path) -> str:
+    def sha256(path):
         return own_files.read(path).data_sha256
 
     one, other = (folder_of_classes(tmp_path / name / "data") for name in ("here", "there"))
@@ -299,7 +294,7 @@ def test_a_run_learns_from_them(tmp_path, monkeypatch, capsys):
     assert "empty has no .npz files, no .csv files and no folders of images" in capsys.readouterr().err
 
 
-def usable(stream: Stream) -> None:
+def usable(stream):
     for task in stream.tasks:
         for images in (task.train, task.test):
             assert np.isfinite(images.inputs(np.arange(len(images)))).all()
@@ -307,8 +302,8 @@ def usable(stream: Stream) -> None:
 
 
 def test_whatever_bytes_a_file_has_it_is_read_or_refused(tmp_path):
-    def through(file: Path) -> Callable[[bytes], Any]:
-        def read(content: bytes) -> Any:
+    def through(file):
+        def read(content):
             file.write_bytes(content)
             return usable(own_files.read(file.parents[len(file.relative_to(tmp_path).parts) - 2]))
 

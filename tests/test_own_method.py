@@ -1,7 +1,5 @@
 """What the page on a method of one's own shows is what happens; and `metareplay check` says what is wrong."""
 
-from __future__ import annotations
-
 import re
 import runpy
 from pathlib import Path
@@ -44,7 +42,7 @@ def test_settings_of_a_checked_method_are_flags():
 def test_dark_experience_replay_holds_scores_and_synaptic_intelligence_parameters():
     from metareplay import Online, benchmark, run
 
-    def retained(method: str, **settings: float) -> float:
+    def retained(method, **settings):
         made = Online(**settings) if method == "online" else methods.find(method)(**settings)
         return run(stream, made, hidden=(40,)).metrics["retained_accuracy"]
 
@@ -106,7 +104,7 @@ def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(capsys):
 
 
 def test_what_was_found_is_shown_before_the_next_check_begins(monkeypatch, capsys):
-    def check_that_never_ends(method: conformance.Factory) -> None:
+    def check_that_never_ends(method):
         """It ends."""
         raise KeyboardInterrupt
 

@@ -1,12 +1,7 @@
 """Decay that costs nothing where inputs are zero, units made anew, and averages that do not become subnormal."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from metareplay import METHODS, BadInput, Diverged
 from metareplay.learners.base import Learner
@@ -18,18 +13,18 @@ INPUTS, CLASSES = 40, 4
 BLACK = slice(30, INPUTS)
 
 
-def made(seed: int = 0, **options: Any) -> FusedPerceptron:
+def made(seed=0, **options):
     return FusedPerceptron(Perceptron((INPUTS, 20, 18, CLASSES), **options), 4, 2, np.random.default_rng(seed))
 
 
-def examples(count: int = 60) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def examples(count=60):
     rng = np.random.default_rng(1)
     x = rng.random((count, INPUTS)) * (rng.random((count, INPUTS)) < 0.3)
     x[:, BLACK] = 0
     return x.astype(np.float32), rng.integers(CLASSES, size=count)
 
 
-def each(learner: Learner, x: Any, y: Any, *pull: Any, task: int = 0) -> list[int]:
+def each(learner, x, y, *pull, task=0):
     """Learn one by one; what was predicted."""
     predicted = []
     for one, label in zip(x, y, strict=True):
@@ -135,7 +130,7 @@ def test_what_is_wrong_is_refused_and_nothing_of_it_is_done():
 # Continual backprop
 
 
-def started(**settings: Any) -> CBP:
+def started(**settings):
     method = CBP(lr=1e-9, **settings)
     method.start(made(), np.random.default_rng(2), 1)
     return method
@@ -179,7 +174,7 @@ def test_the_next_layer_takes_over_what_a_unit_gave():
 # Subnormal numbers
 
 AVERAGES = {"beta1": 0.9, "beta2": 0.95}
-DECAYING: dict[str, dict[str, Any]] = {
+DECAYING = {
     "online": {"weight_decay": 1.0},
     "shrink-perturb": {"weight_decay": 1.0, "sigma": 0.0},
     "adamw": AVERAGES | {"weight_decay": 1.0},
@@ -195,7 +190,7 @@ def test_no_number_is_subnormal_after_many_steps(engine, name, steps):
     """A pass over such numbers takes many times as long: all that decays without new input must become zero."""
     method, network, rng = METHODS[name](lr=0.1, **DECAYING[name]), Perceptron((6, 5, 3)), np.random.default_rng(0)
     if engine == "fused":
-        learner: Learner = FusedPerceptron(network, 1, 1, rng)
+        learner = FusedPerceptron(network, 1, 1, rng)
     else:
         learner = pytest.importorskip("metareplay.learners.pytorch").PyTorchLearner(network, 1, 1, rng)
     method.start(learner, np.random.default_rng(1), 1)
@@ -203,7 +198,7 @@ def test_no_number_is_subnormal_after_many_steps(engine, name, steps):
     x[1:, :3] = 0  # they are never on again
     row, y = np.zeros(1, np.int64), np.arange(steps) % 3
 
-    def vectors() -> list[NDArray[np.float32]]:
+    def vectors():
         theta = learner.parameters()
         return [np.asarray(theta), *(np.asarray(v) for v in vars(method).values() if np.shape(v) == theta.shape)]
 

@@ -1,20 +1,13 @@
 """Any network behind the same primitives: held against plain PyTorch, buffers and draws included."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
-from typing import Any
-
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from killed_runs import little
 from metareplay import METHODS, Experiment, Stream
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
-from metareplay.learners.base import Diverged, Rows
-from metareplay.networks import Network
+from metareplay.learners.base import Diverged
 from metareplay.networks.module import ModuleNetwork
 from metareplay.runs.checkpoint import pack, unpack
 from metareplay.runs.trainer import Trainer
@@ -28,7 +21,7 @@ from torch.nn.functional import cross_entropy
 from metareplay.learners.pytorch import PyTorchLearner
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one, other):
     """Whether two states or arrays are the same, bit for bit."""
     return pack({"it": one}) == pack({"it": other})
 
@@ -77,7 +70,7 @@ NETWORKS = ["cnn-small", "resnet", "dropout"]
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
-    name: str = request.param
+    name = request.param
     return name
 
 
@@ -87,8 +80,8 @@ def describe(tmp_path):
     file = tmp_path / "nets.py"
     file.write_text(FACTORIES)
 
-    def describe(name: str) -> Network:
-        ours: dict[str, Network] = {
+    def describe(name):
+        ours = {
             "cnn-small": ModuleNetwork("cnn-small", SHAPE, CLASSES, share=8),
             "resnet": ModuleNetwork("resnet18-reduced", SHAPE, CLASSES, share=10),
         }
@@ -97,9 +90,7 @@ def describe(tmp_path):
     return describe
 
 
-def make(
-    network: Network, device: str = "cpu", dtype: Any = torch.float64, seed: int = 0, batch_size: int = 2
-) -> PyTorchLearner:
+def make(network, device="cpu", dtype=torch.float64, seed=0, batch_size=2):
     """A learner with a full table of random examples of several tasks."""
     learner = PyTorchLearner(network, SLOTS, batch_size, np.random.default_rng(seed), device, dtype)
     x, y, tasks = examples()
@@ -108,7 +99,7 @@ def make(
     return learner
 
 
-def examples() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+def examples():
     rng = np.random.default_rng(7)
     x = rng.random((SLOTS, INPUTS)).astype(np.float32)
     return x, rng.integers(CLASSES, size=SLOTS), np.arange(SLOTS) % TASKS
@@ -117,17 +108,17 @@ def examples() -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64
 class Plain:
     """The same module trained in the usual way, by ``torch.optim.SGD`` in float64."""
 
-    def __init__(self, learner: PyTorchLearner, network: Network) -> None:
+    def __init__(self, learner, network):
         self.module = learner.module()
         x, y, self.tasks = examples()
         device = next(self.module.parameters()).device
         self.x, self.y = torch.tensor(x).double().to(device), torch.tensor(y).to(device)
         self.module.train()
 
-    def scores(self, rows: Rows) -> Any:
+    def scores(self, rows):
         return self.module(self.x[rows].view(-1, *SHAPE))
 
-    def sgd(self, rows: Rows, lr: float, weights: Sequence[float] | None = None) -> None:
+    def sgd(self, rows, lr, weights=None):
         optimizer = torch.optim.SGD([part for part in self.module.parameters() if part.requires_grad], lr)
         optimizer.zero_grad()
         losses = cross_entropy(self.scores(rows), self.y[rows], reduction="none")
@@ -135,27 +126,27 @@ class Plain:
         (losses * shares).sum().backward()
         optimizer.step()
 
-    def gradient(self, rows: Rows) -> NDArray[Any]:
+    def gradient(self, rows):
         parts = [part for part in self.module.parameters() if part.requires_grad]
         gradients = torch.autograd.grad(cross_entropy(self.scores(rows), self.y[rows]), parts)
         return self.flat(gradients)
 
-    def parameters(self) -> NDArray[Any]:
+    def parameters(self):
         parts = [part for part in self.module.parameters() if part.requires_grad]
         return self.flat(parts)
 
-    def flat(self, parts: Sequence[Any]) -> NDArray[Any]:
+    def flat(self, parts):
         return np.concatenate([part.detach().cpu().numpy().ravel() for part in parts])
 
-    def buffers(self) -> list[NDArray[Any]]:
+    def buffers(self):
         return [buffer.cpu().numpy() for buffer in self.module.buffers()]
 
 
-def buffers(learner: PyTorchLearner) -> list[NDArray[Any]]:
+def buffers(learner):
     return [value for name, value in learner.state().items() if name.startswith("buffer")]
 
 
-def assert_same_module(learner: PyTorchLearner, plain: Plain) -> None:
+def assert_same_module(learner, plain):
     np.testing.assert_allclose(learner.parameters(), plain.parameters(), rtol=1e-9, atol=1e-11)
     for ours, theirs in zip(buffers(learner), plain.buffers(), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-11)
@@ -233,7 +224,7 @@ def test_scores_are_the_modules_in_evaluation(name, describe, device):
 def test_running_statistics_follow_what_is_learned_and_nothing_else(describe, device):
     learner = make(describe("resnet"), device)
 
-    def moves(act: Callable[[], Any]) -> bool:
+    def moves(act):
         before = buffers(learner)
         act()
         return not all(same(a, b) for a, b in zip(before, buffers(learner), strict=True))
@@ -327,7 +318,7 @@ def test_the_steps_before_divergence_stay_taken(name, describe):
 
 
 def test_what_a_module_draws_is_its_own(describe, device):
-    def life(disturb: Callable[[], Any]) -> NDArray[Any]:
+    def life(disturb):
         learner = make(describe("dropout"), device)
         for row in range(6):
             disturb()
@@ -358,7 +349,7 @@ def test_dropout_draws_anew_in_every_step_and_not_in_evaluation(describe):
 # Keeping
 
 
-def act(learner: PyTorchLearner, seed: int) -> None:
+def act(learner, seed):
     """Some of everything."""
     rng = np.random.default_rng(seed)
     learner.reptile(rng.integers(SLOTS, size=(2, 3)), 0.05, 0.3)
@@ -384,10 +375,10 @@ def test_a_learner_goes_on_from_its_file_to_the_same_bits(name, dtype, describe)
     assert learner.forward(rows).dtype == (np.float32 if dtype == torch.float32 else np.float64)
 
 
-def pictures() -> Stream:
+def pictures():
     rng = np.random.default_rng(0)
 
-    def some(n: int) -> tuple[Any, Any]:
+    def some(n):
         return rng.integers(256, size=(n, 12, 12)).astype(np.uint8), np.arange(n) % CLASSES
 
     return Stream.from_arrays("pictures", [(*some(14), *some(5)) for _ in range(3)])
@@ -418,7 +409,7 @@ def test_what_needs_no_gradient_stays_as_it_is(describe):
 def test_every_task_has_its_own_copy_statistics_included(name, describe, device):
     learner = make(describe(name).for_each_task(TASKS), device)
 
-    def values(task: int) -> list[NDArray[Any]]:
+    def values(task):
         module = learner.module(task)
         return [value.detach().cpu().numpy() for value in (*module.parameters(), *module.buffers())]
 
@@ -441,7 +432,7 @@ def test_every_task_has_its_own_copy_statistics_included(name, describe, device)
 ALLOWED = np.array([[True, True, False, False], [False, True, True, False], [False, False, True, True]])
 
 
-def restricted(network: Network, device: str = "cpu") -> PyTorchLearner:
+def restricted(network, device="cpu"):
     learner = make(network, device)
     x, _, tasks = examples()
     for slot in range(SLOTS):  # labels that are allowed

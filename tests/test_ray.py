@@ -1,7 +1,5 @@
 """A suite on a Ray cluster of several nodes leaves what it leaves on one machine, whatever dies meanwhile."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os
@@ -14,7 +12,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +28,6 @@ from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 from metareplay.suites import driver
 from metareplay.suites import ray as on_ray
-from metareplay.suites.driver import SuiteProgress
 from metareplay.suites.ray import CheckpointActor, Payload, execute
 from metareplay.suites.ray import Cluster as Backend
 
@@ -74,7 +70,7 @@ def cluster():
         cluster.shutdown()
 
 
-def assert_same_but_for_times(ours: Record, theirs: Record) -> None:
+def assert_same_but_for_times(ours, theirs):
     for field in dataclasses.fields(Record):
         if field.name in ("environment", "started", "weights") or field.name.endswith("_seconds"):
             continue
@@ -98,9 +94,9 @@ def test_what_is_done_is_not_run_again_and_what_fails_says_why(cluster, tmp_path
     lock.__enter__()
     monkeypatch.setattr(driver, "SECONDS_BETWEEN_LOOKS", 0.1)
     monkeypatch.setattr(driver, "SECONDS_IN_SILENCE", -1.0)
-    notes: list[str] = []
+    notes = []
 
-    def over(note: str) -> None:
+    def over(note):
         notes.append(note)
         if "waiting for 1 runs" in note:
             lock.__exit__(None, None, None)
@@ -118,19 +114,19 @@ def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_hav
     own.write_text("from metareplay import Method\nclass Wrong(Method):\n    def observe(self, rows):\n        1 / 0\n")
 
     class FullDisk(CheckpointActor):
-        def checkpoint(self, key: str, what: str, *given: Any) -> Any:
+        def checkpoint(self, key, what, *given):
             if what == "write":
                 raise OSError(28, "No space left on device")
             return super().checkpoint(key, what, *given)
 
-    backends: list[Backend] = []
+    backends = []
     begin = Backend.__init__
 
-    def noted(self: Backend, *args: Any) -> None:
+    def noted(self, *args):
         begin(self, *args)
         backends.append(self)
 
-    def end_actor(progress: SuiteProgress) -> None:
+    def end_actor(progress):
         if len(backends) == 1 and any(at and at.visit >= 2 for _, at in progress.running.values()):
             ray.kill(backends[0].actor, no_restart=False)
             backends.append(backends[0])
@@ -139,7 +135,7 @@ def test_neither_a_full_disk_nor_the_end_of_its_keeper_ends_a_run_and_errors_hav
     monkeypatch.setattr(Backend, "__init__", noted)
     long = Request("digits-rotations", "meralg1", MEMORIES, {}, {"epochs": 2})
     bad = Request("digits-rotations", f"{own}:Wrong", {}, SOON_OVER)
-    notes: list[str] = []
+    notes = []
     good, wrong = execute([long, bad], tmp_path / "runs", address=cluster.address, report=end_actor, note=notes.append)
     assert len(backends) == 2
     assert (good.state, good.message) == ("done", "")
@@ -157,9 +153,9 @@ def test_a_cluster_that_loses_a_node_leaves_every_run_once_and_as_on_one_machine
     long = [Request("digits-rotations", "meralg1", MEMORIES, {}, {"seed": seed, "epochs": 2}) for seed in range(2)]
     requests = [*long, Request("digits-rotations", f"{own}:Patient", {}, SOON_OVER)]
     nodes = {node.node_id[:6]: node for node in cluster.list_all_nodes()}
-    lost: list[str] = []
+    lost = []
 
-    def lose_a_node(progress: SuiteProgress) -> None:
+    def lose_a_node(progress):
         for worker, (request, at) in progress.running.items():
             if not lost and at is not None and at.visit >= 3 and request in long:
                 lost.append(worker)
@@ -224,9 +220,9 @@ def test_ctrl_c_ends_a_suite_and_what_ray_started(tmp_path, moment):
     command = [sys.executable, "-m", "metareplay", "suite", "suite.toml", "--executor", "ray", "--jobs", "2"]
     suite = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert suite.stderr is not None
-    rays: list[int] = []
+    rays = []
 
-    def has_come() -> bool:
+    def has_come():
         rays[:] = descendants(suite.pid)
         return bool(rays if moment == "Ray starts" else list((tmp_path / "runs").glob("*/configuration.json")))
 
@@ -242,7 +238,7 @@ def test_ctrl_c_ends_a_suite_and_what_ray_started(tmp_path, moment):
         time.sleep(0.1)
 
 
-def descendants(process: int) -> list[int]:
+def descendants(process):
     try:
         children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     except OSError:
@@ -250,7 +246,7 @@ def descendants(process: int) -> list[int]:
     return [found for child in map(int, children) for found in [child, *descendants(child)]]
 
 
-def alive(process: int) -> bool:
+def alive(process):
     """Whether a process goes on; two agents of Ray's, which look for the others for a minute, do not count."""
     try:
         command = Path(f"/proc/{process}/cmdline").read_text()  # of the dead that nobody waits for, nothing
@@ -278,7 +274,7 @@ exec "$@"
 def shell(tmp_path):
     """Start shells in homes of their own, where ``ray start`` leaves nothing behind; all end with the test."""
     address, port = socket.gethostbyname(socket.gethostname()), free_port()
-    started: list[subprocess.Popen[str]] = []
+    started = []
     (tmp_path / "my-study.toml").write_text(
         'benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 50 }]\nmethods = ["online"]\n'
     )
@@ -290,7 +286,7 @@ def shell(tmp_path):
     environment["PATH"] = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
     environment |= {"HEAD": address, "SCRATCH": str(tmp_path)}
 
-    def start(home: str, script: str) -> subprocess.Popen[str]:
+    def start(home, script):
         for there, here in {"10.0.0.1": address, "6379": str(port), "=32": "=1", "mer-paper": "my-study.toml"}.items():
             script = script.replace(there, here)
         script = re.sub(r"^(ray start .*)$", r"\1 --num-cpus=1 --block", script, flags=re.MULTILINE)
@@ -317,10 +313,10 @@ def shell(tmp_path):
         process.stdout.close()
 
 
-def free_port() -> int:
+def free_port():
     with socket.socket() as bound:
         bound.bind(("", 0))
-        port: int = bound.getsockname()[1]
+        port = bound.getsockname()[1]
         return port
 
 
@@ -342,7 +338,7 @@ def test_the_page_s_two_machines_that_share_no_home_are_a_cluster(shell):
     assert "Traceback" not in out
 
 
-def listens(address: tuple[str, int]) -> bool:
+def listens(address):
     try:
         socket.create_connection(address, timeout=1).close()
     except OSError:

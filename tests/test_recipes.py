@@ -40,14 +40,7 @@ def test_every_published_value_is_given_and_nothing_else():
 
 def test_meralg1_on_rotations():
     assert recipes.settings("mnist-rotations", "meralg1", 5120) == (
-        {
-            "memories": 5120,
-            "lr": 0.03,
-            "beta": 0.03,
-            "gamma": 1.0,
-            "replay_batch_size": 100,
-            "batches_per_example": 10,
-        },
+        {"memories": 5120, "lr": 0.03, "beta": 0.03, "gamma": 1.0, "replay_batch_size": 100, "batches_per_example": 10},
         None,
     )
 

@@ -1,7 +1,5 @@
 """A record is on disk as it was made, or not at all."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import io
@@ -9,12 +7,9 @@ import json
 import os
 import pickle
 import zipfile
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from killed_runs import Trap, little, room
 from metareplay import BadInput, Record, RunFailed, Trainer, files
@@ -36,17 +31,17 @@ def saved(record, tmp_path):
     return folder
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def arrays(folder: Path) -> Path:
+def arrays(folder):
     """The file of arrays in a folder."""
     (path,) = folder.glob("record-*.npz")
     return path
 
 
-def assert_same(one: Record, other: Record) -> None:
+def assert_same(one, other):
     for field in dataclasses.fields(Record):
         a, b = getattr(one, field.name), getattr(other, field.name)
         if isinstance(a, np.ndarray):
@@ -94,7 +89,7 @@ def test_a_record_of_before_anything_was_counted_says_that(record):
 
 
 def test_the_json_says_what_was_asked_of_it(saved):
-    def no_such_number(text: str) -> None:
+    def no_such_number(text):
         raise AssertionError(f"{text} is not JSON")
 
     summary = json.loads((saved / "record.json").read_text(), parse_constant=no_such_number)
@@ -132,11 +127,11 @@ def test_a_record_that_cannot_be_written_says_where(record, tmp_path):
     assert names(tmp_path) == ["results"]
 
 
-def interrupted_at(patch: pytest.MonkeyPatch, call: int) -> None:
+def interrupted_at(patch, call):
     """Have Ctrl-C come while the so manyth file is given its name."""
     replace, calls = os.replace, iter(range(call + 1))
 
-    def interrupted(source: str, target: str) -> None:
+    def interrupted(source, target):
         if next(calls) == call:
             raise KeyboardInterrupt
         replace(source, target)
@@ -160,7 +155,7 @@ def test_an_interrupted_save_leaves_what_was_there(record, saved, monkeypatch, c
 def test_an_interruption_that_comes_too_late_is_still_one(record, saved, monkeypatch):
     replace = os.replace
 
-    def interrupted(source: str, target: str) -> None:
+    def interrupted(source, target):
         replace(source, target)
         raise KeyboardInterrupt
 
@@ -188,7 +183,7 @@ def test_where_there_is_no_record_that_is_said(tmp_path):
             Record.load(folder)
 
 
-def assert_refused(saved: Path) -> None:
+def assert_refused(saved):
     for read in (Record.load, read_summary):
         with pytest.raises(BadInput, match="is damaged"):
             read(saved)
@@ -215,7 +210,7 @@ def test_json_of_something_else_is_refused(saved, text):
     assert_refused(saved)
 
 
-def sign(saved: Path, **changed: Any) -> None:
+def sign(saved, **changed):
     """Change the JSON as somebody could who knows how its sum is made."""
     summary = json.loads((saved / "record.json").read_text()) | changed | {"sha256": "0" * 64}
     unsigned = json.dumps(summary, indent=1) + "\n"
@@ -223,7 +218,7 @@ def sign(saved: Path, **changed: Any) -> None:
     (saved / "record.json").write_text(unsigned.replace("0" * 64, sha256, 1))
 
 
-def replace_arrays(saved: Path, content: bytes) -> None:
+def replace_arrays(saved, content):
     """Put other arrays into a record, with their right sum."""
     arrays(saved).write_bytes(content)
     sign(saved, arrays={"file": arrays(saved).name, "sha256": hashlib.sha256(content).hexdigest()})
@@ -245,7 +240,7 @@ def test_arrays_of_something_else_are_refused(saved):
             Record.load(saved)
 
 
-def rewrite(saved: Path, **changed: NDArray[Any]) -> None:
+def rewrite(saved, **changed):
     with np.load(arrays(saved)) as there:
         content = dict(there) | changed
     file = io.BytesIO()

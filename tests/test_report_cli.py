@@ -1,7 +1,5 @@
 """``metareplay report`` and ``metareplay show``, as their users meet them."""
 
-from __future__ import annotations
-
 import builtins
 import csv
 import importlib.util
@@ -14,7 +12,6 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +51,7 @@ BEGUN = record("gem", 7, memories=50).configuration
 FAILED = key_of(BEGUN)
 
 
-def fail(runs: Path, message: str) -> None:
+def fail(runs, message):
     """A run that was begun and failed."""
     folder = runs / FAILED
     folder.mkdir(parents=True)
@@ -114,14 +111,14 @@ def test_without_the_extra_one_line_says_how_to_install_it(runs, monkeypatch, ca
     assert [path.name for path in Path().iterdir()] == ["runs"]
 
 
-def without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_the_extra(monkeypatch):
     find, load = importlib.util.find_spec, builtins.__import__
     extra = ("vl_convert", "jinja2")
 
-    def missing(name: str, *rest: Any) -> Any:
+    def missing(name, *rest):
         return None if name in extra else find(name, *rest)
 
-    def refused(name: str, *rest: Any, **more: Any) -> Any:
+    def refused(name, *rest, **more):
         if name.split(".")[0] in extra:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return load(name, *rest, **more)
@@ -185,7 +182,7 @@ def test_a_damaged_record_is_listed_as_broken(runs):
 # show
 
 
-def shown_run(capsys: pytest.CaptureFixture[str], what: str) -> str:
+def shown_run(capsys, what):
     assert main(["show", what]) == 0
     return capsys.readouterr().out
 
@@ -293,7 +290,7 @@ def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_sho
 # The result of a run
 
 
-def result_of(capsys: pytest.CaptureFixture[str], evaluated_visit: list[int], order: str = "tasks") -> list[str]:
+def result_of(capsys, evaluated_visit, order="tasks"):
     """What is printed of a run of two tasks that was evaluated then."""
     made = record("online", tasks=2, order=order)
     evaluations = len(evaluated_visit)

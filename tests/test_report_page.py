@@ -1,7 +1,5 @@
 """The page in a real browser: everything is drawn, nothing is fetched, filters and copying work, no name breaks it."""
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import re
@@ -22,7 +20,6 @@ from metareplay.results import tables
 from metareplay.results.figures import FIGURES
 from metareplay.results.groups import Unfinished
 from metareplay.results.page import LIMIT, page
-from metareplay.runs.record import Record
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -50,7 +47,7 @@ def open_page(browser, tmp_path):
     """Opens a report of records; at the end nothing may have been fetched, and nothing complained of."""
     contexts, told, fetched = [], [], []
 
-    def opened(records: list[Record], absent: tuple[Unfinished, ...] = (), **options: Any) -> Any:
+    def opened(records, absent=(), **options):
         file = tmp_path / f"report-{len(contexts)}.html"
         file.write_text(page(results(records, absent, "runs")), encoding="utf-8")
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
@@ -71,25 +68,25 @@ def open_page(browser, tmp_path):
     assert len([url for url in fetched if url.startswith("file")]) == len(contexts)
 
 
-def draw_all(shown: Any) -> None:
+def draw_all(shown):
     """Have drawn what is far from the window too, as for printing."""
     shown.evaluate("dispatchEvent(new Event('beforeprint'))")
     shown.wait_for_function(DRAWN, timeout=60_000)
 
 
-def marks(shown: Any, figure: str) -> int:
+def marks(shown, figure):
     """The marks in all panels of a figure that can be seen."""
     selector = ".mark-symbol path, .mark-rect path, .mark-line path"
-    found: int = shown.evaluate(
+    found = shown.evaluate(
         f"""[...document.querySelectorAll('#{figure} .panel:not([hidden])')].flatMap((panel) =>
           [...panel.querySelectorAll({selector!r})].filter((mark) => mark.getAttribute('d')?.length > 3)).length"""
     )
     return found
 
 
-def rows(shown: Any, table: str) -> list[list[str]]:
+def rows(shown, table):
     """The rows of a table that can be seen."""
-    found: list[list[str]] = shown.evaluate(
+    found = shown.evaluate(
         f"""[...document.querySelectorAll('#{table} tbody tr')].filter((row) => row.offsetParent).map((row) =>
           [...row.cells].filter((cell) => !cell.hidden).map((cell) => cell.textContent.trim()))"""
     )
@@ -113,7 +110,7 @@ def test_every_figure_is_drawn_and_described(open_page):
     assert rows(shown, "answer-0-50")[0][2].startswith(value)
 
 
-def texts(table: Any) -> list[list[str]]:
+def texts(table):
     """A table's cells as they are shown."""
     return [["–" if cell is None else str(cell) for cell in row.cells] for row in table.rows]
 
@@ -380,7 +377,7 @@ def test_a_name_is_never_taken_for_code(open_page):
 # Size and speed
 
 
-def many(runs: int) -> list[Record]:
+def many(runs):
     """So many runs: benchmarks × methods × memory sizes × five seeds, of 20 tasks each."""
     sizes = runs // 100
     return [
@@ -411,7 +408,7 @@ def test_a_page_stays_under_its_limit_by_showing_fewer_points(monkeypatch):
     assert len(page(results(records)).encode()) < limit
 
 
-def test_no_name_puts_a_character_on_the_page_that_a_terminal_obeys() -> None:
+def test_no_name_puts_a_character_on_the_page_that_a_terminal_obeys():
     nasty = "a\x1b]0;title\x07\n\u202e\udcff"
     shown = page(results([record(nasty, benchmark=nasty)])).partition('<script type="application/json"')[0]
     assert "x1b]0;title" in shown

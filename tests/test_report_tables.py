@@ -1,7 +1,5 @@
 """The tables of a report say what the records say, and are safe to put into LaTeX, CSV and a shell."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import io
@@ -12,7 +10,6 @@ import shutil
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,15 +23,14 @@ from metareplay.results import tables
 from metareplay.results.charts import styles
 from metareplay.results.groups import Unfinished
 from metareplay.results.table import Column, Row, Table, latex
-from metareplay.results.tables import Answer, command
+from metareplay.results.tables import command
 from metareplay.runs.metrics import METRICS
-from metareplay.runs.record import Record
 from metareplay.runs.request import Request
 
 NASTY = r"""my_100%&$#{}~^\file.py:<b>"Best"</b>|'[0]"""
 
 
-def percent(values: list[float]) -> str:
+def percent(values):
     """Mean ± half the 95 % t-interval, worked out here."""
     mean, n = sum(values) / len(values), len(values)
     text = f"{100 * mean:.1f}"
@@ -44,13 +40,13 @@ def percent(values: list[float]) -> str:
     return f"{text} ± {100 * scipy.stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n):.1f}"
 
 
-def retained(method: str, memories: int | None, seeds: int, benchmark: str = "little") -> list[float]:
+def retained(method, memories, seeds, benchmark="little"):
     level = {"online": 0.5, "ewc": 0.6, "eralg4": 0.8, "meralg1": 0.85}[method] - (0.1 if memories == 20 else 0)
     records = [record(method, seed, benchmark=benchmark, memories=memories, level=level) for seed in range(seeds)]
     return [sum(right / 1000 for right in made.correct[-1]) / 4 for made in records]
 
 
-def answer(records: list[Record], size: int = 0) -> Answer:
+def answer(records, size=0):
     """The answer for the first problem."""
     found = next(iter(tables.answers(results(records)).values()))
     return next(one for one in found if one.size == size)
@@ -69,7 +65,7 @@ def answer(records: list[Record], size: int = 0) -> Answer:
     ],
 )
 def test_others_are_named_only_where_there_are_some(ranked, told):
-    groups: list[Any] = [SimpleNamespace(method=method, configuration={}) for method in ranked]
+    groups = [SimpleNamespace(method=method, configuration={}) for method in ranked]
     assert tables._task_notes(groups) == told
     groups[0].configuration["scenario"] = "task-incremental"  # all are given it
     assert tables._task_notes(groups) == ()
@@ -174,7 +170,7 @@ def test_every_metric_is_there_and_what_is_undefined_says_why():
 
 
 def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed():
-    def mixed(seed: int) -> object:
+    def mixed(seed):
         made = record("a", seed, level=0.9, order="iid")
         return dataclasses.replace(made, evaluated_visit=np.array([-1, 3, 3, 3, 3]))
 
@@ -266,7 +262,7 @@ def test_the_csv_has_a_row_for_each_configuration_with_unrounded_numbers():
     assert {row["retained_accuracy_low"] for row in rows if row["method"] == NASTY} == {""}
 
 
-def unescaped(text: str) -> str:
+def unescaped(text):
     """What LaTeX would print, for the escapes that we know."""
     commands = {
         r"\textbackslash{}": "\\", r"\textasciicircum{}": "^", r"\textasciitilde{}": "~", r"\textless{}": "<",
@@ -348,7 +344,7 @@ def test_no_two_methods_look_the_same():
     assert len(set(found.values())) == len(found)
 
 
-def luminance(colour: str) -> float:
+def luminance(colour):
     parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

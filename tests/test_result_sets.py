@@ -1,7 +1,5 @@
 """The result set in the package, and whether runs reproduce it."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from dataclasses import asdict, replace
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 from made_records import record
-from metareplay import METHODS, Record
+from metareplay import METHODS
 from metareplay.cli import main
 from metareplay.results import sets
 from metareplay.results.groups import groups
@@ -24,7 +22,7 @@ tables = importlib.import_module("benchmarks.published")
 ROW = next(row for row in sets.read("mer-paper") if (row.benchmark, row.memories) == ("mnist-rotations", 500))
 
 
-def made(seed: int, above: float = 0.0) -> Record:
+def made(seed, above=0.0):
     """A run of gem's published configuration that retains what the set says, and so many points more."""
     usual = {option.name: option.default for option in BENCHMARKS[ROW.benchmark].options}
     samples, _ = usual.pop("samples_per_task"), usual.pop("held_out")

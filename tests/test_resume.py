@@ -1,7 +1,5 @@
 """A run that is killed at any moment and goes on gives, bit for bit, the record of one that nobody disturbed."""
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -9,15 +7,13 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from killed_runs import little, little_stream, same
-from metareplay import METHODS, Experiment, Record, Stream, Trainer
-from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, pack, unpack
-from metareplay.runs.trackers import Evaluation
+from metareplay import METHODS, Stream, Trainer
+from metareplay.runs.checkpoint import FileCheckpoints, Unusable, pack, unpack
 
 
 class Killed(BaseException):
@@ -27,35 +23,35 @@ class Killed(BaseException):
 class Fate(FileCheckpoints):
     """Checkpoints at some moments and deaths at others; what a life did since its last checkpoint is lost."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed):
         super().__init__(Path("nowhere"))
         self.random = random.Random(seed)
-        self.kept: bytes | None = None
+        self.kept = None
         self.deaths = 0
 
-    def read(self) -> bytes | None:
+    def read(self):
         return self.kept
 
-    def write(self, content: bytes) -> None:
+    def write(self, content):
         self.kept = content
         self.strike(0.15)
 
-    def due(self, border: bool) -> bool:
+    def due(self, border):
         self.strike(0.15)
         return self.random.random() < 0.4
 
-    def set_aside(self) -> None:
+    def set_aside(self):
         self.kept = None
 
-    def strike(self, chance: float) -> None:
+    def strike(self, chance):
         if self.random.random() < chance:
             self.deaths += 1
             raise Killed
 
-    def tracked(self, experiment: Experiment, event: Evaluation | Record) -> None:
+    def tracked(self, experiment, event):
         self.strike(0.05)
 
-    def record(self, experiment: Experiment) -> Record:
+    def record(self, experiment):
         """What comes out in the end."""
         while True:
             try:
@@ -64,7 +60,7 @@ class Fate(FileCheckpoints):
                 pass
 
 
-WAYS: dict[str, dict[str, Any]] = {
+WAYS = {
     "plain": {},
     "shuffled": {"order": "shuffled"},
     "iid": {"order": "iid", "batch_size": 3},
@@ -83,7 +79,7 @@ WAYS: dict[str, dict[str, Any]] = {
 SCENARIOS = ("task-incremental", "class-incremental")
 
 
-def assert_deaths_change_nothing(experiment: Experiment, least: int = 3) -> None:
+def assert_deaths_change_nothing(experiment, least=3):
     expected = Trainer(experiment).train()
     deaths, seed = 0, 0
     while deaths < least:
@@ -128,13 +124,13 @@ def test_a_run_goes_on_where_it_was_and_not_at_its_beginning():
     class Once(Fate):
         asked = 0
 
-        def due(self, border: bool) -> bool:
+        def due(self, border):
             self.asked += 1
             if self.asked == 41:
                 raise Killed
             return self.asked == 40
 
-        def strike(self, chance: float) -> None:
+        def strike(self, chance):
             """Nothing else happens."""
 
     fate = Once(0)
@@ -146,10 +142,10 @@ def test_a_run_goes_on_where_it_was_and_not_at_its_beginning():
 
 def test_what_came_before_the_checkpoint_counts_in_the_times():
     class Always(Fate):
-        def due(self, border: bool) -> bool:
+        def due(self, border):
             return True
 
-        def strike(self, chance: float) -> None:
+        def strike(self, chance):
             """Nothing happens."""
 
     experiment, fate = little("online", little_stream(100)), Always(0)
@@ -164,7 +160,7 @@ def test_what_came_before_the_checkpoint_counts_in_the_times():
 # States of something else
 
 
-def state_of(experiment: Experiment) -> State:
+def state_of(experiment):
     life = Trainer(experiment)
     life.evaluate(-1)
     return unpack(pack(life.state()))
@@ -220,7 +216,7 @@ def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so():
     fate = Fate(0)
     fate.strike = lambda chance: None
     fate.kept = pack(state_of(experiment) | {"version": "0.0.1", "predicted_right": np.ones(75, bool)})
-    notes: list[str] = []
+    notes = []
     record = Trainer(experiment).train(checkpoints=fate, note=notes.append)
     assert same(record, Trainer(experiment).train())
     assert len(notes) == 1
@@ -231,14 +227,14 @@ def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so():
 # Real deaths
 
 
-def killed_runs(*arguments: str) -> dict[str, Any]:
+def killed_runs(*arguments):
     program = Path(__file__).with_name("killed_runs.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, str(program), *arguments], capture_output=True, text=True, env=environment, check=False
     )
     assert done.returncode == 0, done.stderr
-    result: dict[str, Any] = json.loads(done.stdout)
+    result = json.loads(done.stdout)
     return result
 
 

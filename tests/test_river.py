@@ -1,10 +1,7 @@
 """The river classifier (extra ``river``)."""
 
-from __future__ import annotations
-
 import math
 import pickle
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,17 +19,17 @@ from metareplay.estimators.estimator import SETTINGS
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
 WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
-TINY: dict[str, Any] = {"hidden_layer_sizes": (8,), "memories": 10}
-SMALL: dict[str, Any] = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
+TINY = {"hidden_layer_sizes": (8,), "memories": 10}
+SMALL = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 TABLE = pandas.DataFrame({"a": [1.0, 2.0]})
 
 
-def bits(model: ContinualRiverClassifier) -> bytes:
+def bits(model):
     learner = model._life.learner
     return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
 
-def learned(model: ContinualRiverClassifier, examples: Any) -> ContinualRiverClassifier:
+def learned(model, examples):
     for x, y in examples:
         model.learn_one(x, y)
     return model

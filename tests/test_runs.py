@@ -1,7 +1,5 @@
 """A run's folder says how the run stands, and is believed only where all of it is whole."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from killed_runs import EveryFew, Often, little, room, same
-from metareplay import METHODS, Diverged, Experiment, Record, RunFailed
+from metareplay import METHODS, Diverged, Record, RunFailed
 from metareplay.files import write_atomically
 from metareplay.runs.checkpoint import FileCheckpoints, pack
 from metareplay.runs.experiment import key_of
@@ -39,7 +37,7 @@ def run(experiment, tmp_path):
     return Run(tmp_path / "runs" / experiment.key)
 
 
-def names(run: Run) -> list[str]:
+def names(run):
     return sorted(path.name for path in run.folder.iterdir())
 
 
@@ -47,8 +45,8 @@ class Stopped(BaseException):
     """As if by Ctrl-C."""
 
 
-def stop_in_the_second_task(run: Run, experiment: Experiment, again: bool = False) -> None:
-    def stop(experiment: Experiment, event: Evaluation | Record) -> None:
+def stop_in_the_second_task(run, experiment, again=False):
+    def stop(experiment, event):
         if isinstance(event, Evaluation) and event.visit == 1:
             raise Stopped
 
@@ -84,7 +82,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run, experiment, exp
     assert status.configuration["method"] == "meralg1"
     assert status.examples is not None
     assert 25 <= status.examples < 50
-    seen: list[int] = []
+    seen = []
     record = run.carry_out(experiment, lambda progress: seen.append(progress.examples))
     assert same(record, expected)
     assert seen[0] >= status.examples
@@ -94,7 +92,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run, experiment, exp
 def test_again_replaces_the_record_and_begins_at_the_beginning(run, experiment):
     first = run.carry_out(experiment)
     write_atomically(run.folder / CHECKPOINT, pack({"key": experiment.key, "nonsense": 1}))
-    notes: list[str] = []
+    notes = []
     second = run.carry_out(experiment, again=True, note=notes.append)
     assert notes == []
     assert same(first, second)
@@ -247,7 +245,7 @@ def test_a_record_can_be_read_while_it_is_made_again(run, experiment):
 def test_asking_how_a_run_stands_does_not_stand_in_its_way(run, experiment):
     over = threading.Event()
 
-    def ask() -> None:
+    def ask():
         while not over.is_set():
             run.status()
 
@@ -288,7 +286,7 @@ def test_a_record_that_is_damaged_is_made_again_and_never_taken_for_whole(run, e
         status = run.status()
         assert status.state == "broken"
         assert "is damaged" in str(status.message)
-        notes: list[str] = []
+        notes = []
         assert same(run.carry_out(experiment, note=notes.append), expected)
         assert len(notes) == 1
         assert "is damaged" in notes[0]
@@ -305,7 +303,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_costs_what_it_held_and_no_more(ru
     half = path.read_bytes()[:-50]
     path.write_bytes(half)
     assert run.status().state == "broken"
-    notes: list[str] = []
+    notes = []
     assert same(run.carry_out(experiment, note=notes.append), expected)
     assert len(notes) == 1
     assert "is damaged" in notes[0]
@@ -330,7 +328,7 @@ def test_a_checkpoint_that_cannot_be_read_now_ends_the_run_and_stays(run, experi
     stop_in_the_second_task(run, experiment)
     content = (run.folder / CHECKPOINT).read_bytes()
 
-    def failing(path: Path) -> bytes:
+    def failing(path):
         raise OSError(5, "Input/output error")
 
     with monkeypatch.context() as patch:
@@ -360,7 +358,7 @@ def test_a_record_counts_only_in_the_folder_of_its_own_run(run, experiment, expe
     shutil.copytree(run.folder.parent / other.key, run.folder)
     assert run.status().state == "broken"
     assert f"is of the run {other.key}" in str(run.status().message)
-    notes: list[str] = []
+    notes = []
     assert same(run.carry_out(experiment, note=notes.append), expected)
     assert f"is of the run {other.key}" in notes[0]
     assert run.status().state == "done"
@@ -393,7 +391,7 @@ class Mine(metareplay.METHODS["online"]):
 """
 
 
-def mine(folder: Path, rate: float) -> Experiment:
+def mine(folder, rate):
     from metareplay import methods
 
     (folder / "helper.py").write_text(f"RATE = {rate}")
@@ -412,7 +410,7 @@ def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(tmp_path, 
     experiment = mine(tmp_path, 1.0)
     run, key = Run(tmp_path / "runs" / experiment.key), experiment.key
 
-    def meddle(experiment: Experiment, event: object) -> None:
+    def meddle(experiment, event):
         for name in ("mine.py", "helper.py"):
             if (tmp_path / name).exists():
                 change(tmp_path / name)
@@ -428,14 +426,14 @@ def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(tmp_path, 
 # Disks
 
 
-def full(path: Path, content: bytes, follow: bool = True) -> None:
+def full(path, content, follow=True):
     raise OSError(28, "No space left on device")
 
 
 def test_a_disk_that_is_full_in_the_middle_does_not_end_a_run(run, experiment, expected, monkeypatch):
     monkeypatch.setattr("metareplay.runs.checkpoint.write_atomically", full)
     monkeypatch.setattr(FileCheckpoints, "due", lambda self, border: True)
-    notes: list[str] = []
+    notes = []
     assert same(run.carry_out(experiment, note=notes.append), expected)
     assert len(notes) == 1
     assert "cannot keep a checkpoint" in notes[0]
@@ -451,7 +449,7 @@ def test_a_record_that_cannot_be_kept_is_shown_and_its_checkpoint_stays(run, exp
     assert same(unkept.value.record, expected)
     assert run.status().state == "failed"
     assert CHECKPOINT in names(run)
-    seen: list[int] = []
+    seen = []
     assert same(run.carry_out(experiment, lambda progress: seen.append(progress.examples)), expected)
     assert 0 not in seen
 
@@ -468,9 +466,9 @@ def test_on_a_full_disk_nothing_half_written_is_left(run, experiment, expected, 
 @pytest.fixture
 def read_only(tmp_path):
     """Make folders read-only, for root too; or skip, where that cannot be."""
-    mounted: list[Path] = []
+    mounted = []
 
-    def mount(folder: Path) -> None:
+    def mount(folder):
         if os.geteuid():
             folder.chmod(0o555)
             mounted.append(folder)

@@ -1,10 +1,6 @@
 """Scenarios: classes that are not allowed have no part in any primitive, and a run allows what its scenario says."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import metareplay
-from metareplay import METHODS, Diverged, Evaluation, Experiment, Record, Trainer, benchmark
+from metareplay import METHODS, Diverged, Evaluation, Experiment, Trainer, benchmark
 from metareplay.cli import main
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
@@ -58,7 +54,7 @@ def test_a_single_allowed_class_is_certain_and_teaches_nothing(engine):
 
 @pytest.mark.parametrize("allowed", [None, np.ones((3, 5), bool)])
 def test_allowing_all_classes_again_gives_the_unrestricted_bits(engine, allowed):
-    def live(learner: Any) -> list[Any]:
+    def live(learner):
         rng = np.random.default_rng(0)
         learner.sgd(rng.integers(6, size=9), 0.05)
         learner.sgd_each(rng.integers(6, size=9), 0.05)
@@ -104,7 +100,7 @@ def test_a_restricted_learner_still_notices_numbers_that_are_none(engine):
 # Which classes are allowed
 
 
-def little_stream(classes: Sequence[tuple[int, ...] | None], scenarios: tuple[str, ...] = SCENARIOS) -> Stream:
+def little_stream(classes, scenarios=SCENARIOS):
     rng = np.random.default_rng(0)
     tasks = []
     for own in classes:
@@ -197,7 +193,7 @@ def test_a_scenario_that_the_stream_does_not_allow_is_bad_input():
 # Runs
 
 
-def run(method: str, scenario: str, **options: Any) -> Record:
+def run(method, scenario, **options):
     options, rate = {"hidden": (20,), **options}, {"lr": 0.03} if hasattr(METHODS[method], "lr") else {}
     return metareplay.run(benchmark("digits-split"), METHODS[method](**rate), scenario=scenario, **options)
 
@@ -242,7 +238,7 @@ def test_where_all_tasks_share_their_classes_the_scenarios_are_one():
 def test_a_tracker_sees_that_classes_grow():
     seen = []
 
-    def track(experiment: Experiment, what: Evaluation | Record) -> None:
+    def track(experiment, what):
         if isinstance(what, Evaluation):
             seen.append(np.count_nonzero(what.accuracy))
 

@@ -1,7 +1,5 @@
 """Base data sets: what they hold, and how they are fetched: from a real server on this machine, never a real mirror."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import multiprocessing
@@ -9,7 +7,6 @@ import os
 import socket
 import stat
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ from made_up_archives import tiny, tiny_files
 from metareplay.data import catalogue as sources
 from metareplay.data import download as fetch
 from metareplay.data.catalogue import MNIST
-from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, RunFailed
 from mirrors import left_in, put
 
@@ -28,11 +24,11 @@ def _no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
 
 
-def gzipped() -> dict[str, bytes]:
+def gzipped():
     return {name + ".gz": gzip.compress(content) for name, content in tiny_files().items()}
 
 
-def assert_is_tiny(images: ImageSet) -> None:
+def assert_is_tiny(images):
     files = tiny_files()
     assert images.train.pixels.tobytes() == files["train-images"][16:]
     assert images.test.pixels.tobytes() == files["test-images"][16:]
@@ -130,11 +126,11 @@ def test_a_folder_of_gzipped_files_serves_as_a_cache_that_nobody_writes_to(tmp_p
     assert {path.name for path in tmp_path.iterdir()} == set(gzipped())
 
 
-def altered() -> dict[str, bytes]:
+def altered():
     return {name + ".gz": gzip.compress(content[:-1] + b"\xff") for name, content in tiny_files().items()}
 
 
-def each(content: bytes) -> dict[str, bytes]:
+def each(content):
     return dict.fromkeys(gzipped(), content)
 
 
@@ -298,7 +294,7 @@ def test_a_cache_that_is_a_file_says_what_to_do(tmp_path, serve):
 
 
 def test_a_full_disk_says_what_to_do_and_leaves_nothing(tmp_path, serve, monkeypatch):
-    def full(descriptor: int) -> None:
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
@@ -307,7 +303,7 @@ def test_a_full_disk_says_what_to_do_and_leaves_nothing(tmp_path, serve, monkeyp
     assert left_in(tmp_path) == set()
 
 
-def _get_tiny(url: str, folder: Path) -> int:
+def _get_tiny(url, folder):
     return len(tiny(url).get(folder, progress=False).train)
 
 

@@ -1,7 +1,5 @@
 """Splits: every class is in one task, nothing is copied, and the named benchmarks are what they say."""
 
-from __future__ import annotations
-
 import tracemalloc
 
 import numpy as np
@@ -18,7 +16,7 @@ from metareplay.streams.kinds import splits
 from metareplay.streams.stream import CLASS, TASK
 
 
-def made_up(classes: int = 10, n: int = 100) -> ImageSet:
+def made_up(classes=10, n=100):
     """Images whose first pixel is their class, in no order."""
     labels = np.random.default_rng(0).permutation(np.arange(n) % classes)
     pixels = np.repeat(labels[:, None], 4, 1).astype(np.uint8)

@@ -10,7 +10,7 @@ import metareplay
 SLOW = {"numba", "scipy", "sklearn", "torch"}
 
 
-def imported(code: str) -> set[str]:
+def imported(code):
     """The modules that a fresh interpreter has imported after some code."""
     code += "\nimport sys; print('imported', *sys.modules)"
     end = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()

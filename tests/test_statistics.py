@@ -1,7 +1,5 @@
 """What a few seeds can tell, beside independent implementations and by hand."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np
@@ -17,7 +15,7 @@ from metareplay.results.statistics import differences, estimate, holm, seeds_nee
 NUMBERS = st.floats(-1, 1, allow_nan=False).map(lambda x: round(x, 6))
 
 
-def all_signs(given: list[float]) -> float:
+def all_signs(given):
     """The p-value by its definition, in whole numbers so that nothing is rounded."""
     whole = [round(value * 10**6) for value in given]
     choices = itertools.product((1, -1), repeat=len(whole))
@@ -28,7 +26,7 @@ def all_signs(given: list[float]) -> float:
 # How many seeds
 
 
-def established(effect: float, n: int, tests: int, studies: int = 300) -> float:
+def established(effect, n, tests, studies=300):
     """The share of studies of ``n`` seeds that establish a difference of ``effect`` standard deviations."""
     rng = np.random.default_rng(7)
     return float(np.mean([sign_flip_test(effect + rng.standard_normal(n)) * tests <= 0.05 for _ in range(studies)]))
@@ -49,7 +47,7 @@ def test_how_many_seeds_is_not_known_of_one_or_of_none_that_differ_nor_beyond_a_
     assert statistics.seeds_for([0.1, 0.1, 0.1], tests=500) == 15  # of five hundred
 
 
-def looked_at(values: np.ndarray, first: int, most: int, spend: bool) -> bool:
+def looked_at(values, first, most, spend):
     """Whether any look establishes a difference, at the level of its own or, wrongly, always at 0.05."""
     n, spent = first, 0.0
     while True:

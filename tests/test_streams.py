@@ -1,11 +1,8 @@
 """Streams: rotations are Pillow's, permutations are permutations, and tasks share what they are made from."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 import tracemalloc
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,17 +33,17 @@ from metareplay.streams.kinds import (
 from metareplay.streams.stream import Stream
 
 
-def noise(n: int, height: int, width: int) -> np.ndarray:
+def noise(n, height, width):
     return np.random.default_rng(0).integers(0, 256, (n, height, width), np.uint8)
 
 
-def made_up(n: int = 1000, side: int = 28) -> ImageSet:
+def made_up(n=1000, side=28):
     pixels, labels = noise(n, side, side).reshape(n, -1), np.arange(n) % 10
     base = BaseImages(pixels, shape=(side, side))
     return ImageSet("made-up", base, labels, base, labels, 10, "abc")
 
 
-def assert_turned_as_pillow_turns(images: np.ndarray, angle: float) -> None:
+def assert_turned_as_pillow_turns(images, angle):
     index_map = rotation_map(angle, images.shape[1:])
     mine = images.reshape(len(images), -1)[:, index_map] * (index_map >= 0)
     theirs = [np.asarray(Image.fromarray(image).rotate(angle)).ravel() for image in images]
@@ -189,7 +186,7 @@ def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay():
 def test_two_hundred_tasks_take_no_more_memory_than_twenty(make):
     images = made_up(100)
 
-    def peak(tasks: int) -> int:
+    def peak(tasks):
         tracemalloc.start()
         stream = make(images, tasks=tasks)
         for part in (stream, stream.validation(10)):
@@ -216,7 +213,7 @@ def test_dense_inputs_are_scored_as_they_are_learned():
 
 @pytest.mark.parametrize("make", [rotations, permutations, online_permuted, input_permuted])
 def test_the_stream_seed_decides_the_tasks_and_nothing_else_does(make):
-    def maps(seed: int) -> list[list[int]]:
+    def maps(seed):
         np.random.seed(seed + 17)  # noqa: NPY002 - global state, which must not matter
         return [np.asarray(task.test.index_map).tolist() for task in make(made_up(10), tasks=5, stream_seed=seed).tasks]
 
@@ -372,7 +369,7 @@ def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(mak
         assert (len(after.train), len(after.test)) == (n - count, count)
         assert after.test.base is before.train.base
 
-        def inputs(images: Any) -> list[bytes]:
+        def inputs(images):
             return sorted(map(bytes, images.inputs(np.arange(len(images)))))
 
         assert sorted(inputs(after.train) + inputs(after.test)) == inputs(before.train)

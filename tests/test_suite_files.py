@@ -1,16 +1,12 @@
 """Suite files: what they ask for, what is wrong with them and where, and what their runs will cost."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +18,7 @@ from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Trainer
 from metareplay.streams.catalogue import BENCHMARKS, benchmark
-from metareplay.suites.lines import Place, lines
+from metareplay.suites.lines import lines
 from metareplay.suites.plan import BESIDE, IMAGE, Pace, flat, in_words, name, plan, steps_of
 from metareplay.suites.suite import Suite
 from test_method_base import PUBLISHED as PUBLISHED_METHODS
@@ -48,13 +44,13 @@ class Patient(Method):
 SMALL = 'benchmarks = [{ name = "digits-rotations", tasks = 2, samples_per_task = 30 }]\n'
 
 
-def read(folder: Path, text: str, seeds: int | None = None) -> Suite:
+def read(folder, text, seeds=None):
     file = folder / "study.toml"
     file.write_text(text, encoding="utf-8")
     return Suite.read(file, seeds)
 
 
-def asked(suite: Suite) -> list[tuple[Any, ...]]:
+def asked(suite):
     return [(r.benchmark, r.method, dict(r.stream), dict(r.settings), dict(r.run)) for r in suite.requests]
 
 
@@ -112,7 +108,7 @@ def test_every_key_and_every_element_has_the_line_that_it_is_on():
         assert found[place] == line, place
 
 
-def places(value: Any, above: Place = ()) -> Iterator[Place]:
+def places(value, above=()):
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, each in inside:
         yield (*above, key)
@@ -401,7 +397,7 @@ def test_a_suite_written_by_an_editor_of_windows_is_read(content, tmp_path):
     assert len(Suite.read(tmp_path / "study.toml").requests) == 1
 
 
-def grid(values: int) -> str:
+def grid(values):
     wholes, shares = list(range(1, values + 1)), [(i + 1) / 100 for i in range(values)]
     names = {
         "memories": wholes,
@@ -467,7 +463,7 @@ def test_what_does_not_go_together_is_told_before_the_data_are_downloaded(text, 
 
 
 def test_reading_a_suite_downloads_nothing(data_folder, monkeypatch):
-    def refuse(*_: object, **__: object) -> None:
+    def refuse(*_, **__):
         raise AssertionError("something was to be fetched")
 
     monkeypatch.setattr("socket.socket.connect", refuse)
@@ -513,7 +509,7 @@ def test_the_digits_suite_has_every_published_method_and_is_small(tmp_path):
     assert sum(each.seconds or 0 for each in planned) < 60
 
 
-def published() -> list[list[Any]]:
+def published():
     """What mer-paper asks for, with the settings that the recipes add."""
     requests = Suite.read("mer-paper", seeds=1).requests
     assert not any(request.stream or request.settings.keys() - {"memories"} for request in requests)
@@ -546,7 +542,7 @@ def test_the_paper_s_suite_has_the_published_values_and_no_other_runs():
 # The docs
 
 
-def examples(language: str) -> list[str]:
+def examples(language):
     return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 
@@ -571,7 +567,7 @@ def test_the_docs_mistakes_are_told_like_that(tmp_path):
 # What it costs
 
 
-SETTINGS: dict[str, dict[str, Any]] = {
+SETTINGS = {
     "meralg1": {"batches_per_example": 3, "replay_batch_size": 4, "memories": 20},
     "meralg6": {"batches_per_example": 2, "replay_batch_size": 30, "memories": 20},
     "meralg7": {"replay_batch_size": 5, "memories": 3},
@@ -606,7 +602,7 @@ def test_the_published_runs_take_the_steps_that_were_counted_when_they_were_run(
     assert counted["mnist-rotations", "gem", 5120] == 20_000
 
 
-def summary(experiment: Experiment, seconds: float) -> dict[str, Any]:
+def summary(experiment, seconds):
     count = steps_of(experiment)
     return {"configuration": experiment.configuration(), "train_seconds": seconds, "eval_seconds": 0.0, "steps": count}
 
@@ -627,7 +623,7 @@ def test_times_are_those_of_the_same_configuration_then_of_the_same_method():
 def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations():
     stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
 
-    def seconds(method: str, **options: Any) -> float:
+    def seconds(method, **options):
         found = Pace().seconds(Experiment(stream=stream, method=METHODS[method](), **options))
         assert found is not None
         return found

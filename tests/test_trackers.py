@@ -1,32 +1,28 @@
 """A tracker is called at every evaluation and at the end; each that has a name writes what its package reads back."""
 
-from __future__ import annotations
-
 import csv
 import json
 import struct
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from metareplay import BadInput, Evaluation, Experiment, Online, Record, Trainer, benchmark, run
+from metareplay import BadInput, Evaluation, Experiment, Online, Trainer, benchmark, run
 from metareplay.cli import main
 from metareplay.runs import trackers
 from metareplay.runs.request import Request
 from metareplay.suites import local
 
 
-def experiment(**options: Any) -> Experiment:
+def experiment(**options):
     stream = benchmark("digits-rotations", tasks=3, samples_per_task=20)
     return Experiment(stream=stream, method=Online(lr=0.01), hidden=(8,), **options)
 
 
 def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record():
-    told: list[Any] = []
+    told = []
     one = experiment(eval_every=15)
     record = Trainer(one).train(tracker=lambda experiment, event: told.append((experiment, event)))
     assert all(experiment is one for experiment, _ in told)
@@ -39,7 +35,7 @@ def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record():
     np.testing.assert_array_equal([event.accuracy for event in evaluations], record.correct / record.test_sizes)
 
 
-def tracked(name: str, seeds: int = 1, **options: Any) -> tuple[Experiment, Record]:
+def tracked(name, seeds=1, **options):
     """Runs that a tracker is told of; the last of them."""
     for seed in range(seeds):
         one = experiment(seed=seed, **options)
@@ -47,7 +43,7 @@ def tracked(name: str, seeds: int = 1, **options: Any) -> tuple[Experiment, Reco
     return one, record
 
 
-def expected(record: Record) -> dict[tuple[int, str], float]:
+def expected(record):
     """What every tracker must have: each accuracy after so many examples, and the metrics that are defined."""
     shares = record.correct / record.test_sizes
     curves = {
@@ -145,7 +141,7 @@ def test_mlflow_has_parameters_curves_and_metrics(tmp_path, monkeypatch):
     assert got == pytest.approx(expected(record))
 
 
-def chunks(content: bytes) -> Iterator[bytes]:
+def chunks(content):
     """What a file of wandb holds: LevelDB's log format, with seven bytes before it."""
     at, parts = 7, []
     while at + 7 < len(content):

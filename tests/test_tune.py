@@ -1,14 +1,10 @@
 """Choosing settings: what a study file asks for, what trials look at, and that no claim rests on what was looked at."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,7 +23,7 @@ from metareplay.studies.file import Study, read
 from metareplay.studies.search import Grid, Random, Searched
 from metareplay.studies.tune import tune
 from metareplay.suites import local
-from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome
+from metareplay.suites.driver import Driver, Ended, Event
 from metareplay.suites.plan import as_experiment
 from metareplay.suites.suite import Suite
 from test_local_executor import InTurn
@@ -39,11 +35,11 @@ LR = Searched(Range(1e-3, 1, "log"), float)
 class Inline(InTurn):
     """Carries out each run at once, in this process, and tells what it reports; stops after so many runs."""
 
-    def __init__(self, out: Path, most: int = 10_000) -> None:
+    def __init__(self, out, most=10_000):
         super().__init__(out)
         self.most = most
 
-    def poll(self, seconds: float) -> Iterator[tuple[Job, Event]]:
+    def poll(self, seconds):
         assert self.job is not None
         if len(self.started) > self.most:
             raise KeyboardInterrupt
@@ -52,15 +48,15 @@ class Inline(InTurn):
         over = local.carry_out(job.requests[0], job.key, self.out, None, events.append)
         yield from ((job, event) for event in [*events, over])
 
-    def end(self, job: Job) -> None:
+    def end(self, job):
         pass
 
 
 @pytest.fixture(autouse=True)
 def backend(monkeypatch):
-    made: dict[str, Any] = {"most": 10_000}
+    made = {"most": 10_000}
 
-    def execute(requests: Any, out: Path, *, report: Any, note: Any, source: Any = None, **_: Any) -> list[Outcome]:
+    def execute(requests, out, *, report, note, source=None, **_):
         made["backend"] = Inline(out, made["most"])
         return Driver(requests, out, report, note, source).carry_out(made["backend"])
 
@@ -68,7 +64,7 @@ def backend(monkeypatch):
     return made
 
 
-def write(folder: Path, text: str) -> Path:
+def write(folder, text):
     (folder / "study.toml").write_text(text)
     return folder / "study.toml"
 
@@ -254,7 +250,7 @@ def test_a_trial_that_diverges_is_a_bad_one_and_no_end(tmp_path):
 def test_after_a_seed_that_fails_no_other_seed_of_its_trial_is_run(tmp_path, monkeypatch, backend):
     carry_out = local.carry_out
 
-    def failing(request: Request, *others: Any) -> Event:
+    def failing(request, *others):
         unlucky = request.run["seed"] == 1001 and request.settings["lr"] == 0.05
         return Ended("failed", "bad luck") if unlucky else carry_out(request, *others)
 
@@ -295,7 +291,7 @@ def test_a_grid_has_every_combination_and_random_draws_stay_within_their_range()
 # What may be claimed
 
 
-def reported(tmp_path: Path, protocol: str, trials: str = "") -> tuple[Choice, Suite]:
+def reported(tmp_path, protocol, trials=""):
     text = f'methods = ["online"]\nprotocol = "{protocol}"\nsearch = "random"\ntrials = 2\n{trials}'
     (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs", write=tmp_path / "tuned.toml")
     return choice, Suite.read(tmp_path / "tuned.toml")
@@ -382,7 +378,7 @@ def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(tmp_pa
 # Enough seeds
 
 
-def two(folder: Path, most: int, compare: str = '["eralg4", "online"]') -> int:
+def two(folder, most, compare='["eralg4", "online"]'):
     text = f"seeds = 2\ncompare = {compare}\n[methods.online]\n[methods.eralg4]\nmemories = 30\n[methods.ewc]\n"
     (folder / "two.toml").write_text(LITTLE.replace("seeds = 6\n", "") + text)
     return main(["suite", str(folder / "two.toml"), "--quiet", "--until", "established", "--most", str(most)])
@@ -516,11 +512,11 @@ def test_a_control_of_as_many_seconds_is_found_by_timing_it(share):
     request = Request("digits-rotations", "derpp", {"memories": 50}, {"tasks": 3, "samples_per_task": 60})
     experiment, asked = request.experiment(), list[Request]()
 
-    def seconds(control: Request) -> float:
+    def seconds(control):
         steps, size = (control.settings[name] for name in ("batches_per_example", "replay_batch_size"))
         return 180 * (1e-5 + steps * 3e-5 + steps * (1 + size) * 3e-6)
 
-    def timed(requests: list[Request]) -> list[float | None]:
+    def timed(requests):
         asked.extend(requests)
         return [seconds(one) for one in requests]
 

@@ -3,22 +3,21 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from metareplay import BadInput, user_code
 
 
-def write(folder: Path, files: dict[str, str]) -> Path:
+def write(folder, files):
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder / "mine.py"
 
 
-def load(file: Path) -> float:
-    value: float = user_code.load(f"{file}:rate", "a rate")()
+def load(file):
+    value = user_code.load(f"{file}:rate", "a rate")()
     return value
 
 
@@ -118,7 +117,7 @@ def test_a_helper_that_fails_is_one_line(tmp_path):
 
 
 def test_what_is_typed_in_counts_with_its_text_and_with_what_it_uses():
-    def hashed(rate: str, helper: str) -> dict[str, str]:
+    def hashed(rate, helper):
         space = {"__name__": "__main__"}
         exec(
             f"LR = {rate}\ndef helper(): return {helper}\nclass Mine:\n  def observe(self): return LR * helper()", space

@@ -1,7 +1,5 @@
 """Damaged files of base data: idx, and decoders of archives."""
 
-from __future__ import annotations
-
 import gzip
 import struct
 
@@ -15,12 +13,12 @@ from metareplay.errors import Refused
 IMAGES = struct.pack(">HBBIII", 0, 8, 3, 4, 3, 2) + bytes(range(24))
 
 
-def array(content: bytes) -> np.ndarray:
+def array(content):
     return np.frombuffer(content, np.uint8)
 
 
 def test_idx_files():
-    def read(content: bytes) -> None:
+    def read(content):
         values = decode.idx(array(content))
         assert 0 < values.size < len(content)
 

@@ -4,12 +4,9 @@ The calls run in a process of their own, so that a crash is a failure, which nam
 ``PYTHONPATH=tests python -m fuzz.test_engine_calls SEED CALLS``.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +14,7 @@ import numpy as np
 import pytest
 
 from metareplay.errors import BadInput
-from metareplay.learners.base import Diverged, Learner
+from metareplay.learners.base import Diverged
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks.perceptron import Perceptron
 
@@ -43,7 +40,7 @@ def test_both_engines_compute_and_refuse_the_same(seed):
 class Pair:
     """A compiled learner and PyTorch's, with the same parameters and table."""
 
-    def __init__(self, rng: np.random.Generator) -> None:
+    def __init__(self, rng):
         from metareplay.learners.pytorch import PyTorchLearner
 
         self.rng = rng
@@ -51,7 +48,7 @@ class Pair:
         private = tuple(bool(rng.random() < 0.3) for _ in widths[1:])
         self.network = Perceptron(widths, private, int(rng.integers(1, 4)))
         self.slots = int(rng.integers(3, 9))
-        self.learners: tuple[Learner, Learner] = (
+        self.learners = (
             FusedPerceptron(self.network, self.slots, 2, np.random.default_rng(0)),
             PyTorchLearner(self.network, self.slots, 2, np.random.default_rng(0)),
         )
@@ -62,7 +59,7 @@ class Pair:
         self.padding = ones == 0
         self.renew()
 
-    def renew(self) -> None:
+    def renew(self):
         """Give both finite parameters and a table that can be learned."""
         rng = self.rng
         values = [rng.normal(0, 0.4, part.shape) for layer in self.learners[0].layers() for part in layer]
@@ -77,7 +74,7 @@ class Pair:
             learner.restrict(None)
             learner.steps = learner.gradients_taken = learner.forward_passes = 0
 
-    def vector(self, learner: Learner, seed: int, kind: str) -> Any:
+    def vector(self, learner, seed, kind):
         """The same vector for both, what lies in the compiled engine's padding aside."""
         vector = learner.noise(np.random.default_rng(seed))
         if kind in ("nan", "inf", "huge"):
@@ -86,7 +83,7 @@ class Pair:
             vector[self.padding] = 1e3
         return vector[:-1] if kind == "short" else vector
 
-    def rows(self, dimensions: int = 1) -> Any:
+    def rows(self, dimensions=1):
         """Slots, in all the ways in which a method may give them."""
         rng, shape = self.rng, tuple(int(n) for n in self.rng.integers(1, 5, dimensions))
         rows = rng.integers(self.slots, size=shape)
@@ -98,13 +95,13 @@ class Pair:
                   "float": rows + 0.5, "bool": rows > 0, "flat": rows[None], "empty": rows[:0]}  # fmt: skip
         return shapes.get(kind, rows)
 
-    def rate(self) -> float:
+    def rate(self):
         return float(self.rng.choice([0.01, 0.1, 0.0, -0.05, 1e30, np.nan], p=[0.5, 0.4, 0.04, 0.04, 0.01, 0.01]))
 
-    def loss(self) -> Callable[..., Any] | None:
+    def loss(self):
         kind = self.rng.choice(["", "square", "noise", "nan", "shape", "huge"], p=[0.6, 0.2, 0.1, 0.04, 0.03, 0.03])
 
-        def loss(z: Any, rows: Any) -> Any:
+        def loss(z, rows):
             if kind == "square":
                 return z / np.float32(len(z))
             gradient = np.random.default_rng(0).standard_normal(z.shape)
@@ -115,7 +112,7 @@ class Pair:
         return None if kind == "" else loss
 
 
-def sgd(pair: Pair) -> Callable[[Learner], Outcome]:
+def sgd(pair):
     rows, lr, loss, weights = pair.rows(), pair.rate(), pair.loss(), None
     if pair.rng.random() < 0.3:
         size = np.size(rows) + int(pair.rng.choice([0, 0, 0, -1, 1]))
@@ -123,68 +120,68 @@ def sgd(pair: Pair) -> Callable[[Learner], Outcome]:
     return lambda learner: learner.sgd(rows, lr, weights, loss)
 
 
-def rates(pair: Pair, rows: Any) -> Any:
+def rates(pair, rows):
     shape = np.shape(rows)
     if pair.rng.random() < 0.1:
         shape = (*shape, 2)
     return pair.rate() if pair.rng.random() < 0.5 else 0.1 * pair.rng.random(shape)
 
 
-def sgd_each(pair: Pair) -> Callable[[Learner], Outcome]:
+def sgd_each(pair):
     rows, loss = pair.rows(), pair.loss()
     lr = rates(pair, rows)
     return lambda learner: learner.sgd_each(rows, lr, loss)
 
 
-def reptile(pair: Pair) -> Callable[[Learner], Outcome]:
+def reptile(pair):
     rows, loss, rate = pair.rows(2), pair.loss(), float(pair.rng.choice([0.3, 1.0, 0.0]))
     lr = rates(pair, rows)
     return lambda learner: learner.reptile(rows, lr, rate, loss)
 
 
-def gradient(pair: Pair) -> Callable[[Learner], Outcome]:
+def gradient(pair):
     rows, loss = pair.rows(), pair.loss()
     return lambda learner: numbers(learner, learner.gradient(rows, loss))
 
 
-def gradients(pair: Pair) -> Callable[[Learner], Outcome]:
+def gradients(pair):
     groups, loss = [pair.rows() for _ in range(pair.rng.integers(1, 4))], pair.loss()
     return lambda learner: np.stack([numbers(learner, one) for one in learner.gradients(groups, loss)])
 
 
-def dots(pair: Pair) -> Callable[[Learner], Outcome]:
+def dots(pair):
     rows, groups, loss = pair.rows(), [pair.rows() for _ in range(pair.rng.integers(1, 4))], pair.loss()
 
-    def call(learner: Learner) -> Outcome:
+    def call(learner):
         lengths = [np.linalg.norm(numbers(learner, v)) for v in learner.gradients([rows, *groups], loss)]
         return np.asarray(learner.dots(rows, groups, loss)) / (1e-30 + lengths[0] * np.array(lengths[1:]))
 
     return call
 
 
-def read(pair: Pair) -> Callable[[Learner], Outcome]:
+def read(pair):
     rows, name = pair.rows(), pair.rng.choice(["forward", "activations", "inputs", "allowed"])
 
-    def call(learner: Learner) -> Outcome:
+    def call(learner):
         result = getattr(learner, name)(rows)
         return np.concatenate([[0.0], *map(np.ravel, result)]) if name == "activations" else np.asarray(result)
 
     return call
 
 
-def momentum(theta: Any, g: Any, velocity: Any, anchor: Any, lr: float, decay: float) -> Any:
+def momentum(theta, g, velocity, anchor, lr, decay):
     velocity = decay * velocity + g**2 * np.sign(g)
     return theta - lr * (velocity + np.maximum(theta - anchor, -1)), velocity
 
 
-def move(pair: Pair) -> Callable[[Learner], Outcome]:
+def move(pair):
     """What writes a vector into the parameters."""
     rng = pair.rng
     seed, lr, count = int(rng.integers(1000)), pair.rate(), int(rng.integers(3))
     kind = str(rng.choice(["", "huge", "inf", "nan", "short", "float64"], p=[0.7, 0.06, 0.06, 0.06, 0.06, 0.06]))
     how = rng.choice(["descend", "interpolate", "load", "update", "trial"])
 
-    def call(learner: Learner) -> Outcome:
+    def call(learner):
         vector = pair.vector(learner, seed, kind)
         if kind == "float64":
             vector = np.asarray(vector, np.float64)
@@ -202,7 +199,7 @@ def move(pair: Pair) -> Callable[[Learner], Outcome]:
     return call
 
 
-def table(pair: Pair) -> Callable[[Learner], Outcome]:
+def table(pair):
     rng, rows = pair.rng, pair.rows()
     n = np.size(rows)
     x = rng.standard_normal((n, pair.network.inputs + int(rng.random() < 0.05)))
@@ -216,25 +213,25 @@ def table(pair: Pair) -> Callable[[Learner], Outcome]:
     return lambda learner: learner.put(rows, x.astype(np.float32), y, task)
 
 
-def spoil(pair: Pair) -> Callable[[Learner], Outcome]:
+def spoil(pair):
     """Write a label or task that there may not be."""
     slot, value = int(pair.rng.integers(pair.slots)), int(pair.rng.choice([0, 1, 5, 40, -1, 2**40]))
     name = str(pair.rng.choice(["labels", "tasks"]))
 
-    def call(learner: Learner) -> Outcome:
+    def call(learner):
         getattr(learner, name)[slot] = value
 
     return call
 
 
-def others(pair: Pair) -> Callable[[Learner], Outcome]:
+def others(pair):
     rng, classes, tasks = pair.rng, pair.network.classes, pair.network.tasks
     kind = rng.choice(["restrict", "free", "state", "copy task", "layers"])
     allowed = rng.random((max(1, tasks - int(rng.random() < 0.1)), classes)) < 0.7
     allowed[:, 0] = True
     source, target = (int(place) for place in rng.integers(tasks, size=2))
 
-    def call(learner: Learner) -> Outcome:
+    def call(learner):
         if kind == "restrict":
             learner.restrict(allowed)
         elif kind == "free":
@@ -254,12 +251,12 @@ def others(pair: Pair) -> Callable[[Learner], Outcome]:
 CALLS = (*[sgd, sgd_each, reptile, read, move] * 2, gradient, gradients, dots, table, others)
 
 
-def numbers(learner: Learner, vector: Any) -> np.ndarray:
+def numbers(learner, vector):
     """A vector's numbers, in the order that both engines have in common."""
     return np.concatenate([np.asarray(part).ravel() for layer in learner.layers(vector) for part in layer])
 
 
-def outcome(call: Callable[[Learner], Outcome], learner: Learner) -> tuple[str, Any]:
+def outcome(call, learner):
     try:
         return "", call(learner)
     except Diverged:
@@ -268,7 +265,7 @@ def outcome(call: Callable[[Learner], Outcome], learner: Learner) -> tuple[str, 
         return "refused", None
 
 
-def kink(pair: Pair) -> bool:
+def kink(pair):
     """Whether rounding decides if some unit is on, or if a sum overflows: engines may then see other gradients."""
     x, tasks = pair.learners[0].inputs(np.arange(pair.slots)).astype(np.float64), pair.learners[0].tasks
     for weights, biases in pair.learners[0].layers():
@@ -283,7 +280,7 @@ def kink(pair: Pair) -> bool:
     return False
 
 
-def same(ours: Any, theirs: Any) -> bool:
+def same(ours, theirs):
     """Equal within rounding; where both overflow, or nearly, rounding decides how."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
@@ -293,7 +290,7 @@ def same(ours: Any, theirs: Any) -> bool:
     return bool(error <= 1e-3 * size + 1e-5)
 
 
-def run(seed: int, count: int) -> None:
+def run(seed, count):
     import torch
 
     torch.set_num_threads(1)

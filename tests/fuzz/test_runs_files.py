@@ -1,7 +1,5 @@
 """Damaged records, checkpoints, weights and notes of runs: each is read as it was, or refused in words."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -28,7 +26,7 @@ def test_a_damaged_record_is_refused(whole, pattern):
     (path,) = whole.folder.glob(pattern)
     content, record = path.read_bytes(), Record.load(whole.folder)
 
-    def read(mutant: bytes) -> None:
+    def read(mutant):
         path.write_bytes(mutant)
         whole.status()
         assert same(Record.load(whole.folder), record)
@@ -43,7 +41,7 @@ def test_a_damaged_checkpoint_is_refused_or_continues_the_run(whole):
     trainer.evaluate(-1)
     content = pack(trainer.state())
 
-    def read(mutant: bytes) -> None:
+    def read(mutant):
         again, state = Trainer(little("meralg1")), unpack(mutant)
         assert pack(state) == content
         again.load_state(state)
@@ -58,7 +56,7 @@ def test_a_state_with_other_values_is_refused_or_can_be_trained_on():
     state = trainer.state()
     plain = {name: value for name, value in state.items() if isinstance(value, int | float | str)}
 
-    def read(mutant: bytes) -> None:
+    def read(mutant):
         changed = json.loads(mutant)
         again = Trainer(little("ewc"))
         again.load_state(unpack(pack(state | changed)))
@@ -72,7 +70,7 @@ def test_damaged_weights_are_refused_or_make_a_model(whole):
     record = Record.load(whole.folder)
     (path,) = whole.folder.glob("weights-*.npz")
 
-    def read(mutant: bytes) -> None:
+    def read(mutant):
         Model.of(record, unpack(mutant))
 
     survivors(read, [path.read_bytes()], (BadInput,))
@@ -86,7 +84,7 @@ def test_damaged_notes_leave_a_run_that_can_be_listed(tmp_path, name):
     content = json.dumps({"configuration": experiment.configuration(), "message": "why"}).encode()
     (run.folder / CONFIGURATION).write_bytes(content)
 
-    def read(mutant: bytes) -> None:
+    def read(mutant):
         (run.folder / name).write_bytes(mutant)
         assert [found.status().state for found in find(tmp_path)] != ["done"]
 

@@ -1,7 +1,5 @@
 """Damaged suite files: each is read, or refused in words."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 from fuzz.mutate import survivors
@@ -27,7 +25,7 @@ method = ["ewc", "gem"]
 def test_a_damaged_suite_file_is_read_or_refused_in_words(tmp_path):
     file = tmp_path / "study.toml"
 
-    def read(content: bytes) -> None:
+    def read(content):
         file.write_bytes(content)
         try:
             Suite.read(file)

@@ -1,13 +1,8 @@
 """Damaged files of a user's own: folders of .npz, task lists, results of main.py."""
 
-from __future__ import annotations
-
 import argparse
 import io
 from collections import OrderedDict
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,20 +11,19 @@ from fuzz.mutate import survivors
 from metareplay.errors import BadInput, RunFailed
 from metareplay.original.results import Results, read
 from metareplay.streams import own_files, task_list
-from metareplay.streams.stream import Stream
 
 X, Y = np.random.default_rng(0).random((6, 4), np.float32), np.arange(6) % 3
 
 
-def through(path: Path, read: Callable[[Path], Any]) -> Callable[[bytes], Any]:
-    def read_from(content: bytes) -> Any:
+def through(path, read):
+    def read_from(content):
         path.write_bytes(content)
         return read(path)
 
     return read_from
 
 
-def usable(stream: Stream) -> None:
+def usable(stream):
     for task in stream.tasks:
         for images in (task.train, task.test):
             assert np.isfinite(images.inputs(np.arange(len(images)))).all()
@@ -63,7 +57,7 @@ ACCURACIES = np.array([[0.1, 0.2], [0.7, 0.3], [0.6, 0.9]])
 WRITTEN = Results(LABELS, ACCURACIES, {"model": "gem", "lr": 0.1}, 12.5, {"net.0.weight": np.ones((3, 2), np.float32)})
 
 
-def same_or_refused(path: Path) -> None:
+def same_or_refused(path):
     """What is read has the metrics of what was written, as far as the file's own statistics tell."""
     found = read(path)
     for name, value in WRITTEN.metrics.items():

@@ -5,8 +5,6 @@ of floating-point numbers differ, and training makes more of that: there, what i
 texts only the words are compared. How often is evaluated, and the steps taken, are the same everywhere.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -68,7 +66,7 @@ def test_the_numbers(benchmark, method, written, tmp_path, request):
         assert (now.predicted_right != right).mean() <= TOLERANCE
 
 
-def same_text(now: str, name: str) -> None:
+def same_text(now, name):
     before = (make.HERE / name).read_text()
     if SAME_PROCESSOR:
         assert now == before
