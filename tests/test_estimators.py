@@ -430,6 +430,15 @@ def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_k
     assert not faithful._life.method.counters["forgotten"]
 
 
+def test_where_classes_gain_a_cluster_in_another_place_the_first_is_kept():
+    rng = np.random.default_rng(2)
+    centres, y = rng.normal(size=(2, 5, 10)) * 1.7, rng.integers(0, 5, 1600)
+    X = centres[np.arange(1600) // 800, y] + rng.normal(size=(1600, 10)) * 0.7
+    model = ContinualClassifier(random_state=0).partial_fit(X, y)
+    assert model.score(X, y) > 0.98
+    assert model._life.method.counters["forgotten"] < 100  # as contradictions they would cost five times that
+
+
 def test_a_new_class_in_a_wide_problem_costs_its_column():
     learner = ContinualClassifier("eralg4", scale=False, hidden_layer_sizes=(20,), random_state=0)
     X = sparse.random(4, 2**14, density=1e-3, format="csr", random_state=0)

@@ -43,11 +43,12 @@ class GapER(Naive):
                 odd = own > 1 + 2 * max(self.gap, 0)
                 self.near(own - 1 - 2 * max(self.gap, 0))
             self.near(self.gap - self.calm, self.gap - self.conflict)
-            few = len(kept) < self.few
-            for lot in lots[: self.batches_per_example if few and self.gap <= self.calm and not odd else 1]:
+            few, conflict = len(kept) < self.few, self.gap > self.conflict
+            many = conflict or (few and self.gap <= self.calm and not odd)
+            for lot in lots[: self.batches_per_example if many else 1]:
                 losses = self.ce(lot)
                 self.step(losses.mean() if few or odd else 0.3 * losses[0] + 0.7 * losses[1:].mean())
-            if self.gap > self.conflict:
+            if conflict and self.familiar(example, lots[:2]):
                 going = int(memory.keeping.binomial(len(kept), (self.gap - self.conflict) / 50))
                 self.counters["forgotten"] += going
                 for _ in range(going):
@@ -55,6 +56,16 @@ class GapER(Naive):
                     kept[place : place + 1] = [last] if place < len(kept) else []
                 memory.offered = len(kept) if going else memory.offered
             memory.offer([example])
+
+    def familiar(self, new: Example, lots: list[list[Example]]) -> bool:
+        others = list({id(one): one for lot in lots for one in lot[1:]}.values())
+        if len(others) < 2:
+            return True
+        x = torch.stack([one.x for one in others])
+        apart = torch.cdist(x, x).square().fill_diagonal_(torch.inf).amin(1).quantile(0.9)
+        nearest = (x - new.x).square().sum(1).min()
+        self.near(nearest - apart)
+        return bool(nearest <= apart)
 
 
 class MIR(Naive):

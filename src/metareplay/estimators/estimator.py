@@ -29,7 +29,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "independent": {"lr": 0.03},
     "ewc": {"lr": 0.01, "n_memories": 10, "memory_strength": 10.0},
     "gem": {"lr": 0.03, "memory_strength": 0.5},
-    "ergap": {"lr": 0.025, "replay_batch_size": 10},
+    "ergap": {"lr": 0.025, "replay_batch_size": 10, "calm": 0.2},
     "eralg4": {"lr": 0.02, "replay_batch_size": 10},
     "eralg5": {"lr": 0.03, "replay_batch_size": 10},
     "meralg1": {"lr": 0.03, "beta": 0.3, "replay_batch_size": 10, "batches_per_example": 5},

@@ -19,6 +19,8 @@ PACE = 0.02
 """The share of the memories that goes with each example, for every unit by which the gap exceeds ``conflict``."""
 ODD = 1.0
 """An example's own gap is odd beyond this and twice the gap."""
+NEAR = 0.9
+"""The share of memories that lie as near to another one as a familiar example does to one of them, or nearer."""
 
 
 class GapER(ER):
@@ -29,7 +31,9 @@ class GapER(ER):
 
     - Up to ``calm``, memories are not known by heart. Then, while there are fewer than ``few`` of them, each example is
       learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
-    - Beyond ``conflict``, memories say what is no longer true: each goes with probability (g − conflict) / 50.
+    - Beyond ``conflict``, what is new is another world, and is learned in several batches. Where it looks familiar, as
+      near to its nearest memory as nine tenths of some memories are to theirs, these say what is no longer true: each
+      goes with probability (g − conflict) / 50. Where it does not, as in a new cluster of an old class, all stay.
     - An odd example, whose own gap ℓ(new) − mean ℓ(memories) exceeds 1 + 2 max(g, 0), has a wrong label, or is the
       first of a change. It is learned in one batch, as one of it.
 
@@ -43,7 +47,7 @@ class GapER(ER):
     batches_per_example: int = setting(5, "[1, inf)", help="the most batches that each new example is learned in")
     few: int = setting(1000, "[0, inf)", help="the memories from which on one batch is enough")
     calm: float = setting(0.12, "[0, inf)", help="the gap up to which an example is learned in more than one batch")
-    conflict: float = setting(1.0, "[0, inf)", help="the gap beyond which memories are forgotten; 0: they never are")
+    conflict: float = setting(1.0, "[0, inf)", help="the gap beyond which memories are forgotten; 0: never")
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         super().start(learner, rng, tasks)
@@ -53,10 +57,10 @@ class GapER(ER):
         for row in rows:
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
             odd = self.watch(batches[0]) > ODD + 2 * max(self.gap, 0)
-            few = self.memory.held < self.few
-            for batch in batches if few and self.gap <= self.calm and not odd else batches[:1]:
+            few, conflict = self.memory.held < self.few, self.gap > self.conflict > 0
+            for batch in batches if conflict or (few and self.gap <= self.calm and not odd) else batches[:1]:
                 self.learner.sgd(batch, self.lr, None if few or odd else self.weights(batch))
-            if self.gap > self.conflict > 0:
+            if conflict and self.familiar(batches[:2]):
                 self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
             self.memory.offer(row)
 
@@ -76,6 +80,16 @@ class GapER(ER):
         own = float(losses[0] - losses[1:].mean())
         self.gap += (own - self.gap) / WINDOW
         return own
+
+    def familiar(self, batches: Rows) -> bool:
+        """Whether the new example, whose slot is before all others, lies as near to memories as they to each other."""
+        x = self.learner.inputs(np.unique(batches))
+        if len(x) < 3:
+            return True
+        squares = np.square(x).sum(1)
+        distances = squares[:, None] + squares - 2 * x @ x.T
+        np.fill_diagonal(distances, np.inf)
+        return bool(distances[0].min() <= np.quantile(distances[1:, 1:].min(1), NEAR))
 
     def steps(self, examples: int, batches: int) -> int | None:
         return None
