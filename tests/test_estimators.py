@@ -4,6 +4,7 @@ import io
 import math
 import pickle
 import sys
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -314,6 +315,25 @@ def test_asking_changes_nothing_and_may_be_done_by_many_threads():
         for answers in pool.map(model.predict_proba, [X] * 40):
             assert np.array_equal(answers, expected)
     assert pickle.dumps(model) == before
+
+
+def test_a_module_of_ones_own_may_be_asked_by_many_threads_too():
+    torch = pytest.importorskip("torch")
+
+    class Slow(torch.nn.Module):  # lets another thread come in between
+        def forward(self, x):
+            time.sleep(0)
+            return x
+
+    def network(shape, classes):
+        return torch.nn.Sequential(torch.nn.Linear(*shape, 8), Slow(), torch.nn.ReLU(), torch.nn.Linear(8, classes))
+
+    X, y = blobs(100)
+    model = ContinualClassifier("online", network=network, random_state=0).partial_fit(X, y)
+    expected = model.predict_proba(X)
+    with ThreadPoolExecutor(4) as pool:
+        for answers in pool.map(model.predict_proba, [X] * 200):
+            np.testing.assert_allclose(answers, expected, atol=1e-5)
 
 
 # Weights, probabilities, memory

@@ -1,5 +1,6 @@
 """What a run has learned can be had afterwards, and learned on."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,6 +98,17 @@ def test_a_module_is_loaded_with_all_that_it_has(tmp_path):
         assert (model.predict(task.test, number) == task.test.labels).sum() == record.correct[-1, number]
         fixed = modules[number].get_submodule("fixed").weight
         assert torch.equal(fixed, modules[0].get_submodule("fixed").weight), "copied from task to task, as all else is"
+
+
+def test_a_model_may_be_asked_by_several_threads():
+    stream = metareplay.benchmark("digits-rotations", tasks=2)
+    record = metareplay.run(stream, metareplay.Online(lr=0.03), samples_per_task=50)
+    model = metareplay.Model(record, record.weights)
+    tests = [task.test for task in stream.tasks] * 400
+    expected = [model.scores(test) for test in tests[:2]]
+    with ThreadPoolExecutor(4) as pool:
+        for number, scores in enumerate(pool.map(model.scores, tests)):
+            np.testing.assert_array_equal(scores, expected[number % 2])
 
 
 def test_a_model_scores_only_the_classes_that_its_scenario_allows(tmp_path):

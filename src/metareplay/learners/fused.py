@@ -94,7 +94,6 @@ class FusedPerceptron(LazyDecay):
         widths, stride = self.network.widths, int(self._layers[0, kernels.STRIDE])
         self._table = (self._parameters, self._layers, self._examples, self._index, self._value)
         self._workspace = self._many = self._make_workspace(2)
-        self._outputs_of_group = aligned(GROUP * stride).reshape(GROUP, stride)
         self._dense = np.zeros(sum(widths[:-1]), np.float32)
         self._rooms: tuple[list[Vector], list[Vector]] = [], []
         self._sorted = SortedInputs()
@@ -199,9 +198,10 @@ class FusedPerceptron(LazyDecay):
         folded = aligned((images.base.width + 1) * block.shape[1])
         kernels.fold(block, index_map, folded.reshape(-1, block.shape[1]))
         out = np.empty((len(images), self.classes), np.float32)
-        kernels.scores(
-            folded, self._parameters, self._layers, task, *images.base.strips, rows, *self._workspace,
-            self._outputs_of_group, out,
+        outputs = aligned(GROUP * block.shape[1]).reshape(GROUP, -1)
+        kernels.scores(  # with a workspace of its own, since several threads may ask at once
+            folded, self._parameters, self._layers, task, *images.base.strips, rows, *self._make_workspace(2), outputs,
+            out,
         )  # fmt: skip
         if self._restriction is not None:
             out[:, ~self._restriction[task]] += np.float32(EXCLUDED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Modules:
         dtype: torch.dtype,
     ) -> None:
         self.network = network
-        self._generators = _generators(device)
+        self._generators, self._alone = _generators(device), Lock()
         self.moving: Moving = ([], self._seeded(int(rng.integers(2**63))))
         black = torch.zeros(batch_size, network.inputs, device=device, dtype=dtype)
         with self._drawing():
@@ -106,7 +107,7 @@ class Modules:
         buffers, _ = self.moving
         values = self._named(pieces, at)
         values |= {name: value.clone() if learning else value for name, value in buffers[at].items()}
-        with self._drawing():
+        with self._alone, self._drawing():  # while it is called the module has these in place of its own
             scores: Tensor = functional_call(module, values, (x.view(-1, *self.network.shape),))
         if learning:
             moved = {name: values[name].detach() for name in buffers[at]}
