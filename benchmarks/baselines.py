@@ -16,7 +16,7 @@ from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS
 from metareplay.data.images import ImageSet
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.settings import hyperparameters
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

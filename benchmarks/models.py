@@ -16,7 +16,7 @@ from metareplay.data.images import ImageSet
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.runs import recipes
 from metareplay.streams import catalogue as benchmarks
 

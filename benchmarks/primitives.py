@@ -13,7 +13,7 @@ from metareplay import Stream
 from metareplay.learners.base import Learner
 from metareplay.learners.pytorch import PyTorchLearner
 from metareplay.methods import losses
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 LR = 1e-4
 

@@ -11,7 +11,7 @@ from benchmarks import plain_pytorch
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import Stream
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 try:
     from benchmarks import plain_jax

@@ -14,8 +14,7 @@ from benchmarks import plain_pytorch, steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Stream
 from metareplay.learners.pytorch import PyTorchLearner
-from metareplay.networks import describe
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron, describe
 
 NEEDED = 2
 """How many times as fast a step of the perceptron must be."""

@@ -19,7 +19,7 @@ from metareplay import METHODS, Experiment, Trainer, run
 from metareplay.data.images import ImageSet
 from metareplay.learners import kernels
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 CASE = Case("meralg1", 5120)
 TASKS = 4

@@ -41,7 +41,7 @@ def _compiled_together(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     from metareplay.learners.fused import FusedPerceptron
-    from metareplay.networks.perceptron import Perceptron
+    from metareplay.networks import Perceptron
 
     rng = np.random.default_rng(0)
     learner, rows = FusedPerceptron(Perceptron((8, 64, 3)), 4, 2, rng), np.arange(2)

@@ -12,8 +12,7 @@ import pytest
 
 from metareplay import METHODS
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.module import ModuleNetwork
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import ModuleNetwork, Perceptron
 
 torch = pytest.importorskip("torch")
 

@@ -8,7 +8,7 @@ from metareplay.estimators.core import Build, Core
 from metareplay.estimators.estimator import SETTINGS
 from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 INPUTS, CLASSES = 5, 3
 PLACES = np.arange(INPUTS)

@@ -18,7 +18,7 @@ from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.streams.stream import Images
 
 torch = pytest.importorskip("torch")

@@ -9,7 +9,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.engines import learner
 from metareplay.methods.base import FAMILIES
 from metareplay.methods.replay import ER
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.runs.checkpoint import pack, unpack
 
 ENGINES = ["fused", "torch"]

@@ -13,7 +13,7 @@ from metareplay.data.images import BaseImages
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.gem import GEM, project
 from metareplay.methods.task_networks import Independent, TaskInput
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.settings import hyperparameters
 from metareplay.streams.stream import Images
 from test_method_base import PUBLISHED

@@ -5,7 +5,7 @@ import pytest
 
 import metareplay
 from metareplay import METHODS, BadInput, Stream
-from metareplay.networks.module import ModuleNetwork
+from metareplay.networks import ModuleNetwork
 
 STREAMS = {"domain-incremental": [range(4), range(4)], "task-incremental": [(0, 1), (2, 3)]}
 STREAMS["class-incremental"] = STREAMS["task-incremental"]

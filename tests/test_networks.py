@@ -10,9 +10,7 @@ import pytest
 from metareplay import METHODS, Experiment, Stream
 from metareplay.errors import BadInput
 from metareplay.learners import engines
-from metareplay.networks import NETWORKS, describe
-from metareplay.networks.module import ModuleNetwork
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import NETWORKS, ModuleNetwork, Perceptron, describe
 from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 

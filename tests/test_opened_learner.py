@@ -12,7 +12,7 @@ from metareplay.learners import kernels, rules
 from metareplay.learners.base import Diverged, Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods import losses
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 primitives = pytest.importorskip("test_learner_primitives")
 

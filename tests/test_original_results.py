@@ -19,7 +19,7 @@ from torch import nn
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods import METHODS
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.original import results
 from metareplay.original.results import Results, read, state
 

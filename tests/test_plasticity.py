@@ -7,7 +7,7 @@ from metareplay import METHODS, BadInput, Diverged
 from metareplay.learners.base import Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.cbp import CBP
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 INPUTS, CLASSES = 40, 4
 BLACK = slice(30, INPUTS)

@@ -8,7 +8,7 @@ from metareplay import METHODS, Experiment, Stream
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged
-from metareplay.networks.module import ModuleNetwork
+from metareplay.networks import ModuleNetwork
 from metareplay.runs.checkpoint import pack, unpack
 from metareplay.runs.trainer import Trainer
 from metareplay.streams.stream import Images

@@ -15,7 +15,7 @@ from metareplay.data.catalogue import MNIST
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
 from metareplay.learners import engines
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.kinds import (
     alphabets,

@@ -1,7 +1,5 @@
 """Compiling with Numba, the same way everywhere."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

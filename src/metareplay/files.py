@@ -1,7 +1,5 @@
 """Files: whole or not at all when written, regular ones when read, and locks that outlive no process."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import fcntl

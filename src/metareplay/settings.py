@@ -1,7 +1,5 @@
 """Settings of methods, runs, streams and networks: default, range and meaning in one declaration, checked once."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import inspect

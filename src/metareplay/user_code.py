@@ -5,8 +5,6 @@ what runs, and what identifies a run. A user's module is one whose source lies o
 installed packages.
 """
 
-from __future__ import annotations
-
 import ast
 import builtins
 import functools

@@ -16,7 +16,7 @@ import pytest
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged
 from metareplay.learners.fused import FusedPerceptron
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 COUNT = int(os.environ.get("FUZZ", "6000"))
 AT_ONCE = 20_000

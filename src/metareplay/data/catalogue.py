@@ -4,8 +4,6 @@ They are loaded once in a process, and stay grey levels of one byte: all tasks o
 files are mapped into memory, so that processes share them too.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from functools import cache

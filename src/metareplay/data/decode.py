@@ -3,8 +3,6 @@
 Each function takes the contents of the files, and raises Refused where they are not what they should be.
 """
 
-from __future__ import annotations
-
 import io
 import math
 import re

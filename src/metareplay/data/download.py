@@ -1,7 +1,5 @@
 """Published files: found in a folder or on a mirror, verified by their SHA-256, written whole, decoded once."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

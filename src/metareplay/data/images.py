@@ -1,7 +1,5 @@
 """Images: grey levels in one byte each, shared by all tasks that are made from them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple

@@ -16,9 +16,7 @@ from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.methods.losses import log_softmax
 from metareplay.methods.memory import Reservoir
-from metareplay.networks import Network
-from metareplay.networks.module import ModuleNetwork
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.experiment import randomness
 
 Inputs = NDArray[Any]

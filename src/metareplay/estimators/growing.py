@@ -14,7 +14,7 @@ from metareplay.learners import kernels
 from metareplay.learners.base import Learner, Loss, Rows, Vector, as_rows, as_weights, check_range, check_state
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.losses import errors
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron
 
 GROUP = 256
 """Examples outside the table that are scored together."""

@@ -92,7 +92,7 @@ class Learner(ABC):
     Examples
     --------
     >>> from metareplay.learners.engines import learner
-    >>> from metareplay.networks.perceptron import Perceptron
+    >>> from metareplay.networks import Perceptron
     >>> rng = np.random.default_rng(0)
     >>> it = learner(Perceptron((4, 8, 3)), slots=10, batch_size=2, rng=rng)
     >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)

@@ -9,8 +9,7 @@ import numpy as np
 
 from metareplay.errors import INSTALL, BadInput
 from metareplay.learners.base import Learner
-from metareplay.networks import Network
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Network, Perceptron
 from metareplay.settings import nearest
 
 ENGINES = {

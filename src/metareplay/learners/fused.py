@@ -16,7 +16,7 @@ from metareplay.learners.arrays import SortedInputs, address, aligned, compact, 
 from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
 from metareplay.learners.decay import LazyDecay
 from metareplay.learners.factors import FORMED, Factors
-from metareplay.networks.perceptron import Layer, Perceptron
+from metareplay.networks import Layer, Perceptron
 from metareplay.streams.stream import Images
 
 Vector = NDArray[np.float32]

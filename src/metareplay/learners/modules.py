@@ -17,7 +17,7 @@ from torch.nn import Linear, Module
 from torch.nn.parameter import UninitializedParameter
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.networks.module import ModuleNetwork, first_line
+from metareplay.networks import ModuleNetwork, first_line
 
 Moving = tuple[list[dict[str, Tensor]], list[Tensor]]
 """What a pass through a module moves: the buffers of each copy, and the states of the generators."""

@@ -13,8 +13,7 @@ from metareplay.errors import INSTALL, BadInput
 from metareplay.learners import base
 from metareplay.learners.base import EXCLUDED, Diverged, Learner, Loss, Rows, Rule
 from metareplay.learners.normal import normal
-from metareplay.networks import Network
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Network, Perceptron
 from metareplay.streams.stream import Images
 
 try:

@@ -1,7 +1,5 @@
 """Averaged gradient episodic memory (Chaudhry et al., ICLR 2019)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector

@@ -1,7 +1,5 @@
 """Hidden units made anew: continual backprop, and recycling dormant neurons."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +9,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods.adamw import AdamW
 from metareplay.methods.online import Online
-from metareplay.networks import Network
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Network, Perceptron
 from metareplay.settings import setting
 
 

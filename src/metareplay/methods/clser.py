@@ -1,7 +1,5 @@
 """Complementary learning systems with experience replay (Arani, Sarfraz and Zonooz, ICLR 2022)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

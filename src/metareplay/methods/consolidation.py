@@ -1,7 +1,5 @@
 """Importances estimated at a task's border: online EWC (Schwarz et al., 2018) and MAS (Aljundi et al., 2018)."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Dark experience replay (Buzzega et al., NeurIPS 2020): memories keep the scores that they had."""
 
-from __future__ import annotations
-
 from typing import Any, ClassVar
 
 import numpy as np

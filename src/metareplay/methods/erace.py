@@ -1,7 +1,5 @@
 """Experience replay with asymmetric cross-entropy (Caccia et al., ICLR 2022)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

@@ -1,7 +1,5 @@
 """Experience replay that watches the gap between what is new and what it remembers. Ours."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

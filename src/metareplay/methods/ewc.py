@@ -1,7 +1,5 @@
 """Elastic weight consolidation (Kirkpatrick et al., PNAS 2017)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector

@@ -1,7 +1,5 @@
 """Greedy sampler and dumb learner (Prabhu, Torr and Dokania, ECCV 2020)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

@@ -1,7 +1,5 @@
 """Gradient episodic memory (Lopez-Paz and Ranzato, NeurIPS 2017)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Gradient-based sample selection (Aljundi et al., NeurIPS 2019)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

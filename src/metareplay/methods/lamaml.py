@@ -1,7 +1,5 @@
 """Look-ahead meta-learning for continual learning (Gupta, Yadav and Paull, NeurIPS 2020), to first order."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

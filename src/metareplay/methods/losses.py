@@ -13,8 +13,6 @@ array([[ 0.67, -0.76,  0.09]], dtype=float32)
 array([1.41], dtype=float32)
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -1,7 +1,5 @@
 """Learning without forgetting (Li and Hoiem, ECCV 2016)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

@@ -1,7 +1,5 @@
 """Which slots of the learner's table hold what: the memories that methods replay from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,7 +38,7 @@ class Reservoir:
     Examples
     --------
     >>> from metareplay.learners.engines import learner
-    >>> from metareplay.networks.perceptron import Perceptron
+    >>> from metareplay.networks import Perceptron
     >>> it = learner(Perceptron((4, 3)), slots=12, batch_size=2, rng=np.random.default_rng(0))
     >>> memory = metareplay.Reservoir(it, np.random.default_rng(1))
     >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)
@@ -139,7 +137,7 @@ class RingPerTask:
     Examples
     --------
     >>> from metareplay.learners.engines import learner
-    >>> from metareplay.networks.perceptron import Perceptron
+    >>> from metareplay.networks import Perceptron
     >>> it = learner(Perceptron((4, 3)), slots=12, batch_size=2, rng=np.random.default_rng(0))
     >>> it.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), task=0)
     >>> memory = metareplay.RingPerTask(it, tasks=2)

@@ -1,7 +1,5 @@
 """Meta-experience replay (Riemer et al., ICLR 2019): replay joined with a Reptile meta-update."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

@@ -1,7 +1,5 @@
 """Maximally interfered retrieval (Aljundi et al., NeurIPS 2019)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Rows

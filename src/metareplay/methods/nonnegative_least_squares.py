@@ -3,8 +3,6 @@
 # Numba's compiled code has no types that a checker could see.
 # mypy: disable-error-code="no-untyped-def,no-untyped-call,type-arg"
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

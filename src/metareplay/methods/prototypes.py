@@ -1,7 +1,5 @@
 """Classifiers without gradients, on the features of the initial network: nearest class mean, and streaming LDA."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -10,8 +8,7 @@ from numpy.typing import NDArray
 from metareplay.errors import BadInput
 from metareplay.learners.base import EXCLUDED, Learner, Rows
 from metareplay.methods.base import Method
-from metareplay.networks import Network
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Network, Perceptron
 from metareplay.settings import setting
 
 

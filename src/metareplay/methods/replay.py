@@ -1,7 +1,5 @@
 """Experience replay with a reservoir: each new example is learned together with memories drawn anew."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows

@@ -1,7 +1,5 @@
 """Synaptic intelligence (Zenke, Poole and Ganguli, ICML 2017)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

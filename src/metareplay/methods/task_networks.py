@@ -1,14 +1,11 @@
 """Online learning on networks with parts of their own for each task."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner
 from metareplay.methods.online import Online
-from metareplay.networks import Network
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Network, Perceptron
 from metareplay.settings import setting
 
 

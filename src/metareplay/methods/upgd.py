@@ -1,7 +1,5 @@
 """Noise against stiffening: shrink and perturb, and utility-based perturbed gradient descent."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows, Vector

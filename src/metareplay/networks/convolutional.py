@@ -1,7 +1,5 @@
 """The convolutional networks by name; importing this needs PyTorch."""
 
-from __future__ import annotations
-
 from torch import Tensor
 from torch.nn import BatchNorm2d, Conv2d, Flatten, Identity, Linear, MaxPool2d, Module, ReLU, Sequential
 from torch.nn.functional import relu

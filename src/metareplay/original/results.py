@@ -24,7 +24,7 @@ from metareplay.cli import status_of
 from metareplay.cli.arguments import Parser
 from metareplay.errors import INSTALL, BadInput, Refused, RunFailed
 from metareplay.files import read_regular
-from metareplay.networks.perceptron import Layer
+from metareplay.networks import Layer
 from metareplay.runs import metrics
 from metareplay.runs.record import Record
 from metareplay.streams import task_list

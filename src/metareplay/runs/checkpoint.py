@@ -1,7 +1,5 @@
 """Where a run that was stopped goes on: its whole state, as arrays and JSON in one file."""
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import io
@@ -221,10 +219,3 @@ def check_array(array: Any, kind: type, shape: tuple[int, ...], low: int, high: 
         raise ValueError(f"an array of {np.dtype(kind)} with shape {shape} is expected")
     if array.size and (array.min() < low or array.max() > high):
         raise ValueError(f"an array has values from {array.min()} to {array.max()}, outside {low} to {high}")
-
-
-def check_seconds(value: Any) -> float:
-    """A time from a file; ValueError if it is none."""
-    if not isinstance(value, float) or not 0 <= value < np.inf:
-        raise ValueError(f"{value!r} is no time")
-    return value

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,13 @@ class Clock:
     def state(self) -> dict[str, Any]:
         """All seconds so far; loading what was compiled before is quick, and counts as learning."""
         return self.seconds | {"compile_seconds": self.seconds["compile_seconds"] + self._compiled()}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a ``state()``; ValueError if it has no times."""
+        for name in self.seconds:
+            if not isinstance(state[name], float) or not 0 <= state[name] < math.inf:
+                raise ValueError(f"{state[name]!r} is no time")
+            self.seconds[name] = state[name]
 
     def _compiled(self) -> float:
         return float(self._compiling.duration) if self._compiling and self._compiling.done else 0.0

@@ -25,8 +25,7 @@ from threadpoolctl import threadpool_limits
 from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, Learner, Rows
 from metareplay.methods.base import Method
-from metareplay.networks.module import first_line
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Perceptron, first_line
 from metareplay.runs.checkpoint import State, pack, unpack
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.trainer import Trainer

@@ -1,7 +1,5 @@
 """How far a run is: a live bar on a terminal or in a notebook, a line on standard error now and then elsewhere."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 import time
@@ -108,35 +106,24 @@ class Display:
         return report
 
 
-class NotebookBar:
-    """A bar in the output of a notebook's cell; gone when the run is over."""
-
-    def __init__(self) -> None:
-        from IPython import display
-
-        self.html: Any = display.HTML
-        self.speed = Speed()
-        self.handle: Any = display.display(self.html(""), display_id=True)
-
-    def __call__(self, now: Progress) -> None:
-        done = f'<progress value="{now.examples}" max="{now.all_examples}"></progress>'
-        self.handle.update(self.html(f"{done} {where(now)} · {self.speed.text(now)}"))
-
-    def close(self) -> None:
-        """Take it away."""
-        self.handle.update(self.html(""))
-
-
 @contextlib.contextmanager
 def bar() -> Iterator[Report | None]:
     """What shows how far a run in Python is, where somebody looks: a terminal, or a notebook."""
     console = Console(stderr=True)
     if console.is_jupyter:
-        notebook = NotebookBar()
+        from IPython import display as notebook
+
+        html: Any = notebook.HTML
+        speed, handle = Speed(), notebook.display(html(""), display_id=True)
+
+        def show(now: Progress) -> None:
+            done = f'<progress value="{now.examples}" max="{now.all_examples}"></progress>'
+            handle.update(html(f"{done} {where(now)} · {speed.text(now)}"))
+
         try:
-            yield notebook
+            yield show
         finally:
-            notebook.close()
+            handle.update(html(""))
     elif console.is_interactive:
         with Display() as display:
             yield display.run()

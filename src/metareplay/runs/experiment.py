@@ -1,7 +1,5 @@
 """What is run, checked once, and its key."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys
@@ -17,8 +15,7 @@ from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
-from metareplay.networks import Network, describe
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import Network, Perceptron, describe
 from metareplay.runs import model
 from metareplay.runs.checkpoint import State
 from metareplay.settings import brief, hyperparameters, nearest, setting

@@ -1,7 +1,5 @@
 """A folder of runs: each in a folder of its own, named after everything that decides its outcome."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -86,7 +84,9 @@ class Run:
                 return Status("done", summary["configuration"], summary)
             except (BadInput, RunFailed) as error:
                 broken = with_flags(error)
-        configuration = self._configuration()
+        configuration = _json(self.folder / CONFIGURATION).get("configuration")
+        if not isinstance(configuration, dict) or key_of(configuration) != self.key:
+            configuration = None
         examples, damaged = self._examples()
         if holder(self.folder / LOCK):
             return Status("running", configuration, examples=examples)
@@ -121,25 +121,28 @@ class Run:
             )
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the run's lock; LockedElsewhere if another process does, RunFailed if the folder cannot be written."""
+    def lock(self, experiment: Experiment | None = None) -> Iterator[None]:
+        """Hold the run's lock; an ``experiment`` that begins is written down for whoever looks.
+
+        LockedElsewhere if another process holds it, RunFailed if the folder cannot be written.
+        """
         with contextlib.ExitStack() as stack:
-            with self._writing():
+            try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # A second, since whoever asks how runs stand takes each lock for a moment.
                 stack.enter_context(locked(self.folder / LOCK, patience=1))
+                if experiment is not None:
+                    for path in (*unfinished(self.folder), self.folder / FAILURE):
+                        path.unlink(missing_ok=True)
+                    process = {"pid": os.getpid(), "host": platform.node()}
+                    self._write(CONFIGURATION, "began", configuration=experiment.configuration(), process=process)
+            except Held as held:
+                message = f"{held.holder} is running {self.folder}: wait for it, or stop it first"
+                raise LockedElsewhere(message) from None
+            except OSError as error:
+                where, why = error.filename or self.folder, error.strerror or error
+                raise RunFailed(f"{where} cannot be written: {why}; name another folder with --out") from error
             yield
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except Held as held:
-            message = f"{held.holder} is running {self.folder}: wait for it, or stop it first"
-            raise LockedElsewhere(message) from None
-        except OSError as error:
-            where, why = error.filename or self.folder, error.strerror or error
-            raise RunFailed(f"{where} cannot be written: {why}; name another folder with --out") from error
 
     def carry_out(
         self,
@@ -177,16 +180,8 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self, experiment: Experiment) -> Iterator[None]:
-        """Hold the run's ``lock``, and say so to whoever looks; an error is written down for those who look later.
-
-        RunFailed if a user's own code raised one, which is then one line.
-        """
-        with self.lock():
-            with self._writing():
-                for path in (*unfinished(self.folder), self.folder / FAILURE):
-                    path.unlink(missing_ok=True)
-                process = {"pid": os.getpid(), "host": platform.node()}
-                self._write(CONFIGURATION, "began", configuration=experiment.configuration(), process=process)
+        """Hold the run's ``lock``; an error is written down; of a user's code it is RunFailed, in one line."""
+        with self.lock(experiment):
             try:
                 yield
             except (Exception, SystemExit) as error:  # a user's method may call exit()
@@ -208,21 +203,19 @@ class Run:
 
     def tidy(self) -> None:
         """Remove what a process that was killed at the very end has left beside a record that is whole."""
-        if not self._left_over():
-            return
-        with contextlib.suppress(RunFailed, OSError), self.lock():
-            for path in self._left_over():
-                path.unlink()
+        if self._left_over():
+            with contextlib.suppress(RunFailed, OSError), self.lock():
+                for path in self._left_over():
+                    path.unlink()
 
     def _left_over(self) -> list[Path]:
-        try:
+        with contextlib.suppress(BadInput, RunFailed):
             summary = read_summary(self.folder)
-        except (BadInput, RunFailed):
-            return []
-        named = [summary[what]["file"] for what in PREFIXES if what in summary]
-        others = [path for path in arrays_in(self.folder) if path.name not in named]
-        left = [path for name in (CHECKPOINT, FAILURE) if (path := self.folder / name).exists()]
-        return [*left, *others, *unfinished(self.folder)]
+            named = [summary[what]["file"] for what in PREFIXES if what in summary]
+            others = [path for path in arrays_in(self.folder) if path.name not in named]
+            left = [path for name in (CHECKPOINT, FAILURE) if (path := self.folder / name).exists()]
+            return [*left, *others, *unfinished(self.folder)]
+        return []
 
     def save(self, record: Record) -> None:
         """Save the record of the run, which is over, or raise Unsaved; a damaged or another run's is set aside."""
@@ -236,14 +229,8 @@ class Run:
 
     def recorded_key(self) -> str | None:
         """The key of the run that the folder's files are of; None if they do not say."""
-        for name in (RECORD, CONFIGURATION):
-            if isinstance(configuration := _json(self.folder / name).get("configuration"), dict):
-                return key_of(configuration)
-        return None
-
-    def _configuration(self) -> dict[str, Any] | None:
-        configuration = _json(self.folder / CONFIGURATION).get("configuration")
-        return configuration if isinstance(configuration, dict) and key_of(configuration) == self.key else None
+        found = (_json(self.folder / name).get("configuration") for name in (RECORD, CONFIGURATION))
+        return next((key_of(configuration) for configuration in found if isinstance(configuration, dict)), None)
 
     def _examples(self) -> tuple[int | None, str]:
         """How many examples its checkpoint has learned, where that is known, and what is wrong with it."""

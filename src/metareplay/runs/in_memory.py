@@ -1,7 +1,5 @@
 """A run in Python, in memory: ``metareplay.run``."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 from typing import Any

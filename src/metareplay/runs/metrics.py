@@ -8,8 +8,6 @@ What needs R alone is a function of R; the rest are functions of all evaluations
 have no meaning there is ``Undefined``, and says why.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial

@@ -16,9 +16,7 @@ from metareplay.files import read_regular
 from metareplay.learners import engines
 from metareplay.learners.base import Learner
 from metareplay.methods.base import Method
-from metareplay.networks import Network
-from metareplay.networks.module import ModuleNetwork
-from metareplay.networks.perceptron import Perceptron
+from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.checkpoint import State, unpack
 from metareplay.runs.normaliser import Normaliser
 from metareplay.runs.record import Record, read_summary

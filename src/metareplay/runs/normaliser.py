@@ -1,7 +1,5 @@
 """Inputs less their running mean, over their running spread: an option of every run."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Recipes: which hyper-parameters to use for a benchmark, a method and a number of memories."""
 
-from __future__ import annotations
-
 import tomllib
 from functools import cache
 from importlib.resources import files

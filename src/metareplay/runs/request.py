@@ -1,7 +1,5 @@
 """What a run is asked to be, in names and plain values: what a command line, a suite file and a worker exchange."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

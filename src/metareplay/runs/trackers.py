@@ -1,7 +1,5 @@
 """Trackers by name, each with its package's own store: what ``tracker=`` and ``--tracker`` take (docs/trackers.md)."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A run under way: the stream's examples one batch after another, evaluations between them, and its whole state."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ from metareplay.learners import engines
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.runs import model
-from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array, check_seconds
+from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array
 from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.normaliser import Normaliser
@@ -388,7 +386,6 @@ class Trainer:
             "learner": self.learner.state(),
             "method": self.method.state(),
             "normaliser": self.normaliser and self.normaliser.state(),
-            "units": self.units.copy(),
         }
 
     def load_state(self, state: State) -> None:
@@ -421,21 +418,17 @@ class Trainer:
         for name in COUNTS:
             ours = getattr(self, name)
             check_array(state[name], ours.dtype, ours.shape, 0, 1 if ours.dtype == bool else self.seen)
+            ours[:] = state[name]
         check_array(batches, int, (len(batches),), 0, self.batches)
         check_array(visits, int, (len(batches),), -1, len(self.visits) - 1)
         check_array(state["correct"], int, (len(batches), len(self.test_sizes)), 0, self.test_sizes.max())
         if self.experiment.evaluate == "borders" and not len(batches):
             raise ValueError("it has no evaluation")
-        if state["units"].shape != self.units.shape:
-            raise ValueError("the measures of units are of another network")
-        for name in (*COUNTS, "units"):
-            getattr(self, name)[:] = state[name]
         self.evaluations = list(zip(batches.tolist(), visits.tolist(), state["correct"], strict=True))
-        for name in self.clock.seconds:
-            self.clock.seconds[name] = check_seconds(state[name])
+        self.clock.load_state(state)
 
 
 PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, "batches": int}
 """The attributes of a trainer that say where it is, with their types."""
-COUNTS = ("met", "predicted_right", "right_by_thousand", "right_by_visit")
-"""Its arrays: which visits have been met, and what was predicted right before it was learned."""
+COUNTS = ("met", "predicted_right", "right_by_thousand", "right_by_visit", "units")
+"""Its arrays: which visits have been met, what was predicted right before it was learned, measures of units."""

@@ -1,7 +1,5 @@
 """What has become of a perceptron's hidden units: what signs of lost plasticity are read from."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The benchmarks by name: a base data set, what is done to it, and how much of it each task shows; and own data."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Streams from, and to, Hugging Face ``datasets`` and Avalanche's benchmarks, which are imported when they are used."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Galleries: what a stream looks like, a row of example images for each task."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

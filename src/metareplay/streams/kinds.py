@@ -1,7 +1,5 @@
 """Kinds of streams: what is done to a data set to make one, declared as a function of images and settings."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ share of the examples rises in a straight line from 0 to 1. ``blurry SHARE``: at
 task, but SHARE of them are the others' (Bang et al. 2021).
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A user's own data as they lie there: images in a folder for each class, CSV files, ``.npz`` files of arrays."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

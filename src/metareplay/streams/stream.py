@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,11 +120,7 @@ class Tasks(Sequence[Task]):
     def __len__(self) -> int:
         return self._count
 
-    @overload
-    def __getitem__(self, number: int) -> Task: ...
-    @overload
-    def __getitem__(self, number: slice) -> Sequence[Task]: ...
-    def __getitem__(self, number: int | slice) -> Task | Sequence[Task]:
+    def __getitem__(self, number: Any) -> Any:
         which = range(self._count)[number]
         return self._make(which) if isinstance(which, int) else [self._make(each) for each in which]
 

@@ -4,8 +4,6 @@
 upper one is not included); ``x`` float32 ``(n, inputs)``; ``y`` int64 ``(n,)``.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math
