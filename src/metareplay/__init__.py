@@ -34,25 +34,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0.dev0"
 
 # Names are imported when they are first used (PEP 562): Numba alone would take most of the time to start.
-_HOME = {
-    "errors": ("BadInput", "RunFailed"),
-    "learners.base": ("Diverged",),
-    "methods": ("METHODS",),
-    "methods.base": ("Method",),
-    "methods.memory": ("Reservoir", "RingPerTask"),
-    "runs.experiment": ("Experiment",),
-    "runs.model": ("Model", "load"),
-    "runs.record": ("Record",),
-    "runs.in_memory": ("run",),
-    "runs.trackers": ("Evaluation",),
-    "runs.trainer": ("Progress", "Trainer"),
-    "settings": ("setting",),
-    "streams.catalogue": ("benchmark",),
-    "data.images": ("BaseImages",),
-    "streams.stream": ("Images", "Stream", "Task"),
-    "studies.tune": ("tune",),
+_MODULE = {
+    "BadInput": "errors", "RunFailed": "errors", "Diverged": "learners.base", "METHODS": "methods",
+    "Method": "methods.base", "Reservoir": "methods.memory", "RingPerTask": "methods.memory",
+    "Experiment": "runs.experiment", "Model": "runs.model", "load": "runs.model", "Record": "runs.record",
+    "run": "runs.in_memory", "Evaluation": "runs.trackers", "Progress": "runs.trainer", "Trainer": "runs.trainer",
+    "setting": "settings", "benchmark": "streams.catalogue", "BaseImages": "data.images", "Images": "streams.stream",
+    "Stream": "streams.stream", "Task": "streams.stream", "tune": "studies.tune",
 }  # fmt: skip
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = [
     "ER", "EWC", "GEM", "MER", "METHODS", "BadInput", "BaseImages", "Diverged", "ERWithTasks", "Evaluation",

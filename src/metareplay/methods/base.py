@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows
-from metareplay.networks import Network
+from metareplay.networks import Network, Perceptron
 from metareplay.settings import hyperparameters, setting
 
 FAMILIES = (
@@ -61,6 +61,8 @@ class Method:
         Whether it uses the task of an example where it learns, and where it answers.
     needs_boundaries
         Whether it needs to know where a task ends and the next begins. Set by itself where there is a ``begin_task``.
+    perceptron_for
+        What it needs a perceptron for, if it does: other networks are then refused.
     inert
         Settings with which its mechanism does nothing, and the method that it then equals bit for bit:
         ``({"alpha": 0.0}, ER)``. The conformance checks hold it to that.
@@ -75,6 +77,7 @@ class Method:
     needs_task_in_training: ClassVar[bool] = False
     needs_task_in_testing: ClassVar[bool] = False
     needs_boundaries: ClassVar[bool] = False
+    perceptron_for: ClassVar[str] = ""
     inert: ClassVar[tuple[dict[str, Any], type[Method]] | None] = None
     waived: ClassVar[Mapping[str, str]] = {}
 
@@ -100,6 +103,8 @@ class Method:
 
     def network(self, network: Network, tasks: int) -> Network:
         """The network that this method trains, given the one that was asked for and the number of tasks."""
+        if self.perceptron_for and not isinstance(network, Perceptron):
+            raise BadInput(f"{self.id} {self.perceptron_for}, which only a perceptron has: use --network mlp")
         return network
 
     def capacity(self, tasks: int, batch_size: int) -> int:
@@ -163,13 +168,11 @@ class Method:
 
     def _restored(self, value: Any, now: Any, name: str) -> Any:
         """What ``_saved`` made ``value`` of; ``now`` is what is there at present."""
-        plain = not isinstance(value, Mapping)
-        if plain and (hasattr(now, "load_state") or isinstance(now, np.random.Generator)):
-            raise BadInput(f"{type(self).__name__} keeps an object as {name}, but its saved state has {value!r}")
-        if isinstance(value, np.ndarray):
-            return value[()].copy()  # an array without dimensions is a NumPy number
-        if plain:
-            return value
+        if not isinstance(value, Mapping):
+            if hasattr(now, "load_state") or isinstance(now, np.random.Generator):
+                raise BadInput(f"{type(self).__name__} keeps an object as {name}, but its saved state has {value!r}")
+            # An array without dimensions is a NumPy number.
+            return value[()].copy() if isinstance(value, np.ndarray) else value
         ((kind, content),) = value.items()
         if kind == "vector":
             return self.learner.parameters().like(content)

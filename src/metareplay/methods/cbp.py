@@ -5,19 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.errors import BadInput
 from metareplay.learners.base import Learner, Rows, Vector
 from metareplay.methods.adamw import AdamW
 from metareplay.methods.online import Online
-from metareplay.networks import Network, Perceptron
+from metareplay.networks import Perceptron
 from metareplay.settings import setting
 
 
-def with_units(network: Network, method: str) -> Perceptron:
-    """The network, if its hidden units are known; else BadInput."""
-    if not isinstance(network, Perceptron):
-        raise BadInput(f"{method} makes hidden units anew, which only a perceptron has: use --network mlp")
-    return network
+def units(learner: Learner) -> tuple[int, ...]:
+    """How many there are in each hidden layer."""
+    assert isinstance(learner.network, Perceptron)
+    return learner.network.widths[1:-1]
 
 
 def reborn(
@@ -46,6 +44,7 @@ class CBP(AdamW):
     """
 
     id = "cbp"
+    perceptron_for = "makes hidden units anew"
     inert = ({"replacement_rate": 0.0, "base": "sgd"}, Online)
 
     base: str = setting("sgd", ("sgd", "adamw"), help="whose steps are taken: sgd, or adamw")
@@ -55,15 +54,12 @@ class CBP(AdamW):
     utility_decay: float = setting(0.99, "[0, 1)", help="η, how slowly the means of outputs and of utility forget")
     maturity: int = setting(100, "[0, inf)", help="the steps during which a new unit is left alone")
 
-    def network(self, network: Network, tasks: int) -> Network:
-        return with_units(network, self.id)
-
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner, self.rng = learner, rng
         if self.base == "adamw":
             super().start(learner, rng, tasks)
-        hidden = with_units(learner.network, self.id).widths[1:-1]
-        self.age, self.output, self.utility = ([np.zeros(units) for units in hidden] for _ in range(3))
+        hidden = units(learner)
+        self.age, self.output, self.utility = ([np.zeros(width) for width in hidden] for _ in range(3))
         self.count = np.zeros(len(hidden))
 
     def observe(self, rows: Rows) -> None:
@@ -103,19 +99,17 @@ class ReDo(Online):
     """
 
     id = "redo"
+    perceptron_for = "makes hidden units anew"
     family = "plasticity"
     inert = ({"period": 0}, Online)
 
     tau: float = setting(0.025, "[0, inf)", search=(1e-3, 0.2, "log"), help="τ, how dormant a unit must be")
     period: int = setting(1000, "[0, inf)", help="the examples after which dormant units are made anew; 0: never")
 
-    def network(self, network: Network, tasks: int) -> Network:
-        return with_units(network, self.id)
-
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner, self.rng = learner, rng
         self.seen = 0
-        self.outputs = [np.zeros(units) for units in with_units(learner.network, self.id).widths[1:-1]]
+        self.outputs = [np.zeros(width) for width in units(learner)]
 
     def observe(self, rows: Rows) -> None:
         for output, h in zip(self.outputs, self.learner.activations(rows) if self.period else [], strict=False):

@@ -26,14 +26,9 @@ class Reservoir:
     rng
         Two children of it decide what is kept and what is replayed, so that drawing more does not change what is kept.
     capacity
-        How many of those slots it takes; None: all.
+        How many of those slots it takes; None: all. BadInput if there are not so many.
     recency
         A number of examples; 0: all since the start count alike.
-
-    Raises
-    ------
-    BadInput
-        If the table has not so many slots.
 
     Examples
     --------

@@ -5,10 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.errors import BadInput
 from metareplay.learners.base import EXCLUDED, Learner, Rows
 from metareplay.methods.base import Method
-from metareplay.networks import Network, Perceptron
+from metareplay.networks import Perceptron
 from metareplay.settings import setting
 
 
@@ -21,11 +20,7 @@ class NCM(Method):
 
     id = "ncm"
     family = "baseline"
-
-    def network(self, network: Network, tasks: int) -> Network:
-        if not isinstance(network, Perceptron):
-            raise BadInput(f"{self.id} writes the last layer, which only a perceptron's is known: use --network mlp")
-        return network
+    perceptron_for = "writes a last layer that is known"
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from metareplay.errors import BadInput
 from metareplay.learners.base import Learner
 from metareplay.methods.online import Online
 from metareplay.networks import Network, Perceptron
@@ -20,13 +19,14 @@ class TaskInput(Online):
 
     id = "taskinput"
     family = "isolation"
+    perceptron_for = "has an input layer for each task"
 
     needs_task_in_training = True
     needs_task_in_testing = True
 
     def network(self, network: Network, tasks: int) -> Network:
-        if not isinstance(network, Perceptron):
-            raise BadInput("taskinput has an input layer for each task, which only a perceptron has: use --network mlp")
+        super().network(network, tasks)
+        assert isinstance(network, Perceptron)
         private = (True,) + (False,) * (len(network.widths) - 2)
         return Perceptron(network.widths, private, tasks, initial="fan-in")
 

@@ -210,9 +210,8 @@ class Experiment:
             raise BadInput("the order of tasks is empty, but at least one must be visited")
         for task in self.visits:
             if task >= len(self.stream.tasks):
-                raise BadInput(
-                    f"task {task} is in the order of tasks, but {self.stream.name} has {len(self.stream.tasks)}"
-                )
+                there = f"{self.stream.name} has {len(self.stream.tasks)}"
+                raise BadInput(f"task {task} is in the order of tasks, but {there}")
         most = max(len(self.stream.tasks[task].train) for task in set(self.visits))
         if self.samples is not None and self.samples > most:
             raise BadInput(

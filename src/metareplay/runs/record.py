@@ -89,10 +89,7 @@ class Record(History):
     def plot(self) -> Any:
         """The curve of average accuracy beside the accuracy matrix: a picture in a notebook, with ``save(path)``.
 
-        Raises
-        ------
-        BadInput
-            If the extra ``report`` is not installed.
+        BadInput if the extra ``report`` is not installed.
         """
         import_module("metareplay.results").require_drawing()  # results stand on runs
         return import_module("metareplay.results.figures").Plot(self)
@@ -125,12 +122,7 @@ class Record(History):
     def save(self, folder: Path | str) -> None:
         """Write the record into a folder: its arrays, any weights, and then ``record.json``, which names them.
 
-        A reader sees this record whole, or the one before it, whatever happens.
-
-        Raises
-        ------
-        RunFailed
-            If it cannot be written.
+        A reader sees this record whole, or the one before it, whatever happens. RunFailed if it cannot be written.
         """
         folder, arrays = Path(folder), io.BytesIO()
         np.savez_compressed(

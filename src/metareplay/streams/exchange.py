@@ -24,12 +24,8 @@ def from_hugging_face(
     tasks
         For each task a ``DatasetDict``, or a dictionary, with the splits ``train`` and ``test``.
     inputs, label
-        The columns: pictures of one size, or lists of numbers; and whole numbers from 0.
-
-    Raises
-    ------
-    BadInput
-        If a split or a column is missing, or the arrays do not fit (``Stream.from_arrays``).
+        The columns: pictures of one size, or lists of numbers; and whole numbers from 0. BadInput if one or a split is
+        missing, or the arrays do not fit (``Stream.from_arrays``).
 
     Examples
     --------
@@ -88,12 +84,8 @@ def from_avalanche(name: str, benchmark: Any) -> Stream:
     name
         The stream's name.
     benchmark
-        What has ``train_stream`` and ``test_stream``, with as many experiences in both.
-
-    Raises
-    ------
-    BadInput
-        If they have different numbers, or their examples do not fit (``Stream.from_arrays``).
+        What has ``train_stream`` and ``test_stream``; BadInput if there are not as many experiences in both, or their
+        examples do not fit (``Stream.from_arrays``).
 
     Examples
     --------

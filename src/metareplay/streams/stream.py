@@ -178,9 +178,6 @@ class Stream:
         object.__setattr__(self, "name", plain(self.name))
         if not self.tasks:
             raise BadInput(f"stream {self.name!r} has no tasks; it needs at least one")
-        widths = {images.width for task in self.tasks for images in (task.train, task.test)}
-        if len(widths) != 1:
-            raise BadInput(f"the tasks of stream {self.name!r} have different numbers of inputs: {sorted(widths)}")
         unknown = [scenario for scenario in self.scenarios if scenario not in SCENARIOS]
         if unknown or not self.scenarios:
             given = ", ".join(map(repr, self.scenarios)) or "none"
@@ -193,6 +190,10 @@ class Stream:
             self._check(number, task)
 
     def _check(self, number: int, task: Task) -> None:
+        for side, images in (("train", task.train), ("test", task.test)):
+            if images.width != self.inputs:
+                what, first = f"x_{side} of task {number} of {self.name}", f"x_train of task 0 of {self.name}"
+                raise BadInput(f"{what} has {images.width} inputs, but {first} has {self.inputs}: they must be as many")
         where, sides = f"task {number} of stream {self.name!r}", (task.train.labels, task.test.labels)
         for labels in sides:
             if len(labels) == 0:
@@ -280,12 +281,8 @@ class Stream:
         Parameters
         ----------
         held_out
-            The share of each task's training images, between 0 and 1, or their number.
-
-        Raises
-        ------
-        BadInput
-            If that leaves no image on one of the two sides.
+            The share of each task's training images, between 0 and 1, or their number. BadInput if that leaves no image
+            on one of the two sides.
 
         Examples
         --------
@@ -358,13 +355,9 @@ def _sides(name: str, tasks: Sequence[Any], shape: tuple[int, ...] | None) -> li
         where = f"task {number} of {name}"
         x_train, y_train, x_test, y_test = _parts(where, task)
         for side, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
-            what = f"x_{side} of {where}"
             if id(x) not in bases:
-                bases[id(x)] = x, _base(what, x, shape)
+                bases[id(x)] = x, _base(f"x_{side} of {where}", x, shape)
             base, labels = bases[id(x)][1], _labels(f"y_{side} of {where}", y)
-            if sides and base.width != sides[0].width:
-                first = f"x_train of task 0 of {name} has {sides[0].width}"
-                raise BadInput(f"{what} has {base.width} inputs, but {first}: they must be as many")
             if len(labels) != len(base):
                 raise BadInput(f"{where} has {len(base)} examples in x_{side}, but {len(labels)} labels in y_{side}")
             sides.append(Images(base, labels))

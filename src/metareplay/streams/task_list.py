@@ -224,7 +224,7 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
         (".format_version", [b"1"]),
         (".storage_alignment", [str(ALIGNMENT).encode()]),
         ("byteorder", [b"little"]),
-        *((f"data/{tensor.key}", tensor.chunks()) for tensor in tensors),
+        *((f"data/{tensor.storage[2]}", tensor.chunks()) for tensor in tensors),
         ("version", [b"3\n"]),
     ]
     with placed(path, total) as (file, _), progress_bar(path.name, progress and total > LARGE) as report:
@@ -241,35 +241,46 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
         report(total, total)
 
 
+class _Storage(tuple[Any, ...]):
+    """What names a tensor's numbers in the file, as PyTorch's pickler writes it."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Tensor:
     """A tensor to be written: one entry of the archive."""
 
-    key: str
-    storage: str  # the name of its type of storage, in PyTorch
+    storage: _Storage
     shape: tuple[int, ...]
     size: int
     chunks: Callable[[], Iterator[bytes]]
+
+    def __reduce__(self) -> Any:
+        strides = tuple(math.prod(self.shape[axis + 1 :]) for axis in range(len(self.shape)))
+        hooks: OrderedDict[str, Any] = OrderedDict()
+        return require_torch()._utils._rebuild_tensor_v2, (self.storage, 0, self.shape, strides, False, hooks)
 
 
 def _tensors(stream: Stream) -> tuple[list[list[list[Any]]], list[_Tensor]]:
     """The task list with a ``_Tensor`` in place of each tensor, and all of these; what tasks share is one tensor."""
     known: dict[tuple[int, ...], _Tensor] = {}
 
-    def x(images: Images) -> _Tensor:
-        what, shape = (id(images.base), id(images.index_map), id(images.rows)), (len(images), images.width)
-        made = _Tensor(str(len(known)), "FloatStorage", shape, 4 * math.prod(shape), lambda: _inputs(images))
-        return known.setdefault(what, made)
+    def tensor(what: Any, kind: type, shape: tuple[int, ...], itemsize: int, chunks: Any) -> _Tensor:
+        if what not in known:
+            storage = _Storage(("storage", kind, str(len(known)), "cpu", math.prod(shape)))
+            known[what] = _Tensor(storage, shape, itemsize * math.prod(shape), chunks)
+        return known[what]
 
-    def y(labels: NDArray[np.int64]) -> _Tensor:
-        made = _Tensor(str(len(known)), "LongStorage", labels.shape, 8 * len(labels), lambda: _labels(labels))
-        return known.setdefault((id(labels),), made)
+    def entry(description: Any, images: Images) -> list[Any]:
+        what, labels = (id(images.base), id(images.index_map), id(images.rows)), images.labels
+        return [
+            description,
+            tensor(what, torch.FloatStorage, (len(images), images.width), 4, lambda: _inputs(images)),
+            tensor((id(labels),), torch.LongStorage, labels.shape, 8, lambda: iter([labels.astype("<i8").tobytes()])),
+        ]
 
-    descriptions = _descriptions(stream)
-    lists = [
-        [[description, x(images), y(images.labels)] for description, images in zip(descriptions, side, strict=True)]
-        for side in ([task.train for task in stream.tasks], [task.test for task in stream.tasks])
-    ]
+    torch = require_torch()
+    sides = [task.train for task in stream.tasks], [task.test for task in stream.tasks]
+    lists = [list(map(entry, _descriptions(stream), side)) for side in sides]
     return lists, list(known.values())
 
 
@@ -277,10 +288,6 @@ def _inputs(images: Images) -> Iterator[bytes]:
     for begin in range(0, len(images), ROWS_AT_ONCE):
         which = np.arange(begin, min(begin + ROWS_AT_ONCE, len(images)))
         yield images.inputs(which).astype("<f4", copy=False).tobytes()
-
-
-def _labels(labels: NDArray[np.int64]) -> Iterator[bytes]:
-    yield labels.astype("<i8", copy=False).tobytes()
 
 
 def _descriptions(stream: Stream) -> list[Any]:
@@ -296,29 +303,11 @@ def _descriptions(stream: Stream) -> list[Any]:
     return found
 
 
-@dataclass(frozen=True)
-class _Storage:
-    tensor: _Tensor
-
-
 class _Pickler(pickle.Pickler):
-    """Writes each tensor as ``torch.save`` does: what it looks like, and which entry has its numbers.
-
-    ``torch.save`` itself would want all tensors in memory at once; under its ``skip_data``, checksums would be wrong.
-    """
-
-    def reducer_override(self, value: Any) -> Any:
-        if not isinstance(value, _Tensor):
-            return NotImplemented
-        strides = tuple(math.prod(value.shape[axis + 1 :]) for axis in range(len(value.shape)))
-        hooks: OrderedDict[str, Any] = OrderedDict()
-        return require_torch()._utils._rebuild_tensor_v2, (_Storage(value), 0, value.shape, strides, False, hooks)
+    """Writes as ``torch.save`` does, which would want all tensors at once; its ``skip_data`` writes wrong checksums."""
 
     def persistent_id(self, value: Any) -> Any:
-        if not isinstance(value, _Storage):
-            return None
-        tensor = value.tensor
-        return "storage", getattr(require_torch(), tensor.storage), tensor.key, "cpu", math.prod(tensor.shape)
+        return tuple(value) if isinstance(value, _Storage) else None
 
 
 def require_torch() -> ModuleType:
