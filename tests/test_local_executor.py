@@ -470,5 +470,5 @@ def test_what_is_mapped_is_verified(big_file, tmp_path):
     with pytest.raises(fetch.Refused, match="truncated"):
         fetch.content(tmp_path, big_file)
     (tmp_path / "images").unlink()
-    with pytest.raises(fetch.Absent):
+    with pytest.raises(fetch.Refused, match="it has neither"):
         fetch.content(tmp_path, big_file)

@@ -42,10 +42,6 @@ Report = Callable[[int, int | None], None]  # bytes received so far, and in all 
 Decoder = Callable[[Sequence[NDArray[np.uint8]]], Decoded]  # of the files' verified contents; raises Refused
 
 
-class Absent(Refused):
-    """The place is there, but the file is not in it."""
-
-
 @dataclass(frozen=True)
 class DataFile:
     """A published file: its name, and the size in bytes and SHA-256 of what it unpacks to.
@@ -137,10 +133,9 @@ class Published:
             try:
                 content(folder, file)
                 return
-            except Absent:
-                pass
             except Refused as damage:
-                failures.append(f"{folder / file.name}: {damage}")
+                if any(folder.glob(f"{file.name}*")):  # it may be gzipped
+                    failures.append(f"{folder / file.name}: {damage}")
         damaged = bool(failures)
         with progress_bar(file.name, progress) as report:
             for place in tuple(places):
@@ -254,7 +249,7 @@ def read(place: Place, file: DataFile, report: Report = lambda received, total: 
             hashes = f"{sha256[:12]}… instead of {file.sha256[:12]}…"
             raise Refused(f"its SHA-256 is {hashes}: it was altered or is another file")
         return content
-    raise Absent(f"it has no {plain}" if file.archive else f"it has neither {plain} nor {packed}")
+    raise Refused(f"it has no {plain}" if file.archive else f"it has neither {plain} nor {packed}")
 
 
 def content(folder: Path, file: DataFile) -> NDArray[np.uint8]:

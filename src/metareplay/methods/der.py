@@ -22,10 +22,7 @@ class DER(Replay):
     family = "replay"
 
     alpha: float = setting(
-        0.2,
-        "[0, inf)",
-        search=(0.01, 2, "log"),
-        help="α, the weight of the memories' squared distance to their old scores",
+        0.2, "[0, inf)", search=(0.01, 2, "log"), help="α, the weight of memories' squared distance to their old scores"
     )
 
     inert: ClassVar[Any] = ({"alpha": 0.0}, Online)

@@ -29,10 +29,7 @@ class EWC(OneStep):
         0.0, "[0, inf)", search=(0.1, 1000, "log"), help="λ, how strongly past tasks hold their parameters"
     )
     n_memories: int = setting(
-        0,
-        "[0, inf)",
-        search=[10, 100],
-        help="the examples of each task that its F is estimated from (its first batch always is)",
+        0, "[0, inf)", search=[10, 100], help="the examples of each task that F is estimated from, at least a batch"
     )
     mean_of_squares: bool = setting(
         False, help="whether F is the mean of the squared gradients (Fisher) instead of the square of the mean gradient"

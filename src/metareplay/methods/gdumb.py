@@ -19,10 +19,7 @@ class GDumb(Method):
     family = "replay"
 
     lr: float = setting(
-        0.05,
-        "(0, inf)",
-        search=(1e-4, 1, "log"),
-        help="the learning rate of the first pass; the last one's is a hundredth",
+        0.05, "(0, inf)", search=(1e-4, 1, "log"), help="the first pass's learning rate; the last one's is a hundredth"
     )
     memories: int = setting(5120, "[0, inf)", help="the examples held, over all classes")
     passes: int = setting(128, "[1, inf)", help="the passes over the memory before each evaluation")

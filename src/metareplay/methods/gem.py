@@ -32,7 +32,7 @@ class GEM(OneStep):
         0.0,
         "[0, inf)",
         search=(0, 1, "linear"),
-        help="the margin: the least weight of every past task's gradient once one is violated",
+        help="the margin: the least weight of past gradients once one is violated",
     )
     memories: int = setting(
         5120, "[0, inf)", help="the examples held, over all tasks: each task has an equal share of them, its newest"

@@ -18,10 +18,7 @@ class MetaLearner(Replay):
     """
 
     lr: float = setting(
-        0.1,
-        "(0, inf)",
-        search=(1e-3, 1, "log"),
-        help="α, the fast weights' learning rate; where it is learned, its start",
+        0.1, "(0, inf)", search=(1e-3, 1, "log"), help="α, the fast weights' learning rate; or, if learned, its start"
     )
     memories: int = setting(200, "[0, inf)", help="the examples that the reservoir holds, over all tasks")
     replay_batch_size: int = setting(10, "[0, inf)", help="the memories drawn beside each batch")

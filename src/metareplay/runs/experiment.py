@@ -39,7 +39,8 @@ def randomness(seed: int, purpose: str, *which: int) -> np.random.Generator:
 class Experiment:
     """What to run: ``metareplay.Trainer(experiment).train()`` runs it.
 
-    Numbers and arrays of NumPy's are taken for plain ones.
+    Numbers and arrays of NumPy's are taken for plain ones. BadInput if an option is of another type or out of its
+    range, or they do not go together.
 
     Parameters
     ----------
@@ -48,43 +49,29 @@ class Experiment:
     seed
         Each thing that it decides has its own child of ``numpy.random.SeedSequence(seed)``, so that changing one leaves
         the others as they were.
-    hidden
-        Units of each hidden layer.
-    samples_per_task
+    hidden, network
+        Units of each hidden layer; one of ``networks.NETWORKS``, or ``FILE.py:FACTORY``.
+    samples_per_task, epochs
         Training examples of each task that are seen, at most: a smaller task shows all; None for the stream's own
-        number, 0 for all.
-    epochs
-        How often they are seen, each time in a new order.
+        number, 0 for all. How often they are seen, each time in a new order.
     batch_size
         Examples that come at once. The last batch of a task may be shorter; none crosses tasks.
     evaluate, eval_every
         When to evaluate on all tasks. ``borders``: before the first task and at the end of each. ``every N``: after
         every N batches too; the same as ``eval_every=N``. ``end``: once, when all is learned. ``never``: only what was
         predicted before it was learned is recorded. Metrics that need more are then ``Undefined``.
-    order
+    order, task_order
         One of ``streams.order.ORDERS``, which says what they are; with ``iid`` each batch is of one task. The seed
-        decides all but ``tasks``.
+        decides all but ``tasks``. The tasks visited, by number, or as text: ``0-2``, ``4,2,4``; None for each once.
     imbalance
-        1: all of them. Else class c of C keeps imbalance^(−c / (C − 1)) of its examples.
-    watch_units
-        Whether ``units.unit_measures`` are recorded when a visit ends, of the first 2000 test images of its task.
-    normalise
-        None, or the decay of ``runs.normaliser.Normaliser``.
-    task_order
-        The tasks visited, by number, or as text: ``0-2``, ``4,2,4``; None for each once, in ``order``.
-    scenario
-        One of the stream's ``scenarios``; None for the first of these.
-    engine, device
-        None for ``fused`` if it can do it.
-    network
-        One of ``networks.NETWORKS``, or ``FILE.py:FACTORY``.
+        1: all examples. Else class c of C keeps imbalance^(−c / (C − 1)) of them.
+    watch_units, normalise
+        Whether ``units.unit_measures`` are recorded when a visit ends, of the first 2000 test images of its task; None,
+        or the decay of ``runs.normaliser.Normaliser``.
+    scenario, engine, device
+        One of the stream's ``scenarios``, None for the first; None for ``fused`` if it can do it.
     from_
         The folder of a run whose network this one goes on with, instead of initial weights.
-
-    Raises
-    ------
-    BadInput
-        If an option is of another type or out of its range, or they do not go together.
 
     Examples
     --------
@@ -128,8 +115,7 @@ class Experiment:
         "example, such as 0.999; none: inputs as they are",
     )
     scenario: str | None = setting(
-        None,
-        help="among which classes has to be chosen: domain-incremental, task-incremental or class-incremental",
+        None, help="among which classes has to be chosen: domain-incremental, task-incremental or class-incremental"
     )
     network: str = setting(
         "mlp",
@@ -214,9 +200,8 @@ class Experiment:
                 raise BadInput(f"task {task} is in the order of tasks, but {there}")
         most = max(len(self.stream.tasks[task].train) for task in set(self.visits))
         if self.samples is not None and self.samples > most:
-            raise BadInput(
-                f"--samples-per-task is {self.samples}, but no task of {self.stream.name} has more than {most}"
-            )
+            there = f"no task of {self.stream.name} has more than {most}"
+            raise BadInput(f"--samples-per-task is {self.samples}, but {there}")
         if not self.spans.borders and self.method.needs_boundaries:
             name = method_name(type(self.method))
             raise BadInput(
@@ -224,9 +209,8 @@ class Experiment:
                 "another order, or a method of which `metareplay methods` does not say so"
             )
         if (fewest := self.spans.counts.min()) < 1:
-            raise BadInput(
-                f"--order is {self.order!r}, but then a task comes with {fewest} examples: let it come less often"
-            )
+            what = f"a task comes with {fewest} examples: let it come less often"
+            raise BadInput(f"--order is {self.order!r}, but then {what}")
         if (examples := int(self.spans.counts.sum())) > MOST_EXAMPLES:
             raise BadInput(f"a run of {examples} examples is too long: {MOST_EXAMPLES} are the most; lower --epochs")
 

@@ -18,7 +18,7 @@ from metareplay.learners.base import Learner
 from metareplay.methods.base import Method
 from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.checkpoint import State, unpack
-from metareplay.runs.normaliser import Normaliser
+from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.runs.record import Record, read_summary
 from metareplay.streams.stream import Images
 
@@ -31,11 +31,7 @@ TABLE = {"examples", "index", "value", "table", "labels", "tasks"}
 
 
 def weights(
-    network: Network,
-    learner: Learner,
-    method: Method,
-    allowed: NDArray[np.bool_] | None,
-    normaliser: Normaliser | None,
+    network: Network, learner: Learner, method: Method, allowed: NDArray[np.bool_] | None, normaliser: Normaliser | None
 ) -> State:
     """All that is needed to make the learner again as it is tested, without the examples in its table."""
     with method.readied():
@@ -137,8 +133,7 @@ class Model:
                 raise BadInput(f"inputs of shape {given.shape} were given, but must be (n, {self.network.inputs})")
             pixels = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32)
             x = Images(BaseImages(pixels), np.zeros(len(pixels), np.int64))
-        parts = self.normaliser.apply(x) if self.normaliser else [x]
-        return np.concatenate([self.learner.scores(part, task) for part in parts])
+        return np.concatenate([self.learner.scores(part, task) for part in parts(x, self.normaliser)])
 
     def predict(self, x: Images | ArrayLike, task: int = 0) -> NDArray[np.int64]:
         """The class with the highest score for each example; ``(n,)``."""
@@ -160,17 +155,17 @@ class Model:
         if isinstance(self.network, ModuleNetwork):
             module: Module = self.learner.module(task)  # type: ignore[attr-defined]  # only PyTorch computes these
             return module
-        parts: list[Module] = []
+        made: list[Module] = []
         for both in self.layers():
             matrix, biases = (np.asarray(part)[task] if both[1].ndim == 2 else np.asarray(part) for part in both)
-            if self.normaliser and not parts:
+            if self.normaliser and not made:
                 centre, spread = self.normaliser.centre_and_spread()
                 matrix = (matrix.T / spread).T.astype(np.float32)
                 biases = (biases - centre @ matrix).astype(np.float32)
             linear = torch.nn.Linear(*matrix.shape)
             linear.weight.data, linear.bias.data = torch.tensor(matrix.T.copy()), torch.tensor(biases.copy())
-            parts += [linear, torch.nn.ReLU()]
-        return torch.nn.Sequential(*parts[:-1]).eval()
+            made += [linear, torch.nn.ReLU()]
+        return torch.nn.Sequential(*made[:-1]).eval()
 
 
 def load(run: Path | str, device: str = "cpu") -> Model:

@@ -1,6 +1,6 @@
 """Inputs less their running mean, over their running spread: an option of every run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from typing import Any
 
@@ -57,6 +57,11 @@ class Normaliser:
         self.seen, self.means[:] = state["seen"], state["means"]
         if self.seen and state["decay"] != self.decay:  # what is known is to stay: it is divided by 1 − decay^t
             self.means *= (1 - self.decay**self.seen) / (1 - state["decay"] ** self.seen)
+
+
+def parts(images: Images, normaliser: Normaliser | None) -> Iterable[Images]:
+    """Test images as a network is shown them, in one part or several."""
+    return [images] if normaliser is None else normaliser.apply(images)
 
 
 @cache

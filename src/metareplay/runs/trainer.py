@@ -18,7 +18,7 @@ from metareplay.runs import model
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array
 from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
-from metareplay.runs.normaliser import Normaliser
+from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.runs.record import Record, environment
 from metareplay.runs.trackers import Evaluation, Tracker
 from metareplay.runs.units import watch
@@ -350,8 +350,7 @@ class Trainer:
             self.tracker(self.experiment, Evaluation(visit, self.batches, self.seen, self.learner.steps, accuracy))
 
     def _answers(self, test: Images, task: int) -> NDArray[np.int64]:
-        parts = [test] if self.normaliser is None else self.normaliser.apply(test)
-        return np.concatenate([self.learner.scores(part, task).argmax(1) for part in parts])
+        return np.concatenate([self.learner.scores(part, task).argmax(1) for part in parts(test, self.normaliser)])
 
     def _progress(self, visit: int) -> Progress:
         _, after, correct = self.evaluations[-1] if self.evaluations else (0, -1, ())

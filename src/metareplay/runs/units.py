@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.learners.base import Learner
-from metareplay.runs.normaliser import Normaliser
+from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.streams.stream import Images
 
 WATCHED = 2000
@@ -17,8 +17,7 @@ WATCHED = 2000
 def watch(learner: Learner, test: Images, normaliser: Normaliser | None) -> NDArray[np.float64]:
     """``unit_measures`` of a learner, by what its units give for the first test images of a task."""
     test = test.only(np.arange(min(WATCHED, len(test))))
-    parts = [test] if normaliser is None else normaliser.apply(test)
-    x = np.concatenate([part.inputs(np.arange(len(part))) for part in parts])
+    x = np.concatenate([part.inputs(np.arange(len(part))) for part in parts(test, normaliser)])
     return unit_measures(learner.layers(learner.parameters()), x)
 
 
