@@ -81,31 +81,21 @@ class Request:
         run["evaluate"], run["eval_every"] = evaluations(run.get("evaluate", "borders"), run.get("eval_every", 0))
         run["from_"] = run.pop("from", None)
         given = {option.name: run.pop(option.name) for option in NETWORK if option.name in run}
-        network = {option.name: option.default for option in NETWORK} | given
-        networks.check(network["network"])
-        if network["network"] != "mlp" and (useless := given.keys() & {"layers", "hiddens", "widths"}):
-            raise BadInput(f"--{min(useless)} is for the network mlp, not for {network['network']}")
-        hidden = (network["hiddens"],) * network["layers"]
-        if network["widths"] is not None:
+        layers, hiddens, widths, network, _, device = (given.get(o.name, o.default) for o in NETWORK)
+        networks.check(network)
+        if network != "mlp" and (useless := given.keys() & {"layers", "hiddens", "widths"}):
+            raise BadInput(f"--{min(useless)} is for the network mlp, not for {network}")
+        hidden = (hiddens,) * layers
+        if widths is not None:
             if useless := given.keys() & {"layers", "hiddens"}:
                 raise BadInput(f"--widths gives every layer's units, so --{min(useless)} cannot be given too")
-            units = network["widths"].split(",")
+            units = widths.split(",")
             if not all(count.strip().isdecimal() and len(count) < 8 and 0 < int(count) < 10**6 for count in units):
-                raise BadInput(
-                    f"--widths is {brief(network['widths'])}, but must be units of each layer, as in 300,150"
-                )
+                raise BadInput(f"--widths is {brief(widths)}, but must be units of each layer, as in 300,150")
             hidden = tuple(map(int, units))
-        return (
-            benchmark,
-            method,
-            run
-            | {
-                "hidden": hidden,
-                "network": network["network"],
-                "engine": engines.chosen(given.get("engine"), network["device"], network["network"]),
-                "device": network["device"],
-            },
-        )
+        run |= {"hidden": hidden, "network": network, "device": device}
+        run["engine"] = engines.chosen(given.get("engine"), device, network)
+        return benchmark, method, run
 
     def experiment(self, progress: bool = False, stream: Stream | None = None) -> Experiment:
         """What to run, with everything checked before anything is downloaded.

@@ -49,11 +49,8 @@ class Benchmark:
         text = f"the share of each task's training {what} to test on in place of the test {what}, to choose settings"
         held_out = Hyperparameter("held_out", float, 0.0, "[0, 1)", text)
         own = self.kind.settings if self.kind else ()
-        return (
-            *(dataclasses.replace(o, default=self.tasks) if o.name == "tasks" else o for o in own),
-            samples,
-            held_out,
-        )
+        own = tuple(dataclasses.replace(o, default=self.tasks) if o.name == "tasks" else o for o in own)
+        return (*own, samples, held_out)
 
     def stream(self, *, images: ImageSet | None = None, progress: bool = True, **options: Any) -> Stream:
         """Make the stream; on first use this downloads its base data, with ``progress`` on standard error.
