@@ -168,7 +168,15 @@ class Published:
         values = [hashlib.sha256(np.ascontiguousarray(array).data).hexdigest() for array in decoded[:4]]
         # Where nothing can be written, the arrays are made anew each time.
         with contextlib.suppress(OSError), locked(folder / ".lock", what=f"the data set {self.name} in {folder}"):
-            self._store(decoded, values, folder)
+            hashes = []
+            for name, array in zip(ARRAYS, decoded[:4], strict=True):
+                file = io.BytesIO()
+                np.save(file, array, allow_pickle=False)
+                write_atomically(folder / f"{name}.npy", file.getvalue(), follow=False)
+                hashes.append(hashlib.sha256(file.getbuffer()).hexdigest())
+            sums = {"archives": [file.sha256 for file in self.files], "files": hashes, "values": values}
+            stored = {"format": FORMAT, **sums, "groups": decoded.groups}  # written last, it makes the arrays count
+            write_atomically(folder / CONTENTS, json.dumps(stored, indent=1).encode(), follow=False)
         return self._decoded(folder) or self._image_set(decoded, values)
 
     def _decoded(self, folder: Path) -> ImageSet | None:
@@ -185,18 +193,6 @@ class Published:
             return self._image_set(Decoded(*arrays)._replace(groups=groups), stored["values"])
         except (OSError, ValueError, LookupError, TypeError, EOFError):
             return None
-
-    def _store(self, decoded: Decoded, values: list[str], folder: Path) -> None:
-        """Write the arrays; their list, which makes them count, last."""
-        hashes = []
-        for name, array in zip(ARRAYS, decoded[:4], strict=True):
-            file = io.BytesIO()
-            np.save(file, array, allow_pickle=False)
-            write_atomically(folder / f"{name}.npy", file.getvalue(), follow=False)
-            hashes.append(hashlib.sha256(file.getbuffer()).hexdigest())
-        archives = [file.sha256 for file in self.files]
-        stored = {"format": FORMAT, "archives": archives, "files": hashes, "values": values, "groups": decoded.groups}
-        write_atomically(folder / CONTENTS, json.dumps(stored, indent=1).encode(), follow=False)
 
     def _image_set(self, decoded: Decoded, values: list[str]) -> ImageSet:
         return ImageSet(

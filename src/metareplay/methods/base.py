@@ -155,16 +155,13 @@ class Method:
 
     def state(self) -> dict[str, Any]:
         """Everything that the method keeps, as nested dictionaries and lists of plain values and arrays."""
-        return {name: _saved(value, name) for name, value in self._kept().items()}
+        ours = {"learner", *(parameter.name for parameter in hyperparameters(type(self)))}
+        return {name: _saved(value, name) for name, value in vars(self).items() if name not in ours}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from a ``state()``; the method has been started in the same way."""
         for name, value in state.items():
             setattr(self, name, self._restored(value, getattr(self, name, None), name))
-
-    def _kept(self) -> dict[str, Any]:
-        settings = {parameter.name for parameter in hyperparameters(type(self))}
-        return {name: value for name, value in vars(self).items() if name not in settings and name != "learner"}
 
     def _restored(self, value: Any, now: Any, name: str) -> Any:
         """What ``_saved`` made ``value`` of; ``now`` is what is there at present."""

@@ -12,8 +12,8 @@ from metareplay.networks import Perceptron
 from metareplay.settings import setting
 
 
-def units(learner: Learner) -> tuple[int, ...]:
-    """How many there are in each hidden layer."""
+def widths(learner: Learner) -> tuple[int, ...]:
+    """How many units each hidden layer has."""
     assert isinstance(learner.network, Perceptron)
     return learner.network.widths[1:-1]
 
@@ -58,7 +58,7 @@ class CBP(AdamW):
         self.learner, self.rng = learner, rng
         if self.base == "adamw":
             super().start(learner, rng, tasks)
-        hidden = units(learner)
+        hidden = widths(learner)
         self.age, self.output, self.utility = ([np.zeros(width) for width in hidden] for _ in range(3))
         self.count = np.zeros(len(hidden))
 
@@ -99,8 +99,8 @@ class ReDo(Online):
     """
 
     id = "redo"
-    perceptron_for = "makes hidden units anew"
     family = "plasticity"
+    perceptron_for = "makes hidden units anew"
     inert = ({"period": 0}, Online)
 
     tau: float = setting(0.025, "[0, inf)", search=(1e-3, 0.2, "log"), help="τ, how dormant a unit must be")
@@ -109,7 +109,7 @@ class ReDo(Online):
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner, self.rng = learner, rng
         self.seen = 0
-        self.outputs = [np.zeros(width) for width in units(learner)]
+        self.outputs = [np.zeros(width) for width in widths(learner)]
 
     def observe(self, rows: Rows) -> None:
         for output, h in zip(self.outputs, self.learner.activations(rows) if self.period else [], strict=False):

@@ -269,7 +269,7 @@ class Experiment:
             **({"watch_units": True} if self.watch_units else {}),
             "engine": self.engine,
             "device": self.device,
-            "network": _network_name(self.network),
+            "network": f"{own[0].name}:{own[1]}" if (own := user_code.split(self.network)) else self.network,
             **self.sources,
         }
 
@@ -325,11 +325,6 @@ def method_name(method: type[Method]) -> str:
         return method.id
     file = getattr(sys.modules.get(method.__module__), "__file__", None) or ""  # typed in: none, or <stdin>
     return f"{Path(file).name if file.endswith('.py') else method.__module__}:{method.__qualname__}"
-
-
-def _network_name(name: str) -> str:
-    parts = user_code.split(name)
-    return f"{parts[0].name}:{parts[1]}" if parts else name
 
 
 def _sha256(what: Any) -> str | None:
