@@ -84,6 +84,21 @@ def _one_torch_thread():
 
 
 @pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty folder of this test's own, in which it works."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def plain(here, monkeypatch):
+    """Such a folder, and a terminal of 80 columns whose user has no wish as to colours."""
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
 def data_folder(tmp_path, monkeypatch):
     """An empty folder of this test's own, in place of the user's data folder."""
     folder = tmp_path / "data"

@@ -205,7 +205,6 @@ class Race:
         if isinstance(self.learner.network, Perceptron):
             arrays = [np.array(part) for layer in self.learner.layers() for part in layer]
         else:
-            assert isinstance(self.learner, PyTorchLearner)
             arrays = [piece.detach().numpy().copy() for piece in self.learner._pieces(self.learner._theta)]
         return [torch.tensor(array, dtype=torch.float64) for array in arrays]
 

@@ -28,8 +28,7 @@ IN_PROCESS = ("05-numpy-options.py", "08-gap-labels.py", "estimators/04-missing-
 @pytest.mark.slow
 @pytest.mark.skipif(not CASES.is_dir(), reason=f"the cases are not on this machine (looked in {CASES})")
 @pytest.mark.parametrize("case", RIGHT)
-def test_a_case_ends_well(case, tmp_path, monkeypatch, capfd):
-    monkeypatch.chdir(tmp_path)
+def test_a_case_ends_well(case, here, capfd):
     if case in IN_PROCESS:
         runpy.run_path(str(CASES / case))
     else:

@@ -96,7 +96,6 @@ def test_a_glance_reads_everything_but_the_arrays(tmp_path):
     path = tmp_path / "checkpoint.npz"
     path.write_bytes(pack({"seen": 3, "learner": {"parameters": np.zeros(10)}}))
     glance = peek(path)
-    assert glance is not None
     assert glance["seen"] == 3
     assert peek(tmp_path / "nowhere") is None
     path.write_bytes(path.read_bytes()[:100])

@@ -1,6 +1,5 @@
 """The command line, as its users meet it: results, messages, exit statuses, and what is left on the disk."""
 
-import contextlib
 import ctypes
 import json
 import os
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from commands import METAREPLAY, on_terminal, rest_of, start
 from metareplay.cli import main, status_of
 from metareplay.data.catalogue import SOURCES
 from metareplay.methods import METHODS
@@ -22,7 +22,6 @@ from metareplay.runs.trainer import Trainer
 from metareplay.settings import hyperparameters
 from metareplay.streams.catalogue import BENCHMARKS
 
-METAREPLAY = (sys.executable, "-m", "metareplay")
 SHORT = ("--tasks", "2", "--samples-per-task", "30")
 RUN = ("run", "digits-rotations", "online", "--lr", "0.01", *SHORT)
 
@@ -53,23 +52,13 @@ class Clash(Method):
 '''
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "80")
-    for name in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("plain")
 
 
 @pytest.fixture(scope="session")
 def _compiled(tmp_path_factory):
     """The code that a run needs is on disk, so that what is timed or limited is not its compilation."""
     start(*RUN, "--quiet", cwd=tmp_path_factory.mktemp("compiled")).communicate()
-
-
-def start(*arguments, **options):
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen((*METAREPLAY, *arguments), **pipes | options)
 
 
 def one_line(text):
@@ -356,8 +345,6 @@ def test_ctrl_c_stops_at_once_and_says_how_far_it_came():
 @pytest.mark.parametrize("arguments", [("methods",), ("--help",), ("run", "--help"), (*RUN, "--json", "-", "--quiet")])
 def test_a_reader_that_has_gone_is_no_trouble(arguments):
     with start(*arguments) as process:
-        assert process.stdout
-        assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode in (0, 1)  # argparse itself is content if nobody reads its help
@@ -454,30 +441,13 @@ def test_no_color_means_none(monkeypatch):
     assert "\x1b[3" not in on_terminal("--help")
 
 
-def on_terminal(*arguments):
-    """What a command shows where both its outputs are a terminal."""
-    ours, theirs = pty.openpty()
-    process = start(*arguments, stdout=theirs, stderr=theirs)
-    os.close(theirs)
-    shown = rest_of(ours)
-    assert process.wait() == 0
-    return shown
-
-
-def rest_of(terminal):
-    """What is written to a terminal until its other end is closed."""
-    shown = b""
-    with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as output:
-        while part := output.read(4096):
-            shown += part
-    return shown.decode()
-
-
 # What there is
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.parametrize(
+    ("benchmark", "method"),
+    [*((each, "meralg1") for each in BENCHMARKS), *(("digits-rotations", each) for each in METHODS)],
+)
 def test_help_explains_every_flag(benchmark, method, capsys):
     with pytest.raises(SystemExit) as left:
         main(["run", benchmark, method, "--help"])

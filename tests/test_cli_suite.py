@@ -1,15 +1,12 @@
 """``metareplay suite``, as its users meet it: what it says before, while and after it runs, and how it ends."""
 
-import os
-import pty
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from commands import on_terminal
 from metareplay.cli import main
 from metareplay.data.download import Published
 from metareplay.runs.folder import Run, find
@@ -20,8 +17,6 @@ from metareplay.suites import local
 from metareplay.suites.driver import Outcome, SuiteProgress
 from metareplay.suites.plan import Planned, at_hand, name
 from metareplay.suites.progress import SuiteDisplay, TimeLeft
-
-METAREPLAY = (sys.executable, "-m", "metareplay")
 
 SMALL = """
 name = "small"
@@ -45,11 +40,8 @@ HANDED_ON = "from pathlib import Path\n\n\ndef note(experiment, what):\n    Path
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def _small(plain, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    for variable in ("NO_COLOR", "FORCE_COLOR"):
-        monkeypatch.delenv(variable, raising=False)
     Path("small.toml").write_text(SMALL)
 
 
@@ -183,26 +175,11 @@ def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys):
 
 
 @pytest.mark.slow
-def test_a_terminal_shows_the_whole_and_each_worker():
+def test_a_terminal_shows_the_whole_and_each_worker(monkeypatch):
     Path("longer.toml").write_text(LONGER)
-    terminal, theirs = pty.openpty()
-    suite = subprocess.Popen(
-        (*METAREPLAY, "suite", "longer.toml", "--jobs", "2"),
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
-    )
-    os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 65536)
-        except OSError:  # its other end is closed
-            break
-    os.close(terminal)
-    suite.communicate()
-    assert suite.returncode == 0
-    text = shown.decode()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    text = on_terminal("suite", "longer.toml", "--jobs", "2")
     for part in ("of 4 runs done", "worker 1: digits-rotations, meralg1, ", "memories 500", "worker 2: ", " left"):
         assert part in text
 
@@ -335,8 +312,7 @@ def test_a_run_is_named_in_a_few_words():
     assert name(request) == "digits-rotations, meralg1, tasks 2, memories 20, seed 3"
 
 
-def test_a_dry_run_says_what_controls_and_further_seeds_come_to(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_dry_run_says_what_controls_and_further_seeds_come_to(here, capsys):
     Path("mine.toml").write_text(
         """seeds = 2
         compare = ["online", "eralg4"]

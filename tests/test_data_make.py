@@ -14,9 +14,7 @@ from metareplay.streams.kinds import rotations
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def make(arguments):

@@ -199,8 +199,7 @@ def test_commands_stand_in_blocks_that_are_tried(page):
 
 
 @pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.py")), ids=lambda path: path.stem)
-def test_every_notebook_runs(notebook, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+def test_every_notebook_runs(notebook, here):
     runpy.run_path(str(notebook))
 
 
@@ -215,9 +214,8 @@ def test_every_public_name_is_in_the_reference():
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES, ids=lambda path: path.stem)
-def test_examples_of_docstrings_run(module, monkeypatch, tmp_path):
+def test_examples_of_docstrings_run(module, monkeypatch, here):
     """With the lines that the reference begins with, and with what a name's own module has where it is not public."""
-    monkeypatch.chdir(tmp_path)
     reader = Reader(monkeypatch, patient=False)
     reader.read(ROOT / "docs/api.md", blocks(ROOT / "docs/api.md")[0])
     name = ".".join(module.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")

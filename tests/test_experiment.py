@@ -346,7 +346,6 @@ def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_lear
     assert len(record.predicted_right) == 0, "one by one they are not kept"
     for name in ("right_by_visit", "right_by_thousand"):
         np.testing.assert_array_equal(getattr(record, name), getattr(whole, name))
-    assert whole.right_by_visit is not None
     assert whole.right_by_visit[:, 0].tolist() == whole.predicted_right.reshape(3, TRAIN).sum(1).tolist()
     assert whole.right_by_visit[:, 1].tolist() == [TRAIN] * 3
     assert record.metrics["online_accuracy"] == whole.metrics["online_accuracy"] == whole.predicted_right.mean()
@@ -597,8 +596,6 @@ def method_from(file, source):
     file.write_text(source)
     name = f"users_{abs(hash((file, source)))}"
     spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

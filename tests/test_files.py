@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from metareplay import files
-from metareplay.errors import RunFailed
+from metareplay import RunFailed, files
 
 
 def mode(path):
@@ -108,8 +107,8 @@ def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path, flock):
                 files.locked(lock, 0, "the run"),
             ):
                 pass
-            assert held.value.holder == me
             assert isinstance(held.value, RunFailed)
+            assert held.value.holder == me
         assert files.holder(lock) is None
     assert len(os.listdir(tmp_path)) <= 2  # no litter
 
@@ -127,7 +126,6 @@ def test_what_a_killed_process_held_is_taken_over_and_a_waiter_is_told_who_holds
     )
     command = [sys.executable, "-c", text, str(lock), str(flock)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-        assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         clock = iter(range(0, 1000))
         monkeypatch.setattr(files.time, "monotonic", lambda: float(next(clock)))

@@ -176,8 +176,7 @@ def test_a_run_cannot_go_on_with_another_network(run, experiment):
         Trainer(little("meralg1", hidden=(7,), from_=str(run.folder)))
 
 
-def test_on_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_on_the_command_line(here, capsys):
     little_one = ["digits-rotations", "online", "--tasks", "2", "--samples-per-task", "20", "--quiet"]
     assert main(["run", *little_one]) == 0
     (first,) = Path("runs").iterdir()

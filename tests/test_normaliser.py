@@ -86,7 +86,6 @@ def test_a_run_learns_from_normalised_inputs_and_is_tested_on_them(batch_size, o
     for mine, other in zip(ours.learner.layers(), theirs.learner.layers(), strict=True):
         np.testing.assert_allclose(mine[0], other[0], atol=2e-5)
     normaliser = ours.normaliser
-    assert normaliser is not None
     test = raw.tasks[1].test
     centre, spread = normaliser.centre_and_spread()
     x = (test.inputs(np.arange(len(test))) - centre) / spread
@@ -133,7 +132,6 @@ def test_a_model_normalises_what_it_is_asked_as_its_run_did(tmp_path):
     assert (model.predict(x, 1) == test.labels).mean() == Record.load(run.folder).accuracy[-1, 1]
     goes_on = experiment(normalise=0.99, from_=str(run.folder), seed=1)
     trainer = Trainer(goes_on)
-    assert trainer.normaliser is not None
     assert trainer.normaliser.seen == 120
     trainer.evaluate(-1)
     assert (trainer.evaluations[0][2] == record.correct[-1]).all(), "it begins with what that one learned"

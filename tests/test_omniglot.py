@@ -86,7 +86,6 @@ def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_p
     assert [len(task.train) for task in stream.tasks] == [45, 30, 60]
     assert stream.scenarios == ("task-incremental", "class-incremental")
     allowed = allowed_classes(stream, "task-incremental", [0])
-    assert allowed is not None
     assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1, 2], [3, 4], [5, 6, 7, 8]]
     assert alphabets(made_up(tmp_path), tasks=2).classes == 5
 

@@ -163,7 +163,6 @@ def experiment(words, of, method=None, **options):
 def test_every_order_runs_to_its_end_and_counts_by_task(words, name):
     method = METHODS[name](lr=1e-3, **({"memories": 5} if name == "eralg4" else {}))
     record = Trainer(experiment(words, [20, 30, 10], method, batch_size=1 if name == "online" else 3)).train()
-    assert record.right_by_visit is not None
     assert record.right_by_visit[:, 1].tolist() == experiment(words, [20, 30, 10]).spans.counts.tolist()
     assert record.right_by_visit[:, 0].sum() == record.predicted_right.sum()
     assert record.accuracy.shape == (1 if words == "iid" else 9 if "recurring" in words else 3, 3)

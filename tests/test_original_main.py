@@ -226,7 +226,6 @@ def test_the_run_is_kept_as_a_record_too(learn):
     _, path = learn("--model", "eralg4")
     (run,) = find(Path("results/runs"))
     record = run.record()
-    assert record is not None
     assert run.key == experiment(read([*OWN, "--model", "eralg4"])).key
     assert record.metrics["learning_accuracy"] == pytest.approx(read_results(f"{path}.pt").metrics["learning_accuracy"])
     assert command.written("results/", run.key) == str(path)

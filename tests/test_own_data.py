@@ -320,9 +320,8 @@ def test_arrays_of_a_folder_that_do_not_fit_are_named_by_their_task(tmp_path):
 # By name
 
 
-def test_folders_and_task_lists_are_found_by_their_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    mine = tmp_path / "mine"
+def test_folders_and_task_lists_are_found_by_their_path(here):
+    mine = here / "mine"
     mine.mkdir()
     save(mine / "a.npz")
     for text in ("mine", "mine/", "./mine", str(mine)):
@@ -330,16 +329,15 @@ def test_folders_and_task_lists_are_found_by_their_path(tmp_path, monkeypatch):
         assert (found.name, found.description.split(":")[0]) == ("mine", "your own data")
         assert [option.flag for option in found.options] == ["--samples-per-task", "--held-out"]
         assert benchmark(text).samples_per_task == 0, "all"
-    assert find(".").name == tmp_path.name
+    assert find(".").name == here.name
     assert benchmark("mine", samples_per_task=7).samples_per_task == 7
     assert pickle.loads(pickle.dumps(find("mine"))) == find("mine")
     with pytest.raises(BadInput, match="tasks is 2, but mine has no tasks"):
         benchmark("mine", tasks=2)
 
 
-def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(tmp_path, monkeypatch):
+def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(here):
     torch = pytest.importorskip("torch")
-    monkeypatch.chdir(tmp_path)
 
     def part(first):
         labels = torch.arange(10) % 2 + first
@@ -363,8 +361,7 @@ def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(tmp_path, monke
         ("nothing", "there is no benchmark 'nothing'; `metareplay benchmarks` lists"),
     ],
 )
-def test_data_that_are_not_there_are_bad_input(text, message, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_data_that_are_not_there_are_bad_input(text, message, here):
     for name in ("empty", "digits-split"):
         Path(name).mkdir()
     Path("file.npz").touch()
@@ -373,8 +370,7 @@ def test_data_that_are_not_there_are_bad_input(text, message, tmp_path, monkeypa
     assert find("digits-split") is BENCHMARKS["digits-split"], "a folder does not hide a benchmark"
 
 
-def test_a_run_of_a_folder_from_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_of_a_folder_from_the_command_line(here, capsys):
     Path("mine").mkdir()
     x = np.ones((6, 5))
     save(Path("mine/a.npz"), (x, np.arange(6) % 2, x, np.arange(6) % 2))

@@ -276,8 +276,7 @@ def test_the_hash_is_that_of_the_content(tmp_path):
     assert before != sha256(other), "labels count"
 
 
-def test_a_run_learns_from_them(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_learns_from_them(here, capsys):
     folder_of_classes(Path("pets"), "abcd")
     table(Path("sensors/1.csv"), ROWS)
     for words in (

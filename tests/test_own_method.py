@@ -64,22 +64,6 @@ def test_the_balanced_memory_holds_rare_classes():
     assert max(held) - min(held) <= 1
 
 
-@pytest.mark.slow
-def test_the_commands_of_the_page_work(capsys):
-    runpy.run_path("imbalanced.py")
-    for seed in ("0", "1"):
-        for method in ("eralg4", "balanced.py:BalancedER"):
-            arguments = f"run imbalanced {method} --lr 0.1 --memories 40 --replay-batch-size 10 --seed {seed} --quiet"
-            assert main(arguments.split()) == 0
-    capsys.readouterr()
-    assert main(["compare", "runs/", "eralg4", "balanced.py:BalancedER"]) == 0
-    shown = capsys.readouterr().out
-    assert "balanced.py:BalancedER" in shown
-    assert "too few seeds" in shown
-    assert main(["suite", "study.toml", "--dry-run"]) == 0
-    assert "24" in capsys.readouterr().out
-
-
 WRONG = '''\
 import numpy as np
 import metareplay

@@ -219,7 +219,6 @@ def test_ctrl_c_ends_a_suite_and_what_ray_started(tmp_path, moment):
     (tmp_path / "suite.toml").write_text('seeds = 9\nbenchmarks = ["digits-rotations"]\nmethods = ["meralg1"]\n')
     command = [sys.executable, "-m", "metareplay", "suite", "suite.toml", "--executor", "ray", "--jobs", "2"]
     suite = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert suite.stderr is not None
     rays = []
 
     def has_come():

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from killed_runs import little, little_stream, same
-from metareplay import METHODS, Stream, Trainer
+from metareplay import Stream, Trainer
 from metareplay.runs.checkpoint import FileCheckpoints, Unusable, pack, unpack
+from test_method_base import PUBLISHED
 
 
 class Killed(BaseException):
@@ -89,11 +90,11 @@ def assert_deaths_change_nothing(experiment, least=3):
 
 
 # A method's state is one thing, the way of its examples another: each method in one way, two methods in all ways.
-# The conformance checks resume every method on both engines; here deaths may come anywhere.
+# The conformance checks resume all others too, on both engines; here deaths may come anywhere.
 @pytest.mark.parametrize(
     ("name", "way"),
     [
-        *((name, "evaluated often") for name in METHODS),
+        *((name, "evaluated often") for name in PUBLISHED),
         *(("gem", way) for way in WAYS if way not in ("evaluated often", "gradual", "blurry, unbalanced")),
         *(("meralg1", way) for way in WAYS if way != "evaluated often"),
     ],

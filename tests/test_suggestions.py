@@ -47,15 +47,13 @@ def tracker(event):
         ("sute digits", "suite"),
     ],
 )
-def test_the_command_line_asks_whether_another_name_was_meant(words, meant, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_line_asks_whether_another_name_was_meant(words, meant, here, capsys):
     Path("mine.py").write_text(FILE)
     assert main(words.split()) == 2
     assert f"did you mean {meant}" in capsys.readouterr().err
 
 
-def test_results_ask_it_too(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_results_ask_it_too(here, capsys):
     for method in ("online", "fresh"):
         assert main(f"run digits-rotations {method} --tasks 2 --samples-per-task 20 --hiddens 5 --quiet".split()) == 0
     for words, meant in (("ONLINE fresh", "online"), ("online:hiden=1 fresh", "hidden")):

@@ -1,6 +1,5 @@
 """Suite files: what they ask for, what is wrong with them and where, and what their runs will cost."""
 
-import csv
 import hashlib
 import json
 import os
@@ -17,13 +16,12 @@ from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Trainer
-from metareplay.streams.catalogue import BENCHMARKS, benchmark
+from metareplay.streams.catalogue import benchmark
 from metareplay.suites.lines import lines
 from metareplay.suites.plan import BESIDE, IMAGE, Pace, flat, in_words, name, plan, steps_of
 from metareplay.suites.suite import Suite
 from test_method_base import PUBLISHED as PUBLISHED_METHODS
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "reference" / "mer_examples.csv"
 DOCS = Path(__file__).parents[1] / "docs" / "suites.md"
 
 PATIENT = '''
@@ -523,22 +521,6 @@ def test_the_paper_s_suite_is_the_57_published_configurations():
     assert hashlib.sha256(told.encode()).hexdigest()[:16] == "05e50402983b514a"
 
 
-@pytest.mark.skipif(not PUBLISHED.is_file(), reason=f"the published settings are not in {PUBLISHED}")
-def test_the_paper_s_suite_has_the_published_values_and_no_other_runs():
-    there = {(stream, method, settings.get("memories")): settings for stream, method, settings in published()}
-    with PUBLISHED.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    assert len(rows) == len(there)
-    for row in rows:
-        stream, method, budget = row.pop("benchmark"), row.pop("model"), row.pop("budget")
-        settings = there[stream, method, int(budget) if budget else None]
-        expected = {key: float(value) for key, value in row.items() if value}
-        if method == "gem":  # its slots for each task follow from the total
-            assert expected.pop("n_memories") == int(budget) // BENCHMARKS[stream].tasks
-            expected["memories"] = int(budget)
-        assert settings == expected
-
-
 # The docs
 
 
@@ -625,7 +607,6 @@ def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations():
 
     def seconds(method, **options):
         found = Pace().seconds(Experiment(stream=stream, method=METHODS[method](), **options))
-        assert found is not None
         return found
 
     steps = {name: seconds(name, evaluate="never") for name in METHODS if name not in ("ergap", "gdumb")}

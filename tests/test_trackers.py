@@ -56,8 +56,7 @@ def expected(record):
     return curves | means | last
 
 
-def test_csv_has_a_row_for_each_value(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_csv_has_a_row_for_each_value(here):
     one, record = tracked("csv", seeds=2, eval_every=15)
     with Path(f"tracked/{one.key}.csv").open(newline="") as file:
         found = {(int(row["examples"]), row["name"]): float(row["value"]) for row in csv.DictReader(file)}
@@ -65,8 +64,7 @@ def test_csv_has_a_row_for_each_value(tmp_path, monkeypatch):
     assert len(list(Path("tracked").iterdir())) == 2
 
 
-def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_that_failed_is_closed_when_the_next_begins(here):
     tracker = trackers.Following("csv")
     first, second = experiment(seed=0), experiment(seed=1)
     tracker(first, Evaluation(-1, 0, 0, 0, np.zeros(3)))
@@ -77,8 +75,7 @@ def test_a_run_that_failed_is_closed_when_the_next_begins(tmp_path, monkeypatch)
     tracker.end()
 
 
-def test_a_run_that_resumes_adds_to_its_rows(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_that_resumes_adds_to_its_rows(here):
     one = experiment()
     for batches in (0, 20):  # two processes, each with a tracker of its own
         tracker = trackers.Following("csv")
@@ -88,8 +85,7 @@ def test_a_run_that_resumes_adds_to_its_rows(tmp_path, monkeypatch):
     assert examples == ["examples", *["0"] * 4, *["20"] * 4]
 
 
-def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(here):
     tracker = trackers.find("csv")
     for options in ({"samples_per_task": 15}, {"evaluate": "end"}, {"evaluate": "never"}):
         one = experiment(**options)
@@ -103,8 +99,7 @@ def test_runs_that_are_tested_at_the_end_or_never_are_told_of_from_their_start(t
         assert int(rows[-1]["examples"]) == examples
 
 
-def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(here):
     one, record = tracked("csv")
     rows = Path(f"tracked/{one.key}.csv").read_text().splitlines()
     trackers.find("csv")(one, record)
@@ -112,11 +107,10 @@ def test_a_run_that_resumes_after_its_last_evaluation_keeps_its_rows(tmp_path, m
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_tensorboard_reads_its_event_files_back(tmp_path, monkeypatch):
+def test_tensorboard_reads_its_event_files_back(here):
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    monkeypatch.chdir(tmp_path)
     one, record = tracked("tensorboard", seeds=2)
     events = EventAccumulator(f"tensorboard/{one.key}")
     events.Reload()
@@ -126,10 +120,9 @@ def test_tensorboard_reads_its_event_files_back(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mlflow_has_parameters_curves_and_metrics(tmp_path, monkeypatch):
+def test_mlflow_has_parameters_curves_and_metrics(here):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed")
-    monkeypatch.chdir(tmp_path)
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{here}/mlflow.db")
     one, record = tracked("mlflow", seeds=2)
     client = mlflow.tracking.MlflowClient()
     found = client.search_runs([client.get_experiment_by_name("metareplay").experiment_id])
@@ -156,11 +149,10 @@ def chunks(content):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_wandb_writes_offline_runs(tmp_path, monkeypatch):
+def test_wandb_writes_offline_runs(here, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="Weights & Biases is not installed")
     from wandb.proto import wandb_internal_pb2
 
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     one, record = tracked("wandb", seeds=2)
@@ -180,12 +172,11 @@ def test_wandb_writes_offline_runs(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trackio_has_it_in_its_database(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+def test_trackio_has_it_in_its_database(here, monkeypatch):
+    monkeypatch.setenv("TRACKIO_DIR", str(here / "trackio"))
     pytest.importorskip("trackio", reason="Trackio is not installed")
     from trackio.sqlite_storage import SQLiteStorage
 
-    monkeypatch.chdir(tmp_path)
     one, record = tracked("trackio", seeds=2)
     assert len(SQLiteStorage.get_runs("metareplay")) == 2
     rows = SQLiteStorage.get_logs("metareplay", one.key)
@@ -195,8 +186,7 @@ def test_trackio_has_it_in_its_database(tmp_path, monkeypatch):
     assert found == pytest.approx(expected(record))
 
 
-def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_tracker_by_name_serves_run_and_the_command_line_and_suites(here):
     run(benchmark("digits-rotations", tasks=2, samples_per_task=10), Online(), tracker="csv", seed=2)
     command = "run digits-rotations online --tasks 2 --samples-per-task 10 --tracker csv --quiet"
     assert main(command.split()) == 0
@@ -222,8 +212,7 @@ def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name, monkeypatch
         ("tensorbord", "did you mean tensorboard?"),
     ],
 )
-def test_a_tracker_that_is_not_there_is_found_out_at_once(given, told, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_tracker_that_is_not_there_is_found_out_at_once(given, told, here, capsys):
     Path("here.py").write_text("def track(experiment, event):\n    pass\n")
     assert main(["run", "digits-rotations", "online", "--tracker", given]) == 2
     assert told in capsys.readouterr().err

@@ -40,7 +40,6 @@ class Inline(InTurn):
         self.most = most
 
     def poll(self, seconds):
-        assert self.job is not None
         if len(self.started) > self.most:
             raise KeyboardInterrupt
         job, events = self.job, list[Event]()
@@ -354,16 +353,15 @@ def test_an_account_of_a_choice_that_is_none_is_refused_in_words(changed, tmp_pa
         choices.load(tmp_path / "others")
 
 
-def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(here, capsys):
     text = 'methods = ["online"]\nprotocol = "seeds:1"\nsearch = "random"\ntrials = 2\n'
-    write(tmp_path, LITTLE.replace("6", "2") + text)
+    write(here, LITTLE.replace("6", "2") + text)
     assert main(["tune", "study.toml", "--quiet"]) == 0
     printed = capsys.readouterr().out
     assert "online on digits-rotations, by seeds:1" in printed
     assert "to report them: metareplay suite tuned.toml" in printed
     assert main(["suite", "tuned.toml", "--quiet"]) == 0
-    contents = load(tmp_path / "runs")
+    contents = load(here / "runs")
     assert len(contents.choices) == 1
     assert {group.tuned: group.looked_at for group in contents.groups} == {"yes": (), "no": ()}
     if importlib.util.find_spec("vl_convert"):
@@ -384,16 +382,15 @@ def two(folder, most, compare='["eralg4", "online"]'):
     return main(["suite", str(folder / "two.toml"), "--quiet", "--until", "established", "--most", str(most)])
 
 
-def test_seeds_are_added_to_what_is_compared_until_it_is_decided(tmp_path, monkeypatch, capsys, backend):
-    monkeypatch.chdir(tmp_path)
-    assert two(tmp_path, 16) == 0
+def test_seeds_are_added_to_what_is_compared_until_it_is_decided(here, capsys, backend):
+    assert two(here, 16) == 0
     # 2, 3, 5 and 8 seeds: with 8, p can be 0.0078, and half of 0.05 may be spent there.
     assert "eralg4 − online: established with 8 seeds (p 0.0078, level 0.025, looks: 1)" in capsys.readouterr().out
-    groups = {group.method: group for group in load(tmp_path / "runs").groups}
+    groups = {group.method: group for group in load(here / "runs").groups}
     assert {name: group.seeds for name, group in groups.items()} == {
         "online": tuple(range(8)), "eralg4": tuple(range(8)), "ewc": (0, 1)
     }  # fmt: skip
-    assert two(tmp_path, 16) == 0
+    assert two(here, 16) == 0
     assert backend["backend"].started == []
     assert main(["compare", "runs", "eralg4", "online", "ewc"]) == 0
     printed = capsys.readouterr().out
@@ -401,18 +398,17 @@ def test_seeds_are_added_to_what_is_compared_until_it_is_decided(tmp_path, monke
     assert re.search(r"online − ewc: to establish a difference of this size takes (about|more than) \d+ ", printed)
 
 
-def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert two(tmp_path, 6) == 0  # 6 seeds reach 0.0313
+def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told(here, capsys):
+    assert two(here, 6) == 0  # 6 seeds reach 0.0313
     assert "established with 6 seeds (p 0.031, level 0.05" in capsys.readouterr().out
-    assert two(tmp_path, 6, "[]") == 2
+    assert two(here, 6, "[]") == 2
     assert 'needs to know what: compare = ["meralg1", "eralg4"]' in capsys.readouterr().err
-    ran = len(find(tmp_path / "runs"))
+    ran = len(find(here / "runs"))
     for compare_, told in (
         ('["online", "eralg5"]', "compare[1] is 'eralg5', but what runs is eralg4, ewc, online; did you mean eralg4?"),
         ('["online", "ewc:lr=7"]', "there is no run of ewc:lr=7; there are ewc:lr="),
     ):
-        assert two(tmp_path, 6, compare_) == 2
+        assert two(here, 6, compare_) == 2
         assert told in capsys.readouterr().err
     for methods, told in (
         ('compare = ["eralg4", "mir"]', "no two of these methods were run on the same problem"),
@@ -423,38 +419,34 @@ def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told
         ),
     ):
         sizes = "[methods]\nonline = {}\neralg4 = { memories = 30 }\nmir = { memories = [50, 20] }\n"
-        (tmp_path / "two.toml").write_text(
-            LITTLE + methods + "\n" + sizes + "gss = { memories = 30, lr = [0.1, 0.2] }\n"
-        )
+        (here / "two.toml").write_text(LITTLE + methods + "\n" + sizes + "gss = { memories = 30, lr = [0.1, 0.2] }\n")
         assert main(["suite", "two.toml", "--until", "established"]) == 2
         assert told in capsys.readouterr().err
-    assert len(find(tmp_path / "runs")) == ran
+    assert len(find(here / "runs")) == ran
     assert main(["suite", "two.toml", "--until", "sure"]) == 2
 
 
-def test_what_was_spent_on_looks_stays_spent_whatever_is_asked_for_next(tmp_path, monkeypatch, capsys, backend):
-    monkeypatch.chdir(tmp_path)
+def test_what_was_spent_on_looks_stays_spent_whatever_is_asked_for_next(here, capsys, backend):
     open_pair = '["online", "ewc"]'
-    assert two(tmp_path, 6, open_pair) == 0
+    assert two(here, 6, open_pair) == 0
     assert "online − ewc: not established with 6 seeds" in capsys.readouterr().out
-    looks = [path.read_text() for path in (tmp_path / "runs" / "looks").iterdir()]
+    looks = [path.read_text() for path in (here / "runs" / "looks").iterdir()]
     for most, compare_ in ((6, open_pair), (12, open_pair), (12, '["ewc", "online", "eralg4"]')):
-        assert two(tmp_path, most, compare_) == 0
+        assert two(here, most, compare_) == 0
         assert re.search(r"(online − ewc|ewc − online): not established with 6 seeds", capsys.readouterr().out)
-    assert looks[0] in [path.read_text() for path in (tmp_path / "runs" / "looks").iterdir()]
-    assert {group.method: len(group.seeds) for group in load(tmp_path / "runs").groups}["eralg4"] > 6
+    assert looks[0] in [path.read_text() for path in (here / "runs" / "looks").iterdir()]
+    assert {group.method: len(group.seeds) for group in load(here / "runs").groups}["eralg4"] > 6
     assert main(["compare", "runs", "eralg4", "online", "--metric", "learning_accuracy"]) == 0  # looks were at another
     assert re.search(r"eralg4 − online +\d+ .*  not established, by looks", capsys.readouterr().out)
 
 
-def test_more_seeds_than_the_limit_are_looked_at_all_the_same(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    two(tmp_path, 6)
+def test_more_seeds_than_the_limit_are_looked_at_all_the_same(here, capsys):
+    two(here, 6)
     assert main(["suite", "two.toml", "--quiet", "--seeds", "8", "--until", "established", "--most", "7"]) == 0
     assert "established with" in capsys.readouterr().out
-    (tmp_path / "runs" / "looks" / "0.json").write_text("[" * 100_000)
+    (here / "runs" / "looks" / "0.json").write_text("[" * 100_000)
     with pytest.raises(BadInput, match=r"0\.json cannot be read"):
-        load(tmp_path / "runs")
+        load(here / "runs")
 
 
 # Controls
@@ -479,14 +471,13 @@ def test_a_control_takes_as_many_gradients(method, settings):
     assert made.gradients == pytest.approx(record.gradients, rel=0.1)
 
 
-def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
+def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(here, capsys):
     text = 'controls = ["er-matched"]\n[methods.meralg1]\nmemories = 30\n[methods.online]\n'
-    (tmp_path / "suite.toml").write_text(LITTLE + text)
+    (here / "suite.toml").write_text(LITTLE + text)
     assert main(["suite", "suite.toml", "--quiet"]) == 0
-    groups = {group.method: group for group in load(tmp_path / "runs").groups}
+    groups = {group.method: group for group in load(here / "runs").groups}
     assert groups["er-matched"].seeds == groups["meralg1"].seeds == groups["online"].seeds
-    (choice,) = choices.load(tmp_path / "runs")
+    (choice,) = choices.load(here / "runs")
     assert (choice.search, choice.protocol, len(choice.trials)) == ("grid", "seeds:1", 10)
     assert choice.best["settings"] == {"lr": groups["er-matched"].settings["lr"]}
     capsys.readouterr()
@@ -498,10 +489,10 @@ def test_a_suite_makes_controls_tunes_them_and_compare_puts_them_beside(tmp_path
     assert shown.err == ""  # a method without memories has no control
     assert main(["compare", "runs", "meralg1", "--matched", "steps"]) == 2
     both = text.replace('"er-matched"]', '"er-matched", "er-matched:seconds"]\ncompare = ["meralg1", "er-matched"]')
-    (tmp_path / "suite.toml").write_text(LITTLE + both)
+    (here / "suite.toml").write_text(LITTLE + both)
     assert main(["suite", "suite.toml", "--until", "established"]) == 2
     assert "compare names er-matched, of which each method has its own" in capsys.readouterr().err
-    (tmp_path / "suite.toml").write_text(LITTLE + text.replace("er-matched", "sgd"))
+    (here / "suite.toml").write_text(LITTLE + text.replace("er-matched", "sgd"))
     assert main(["suite", "suite.toml"]) == 2
     assert "controls[0] is 'sgd', which is no control; the controls are er-matched, er-m" in capsys.readouterr().err
 
@@ -543,10 +534,9 @@ def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tm
     assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)
 
 
-def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(tmp_path, monkeypatch, capsys, backend):
-    monkeypatch.chdir(tmp_path)
+def test_a_suite_that_is_stopped_makes_no_controls_and_goes_on(here, capsys, backend):
     text = 'controls = ["er-matched:seconds"]\n[methods.meralg1]\nmemories = 30\n'
-    (tmp_path / "suite.toml").write_text(LITTLE.replace("6", "2") + text)
+    (here / "suite.toml").write_text(LITTLE.replace("6", "2") + text)
     backend["most"] = 1
     assert main(["suite", "suite.toml", "--quiet"]) == 130
     assert "stopped: 1 of 2 runs are done" in capsys.readouterr().err

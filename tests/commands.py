@@ -1,0 +1,37 @@
+"""The command line as a process, for tests of what only a process shows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import subprocess
+import sys
+from typing import Any
+
+METAREPLAY = (sys.executable, "-m", "metareplay")
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """A command under way."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen((*METAREPLAY, *arguments), **pipes | options)
+
+
+def on_terminal(*arguments: str) -> str:
+    """What a command shows where both its outputs are a terminal."""
+    ours, theirs = pty.openpty()
+    process = start(*arguments, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = rest_of(ours)
+    assert process.wait() == 0
+    return shown
+
+
+def rest_of(terminal: int) -> str:
+    """What is written to a terminal until its other end is closed."""
+    shown = b""
+    with contextlib.suppress(OSError), os.fdopen(terminal, "rb", buffering=0) as output:
+        while part := output.read(4096):
+            shown += part
+    return shown.decode()
