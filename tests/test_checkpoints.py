@@ -105,8 +105,6 @@ def test_a_glance_reads_everything_but_the_arrays(tmp_path):
         FileCheckpoints(path).load()
 
 
-# Damage
-
 WHOLE = {
     "key": "0123456789abcdef",
     "seen": 9000,
@@ -179,9 +177,6 @@ def test_nothing_in_a_checkpoint_is_unpickled(tmp_path):
 def test_an_archive_of_something_else_is_refused(tree):
     with pytest.raises(Unusable):
         unpack(archive(tree=text(tree)))
-
-
-# In files
 
 
 def test_the_newest_state_is_the_one_that_is_kept(tmp_path):

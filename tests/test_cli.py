@@ -67,9 +67,6 @@ def one_line(text):
     return text
 
 
-# Bad input
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -173,9 +170,6 @@ def test_a_network_without_numbers_is_not_told_to_learn_slower(capsys):
     assert "before any step: look at the inputs and the network" in shown
 
 
-# Runs
-
-
 def test_a_run_is_kept_and_shown(capsys):
     assert main(list(RUN)) == 0
     (folder,) = Path("runs").iterdir()
@@ -267,9 +261,6 @@ def test_a_users_method_is_a_method(capsys):
     Path("patient.py").write_text(PATIENT.replace("range(self.times)", "range(1)"))
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["steps"] == 60, "another file is another run"
-
-
-# Failures
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below", "/proc/nowhere"])
@@ -410,9 +401,6 @@ def test_results_that_cannot_be_written(arguments):
     assert "standard output: No space left on device" in one_line(err)
 
 
-# Terminals and pipes
-
-
 @pytest.mark.usefixtures("_compiled")
 def test_results_and_messages_are_kept_apart():
     out, err = start(*RUN, "--json", "-").communicate()
@@ -439,9 +427,6 @@ def test_no_color_means_none(monkeypatch):
     assert "\x1b[3" in on_terminal("--help")
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[3" not in on_terminal("--help")
-
-
-# What there is
 
 
 @pytest.mark.parametrize(

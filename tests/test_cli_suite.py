@@ -49,9 +49,6 @@ def states(out="runs"):
     return sorted(run.status().state for run in find(Path(out)))
 
 
-# Before
-
-
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -135,9 +132,6 @@ def test_data_that_are_here_are_read_and_checked_once_however_many_runs_want_the
     assert looked == [data_folder / "mnist"]
 
 
-# All of it
-
-
 def test_a_suite_runs_once_and_says_how_to_see_its_results(capsys):
     Path("note.py").write_text(HANDED_ON)
     command = ["suite", "small.toml", "--jobs", "1", "--tracker", "note.py:note"]
@@ -182,9 +176,6 @@ def test_a_terminal_shows_the_whole_and_each_worker(monkeypatch):
     text = on_terminal("suite", "longer.toml", "--jobs", "2")
     for part in ("of 4 runs done", "worker 1: digits-rotations, meralg1, ", "memories 500", "worker 2: ", " left"):
         assert part in text
-
-
-# While it runs, with an executor's reports played to the display
 
 
 def played(seconds, quiet=False):

@@ -46,9 +46,6 @@ def test_checks_on_memories_apply_to_methods_with_memories():
     assert list(applies.values()) == ["holds", "holds", "does not apply"]
 
 
-# Methods with one thing wrong each
-
-
 class Good(Method):
     """About as short as a method can be, and nothing is wrong with it."""
 

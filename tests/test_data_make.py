@@ -78,10 +78,7 @@ def test_real_mnist_can_be_split(shared_mnist, data_folder):
         ("rotations -o a.pt --data digits --seed -1", "--seed is -1"),
         ("rotations -o a.pt --data digits --min-rot 9 --max-rot 3", "--min-rot is 9.0 and --max-rot 3.0, but the le"),
         ("permutations -o a.pt --max-rot 9", "--max-rot does not apply here: it belongs to rotations;"),
-        (
-            "split -o a.pt --seed 1",
-            "--seed does not apply here: it belongs to rotations, permutations, online-permuted",
-        ),
+        ("split -o a.pt --seed 1", "--seed does not apply here: it belongs to rotations, permutations, online-permute"),
         ("split -o a.pt --data digits --tasks 11", "--tasks is 11, but digits has 10 classes"),
     ],
 )

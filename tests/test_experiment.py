@@ -12,22 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metareplay import (
-    METHODS,
-    BadInput,
-    BaseImages,
-    Diverged,
-    Experiment,
-    Images,
-    Method,
-    Progress,
-    Record,
-    Stream,
-    Task,
-    Trainer,
-    benchmark,
-    setting,
-)
+from metareplay import METHODS, BadInput, BaseImages, Diverged, Experiment, Method, Record, benchmark, setting
 from metareplay.learners.base import Learner
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
@@ -35,6 +20,8 @@ from metareplay.methods.replay import ER
 from metareplay.runs.checkpoint import pack
 from metareplay.runs.metrics import CURVES, Undefined
 from metareplay.runs.record import ARRAYS, OPTIONAL
+from metareplay.runs.trainer import Progress, Trainer
+from metareplay.streams.stream import Images, Stream, Task
 
 INPUTS, TRAIN, TEST, CLASSES = 6, 20, 10, 3
 
@@ -111,9 +98,6 @@ def shown_of(task):
     return list(itertools.chain(*batches_of(task)))
 
 
-# Which examples, in which order
-
-
 @pytest.mark.parametrize("samples", [1, 7, TRAIN])
 def test_a_task_shows_as_many_different_examples_as_asked(samples):
     run(samples_per_task=samples)
@@ -188,9 +172,6 @@ def test_every_example_is_equally_likely_to_be_shown():
     assert ((counts - expected) ** 2 / expected).sum() < 43.8 * 0.75 * 20 / 19  # chi-square of 19, one in a thousand
 
 
-# What depends on what
-
-
 def fingerprint(**settings):
     """The order of examples, and the initial weights."""
     run(**({"samples_per_task": 6} | settings))
@@ -258,9 +239,6 @@ def test_a_run_leaves_the_method_that_it_was_given_as_it_was():
     before = dict(vars(method))
     run(method=method)
     assert vars(method) == before
-
-
-# When it evaluates
 
 
 def evaluations(record):
@@ -357,9 +335,6 @@ def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_lear
     assert {name for name, undefined in curves.items() if not undefined} == {"online_accuracy", "task_accuracy"}
 
 
-# What it notes
-
-
 def test_steps_and_bytes_are_counted():
     record = run(samples_per_task=7, batch_size=3, hidden=(8, 5))
     assert record.steps == 9
@@ -431,9 +406,6 @@ def test_progress_is_told_about_ten_times_a_second(monkeypatch):
     assert 0.9 < (len(told) - 4) / (next(looks) / 100) <= 1  # after the four evaluations always
 
 
-# When a loss is not finite
-
-
 @pytest.mark.parametrize("method", ["online", Online, None])
 def test_a_name_or_a_class_is_no_method_and_a_name_no_stream(method):
     with pytest.raises(BadInput, match=r"^method is .*, but must be an object such as metareplay\.ER"):
@@ -456,9 +428,6 @@ def test_a_loss_may_be_found_infinite_between_tasks_too():
     method = METHODS["ewc"](lr=1e38, n_memories=5)
     with pytest.raises(Diverged, match=r"at example 1, in task 0: lower lr"):
         run(method=method, samples_per_task=1)
-
-
-# Wrong settings
 
 
 @pytest.mark.parametrize(
@@ -499,9 +468,6 @@ def test_settings_that_make_no_sense_are_refused_in_words(settings, words):
     with pytest.raises(BadInput) as refused:
         run(**settings)
     assert words in str(refused.value)
-
-
-# The key: the name of a run's folder
 
 
 PLAIN = {"method": MER(lr=0.01), "samples_per_task": 5}

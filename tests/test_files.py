@@ -77,9 +77,6 @@ def test_only_regular_files_are_read(tmp_path):
     assert files.read_regular(tmp_path / "link") == b"content"
 
 
-# Locks
-
-
 @pytest.fixture(
     params=[None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=["flock", "ENOSYS", "ENOLCK", "ENOTSUP"]
 )

@@ -63,9 +63,6 @@ def streams():
     }
 
 
-# Round trips
-
-
 @pytest.mark.parametrize("kind", ["rotations", "permutations", "split"])
 def test_what_is_written_is_read_back(kind, tmp_path):
     stream = streams()[kind]
@@ -157,9 +154,6 @@ def test_any_task_list_is_read_as_it_is(tasks, inputs, classes, old, seed):
             assert np.array_equal(images.labels, y.numpy())
 
 
-# Reading
-
-
 @pytest.mark.parametrize(
     ("description", "words"),
     [
@@ -195,9 +189,6 @@ def test_inputs_stay_in_the_file_until_they_are_needed(tmp_path):
     stream = gem_format.read(path, progress=False)
     assert own_megabytes() - before < 40, "the file has 125 MB"
     assert len(stream.tasks[0].train) == 40_000
-
-
-# Files that are refused
 
 
 class RunsCode:
@@ -250,10 +241,7 @@ def nan():
         ([[task(y=torch.tensor([0, -1, 0, 0]))], [task()]], "has labels from -1 to 0"),
         ([[task(n=0)], [task()]], r"has shape \(0, 3\), but must be .* not empty"),
         ([[task(inputs=0)], [task()]], r"has shape \(4, 0\)"),
-        (
-            [[task(), task()], [task(), task(inputs=4)]],
-            "x_test of task 1 of tasks.pt has 4 inputs, but x_train of task",
-        ),
+        ([[task(), task()], [task(), task(inputs=4)]], "x_test of task 1 of tasks.pt has 4 inputs, but x_train of tas"),
         ([[task(x=nan())], [task()]], "x_train of task 0 of tasks.pt has nan in example"),
         ([[task()], [task(x=torch.full((4, 3), float("-inf")))]], "x_test of task 0 .* has -inf in example 0, input 0"),
         ([[task(x=torch.zeros(1, 1).expand(10**9, 10**6))], [task()]], "its tensors stand for over 67.* MB, much more"),
@@ -371,9 +359,6 @@ def test_without_pytorch_the_error_has_the_command_that_installs_it(tmp_path, mo
     with pytest.raises(BadInput, match=r"pip install '\.\[torch\]'"):
         gem_format.write(streams()["split"], tmp_path / "new.pt")
     assert [file.name for file in tmp_path.iterdir()] == ["tasks.pt"]
-
-
-# Writing
 
 
 def test_writing_takes_little_memory_however_long_the_stream(tmp_path):

@@ -57,9 +57,6 @@ def one_line(text):
     return lines[-1]
 
 
-# MNIST alone, and files made of it
-
-
 @pytest.fixture
 def tiny_mnist(data_folder, monkeypatch):
     """Thirty made-up images for training and 12 for testing, under MNIST's name."""
@@ -113,9 +110,6 @@ def test_ctrl_c_while_writing_leaves_nothing(monkeypatch, capsys):
     assert main(["rotations", "--materialize"]) == 130
     assert one_line(capsys.readouterr().err) == "get_data.py: stopped"
     assert left() == set()
-
-
-# The authors' own archives
 
 
 def task_list():
@@ -373,9 +367,6 @@ def test_two_processes_do_not_fetch_the_same_file(serve, capsys):
     assert left() == KEPT
 
 
-# Archives that are not what they should be
-
-
 def cut(content):
     return content[: len(content) // 2]
 
@@ -470,9 +461,6 @@ def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path, monkeyp
     with pytest.raises(Refused):
         get_data._unpack(tmp_path / "archive", tmp_path / "new.pt", 10**6)
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "here"}
-
-
-# The command itself
 
 
 @pytest.mark.parametrize(

@@ -39,9 +39,6 @@ def engine(request):
     return functools.partial(PyTorchLearner, device="cpu" if request.param == "pytorch" else "cuda")
 
 
-# Random networks and data
-
-
 @dataclass
 class Problem:
     """A network with parameters, and a table of examples of several tasks."""
@@ -153,9 +150,6 @@ def on_random_problems(test):
     return decorated
 
 
-# The oracle
-
-
 class Oracle:
     """The same network in float64, differentiated by autograd as one function of one flat vector ``theta``.
 
@@ -256,9 +250,6 @@ def assert_moved_alike(learner, oracle, problem):
     )
 
 
-# Reading
-
-
 @on_random_problems
 def test_forward(engine, problem):
     rows = problem.rows(15)
@@ -297,9 +288,6 @@ def test_scores_of_more_images_than_are_held_at_once(engine):
     last = learner.scores(Images(base, np.zeros(1, np.int64), rows=np.array([9000])), 1)
     assert scores.shape == (9001, 5)
     assert_close(scores[-1:], last)
-
-
-# Stepping
 
 
 @on_random_problems
@@ -385,9 +373,6 @@ def test_steps_are_counted(engine):
         step()
         counted.append(learner.steps)
     assert counted == [0, 1, 5, 11, 12, 12, 12]
-
-
-# Gradients as vectors
 
 
 @on_random_problems
@@ -492,9 +477,6 @@ def test_vectors_are_scaled_added_and_multiplied_as_methods_do(engine):
     assert_close(flat(learner.layers()), flat(problem.layers) - 0.1 * (0.5 * one + 2 * two))
 
 
-# Parameters
-
-
 def test_descend_and_interpolate(engine):
     problem = ordinary_problem()
     learner, oracle = problem.learner(engine), Oracle(problem)
@@ -543,9 +525,6 @@ def test_a_private_layer_moves_only_with_its_own_task(engine):
         assert np.array_equal(before, after) == (task != problem.tasks[0])
 
 
-# The table
-
-
 def test_a_copied_slot_is_the_same_example(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
@@ -582,9 +561,6 @@ def test_put_reads_an_array_in_any_order_of_memory(engine):
         assert np.array_equal(learner.inputs(np.arange(3)), x)
 
 
-# Keeping
-
-
 def test_a_loaded_state_continues_to_the_same_bits(engine):
     problem = ordinary_problem()
 
@@ -612,9 +588,6 @@ def test_a_loaded_state_continues_to_the_same_bits(engine):
     assert other.steps == learner.steps
     rows = np.arange(problem.slots)
     assert np.array_equal(other.forward(rows), learner.forward(rows))
-
-
-# Divergence
 
 
 def spoiled_problem():
@@ -676,9 +649,6 @@ def test_an_overflow_is_divergence(engine):
         learner.sgd(np.array([3]), 0.01)
     assert (caught.value.step, caught.value.row) == (0, 3)
     assert np.array_equal(flat(learner.layers()), flat(problem.layers))
-
-
-# PyTorch is optional
 
 
 def test_without_pytorch_its_learner_says_what_to_install(monkeypatch):

@@ -56,9 +56,6 @@ def out(tmp_path):
     return tmp_path / "runs"
 
 
-# The driver, with a backend that has no processes
-
-
 DIED = Ended("died", "was ended by SIGKILL")
 
 
@@ -224,9 +221,6 @@ def test_a_method_or_its_helper_that_changes_while_the_suite_is_under_way_is_not
     (outcome,) = carry_out([tiny(f"{tmp_path / 'changing.py'}:Mine")], backend)
     assert outcome.state == "failed"
     assert "changed while the suite was under way" in outcome.message
-
-
-# Workers are processes
 
 
 @pytest.fixture
@@ -423,9 +417,6 @@ print([outcome.state for outcome in outcomes if outcome.state != "done"])
     assert sorted(log) == sorted(f"{key} {event}" for key in keys for event in ("Evaluation", "Record"))
     for key in keys:
         assert Run(out / key).status().state == "done"
-
-
-# Memory
 
 
 def private_and_shared(array):

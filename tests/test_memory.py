@@ -61,9 +61,6 @@ def test_the_chi_square_test_tells_a_fair_die_from_a_loaded_one():
     assert chi_square(np.array([150, 90, 90, 90, 90, 90]), 100.0) > 3
 
 
-# Reservoir
-
-
 @pytest.mark.parametrize(("capacity", "recency"), [(40, 100), (100, 100), (300, 100)])
 def test_with_a_recency_ages_are_exponential_with_that_mean(capacity, recency):
     ages = []
@@ -195,9 +192,6 @@ def test_a_reservoir_goes_on_from_its_state():
     assert (table.example == again_table.example).all()
     assert memory.held == again.held
     assert (memory.draw(5, 6) == again.draw(5, 6)).all()
-
-
-# RingPerTask
 
 
 @settings(deadline=None, derandomize=True)

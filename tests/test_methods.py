@@ -32,9 +32,6 @@ def test_the_defaults_are_the_published_ones(name):
         assert parameter.default == published[parameter.name]
 
 
-# GEM's projection
-
-
 def projected(gradient, past, margin):
     gradients = np.vstack([gradient, past])
     return np.asarray(project(gradients, gradients @ gradient, margin))
@@ -138,9 +135,6 @@ def test_projections_known_by_hand(gradient, past, margin, expected):
 def test_gem_shares_its_memories_out_evenly():
     assert GEM(memories=10).capacity(3, 1) == 9
     assert GEM(memories=2).capacity(3, 1) == 0
-
-
-# Networks with parts of their own for each task
 
 
 def scores(learner, task):

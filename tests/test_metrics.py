@@ -149,9 +149,6 @@ def test_without_evaluations_within_tasks_there_is_no_stability_gap_to_see():
     assert "--eval-every" in str(record([0, 1], [[1, 1], [8, 1], [5, 9]]).metrics["stability_gap"])
 
 
-# Along the stream
-
-
 def test_average_accuracy_counts_the_tasks_met_so_far():
     curve = metrics.average_accuracy(OFTEN)
     np.testing.assert_array_equal(curve.at, [5, 10, 15, 20, 25, 30])
@@ -174,9 +171,6 @@ def test_the_running_online_accuracy_is_a_mean_of_the_last_1000_examples(example
     assert 1 <= len(curve.at) <= 2 * metrics.POINTS
     for at, value in zip(curve.at, curve.values, strict=True):
         assert value == pytest.approx(right[max(0, at - 1000) : at].mean())
-
-
-# What has no meaning
 
 
 def test_with_one_task_only_nothing_is_transferred_or_forgotten():
@@ -241,9 +235,6 @@ def test_in_json_what_is_undefined_is_null_and_says_why():
     assert "retained_accuracy" not in summary["undefined"]
 
 
-# The distance to learning all at once
-
-
 def test_the_distance_to_the_mixed_run_is_what_learning_in_turn_has_cost():
     configuration = {"seed": 0, "task_order": [0, 1, 2]}
     in_turn = record([0, 1, 2], [[1, 2, 3], [8, 3, 2], [6, 9, 4], [5, 7, 9]], configuration=configuration)
@@ -257,9 +248,6 @@ def test_a_run_that_is_not_mixed_or_another_one_is_no_upper_bound():
         metrics.distance_to_iid(in_turn, in_turn)
     with pytest.raises(BadInput, match="differ in seed, epochs"):
         metrics.distance_to_iid(in_turn, mixed(configuration={"order": "iid", "seed": 1, "epochs": 2}))
-
-
-# Facts about all of them
 
 
 @settings(deadline=None)
@@ -282,9 +270,6 @@ def test_what_must_hold_between_metrics_holds(tasks, within, seed):
     assert 0 <= found["worst_dip"] <= 1
     assert ("stability_gap" in found) == (within > 0)
     assert metrics.average_accuracy(some).values[-1] == found["retained_accuracy"]
-
-
-# Plasticity, and accuracy at any time
 
 
 def test_units_that_are_never_on_are_dead_and_directions_that_matter_are_counted():

@@ -144,9 +144,6 @@ def test_damaged_weights_are_refused(run, experiment):
         metareplay.load(run.folder)
 
 
-# Learning on
-
-
 def test_a_run_goes_on_from_what_another_has_learned(run, experiment):
     run.carry_out(experiment)
     end = metareplay.load(run.folder)

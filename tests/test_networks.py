@@ -120,9 +120,6 @@ def pictures(shape, classes=3, tasks=2):
     return Stream.from_arrays("pictures", [(*examples(12), *examples(6)) for _ in range(tasks)])
 
 
-# Ours
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("shape", [(28, 28), (3, 32, 32), (2, 12, 19)])
 def test_a_named_network_scores_each_class_whatever_the_images_size(name, shape):
@@ -193,9 +190,6 @@ def test_images_can_be_too_small():
     built(describe("resnet18-reduced", (8, 8), 10), batch_size=2)
 
 
-# A user's own
-
-
 def test_a_factory_is_told_the_shape_and_the_classes(file):
     learner = built(describe(f"{file}:make", (28, 28), 10))
     assert learner._modules.copies[0][1].in_features == 784, "a lazy layer has found its size"
@@ -262,9 +256,6 @@ def test_a_changed_file_is_another_run(file):
     assert key() != before
 
 
-# Who decides the weights
-
-
 @pytest.mark.parametrize("name", ["cnn-small", "resnet18-reduced", "make"])
 def test_the_generator_that_is_handed_in_decides_the_weights(file, name):
     network = describe(name if name in NETWORKS else f"{file}:{name}", (12, 12), 3)
@@ -282,9 +273,6 @@ def test_the_copies_for_each_task_start_differently():
     learner = built(describe("cnn-small", (8, 8), 3).for_each_task(2))
     first, second = learner._modules.copies
     assert not torch.equal(next(first.parameters()), next(second.parameters()))
-
-
-# What methods make of them
 
 
 def test_independent_shares_the_maps_out_among_the_tasks(file):
@@ -332,9 +320,6 @@ def test_what_needs_a_perceptron_says_so(method):
 def test_other_methods_train_the_network_that_was_asked_for(method):
     network = describe("cnn-small", (8, 8), 3)
     assert METHODS[method]().network(network, 4) is network
-
-
-# Engines and devices
 
 
 def test_the_engine_is_fused_where_it_can_be():
@@ -397,9 +382,6 @@ def test_describing_networks_does_not_import_pytorch():
         "import metareplay.runs.request, metareplay.learners.engines; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-# The command line
 
 
 def test_a_run_from_the_command_line(file, tmp_path, capsys):

@@ -33,9 +33,6 @@ def made_up(tmp_path, one=ONE, two=TWO):
     return small_omniglot(*archives, 9).get(tmp_path / "cache", theirs, progress=False)
 
 
-# What is in it
-
-
 def test_a_character_is_a_class_and_an_alphabet_a_group_of_them(tmp_path):
     images = made_up(tmp_path)
     assert images.groups == (("Early A", (0, 1, 2)), ("Zulu", (3, 4)), ("B (new)", (5, 6, 7, 8)))
@@ -105,9 +102,6 @@ def test_it_can_be_learned(tmp_path, scenario):
     assert record.metrics["retained_accuracy"] > 0.8
 
 
-# The real ones
-
-
 def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot, data_folder):
     """Five each; Greek and Latin are in both, drawing for drawing."""
     images = sources.get("omniglot-small", shared_omniglot, progress=False)
@@ -137,9 +131,6 @@ def test_greek_and_latin_are_the_same_drawings_in_both_real_archives(shared_omni
     assert {path.split("/")[0] for path in both} == {"Greek", "Latin"}
     assert len(both) == (24 + 26) * 20
     assert all(found[0][path] == found[1][path] for path in both)
-
-
-# What must not get through
 
 
 def test_a_mirror_serves_the_archives(tmp_path, serve, nobody):

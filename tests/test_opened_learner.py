@@ -32,9 +32,6 @@ def cross_entropy_of(problem):
     return lambda z, rows: losses.cross_entropy(z, problem.labels[rows])
 
 
-# A loss of the method's own
-
-
 @on_random_problems
 def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine, problem):
     problem.allowed = None
@@ -142,9 +139,6 @@ def test_a_loss_of_another_shape_or_with_weights_is_refused(engine):
         learner.sgd([0, 1], 0.1, loss=lambda z, rows: z.T)
     with pytest.raises(BadInput, match="weights and a loss"):
         learner.sgd([0, 1], 0.1, np.ones(2, np.float32), loss=lambda z, rows: z)
-
-
-# An update rule of the method's own
 
 
 def synaptic_intelligence(theta, g, path, omega, anchor, lr, c):
@@ -335,9 +329,6 @@ def test_vectors_and_numbers_that_do_not_fit_are_refused():
     assert learner.parameters().tobytes() == (theta - np.float32(0.5) * theta).tobytes()
 
 
-# A look inside
-
-
 @on_random_problems
 def test_activations_are_what_hidden_units_give(engine, problem):
     learner, rows = problem.learner(engine), problem.rows(5)
@@ -449,9 +440,6 @@ def test_looking_ahead_from_a_loss_that_is_not_finite_changes_nothing(engine):
             learner.look_ahead(np.array(rows), np.array(judges), rates)
         assert diverged.value.row == 5
         assert np.array_equal(learner.parameters(), before)
-
-
-# What no call can damage
 
 
 def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine):

@@ -239,9 +239,6 @@ def test_the_picture_in_the_docs_is_what_the_orders_give(monkeypatch):
     assert len(drawn) < 200_000
 
 
-# Imbalance
-
-
 @given(st.integers(1, 6), st.floats(1.5, 500), st.sampled_from(WORDS))
 def test_the_first_class_has_so_many_times_the_examples_of_the_last(tasks, ratio, words):
     of = stream([400] * (tasks + 1))

@@ -85,9 +85,6 @@ def words(value):
     return (" ".join(value) or "defaults") if isinstance(value, tuple) else "-"
 
 
-# What is printed and written
-
-
 def test_one_line_and_two_files_as_the_original_had_them(learn):
     line, path = learn("--model", "meralg1", "--lr", "0.1", "--replay_batch_size", "5")
     assert re.fullmatch(
@@ -231,9 +228,6 @@ def test_the_run_is_kept_as_a_record_too(learn):
     assert command.written("results/", run.key) == str(path)
 
 
-# Flags
-
-
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     "flags",
@@ -296,17 +290,11 @@ def test_abbreviations_are_taken_where_they_are_unambiguous():
     ("flags", "said"),
     [
         ((), "--model is 'single', the default, which never existed; there are online, taskinput, independent"),
-        (
-            ("--model", "foo"),
-            "there are online, taskinput, independent, ewc, gem, eralg4, eralg5, meralg1, meralg6, me",
-        ),
+        (("--model", "foo"), "there are online, taskinput, independent, ewc, gem, eralg4, eralg5, meralg1, meralg6, m"),
         (("--model", "meralg1", "--beta", "3"), "--beta is 3.0, but must lie in (0, 1]"),
         (("--model", "gem", "--memory_strength", "-1"), "--memory_strength is -1.0, but must lie in"),
         (("--model", "gem", "--n_memories", "-1"), "--n_memories is -1, but must lie in [0, inf)"),
-        (
-            ("--model", "meralg1", "--batches_per_example", "0.5"),
-            "--batches_per_example is 0, but must lie in [1, inf)",
-        ),
+        (("--model", "meralg1", "--batches_per_example", "0.5"), "--batches_per_example is 0, but must lie in [1, inf"),
         (("--model", "eralg4", "--replay_batch_size", "nan"), "--replay_batch_size is nan, but must be a whole number"),
         (("--model", "online", "--lr", "x"), "--lr is 'x', but must be a number"),
         (("--model", "online", "--n_layers", "-1"), "--n_layers is -1"),
@@ -452,9 +440,6 @@ def test_cuda_learns_about_the_same(learn, model):
     np.testing.assert_allclose(on_cuda.accuracies, on_cpu.accuracies, atol=0.1)
 
 
-# Stopped and started
-
-
 def test_ctrl_c_says_where_it_was_and_the_same_command_goes_on_to_the_same_bits(learn, capsys, monkeypatch):
     flags = ("--model", "meralg1", "--lr", "0.1", "--replay_batch_size", "5", "--save_path")
 
@@ -519,9 +504,6 @@ def test_a_killed_command_goes_on_to_the_same_bits(learn):
     done = subprocess.run(start, capture_output=True, text=True, check=True)
     assert "goes on from there" in done.stderr
     same(read_results(done.stdout.partition(": ")[0] + ".pt"), read_results(f"{learn(*flags)[1]}.pt"))
-
-
-# The built-in streams, and the file at the root
 
 
 @pytest.mark.slow

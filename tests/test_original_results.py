@@ -267,8 +267,6 @@ def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read
     assert shown.err.count("\n") == 1
 
 
-# Weights
-
 INPUTS, HIDDEN, CLASSES, TASKS = 7, 12, 4, 3
 
 

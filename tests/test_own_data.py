@@ -38,9 +38,6 @@ def changed(part, value):
     return [task(0), tuple(second)]
 
 
-# Arrays
-
-
 def test_arrays_become_a_stream():
     tasks = [task(0), dict(zip(("x_train", "y_train", "x_test", "y_test"), task(1), strict=True))]
     stream = Stream.from_arrays("mine", tasks, descriptions=["one", "other"])
@@ -212,9 +209,6 @@ def test_options_that_do_not_fit_the_arrays_are_bad_input(options, message):
         Stream.from_arrays("mine", [task(0), task(1)], **options)
 
 
-# A folder
-
-
 def save(where, arrays=None, **others):
     names = ("x_train", "y_train", "x_test", "y_test")
     np.savez(where, **dict(zip(names, arrays or task(), strict=True)) | others)
@@ -290,10 +284,7 @@ OBJECTS = dict(zip(("x_train", "y_train", "x_test", "y_test"), (np.array([{}], o
         (lambda file: file.mkdir(), "cannot be read: it is a pipe, a device or a folder"),
         (lambda file: np.savez(file, **OBJECTS), "holds Python objects, which are not read"),
         (written(lambda content: content[:-200]), "is damaged, or is no .npz file"),
-        (
-            written(lambda content: content[:300] + bytes([content[300] ^ 1]) + content[301:]),
-            "no .npz file.*Bad CRC-32",
-        ),
+        (written(lambda content: content[:300] + bytes([content[300] ^ 1]) + content[301:]), "no .npz file.*Bad CRC-3"),
         (zip_of(b"text"), "holds Python objects|is damaged|x_train of task 1"),
         (lambda file: file.write_bytes(single_array()), "is damaged, or is no .npz file"),
         (zip_of(terabytes()), "has more data than there is memory for|is damaged"),
@@ -315,9 +306,6 @@ def test_arrays_of_a_folder_that_do_not_fit_are_named_by_their_task(tmp_path):
     save(mine / "b.npz", task(shape=(6,)))
     with pytest.raises(BadInput, match="x_train of task 1 of mine has 6 inputs, but x_train of task 0 of mine has 5"):
         folder.read(mine)
-
-
-# By name
 
 
 def test_folders_and_task_lists_are_found_by_their_path(here):
@@ -383,9 +371,6 @@ def test_a_run_of_a_folder_from_the_command_line(here, capsys):
     assert result["configuration"]["samples_per_task"] == 4
     assert main(["run", "mine/", "online", "--scenario", "domain-incremental"]) == 2
     assert "mine allows only class-incremental, task-incremental" in capsys.readouterr().err
-
-
-# The page
 
 
 def test_the_line_that_the_page_quotes_is_what_one_gets():

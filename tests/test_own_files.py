@@ -50,9 +50,6 @@ def levels(images):
     return (images.inputs(np.arange(len(images)))[:, 0] * 255).round().astype(int).tolist()
 
 
-# Where tasks, classes and test examples are
-
-
 def test_a_folder_of_classes_is_one_task_or_as_many_as_are_asked_for(tmp_path):
     path = folder_of_classes(tmp_path / "pets", "abcd")
     (task,) = benchmark(str(path)).tasks
@@ -113,9 +110,6 @@ def test_a_fifth_is_held_out_and_each_class_in_proportion(labels):
         n = (y == label).sum()
         assert abs(out[y == label].sum() - n * out.sum() / len(y)) <= 1
     assert (out == own_files._held_out(y)).all()
-
-
-# Images
 
 
 def test_images_are_those_that_pillow_sees(tmp_path):
@@ -186,9 +180,6 @@ def test_images_that_cannot_be_used_are_bad_input(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
-# CSV files
-
-
 ROWS = [["x", "label", "y"], *([i / 2, f"{i % 2}", -i] for i in range(10))]
 
 
@@ -256,9 +247,6 @@ def test_tables_must_have_the_same_columns(tmp_path):
     table(tmp_path / "b.csv", [["y", "label", "x"], *ROWS[1:]])
     with pytest.raises(BadInput, match=r"b.csv has other columns than .*a.csv"):
         own_files.read(tmp_path)
-
-
-# What a run makes of them
 
 
 def test_the_hash_is_that_of_the_content(tmp_path):

@@ -127,9 +127,6 @@ def test_what_is_wrong_is_refused_and_nothing_of_it_is_done():
         learner.sgd_pulled([0], 0.1, 0.2, np.zeros(3, np.float32))
 
 
-# Continual backprop
-
-
 def started(**settings):
     method = CBP(lr=1e-9, **settings)
     method.start(made(), np.random.default_rng(2), 1)
@@ -170,8 +167,6 @@ def test_the_next_layer_takes_over_what_a_unit_gave():
     assert np.abs(weights).max() <= bound
     assert np.abs(weights).max() > 0.9 * bound
 
-
-# Subnormal numbers
 
 AVERAGES = {"beta1": 0.9, "beta2": 0.95}
 DECAYING = {

@@ -155,9 +155,6 @@ def assert_same_module(learner, plain):
 deterministic = pytest.mark.parametrize("name", ["cnn-small", "resnet"])
 
 
-# Primitives against plain PyTorch
-
-
 @deterministic
 def test_steps_are_those_of_torch_optim(name, describe, device):
     learner = make(describe(name), device)
@@ -216,9 +213,6 @@ def test_scores_are_the_modules_in_evaluation(name, describe, device):
     scores = learner.scores(images, 0)
     assert scores.shape == (600, CLASSES), "more than are laid out at a time"
     np.testing.assert_allclose(scores[[240, 0, 599]], expected, rtol=1e-9, atol=1e-11)
-
-
-# Buffers
 
 
 def test_running_statistics_follow_what_is_learned_and_nothing_else(describe, device):
@@ -280,9 +274,6 @@ def test_normalising_single_numbers_needs_batches(describe):
         learner.sgd(np.array([0]), 0.1)
 
 
-# Divergence
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_step_that_is_not_taken_leaves_everything_as_it_was(name, describe, device):
     learner = make(describe(name), device)
@@ -314,9 +305,6 @@ def test_the_steps_before_divergence_stay_taken(name, describe):
     assert same(learner.state(), other.state())
 
 
-# Draws
-
-
 def test_what_a_module_draws_is_its_own(describe, device):
     def life(disturb):
         learner = make(describe("dropout"), device)
@@ -344,9 +332,6 @@ def test_dropout_draws_anew_in_every_step_and_not_in_evaluation(describe):
     assert same(learner.forward(rows), learner.forward(rows))
     learner.dots(rows, [rows])
     assert same(learner.state(), before)
-
-
-# Keeping
 
 
 def act(learner, seed):
@@ -402,9 +387,6 @@ def test_what_needs_no_gradient_stays_as_it_is(describe):
     assert len(learner.parameters()) == 20 * CLASSES + CLASSES
 
 
-# Parts private to a task
-
-
 @pytest.mark.parametrize("name", ["cnn-small", "resnet"])
 def test_every_task_has_its_own_copy_statistics_included(name, describe, device):
     learner = make(describe(name).for_each_task(TASKS), device)
@@ -426,8 +408,6 @@ def test_every_task_has_its_own_copy_statistics_included(name, describe, device)
     for row in range(SLOTS):
         np.testing.assert_allclose(mixed[row : row + 1], learner.forward(np.array([row])), rtol=1e-9, atol=1e-12)
 
-
-# Scenarios
 
 ALLOWED = np.array([[True, True, False, False], [False, True, True, False], [False, False, True, True]])
 
@@ -460,9 +440,6 @@ def test_classes_that_are_not_allowed_have_no_part(name, describe, device):
     assert ((before != after) == ALLOWED[0]).all()
     learner.restrict(None)
     assert (np.abs(learner.forward(rows)) < 1e3).all()
-
-
-# What is taken, and what is refused
 
 
 def test_arrays_that_cannot_be_written_are_taken(describe):

@@ -254,9 +254,6 @@ def alive(process):
     return bool(command) and "Agent" not in command
 
 
-# The page
-
-
 PAGE = (Path(__file__).parents[1] / "docs" / "clusters.md").read_text(encoding="utf-8")
 _, FIRST, SECOND, SUITE, SLURM = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
 STUBS = {

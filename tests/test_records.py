@@ -173,9 +173,6 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing(record, saved, tmp_path, s
     assert names(tmp_path / "full" / "abc") == []
 
 
-# Damage
-
-
 def test_where_there_is_no_record_that_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):

@@ -49,9 +49,6 @@ def fail(runs, message):
     (folder / "failed.json").write_text(json.dumps({"message": message}))
 
 
-# report
-
-
 @pytest.mark.slow
 def test_everything_that_is_asked_for_is_written_and_named(runs, capsys):
     pytest.importorskip("vl_convert", reason="the extra report is not installed")
@@ -169,9 +166,6 @@ def test_a_damaged_record_is_listed_as_broken(runs):
     assert any(SOME in str(row.cells[2]) for row in tables.missing(found).rows)
 
 
-# show
-
-
 def shown_run(capsys, what):
     assert main(["show", what]) == 0
     return capsys.readouterr().out
@@ -261,9 +255,6 @@ def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_sho
     assert bool(row["retained_accuracy"]) == (evaluate == "end")
     assert row["learning_accuracy"] == ""
     assert float(row["online_accuracy"]) >= 0
-
-
-# The result of a run
 
 
 def result_of(capsys, evaluated_visit, order="tasks"):

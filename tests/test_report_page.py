@@ -93,9 +93,6 @@ def rows(shown, table):
     return found
 
 
-# All of it
-
-
 def test_every_figure_is_drawn_and_described(open_page):
     shown = open_page(study())
     for index in (0, 1):
@@ -135,9 +132,6 @@ def test_a_figures_data_are_there_as_a_table(open_page):
     assert figure.locator("tbody th").first.get_attribute("scope") == "row"
     shown.locator("#figure-0-matrix summary").click()
     assert shown.locator("#figure-0-matrix tbody tr").count() == 6 * 16
-
-
-# Filters
 
 
 def test_filters_choose_benchmark_memory_and_methods(open_page):
@@ -185,9 +179,6 @@ def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page):
     assert before - set(shown.evaluate(fills)) == {"#cc3311"}
 
 
-# Values, copying
-
-
 def test_values_are_shown_on_hover(open_page):
     shown = open_page([*study(), record(NASTY, 0, level=0.95)])
     shown.locator("#figure-0-retained").scroll_into_view_if_needed()
@@ -223,9 +214,6 @@ def test_tables_are_copied_as_csv_and_latex(open_page):
         paper.get_by_role("button", name=kind).click()
         shown.locator("#copied", has_text=kind).wait_for(state="attached")
         assert shown.evaluate("navigator.clipboard.readText()") == expected
-
-
-# For everyone
 
 
 def test_it_has_the_structure_that_screen_readers_want(open_page):
@@ -319,9 +307,6 @@ def test_time_is_told_in_seconds_minutes_and_hours(open_page):
     assert {"1 s", "10 s", "2 min", "1 h"} <= set(labels)
 
 
-# Odd data
-
-
 @pytest.mark.parametrize(
     "records",
     [
@@ -372,9 +357,6 @@ def test_a_name_is_never_taken_for_code(open_page):
     draw_all(shown)
     assert marks(shown, "figure-0-average") > 0
     assert shown.locator("script").count() == 4
-
-
-# Size and speed
 
 
 def many(runs):

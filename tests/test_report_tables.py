@@ -52,9 +52,6 @@ def answer(records, size=0):
     return next(one for one in found if one.size == size)
 
 
-# The answer
-
-
 @pytest.mark.parametrize(
     ("ranked", "told"),
     [
@@ -138,9 +135,6 @@ def test_methods_without_a_memory_stand_beside_those_of_every_size():
         assert {group.memories for group in there} == {None, size}
 
 
-# The paper's table
-
-
 def test_the_papers_table_has_methods_by_benchmarks():
     table = tables.paper(results(study(3)))
     assert [(column.above, column.title) for column in table.columns[1:]] == [
@@ -181,9 +175,6 @@ def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed():
     assert cells[-1] == "+" + percent(expected)
 
 
-# What is missing
-
-
 def test_missing_seeds_are_listed_and_not_hidden():
     records = [record("a", seed) for seed in range(6)] + [record("b", seed) for seed in (0, 3)]
     lines = tables.missing(results(records)).rows
@@ -201,9 +192,6 @@ def test_neighbouring_numbers_are_drawn_together():
     assert tables.ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
     assert tables.ranges([4]) == "4"
     assert tables.ranges([]) == ""
-
-
-# Costs and commands
 
 
 def test_costs_are_means_over_seeds():
@@ -243,9 +231,6 @@ def test_what_no_flag_can_say_is_told_behind_the_command():
     assert "with --from" in told
     assert "--widths 30,20" in line
     assert "--task-order 0-1,0-1" in line
-
-
-# CSV and LaTeX
 
 
 def test_the_csv_has_a_row_for_each_configuration_with_unrounded_numbers():
@@ -326,9 +311,6 @@ def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys():
     for face in (out.getvalue(), table.latex(), table.csv()):
         assert "x1b]0;title" in face
         assert face.replace("\n", "").isprintable()
-
-
-# Styles
 
 
 def test_a_method_looks_the_same_in_every_report():

@@ -158,9 +158,6 @@ def test_what_came_before_the_checkpoint_counts_in_the_times():
     assert second.eval_seconds == first.eval_seconds
 
 
-# States of something else
-
-
 def state_of(experiment):
     life = Trainer(experiment)
     life.evaluate(-1)
@@ -223,9 +220,6 @@ def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so():
     assert len(notes) == 1
     assert "the version '0.0.1'" in notes[0]
     assert "beginning again" in notes[0]
-
-
-# Real deaths
 
 
 def killed_runs(*arguments):

@@ -35,9 +35,6 @@ def learned(model, examples):
     return model
 
 
-# river's own checks: none is skipped
-
-
 @pytest.mark.parametrize(
     "model",
     [
@@ -51,9 +48,6 @@ def test_rivers_own_checks_pass(model):
     assert model._unit_test_skips() == set()
     for check in checks.yield_checks(model):
         check(model.clone())
-
-
-# Learning
 
 
 def test_it_works_in_pipelines_and_evaluations():
@@ -199,9 +193,6 @@ def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path):
     assert [kept.predict_one(x) for x, _ in examples] == [model.predict_one(x) for x, _ in examples]
 
 
-# Tasks
-
-
 @pytest.mark.parametrize("method", WITH_TASKS)
 def test_methods_that_need_the_task_say_so(method):
     examples = list(datasets.Phishing().take(40))
@@ -226,9 +217,6 @@ def test_a_pipeline_hands_the_task_on():
     for i, (x, y) in enumerate(datasets.Phishing().take(40)):
         model.learn_one(x, y, task=i // 20)
     assert model.predict_one(x, task=1) in (True, False)
-
-
-# Keeping
 
 
 @pytest.mark.parametrize("way", ["save", "pickle"])
@@ -265,9 +253,6 @@ def test_a_file_of_the_other_estimator_is_refused(tmp_path):
         ContinualClassifier.load(tmp_path / "model.npz")
 
 
-# Bad input
-
-
 @pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan"), pandas.NA, pandas.NaT])
 def test_an_example_whose_label_is_missing_is_skipped_and_counted(missing):
     examples = list(datasets.Phishing().take(40))
@@ -296,19 +281,10 @@ def test_values_that_are_not_finite_are_refused(bad, message):
 @pytest.mark.parametrize(
     ("learn", "message"),
     [
-        (
-            lambda it: it.learn_one({"age": 3, "city": "Rome"}, 1),
-            r"feature 'city' is 'Rome', but must be a number: .*OneHot",
-        ),
+        (lambda it: it.learn_one({"age": 3, "city": "Rome"}, 1), r"'city' is 'Rome', but must be a number: .*OneHot"),
         (lambda it: it.learn_one({"a": 10**400}, 1), r"Input x contains infinity .*\(feature 'a'\)"),
-        (
-            lambda it: it.learn_many(TABLE.assign(city="Rome"), TABLE["a"]),
-            "feature 'city' holds String, but must .*OneHot",
-        ),
-        (
-            lambda it: it.learn_many(TABLE.assign(day=pandas.NaT), TABLE["a"]),
-            "feature 'day' holds Datetime.*, but must",
-        ),
+        (lambda it: it.learn_many(TABLE.assign(city="Rome"), TABLE["a"]), "'city' holds String, but must .*OneHot"),
+        (lambda it: it.learn_many(TABLE.assign(day=pandas.NaT), TABLE["a"]), "'day' holds Datetime.*, but must"),
         (lambda it: it.learn_one({"a": 1.0}, [1]), r"y is \[1\], but must be one value: text, a number or"),
         (lambda it: it.learn_one({"a": 1.0}, np.ones(2)), r"y is array.*, but must be one value"),
         (lambda it: it.learn_one({"a": 1.0}, 1, w="2"), "w is '2', but must be a weight from 0 up"),

@@ -54,9 +54,6 @@ def stop_in_the_second_task(run, experiment, again=False):
         run.carry_out(experiment, tracker=stop, again=again, checkpoints=Often(run.folder / CHECKPOINT))
 
 
-# From beginning to end
-
-
 def test_a_run_is_carried_out_once_and_then_read(run, experiment, expected):
     record = run.carry_out(experiment)
     assert same(record, expected)
@@ -124,9 +121,6 @@ def test_a_run_that_cannot_begin_leaves_no_folder(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-# Failures
-
-
 def test_a_run_that_fails_says_why_until_it_is_started_again(tmp_path):
     experiment = dataclasses.replace(little("online"), method=METHODS["online"](lr=1e30))
     run = Run(tmp_path / experiment.key)
@@ -192,9 +186,6 @@ def test_an_error_of_our_own_keeps_its_traceback(run, experiment, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         run.carry_out(experiment)
     assert "ZeroDivisionError: division by zero" in str(run.status().message)
-
-
-# Two processes
 
 
 def test_a_run_of_another_process_is_left_to_it(run, experiment):
@@ -266,9 +257,6 @@ def test_a_lock_that_cannot_be_one_is_said_to_be_none(run, experiment):
     with pytest.raises(RunFailed, match=rf"{run.folder}.* cannot be written: Is a directory; name another folder"):
         run.carry_out(experiment)
     assert run.status().state == "broken"
-
-
-# Damage
 
 
 @pytest.mark.parametrize("keep", [0, 1, 500, -1])
@@ -343,9 +331,6 @@ def test_a_record_that_is_no_regular_file_stops_nothing_for_ever(run, experiment
         run.carry_out(experiment)
 
 
-# Copies and moves
-
-
 def test_a_record_counts_only_in_the_folder_of_its_own_run(run, experiment, expected):
     other = little("online")
     Run(run.folder.parent / other.key).carry_out(other)
@@ -370,9 +355,6 @@ def test_a_copy_beside_a_run_is_no_second_run(run, experiment):
     found = find(run.folder.parent)
     assert len(found) == 4  # none of them is where it belongs, and which to believe is not for us to say
     assert {one.status().state for one in found} == {"broken"}
-
-
-# A user's files
 
 
 MINE = """
@@ -414,9 +396,6 @@ def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(tmp_path, 
     assert status.state == "done"
     assert key_of(status.configuration) == key
     assert same(run.carry_out(mine(tmp_path, 1.0)), Trainer(experiment).train())
-
-
-# Disks
 
 
 def full(path, content, follow=True):

@@ -25,9 +25,6 @@ Allowed = NDArray[np.bool_]
 engine = primitives.engine  # the fixture: each learner in turn
 
 
-# Learners: what is not allowed is as if it were not there
-
-
 def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine):
     problem = primitives.ordinary_problem()
     allowed = np.zeros((3, 5), bool)
@@ -95,9 +92,6 @@ def test_a_restricted_learner_still_notices_numbers_that_are_none(engine):
     with pytest.raises(Diverged) as caught:
         learner.sgd_each(np.array([2, 0, 3, 4]), 0.01)
     assert (caught.value.step, caught.value.row) == (2, 3)
-
-
-# Which classes are allowed
 
 
 def little_stream(classes, scenarios=SCENARIOS):
@@ -185,9 +179,6 @@ def test_a_scenario_that_the_stream_does_not_allow_is_bad_input():
     assert "\n" not in str(caught.value)
     with pytest.raises(BadInput, match="scenario is 'domain-incremental', but digits-split"):
         Experiment(stream=benchmark("digits-split"), method=online, scenario=DOMAIN)
-
-
-# Runs
 
 
 def run(method, scenario, **options):

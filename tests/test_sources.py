@@ -38,9 +38,6 @@ def assert_is_tiny(images):
     assert images.train.shape == (6, 5)
 
 
-# What the data sets hold
-
-
 def test_digits_are_split_in_1297_and_500_with_each_class_in_proportion():
     digits = sources.get("digits")
     assert (len(digits.train), len(digits.test)) == (1297, 500)
@@ -88,9 +85,6 @@ def test_unknown_data_set_and_needless_source_are_refused(tmp_path):
         sources.get("minst")
     with pytest.raises(BadInput, match=r"leave from_ out"):
         sources.get("digits", source=tmp_path)
-
-
-# Fetching
 
 
 @pytest.mark.parametrize("files", [tiny_files(), gzipped()], ids=["plain", "gzipped"])

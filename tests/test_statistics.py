@@ -23,9 +23,6 @@ def all_signs(given):
     return sum(total >= abs(sum(whole)) for total in sums) / len(sums)
 
 
-# How many seeds
-
-
 def established(effect, n, tests, studies=300):
     """The share of studies of ``n`` seeds that establish a difference of ``effect`` standard deviations."""
     rng = np.random.default_rng(7)
@@ -67,9 +64,6 @@ def test_looking_often_establishes_what_is_not_there_in_one_of_twenty_studies_at
     assert sum(np.diff([0, *(statistics.spending(n, 18, 0) for n in (6, 9, 14, 18))])) == pytest.approx(0.05)
 
 
-# Intervals
-
-
 @settings(max_examples=50)
 @given(st.lists(NUMBERS, min_size=2, max_size=12, unique=True))
 def test_an_interval_is_students(values):
@@ -96,9 +90,6 @@ def test_an_interval_holds_the_true_mean_in_95_of_100_experiments():
     values = np.random.default_rng(0).normal(0.3, 2, (20_000, 5))
     half = statistics.half_widths(values.T)
     assert np.mean(np.abs(values.mean(axis=1) - 0.3) <= half) == pytest.approx(0.95, abs=0.005)
-
-
-# The permutation test
 
 
 # Of tenths, which no float holds exactly, sums differ in the last bits where they are equal: ties count as far enough.
@@ -161,9 +152,6 @@ def test_without_a_difference_five_of_a_hundred_tests_are_below_5_percent_at_mos
         assert np.mean(np.array(p) <= level) < level + 0.01
 
 
-# Holm's correction
-
-
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
 
@@ -198,9 +186,6 @@ def test_a_larger_p_value_makes_no_corrected_one_smaller(p, which, larger):
     raised = list(p)
     raised[which % len(p)] = max(larger, p[which % len(p)])
     assert (holm(raised) >= holm(p)).all()
-
-
-# How many seeds
 
 
 def test_five_seeds_cannot_establish_a_difference_and_six_can():

@@ -50,9 +50,6 @@ def assert_turned_as_pillow_turns(images, angle):
     np.testing.assert_array_equal(mine, theirs)
 
 
-# Rotations
-
-
 @pytest.mark.parametrize("shape", [(28, 28), (8, 8), (7, 7), (5, 9), (1, 1)])
 def test_a_rotation_map_is_pillows_rotation_at_every_pixel(shape):
     images = noise(20, *shape)
@@ -106,9 +103,6 @@ def test_an_angle_does_not_depend_on_how_wide_the_range_is():
     np.testing.assert_allclose(np.array(angles(5, 0.0, 90.0, 3)) * 2, angles(5, 0.0, 180.0, 3))
 
 
-# Permutations
-
-
 @given(st.integers(1, 20), st.integers(1, 900), st.integers(0, 2**40))
 def test_every_order_holds_every_input_once(tasks, inputs, seed):
     for order in orders(tasks, inputs, seed):
@@ -136,9 +130,6 @@ def test_training_and_test_images_are_permuted_alike():
 
 def test_more_tasks_leave_the_first_ones_as_they_were():
     np.testing.assert_array_equal(orders(3, 784, 5), orders(10, 784, 5)[:3])
-
-
-# Streams that go on
 
 
 @given(st.integers(0, 10**6), st.integers(1, 900), st.integers(0, 2**40))
@@ -206,9 +197,6 @@ def test_dense_inputs_are_scored_as_they_are_learned():
     test = stream.tasks[1].test
     learner.put(np.arange(500), test.inputs(np.arange(500)), test.labels, 1)
     np.testing.assert_allclose(learner.scores(test, 1), learner.forward(np.arange(500)), atol=1e-5)
-
-
-# All of them
 
 
 @pytest.mark.parametrize("make", [rotations, permutations, online_permuted, input_permuted])
@@ -344,9 +332,6 @@ def test_inputs_that_form_no_image_cannot_be_rotated():
     labels = np.zeros(5, np.int64)
     with pytest.raises(BadInput, match="form no image"):
         rotations(ImageSet("flat", base, labels, base, labels, 1, ""))
-
-
-# Validation
 
 
 def test_a_benchmark_holds_images_out_where_it_is_asked_to():

@@ -68,9 +68,6 @@ def write(folder, text):
     return folder / "study.toml"
 
 
-# What a study file asks for
-
-
 def test_a_method_alone_is_searched_where_its_settings_say(tmp_path):
     (study,) = read(write(tmp_path, LITTLE + 'methods = ["eralg4"]\nprotocol = "seeds:2"\n')).studies
     assert study.space.keys() == {"lr", "replay_batch_size"}
@@ -100,22 +97,16 @@ batches_per_example = { low = 1, high = 5 }
     [
         ('methods = ["online"]', 'must say what settings are chosen on: protocol = "seeds:3", "first-tasks:3"'),
         ('methods = ["online"]\nprotocol = "seeds:0"', "line 4: protocol is 0, but must lie in [1, inf)"),
-        (
-            'methods = ["online"]\nprotocol = "stream:mnst"',
-            "line 4: protocol cannot be used: there is no benchmark 'mnst'",
-        ),
+        ('methods = ["online"]\nprotocol = "stream:mnst"', "protocol cannot be used: there is no benchmark 'mnst'"),
         ('methods = ["online"]\nprotocol = "first-tasks:3"', "has 3 tasks: leave some to report"),
         ('protocol = "seeds:1"\n[methods.online]\nlr = { low = 1, high = 0.1 }', "line 5: methods.online.lr must be {"),
         (
             'protocol = "seeds:1"\n[methods.online]\nlr = { low = -1, high = 1 }',
-            "lr[0] is -1.0, but must lie in (0, inf)",
+            "[0] is -1.0, but must lie in (0, inf)",
         ),
         ('protocol = "seeds:1"\n[methods.online]\nlr = 0.1', "has nothing to search"),
         ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grit"', "line 5: search is 'grit', but must be one of"),
-        (
-            'methods = ["online"]\nprotocol = "seeds:1"\nmetric = "forgetting"',
-            "line 5: metric is 'forgetting', but must be one of retained_accuracy, ",
-        ),
+        ('methods = ["online"]\nprotocol = "seeds:1"\nmetric = "forgetting"', "metric is 'forgetting', but must be on"),
         ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grid"', "a grid over ranges needs a number of trials"),
         ('methods = ["online"]\nprotocol = "stream:digits-rotations"', "choose settings on another benchmark"),
         ('methods = ["online"]\nprotocol = "seeds:1"\ntrials = 0', "line 5: trials is 0, but must lie in [1, 100000]"),
@@ -140,9 +131,6 @@ def test_what_is_reported_are_other_seeds_than_those_of_trials(tmp_path):
         read(write(tmp_path, text))
 
 
-# What trials look at, and what is reported
-
-
 @pytest.mark.parametrize(
     ("protocol", "apart"),
     [
@@ -158,9 +146,6 @@ def test_a_protocol_keeps_apart_what_is_looked_at(protocol, apart):
     on, report = map(as_experiment, study.apart())
     assert apart(on, report)
     assert on.method.lr == report.method.lr == 0.1
-
-
-# Trials
 
 
 def test_trials_are_runs_and_what_comes_out_is_a_suite(tmp_path):
@@ -287,9 +272,6 @@ def test_a_grid_has_every_combination_and_random_draws_stay_within_their_range()
     assert {one["steps"] for one in drawn} == set(range(1, 10))
 
 
-# What may be claimed
-
-
 def reported(tmp_path, protocol, trials=""):
     text = f'methods = ["online"]\nprotocol = "{protocol}"\nsearch = "random"\ntrials = 2\n{trials}'
     (choice,) = tune(write(tmp_path, LITTLE + text), out=tmp_path / "runs", write=tmp_path / "tuned.toml")
@@ -373,9 +355,6 @@ def test_the_command_writes_a_suite_that_brings_the_account_of_the_choice(here, 
     assert main(["tune", "study.toml", "--trials", "3"]) == 2
 
 
-# Enough seeds
-
-
 def two(folder, most, compare='["eralg4", "online"]'):
     text = f"seeds = 2\ncompare = {compare}\n[methods.online]\n[methods.eralg4]\nmemories = 30\n[methods.ewc]\n"
     (folder / "two.toml").write_text(LITTLE.replace("seeds = 6\n", "") + text)
@@ -413,10 +392,7 @@ def test_where_the_limit_is_too_low_nothing_is_decided_and_what_is_wrong_is_told
     for methods, told in (
         ('compare = ["eralg4", "mir"]', "no two of these methods were run on the same problem"),
         ('compare = ["online", "eralg4", "mir:memories=50"]', "compare names eralg4 and mir:memories=50, which run on"),
-        (
-            'compare = ["eralg4", "gss"]',
-            "gss has several settings on digits-rotations: choose one of gss:lr=0.1, gss:lr=0.2",
-        ),
+        ('compare = ["eralg4", "gss"]', "several settings on digits-rotations: choose one of gss:lr=0.1, gss:lr=0.2"),
     ):
         sizes = "[methods]\nonline = {}\neralg4 = { memories = 30 }\nmir = { memories = [50, 20] }\n"
         (here / "two.toml").write_text(LITTLE + methods + "\n" + sizes + "gss = { memories = 30, lr = [0.1, 0.2] }\n")
@@ -447,9 +423,6 @@ def test_more_seeds_than_the_limit_are_looked_at_all_the_same(here, capsys):
     (here / "runs" / "looks" / "0.json").write_text("[" * 100_000)
     with pytest.raises(BadInput, match=r"0\.json cannot be read"):
         load(here / "runs")
-
-
-# Controls
 
 
 @pytest.mark.parametrize(
