@@ -41,6 +41,7 @@ def _compiled_together(tmp_path_factory):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         return
     from metareplay.learners.fused import FusedPerceptron
+    from metareplay.methods.nonnegative_least_squares import nonnegative_least_squares
     from metareplay.networks import Perceptron
 
     rng = np.random.default_rng(0)
@@ -60,6 +61,8 @@ def _compiled_together(tmp_path_factory):
         lambda: learner.dots(rows, [rows]),
         lambda: learner.sgd_each(rows, 0.1),
         lambda: learner.predict_and_learn(x, y, 0, 0.1, 0.1),
+        lambda: nonnegative_least_squares(np.eye(2), np.ones(2), 1e-7),
+        learner.weight_sizes,
     ]
     order = list(enumerate(uses))[:: 1 if os.environ["PYTEST_XDIST_WORKER"] == "gw0" else -1]
 

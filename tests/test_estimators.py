@@ -27,7 +27,6 @@ from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.settings import hyperparameters
 
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
-WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 ENGINES = ("fused", "torch")
 SMALL = {"hidden_layer_sizes": (12,), "memories": 30, "random_state": 0}

@@ -4,7 +4,6 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,9 +24,7 @@ torch = pytest.importorskip("torch")
 
 from metareplay.learners.pytorch import PyTorchLearner
 
-Engine = Callable[..., Any]
 Layers = list[tuple[NDArray[Any], NDArray[Any]]]
-Floats = NDArray[np.floating[Any]]
 Allowed = NDArray[np.bool_]
 
 

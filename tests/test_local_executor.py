@@ -338,10 +338,8 @@ def children(process):
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-def wait_until(happened, seconds=60.0):
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
+def wait_until(happened):
+    while not happened():  # the limit of every test says if it never does
         time.sleep(0.02)
 
 
@@ -374,7 +372,7 @@ def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path, out, who
         os.killpg(suite.pid, signal.SIGINT)
     else:
         suite.kill()
-    wait_until(lambda: gone(suite.pid) and all(map(gone, workers)), 20)
+    wait_until(lambda: gone(suite.pid) and all(map(gone, workers)))
     stdout, stderr = suite.communicate()
     assert "Traceback" not in stderr
     assert {Run(folder).status().state for folder in out.iterdir()} <= {"stopped", "done", "broken"}

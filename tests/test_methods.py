@@ -1,12 +1,9 @@
 """The published defaults, GEM's projection, and networks with parts of their own for each task."""
 
-from typing import Any
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from metareplay import METHODS, BadInput
 from metareplay.data.images import BaseImages
@@ -19,7 +16,6 @@ from metareplay.streams.stream import Images
 from test_method_base import PUBLISHED
 
 INPUTS, CLASSES = 20, 4
-Floats = NDArray[np.floating[Any]]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -177,15 +177,8 @@ def test_with_one_task_only_nothing_is_transferred_or_forgotten():
     found = record([0], [[5], [8]]).metrics
     assert found["retained_accuracy"] == found["learning_accuracy"] == 0.8
     undefined = {name for name, value in found.items() if value == metrics.Undefined("there is only one task")}
-    assert undefined == {
-        "backward_transfer",
-        "forward_transfer",
-        "forgetting",
-        "minimum_accuracy",
-        "worst_dip",
-        "stability_gap",
-        "worst_case_accuracy",
-    }
+    told = "backward_transfer forward_transfer forgetting minimum_accuracy worst_dip stability_gap worst_case_accuracy"
+    assert undefined == set(told.split())
 
 
 def mixed(**other):

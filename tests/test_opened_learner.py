@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import kernels, rules
@@ -24,8 +23,6 @@ flat = primitives.flat
 on_random_problems = primitives.on_random_problems
 ordinary_problem = primitives.ordinary_problem
 torch = primitives.torch
-
-Scores = NDArray[np.float32]
 
 
 def cross_entropy_of(problem):

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,9 +54,6 @@ def _in_a_folder_with_data(tmp_path, monkeypatch):
     (tmp_path / "here" / "data").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     torch.save(task_list(), "data/own.pt")
-
-
-Learn = Callable[..., tuple[str, Path]]
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ import pickle
 import tracemalloc
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from metareplay import Stream, benchmark
 from metareplay.cli import main
@@ -20,8 +18,6 @@ from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK
 
 PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
-
-Arrays = tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]
 
 
 def task(seed=0, n=30, shape=(5,), classes=3):

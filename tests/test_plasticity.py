@@ -178,11 +178,10 @@ DECAYING = {
 }
 
 
-@pytest.mark.parametrize(
-    ("engine", "name", "steps"), [*(("fused", name, 20_000) for name in DECAYING), ("torch", "adamw", 2_000)]
-)
-def test_no_number_is_subnormal_after_many_steps(engine, name, steps):
+@pytest.mark.parametrize(("engine", "name"), [*(("fused", name) for name in DECAYING), ("torch", "adamw")])
+def test_no_number_is_subnormal_after_many_steps(engine, name):
     """A pass over such numbers takes many times as long: all that decays without new input must become zero."""
+    steps = 2_000  # after 1 700 what decays slowest, by 0.95 a step, is below 1e-38
     method, network, rng = METHODS[name](lr=0.1, **DECAYING[name]), Perceptron((6, 5, 3)), np.random.default_rng(0)
     if engine == "fused":
         learner = FusedPerceptron(network, 1, 1, rng)

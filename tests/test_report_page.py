@@ -4,9 +4,7 @@ import dataclasses
 import itertools
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -30,8 +28,6 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgroun
 NASTY = r"""my_100%&$#{}~^\file.py:<script>document.title="broken"</script></script><!--'|[0]"""
 DRAWN = """[...document.querySelectorAll('.panel')].every((panel) => panel.offsetParent === null ||
   panel.dataset.state === 'empty' || panel.querySelector('svg'))"""
-
-Open = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import metareplay
 from metareplay import METHODS, Diverged, Evaluation, Experiment, Trainer, benchmark
@@ -21,7 +20,6 @@ torch = pytest.importorskip("torch")
 import test_learner_primitives as primitives
 from test_learner_primitives import flat
 
-Allowed = NDArray[np.bool_]
 engine = primitives.engine  # the fixture: each learner in turn
 
 

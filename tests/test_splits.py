@@ -82,8 +82,5 @@ def test_mnist_split(shared_mnist):
 def test_the_number_of_tasks_can_be_chosen():
     stream = benchmark("digits-split", tasks=3, samples_per_task=100)
     assert [task.description for task in stream.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
-    assert [option.flag for option in BENCHMARKS["digits-split"].options] == [
-        "--tasks",
-        "--samples-per-task",
-        "--held-out",
-    ]
+    flags = [option.flag for option in BENCHMARKS["digits-split"].options]
+    assert flags == ["--tasks", "--samples-per-task", "--held-out"]

@@ -278,20 +278,10 @@ def test_a_stream_records_what_it_was_made_with():
 
 
 def test_options_tell_their_defaults():
-    assert {o.name: o.default for o in find("mnist-many-permutations").options} == {
-        "tasks": 100,
-        "stream_seed": 0,
-        "samples_per_task": 200,
-        "held_out": 0.0,
-    }
-    assert [o.flag for o in find("digits-rotations").options] == [
-        "--tasks",
-        "--min-angle",
-        "--max-angle",
-        "--stream-seed",
-        "--samples-per-task",
-        "--held-out",
-    ]
+    defaults = {"tasks": 100, "stream_seed": 0, "samples_per_task": 200, "held_out": 0.0}
+    assert {o.name: o.default for o in find("mnist-many-permutations").options} == defaults
+    flags = "--tasks --min-angle --max-angle --stream-seed --samples-per-task --held-out"
+    assert [o.flag for o in find("digits-rotations").options] == flags.split()
 
 
 @pytest.mark.parametrize(

@@ -127,23 +127,14 @@ def test_a_suite_is_the_product_of_benchmarks_methods_settings_and_seeds(tmp_pat
     assert suite.name == "a product"
     assert len(suite.requests) == 3 * (1 + 4) * 2
     assert asked(suite)[1] == ("digits-permutations", "meralg1", {}, {"memories": 200, "beta": 0.03}, {"seed": 0})
-    assert asked(suite)[-1] == (
-        "digits-rotations",
-        "meralg1",
-        {"tasks": 3},
-        {"memories": 500, "beta": 0.1},
-        {"seed": 1},
-    )
+    last = ("digits-rotations", "meralg1", {"tasks": 3}, {"memories": 500, "beta": 0.1}, {"seed": 1})
+    assert asked(suite)[-1] == last
 
 
 def test_all_configurations_are_run_with_one_seed_before_any_with_the_next(tmp_path):
     suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online", "eralg4"]')
-    assert [(r.method, r.run["seed"]) for r in suite.requests] == [
-        ("online", 3),
-        ("eralg4", 3),
-        ("online", 7),
-        ("eralg4", 7),
-    ]
+    order = [("online", 3), ("eralg4", 3), ("online", 7), ("eralg4", 7)]
+    assert [(r.method, r.run["seed"]) for r in suite.requests] == order
 
 
 def test_seeds_of_the_command_line_come_first(tmp_path):
@@ -344,14 +335,8 @@ def test_all_mistakes_are_told_together_in_the_order_of_their_lines(tmp_path):
         read(tmp_path, text)
     first, *others = str(error.value).splitlines()
     assert first.endswith("study.toml has 6 mistakes; nothing was run:")
-    assert [line.split()[2] for line in others] == [
-        "seeds",
-        "benchmarks[1]",
-        "run.epoch",
-        "methods.meralg1.beta[1]",
-        "methods.meralg1.gama",
-        "methods.nothing",
-    ]
+    places = "seeds benchmarks[1] run.epoch methods.meralg1.beta[1] methods.meralg1.gama methods.nothing"
+    assert [line.split()[2] for line in others] == places.split()
     assert [int(line.split()[1].rstrip(":")) for line in others] == [2, 3, 5, 7, 8, 9]
 
 
@@ -390,13 +375,8 @@ def test_a_suite_written_by_an_editor_of_windows_is_read(content, tmp_path):
 
 def grid(values):
     wholes, shares = list(range(1, values + 1)), [(i + 1) / 100 for i in range(values)]
-    names = {
-        "memories": wholes,
-        "replay_batch_size": wholes,
-        "batches_per_example": wholes,
-        "lr": shares,
-        "beta": shares,
-    }
+    names = dict.fromkeys(("memories", "replay_batch_size", "batches_per_example"), wholes)
+    names |= {"lr": shares, "beta": shares}
     return HEAD + "[methods.meralg1]\n" + "\n".join(f"{name} = {each}" for name, each in names.items())
 
 
