@@ -88,7 +88,7 @@ class SortedInputs:
 
     def of(self, groups: Sequence[Rows], table: tuple[NDArray[Any], ...], inputs: int) -> Sequence[Any]:
         """For each group what `kernels.sort_inputs` makes of it; nothing the first time."""
-        large = [len(group) >= kernels.MANY for group in groups]
+        large = [len(group) >= kernels.BLOCK for group in groups]
         asked = [group.tobytes() for group in compress(groups, large)]
         if asked != self._groups:
             self._groups, self.slots, self._lists = asked, None, [()] * len(groups)

@@ -11,7 +11,7 @@ from metareplay.learners import kernels
 from metareplay.learners.arrays import in_a_room
 from metareplay.learners.base import Rows, Vector
 
-FORMED = 128
+FORMED = 48
 """Rows in a group, on the mean, from which a gradient is rather formed."""
 FEW = 16
 """Rows in a group up to which inner products of gradients are sums over pairs of examples: faster than to form them."""
@@ -22,8 +22,8 @@ class Factors:
 
     In each layer an example's gradient is the outer product of its inputs and its delta. So ``G @ vector`` and
     ``weights @ G`` are a pass over the examples, ``G @ G[0]`` products of inputs and of deltas; ``G[which]`` forms
-    gradients if that is faster, and else has ``@`` and, for ``G[which] @ G[which].T``, ``T``. Holds until the table is
-    written.
+    gradients if that is faster, and else has ``@`` and, for ``G[which] @ G[others].T``, ``T``. Holds until the table
+    is written.
 
     Parameters
     ----------
@@ -43,14 +43,14 @@ class Factors:
 
     @property
     def T(self) -> Factors:
-        """For ``G @ G.T`` alone."""
+        """For ``G[which] @ G[others].T`` alone."""
         return self
 
     def __getitem__(self, which: Any) -> Any:
         if isinstance(which, int):
             return _Row(which)
         sizes = self._sizes[which]
-        if sizes.sum() > FEW * len(sizes):
+        if len(self._rows) > FEW * len(self._sizes):
             formed = self._vectors(1, len(sizes))
             for place, vector in zip(which, formed, strict=True):
                 self._sum(vector, self._part(place), 1 / self._sizes[place])
@@ -60,10 +60,10 @@ class Factors:
         return Factors(self._learner, self._rows[rows], sizes, workspace)
 
     def __matmul__(self, other: Any) -> NDArray[Any]:
-        """``G @ vector``, ``G @ G[0]``, or ``G @ G.T``."""
-        if other is self:
-            pairs = np.add.reduceat(np.add.reduceat(self._pairs(), self._begins), self._begins, 1)
-            return pairs / np.outer(self._sizes, self._sizes)
+        """``G @ vector``, ``G @ G[0]``, or ``G[which] @ G[others].T``."""
+        if isinstance(other, Factors):
+            pairs = np.add.reduceat(np.add.reduceat(self._pairs(other), self._begins), other._begins, 1)
+            return pairs / np.outer(self._sizes, other._sizes)
         products = np.zeros(len(self._rows))
         if isinstance(other, _Row):
             part = self._part(other.place)
@@ -71,23 +71,29 @@ class Factors:
                 kernels.dots(*self._examples, self._rows, place, *self._workspace, self._learner._dense, products)
             products /= part.stop - part.start
         else:
-            outputs = self._learner._change.reshape(kernels.MANY, -1)
+            outputs = self._learner._change.reshape(kernels.MANY + 1, -1)
             kernels.along(other, *self._examples, self._rows, *self._workspace, outputs, products)
         return (np.add.reduceat(products, self._begins) / self._sizes).astype(np.float32)
 
-    def _pairs(self) -> NDArray[np.float32]:
-        """⟨∇ of row i, ∇ of row j⟩: in each layer (inputs · inputs + 1)(delta · delta)."""
-        layers, examples = self._examples[:2]
-        *forward, delta = self._workspace
+    def _inputs(self) -> NDArray[np.float32]:
+        """All rows' inputs to every layer."""
         inputs = np.zeros((len(self._rows), len(self._learner._dense)), np.float32)
-        begin, tasks = 0, examples[self._rows, kernels.TASK]
-        kernels.spread(*self._examples, self._rows, *forward, inputs)
-        pairs = np.zeros((len(self._rows), len(self._rows)), np.float32)
+        kernels.spread(*self._examples, self._rows, *self._workspace[:-1], inputs)
+        return inputs
+
+    def _pairs(self, other: Factors) -> NDArray[np.float32]:
+        """⟨∇ of row i, ∇ of the other's row j⟩: in each layer (inputs · inputs + 1)(delta · delta)."""
+        layers, examples = self._examples[:2]
+        both = [it._inputs() for it in dict.fromkeys((self, other))]  # one, if they are the same
+        a, b, begin = both[0], both[-1], 0
+        pairs = np.zeros((len(a), len(b)), np.float32)
+        tasks, others = (examples[it._rows, kernels.TASK] for it in (self, other))
         for fan_in, fan_out, _, _, _, private, of, _ in layers:
-            x = np.ascontiguousarray(inputs[:, begin : begin + fan_in])
-            d = np.ascontiguousarray(delta[: len(inputs), of : of + fan_out])
-            products = (x @ x.T + 1) * (d @ d.T)
-            pairs += products * (tasks == tasks[:, None]) if private else products
+            inputs, deltas = slice(begin, begin + fan_in), slice(of, of + fan_out)
+            products = (a[:, inputs] @ b[:, inputs].T + 1) * (
+                self._workspace[-1][: len(a), deltas] @ other._workspace[-1][: len(b), deltas].T
+            )
+            pairs += products * (tasks[:, None] == others) if private else products
             begin += fan_in
         return pairs
 

@@ -97,7 +97,7 @@ class FusedPerceptron(LazyDecay):
         self._dense = np.zeros(sum(widths[:-1]), np.float32)
         self._rooms: tuple[list[Vector], list[Vector]] = [], []
         self._sorted = SortedInputs()
-        self._change = aligned(kernels.MANY * stride)
+        self._change = aligned((kernels.MANY + 1) * stride)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
         places = np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8)
@@ -270,7 +270,6 @@ class FusedPerceptron(LazyDecay):
         scales = np.empty(len(rows), np.float32)
         scales[:] = scale if weights is None else np.float32(scale) * weights
         if lists:
-            target.view(np.uint8).fill(0)  # faster as bytes
             kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *lists, self._change)
         else:
             kernels.add_gradients(target, lists is not None, *self._table[1:], rows, scales, *workspace, self._dual)

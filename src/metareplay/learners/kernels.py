@@ -1295,8 +1295,12 @@ def sort_inputs(examples, index, value, rows, ends, who, x):
 def add_sorted_gradients(
     target, layers, examples, rows, weights, active, activation, counts, delta, ends, who, x, change
 ):
-    """Do what `add_gradients` does, with inputs as `sort_inputs` leaves them: each row is written once a block."""
+    """Do what `add_gradients` does of a fresh target, with inputs as `sort_inputs` leaves them.
+
+    Each row is written once a block; ``change`` has room for one row more than a block, of zeros.
+    """
     stride, of, at = layers[0, STRIDE], layers[0, OUTPUTS], np.int64(0)
+    _clear(target, layers[0, BIASES], len(target))
     for block in range(len(ends)):
         begin = block * MANY
         for i in range(min(MANY, len(rows) - begin)):
@@ -1306,9 +1310,9 @@ def add_sorted_gradients(
                 _store_lanes(change, i * stride + column, scaled)
         for k in range(ends.shape[1]):
             count, place = ends[block, k] - at, layers[0, WEIGHTS] + k * stride
-            if count > 0:
-                _sum_rows(stride, change, np.int64(0), target, place, who[at:], x[at:], count, target[place:])
-                at += count
+            before, begin = (target, place) if block > 0 else (change, MANY * stride)
+            _sum_rows(stride, change, np.int64(0), before, begin, who[at:], x[at:], count, target[place:])
+            at += count
     _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
 
 

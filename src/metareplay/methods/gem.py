@@ -80,14 +80,16 @@ def project(gradients: Any, products: NDArray[np.floating[Any]], margin: float) 
 
     weights = np.full(len(products), margin, products.dtype)
     weights[0] = 1
-    step = start = weights @ gradients
+    step = start = weights @ gradients if margin else weights[:1] @ gradients[[0]]  # the same, and one pass less
     slopes = linear = np.asarray(gradients @ step if margin else products)[1:].astype(np.float64)
     # Those that the others do not keep from harm are few: only their rows of GGᵀ are needed.
-    pushing = np.empty(0, np.int64)
+    pushing, gram = np.empty(0, np.int64), np.empty((0, 0))
     while len(joining := np.setdiff1d(np.flatnonzero(slopes < 0), pushing)):
         pushing = np.append(pushing, joining)
         past = gradients[1 + pushing]
-        gram = np.asarray(past @ past.T).astype(np.float64)
+        new = gradients[1 + joining] if len(gram) else past
+        columns = np.asarray(past @ new.T).astype(np.float64)
+        gram = np.block([[gram, columns[: len(gram)]], [columns.T]])
         u = nonnegative_least_squares(gram, linear[pushing], float(np.finfo(products.dtype).eps))
         step = start + u.astype(products.dtype) @ past
         slopes = np.asarray(gradients @ step)[1:]
