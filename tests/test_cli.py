@@ -307,7 +307,7 @@ def test_ctrl_c_that_falls_where_python_ignores_it_is_not_lost(capsys):
         time.sleep(5)
 
     before = sys.unraisablehook
-    assert status_of(compile_something) == 130
+    assert status_of(compile_something, "metareplay") == 130
     assert sys.unraisablehook is before
     assert capsys.readouterr().err == "metareplay: stopped\n"
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from commands import on_terminal
-from metareplay.cli import main
+from metareplay.cli import main, suite
 from metareplay.data.download import Published
 from metareplay.runs.folder import Run, find
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.suites import local
 from metareplay.suites.driver import Outcome, SuiteProgress
 from metareplay.suites.plan import Planned, at_hand, name
 from metareplay.suites.progress import SuiteDisplay, TimeLeft
@@ -255,7 +254,7 @@ def test_ctrl_c_in_an_executor_says_how_far_it_came(monkeypatch, capsys):
         given["report"](SuiteProgress(4, [Outcome(requests[0], "a", "done")], {}))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(local, "execute", stopped)
+    monkeypatch.setattr(suite, "execute", stopped)
     assert main(["suite", "small.toml", "--quiet", "--out", "my runs"]) == 130
     assert capsys.readouterr().err == (
         "metareplay: stopped: 1 of 4 runs are done, in my runs; to go on: metareplay suite small.toml --out 'my runs'\n"
@@ -266,7 +265,7 @@ def test_what_another_process_has_in_hand_is_told_and_is_no_failure(monkeypatch,
     def elsewhere(requests, out, **given):
         return [Outcome(request, "a", "elsewhere", "process 1") for request in requests]
 
-    monkeypatch.setattr(local, "execute", elsewhere)
+    monkeypatch.setattr(suite, "execute", elsewhere)
     assert main(["suite", "small.toml"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "small: 0 of 4 runs are done; they are in runs\n"

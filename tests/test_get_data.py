@@ -44,7 +44,7 @@ def _here_and_at_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(downloading, "PAUSE", 0.0)
-    monkeypatch.setattr(get_data, "EXAMPLES", 100)  # so that a few megabytes are too large already
+    monkeypatch.setattr(get_data, "TASK", 100 * 3144)  # so that a few megabytes are too large already
 
 
 def left():
@@ -336,7 +336,7 @@ def test_a_server_that_refuses(status, told, serve, capsys):
 
 
 def test_an_archive_that_is_too_large_is_not_fetched(serve, monkeypatch, capsys):
-    monkeypatch.setattr(get_data, "EXAMPLES", 0)
+    monkeypatch.setattr(get_data, "TASK", 0)
     for length in (True, False):
         serve(honest(), length=length)
         assert main(["rotations", "--original"]) == 1
@@ -452,12 +452,12 @@ def test_names_in_an_archive_decide_nothing_on_the_disk(name, serve, tmp_path):
 def test_a_file_that_is_not_as_it_should_be_never_has_its_name(tmp_path, monkeypatch):
     (tmp_path / "archive").write_bytes(honest())
 
-    def read(path, name):
+    def read(path):
         assert path.read_bytes() == task_list()
         assert not (tmp_path / "new.pt").exists()
         raise Refused("no")
 
-    monkeypatch.setattr(get_data, "_read", read)
+    monkeypatch.setattr(get_data.task_list, "read", read)
     with pytest.raises(Refused):
         get_data._unpack(tmp_path / "archive", tmp_path / "new.pt", 10**6)
     assert {path.name for path in tmp_path.iterdir()} == {"archive", "here"}

@@ -15,7 +15,8 @@ import pytest
 
 from commands import METAREPLAY, on_terminal
 from made_records import record, study
-from metareplay.cli import main, result, show
+from metareplay.cli import main, show
+from metareplay.cli.run import show_result
 from metareplay.runs.experiment import key_of
 
 pytestmark = pytest.mark.usefixtures("plain")
@@ -263,7 +264,7 @@ def result_of(capsys, evaluated_visit, order="tasks"):
     evaluations = len(evaluated_visit)
     correct = np.array([[1, 1], [8, 1], [5, 3], [6, 9]])[-evaluations:]
     when = {"evaluated_at": np.arange(evaluations), "evaluated_visit": np.array(evaluated_visit)}
-    result.show(replace(made, **when, correct=correct, test_sizes=np.array([10, 10])))
+    show_result(replace(made, **when, correct=correct, test_sizes=np.array([10, 10])))
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 

@@ -88,7 +88,7 @@ def test_a_set_is_made_from_the_seeds_that_all_runs_of_a_benchmark_have(tmp_path
 
 @pytest.mark.parametrize(("above", "verdict"), [(0.0, "reproduced"), (0.8, "reproduced"), (9.0, "differs in RA, LA")])
 def test_a_row_is_reproduced_within_what_seeds_make_of_it(above, verdict):
-    table, differing, run = sets.check("mer-paper", groups(made(seed, above) for seed in range(3)))
+    table, differing, run = sets.check(sets.read("mer-paper"), groups(made(seed, above) for seed in range(3)))
     rows = {row.cells[:3]: row.cells for row in table.rows}
     assert rows["mnist-rotations", ROW.method, ROW.memories][-3:] == (len(ROW.seeds), 3, verdict)
     assert (differing, run) == (int(verdict != "reproduced"), 1)

@@ -1,5 +1,6 @@
 """Choosing settings: what a study file asks for, what trials look at, and that no claim rests on what was looked at."""
 
+import contextlib
 import importlib.util
 import json
 import re
@@ -23,7 +24,7 @@ from metareplay.studies.file import Study, read
 from metareplay.studies.search import Grid, Random, Searched
 from metareplay.studies.tune import tune
 from metareplay.suites import local
-from metareplay.suites.driver import Driver, Ended, Event
+from metareplay.suites.driver import Ended, Event
 from metareplay.suites.plan import as_experiment
 from metareplay.suites.suite import Suite
 from test_local_executor import InTurn
@@ -55,11 +56,11 @@ class Inline(InTurn):
 def backend(monkeypatch):
     made = {"most": 10_000}
 
-    def execute(requests, out, *, report, note, source=None, **_):
+    def inline(jobs, out, *others):
         made["backend"] = Inline(out, made["most"])
-        return Driver(requests, out, report, note, source).carry_out(made["backend"])
+        return contextlib.nullcontext(made["backend"])
 
-    monkeypatch.setattr(local, "execute", execute)
+    monkeypatch.setattr(local, "backend", inline)
     return made
 
 
@@ -499,9 +500,7 @@ def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tm
     local.execute(requests, tmp_path, report=lambda progress: None, note=print)
     costs = [run.numbers["gradients"] for group in load(tmp_path).groups for run in group.runs]
     assert len(set(costs)) > 1
-    first, *others = controls.runs(
-        requests, tmp_path, [], ["er-matched"], "local", report=lambda progress: None, note=print
-    )
+    first, *others = controls.runs(requests, tmp_path, [], ["er-matched"], report=lambda progress: None, note=print)
     assert [(one.settings, one.run["seed"]) for one in others] == [(first.settings, 1), (first.settings, 2)]
     made = metareplay.Trainer(first.experiment()).train()
     assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)

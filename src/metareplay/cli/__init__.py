@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
 
     from metareplay.cli.arguments import Parser
 
+TOGETHER = {"lists": ("benchmarks", "methods"), "results": ("results", "compare", "check-against", "report")}
+"""Files with several commands, each a function of its name; of any other command it is ``main``."""
 COMMANDS = {
     "demo": "see a network forget, and see replay help",
     "benchmarks": "list the streams there are to learn from",
@@ -35,13 +37,20 @@ COMMANDS = {
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the status is 0, 1 (a run failed), 2 (wrong usage or bad input) or 130 (stopped by Ctrl-C)."""
-    return status_of(lambda: _command(list(sys.argv[1:] if argv is None else argv)))
+def program(command: Callable[[list[str]], None], name: str) -> Callable[..., int]:
+    """The ``main(argv=None)`` of a program whose command takes the arguments; it gives the exit status.
+
+    That is 0, 1 (a run failed), 2 (wrong usage or bad input) or 130 (stopped by Ctrl-C).
+    """
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return status_of(lambda: command(list(sys.argv[1:] if argv is None else argv)), name)
+
+    return main
 
 
-def status_of(command: Callable[[], None], program: str = "metareplay") -> int:
-    """Run a command of a program; what goes wrong becomes a line on standard error, and the exit status of ``main``."""
+def status_of(command: Callable[[], None], program: str) -> int:
+    """Run a command of a program; what goes wrong becomes a line on standard error, and the exit status."""
     closed = _open_output()
     try:
         with _ctrl_c_wherever_it_falls():
@@ -106,8 +115,9 @@ def _command(argv: list[str]) -> None:
             from metareplay.cli.arguments import nearest
 
             _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
-        module = importlib.import_module(f"metareplay.cli.{name.replace('-', '_')}")
-    module.main(argv[1:])
+        home, function = next(((file, name) for file, names in TOGETHER.items() if name in names), (name, "main"))
+        module = importlib.import_module(f"metareplay.cli.{home}")
+    getattr(module, function.replace("-", "_"))(argv[1:])
 
 
 @contextlib.contextmanager
@@ -152,3 +162,6 @@ def _failed(program: str, message: str, status: int) -> int:
 def _drop_output() -> None:
     """Let the interpreter's last flush go nowhere, since standard output takes no more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+main = program(_command, "metareplay")

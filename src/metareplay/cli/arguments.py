@@ -34,6 +34,13 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
+        self.options: list[Hyperparameter] = []
+
+    def add_options(self, options: Iterable[Hyperparameter], group: Group | None = None, **defaults: str) -> None:
+        """Add flags whose values ``parse`` checks; ``defaults`` are in words."""
+        for option in options:
+            add_flag(group or self, option, defaults.get(option.name, option.default))
+            self.options.append(option)
 
     def add_list(self, title: str, lines: Mapping[str, str]) -> None:
         """Show names with a line on each in the help."""
@@ -67,6 +74,9 @@ class Parser(argparse.ArgumentParser):
             if owners := elsewhere().get(flag):
                 self.error(f"{flag} does not apply here: it belongs to {', '.join(owners)}")
             self.error(f"there is no flag {flag}{nearest(flag, self._option_string_actions)}")
+        chosen = values(self.options, given)
+        for option in self.options:
+            setattr(given, option.name, option.check(chosen[option.name]) if option.name in chosen else option.default)
         return given
 
     def error(self, message: str) -> NoReturn:
@@ -87,12 +97,13 @@ def nearest(word: str, names: Iterable[str]) -> str:
     return settings.nearest(word, names)
 
 
-Group = argparse._ArgumentGroup
+Group = argparse._ActionsContainer
 
 
 def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
     """Add a parameter as a flag, whose value stays text for ``values`` to convert; BadInput if there is such a flag."""
     within = f"; in {parameter.valid}" if parameter.valid not in ("", "(-inf, inf)") else ""
+    within = f"; one of {', '.join(parameter.words)}" if parameter.words else within
     kind: dict[str, Any] = {"metavar": {int: "N", float: "X"}.get(parameter.type, "TEXT")}
     if parameter.type is bool:
         kind = {"action": argparse.BooleanOptionalAction}
@@ -119,6 +130,8 @@ def owners(
 
 def typed(parameter: Hyperparameter, given: Any) -> Any:
     """Convert to the parameter's type; return the input unchanged if that fails, for ``check`` to report."""
+    if isinstance(given, str) and (name := given.replace("-", "_")) in parameter.words:
+        return name
     with contextlib.suppress(ValueError):
         return parameter.type(given)
     return given

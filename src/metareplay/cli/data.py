@@ -7,7 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from metareplay.cli.arguments import Parser, add_flag, owners, values
+from metareplay.cli.arguments import Parser, owners
 from metareplay.cli.tables import show
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, plain, with_flags
@@ -41,15 +41,13 @@ def main(argv: list[str]) -> None:
 
 def _list(argv: list[str]) -> None:
     Parser(prog="metareplay data list", description="List the data sets, and whether they are here.").parse(argv)
-    show((name, data.description, _where(name)) for name, data in sources.SOURCES.items())
-
-
-def _where(name: str) -> str:
-    data, folder = sources.SOURCES[name], sources.data_folder() / name
-    if not data.size:
-        return "installed with metareplay"
-    size = f"{data.size / 1e6:.0f} MB in {folder}"
-    return f"here: {size}" if data.present(folder) else f"not here yet: will take {size}"
+    entries = []
+    for name, data in sources.SOURCES.items():
+        folder = sources.data_folder() / name
+        state = "here:" if data.present(folder) else "not here yet: will take"
+        where = f"{state} {data.size / 1e6:.0f} MB in {folder}" if data.size else "installed with metareplay"
+        entries.append((name, data.description, where))
+    show(entries)
 
 
 def _get(argv: list[str]) -> None:
@@ -84,16 +82,14 @@ def _make(argv: list[str]) -> None:
     group = parser.add_argument_group("the stream")
     text = f"made from what: {', '.join(sources.SOURCES)} (default: mnist)"
     group.add_argument("--data", metavar="NAME", default="mnist", help=text)
-    for flag in flags.values():
-        add_flag(group, flag, flag.default)
+    parser.add_options(flags.values(), group)
     kinds = {name: kind.settings for name, kind in KINDS.items()}
     given = parser.parse(argv[1:], lambda: owners(kinds, _shortened))
     path = Path(given.output)
     if not path.parent.is_dir():
         raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
     gem_format.require_torch()
-    asked = values(flags.values(), given)
-    chosen = {name: flag.check(asked[flag.name]) for name, flag in flags.items() if flag.name in asked}
+    chosen = {name: getattr(given, flag.name) for name, flag in flags.items()}
     images = sources.get(given.data)
     try:
         stream = make(images, **chosen)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -54,11 +54,11 @@ def main(argv: list[str]) -> None:
     screen.print(introduction(len(stream.tasks), mer.memories))
     records = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS), out)
     accuracies = {name: 100 * np.array([record.accuracy for record in runs]) for name, runs in records.items()}
-    for table in (every_task(stream, accuracies), first_task(accuracies)):
-        screen.print(table.terminal(), "")
+    screen.print(every_task(stream, accuracies).terminal(), "")
+    screen.print(first_task(accuracies).terminal(), "")
     screen.print(conclusion(accuracies))
-    screen.print(report([record for runs in records.values() for record in runs], out), soft_wrap=True)
-    screen.print(what_next(out), soft_wrap=True)
+    for text in (report([record for runs in records.values() for record in runs], out), what_next(out)):
+        screen.print(text, soft_wrap=True)
 
 
 def introduction(tasks: int, memories: int) -> str:
@@ -73,16 +73,15 @@ Two learners with the same network see every example once:
 """
 
 
-def learn(stream: Stream, methods: Mapping[str, Method], seeds: Iterable[int], out: Path) -> dict[str, list[Record]]:
+def learn(stream: Stream, methods: Mapping[str, Method], seeds: Sequence[int], out: Path) -> dict[str, list[Record]]:
     """Run every method with every seed, with a bar for each run, even if that was done before: it is what is shown."""
-    records: dict[str, list[Record]] = {name: [] for name in methods}
     with Display() as display:
-        for name, method in methods.items():
-            for seed in seeds:
-                experiment = Experiment(stream=stream, method=method, seed=seed)
-                run = Run(out / experiment.key)
-                records[name].append(run.carry_out(experiment, display.run(f"{name}, seed {seed}"), again=True))
-    return records
+
+        def one(name: str, seed: int) -> Record:
+            experiment = Experiment(stream=stream, method=methods[name], seed=seed)
+            return Run(out / experiment.key).carry_out(experiment, display.run(f"{name}, seed {seed}"), again=True)
+
+        return {name: [one(name, seed) for seed in seeds] for name in methods}
 
 
 def report(records: Iterable[Record], out: Path) -> str:
@@ -107,15 +106,16 @@ def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
     for number, task in enumerate(stream.tasks):
         cells: list[object] = [number + 1, task.description]
         for learned, ended, change in (of[:, :, number].mean(1) for of in found):
-            cells += [f"{learned:.1f}", f"{ended:.1f}", _change(change)]
+            style = "red" if change < -10 else "green" if change > -2 else ""
+            cells += [f"{learned:.1f}", f"{ended:.1f}", Text(f"{change:+.1f}", style)]
         rows.append(Row(tuple(cells)))
-    over_tasks = [
-        (estimate(values), sign) for of in found for values, sign in zip(of.mean(2), ("", "", "+"), strict=True)
-    ]
-    rows.append(Row(("", "mean", *(f"{one.mean:{sign}.1f}" for one, sign in over_tasks)), strong=True))
-    half_widths = [f"± {one.half_width:.1f}" if one.half_width is not None else "" for one, _ in over_tasks]
+    over_tasks = [estimate(values) for of in found for values in of.mean(2)]
+    signs = ("", "", "+") * len(found)
+    means = [f"{one.mean:{sign}.1f}" for one, sign in zip(over_tasks, signs, strict=True)]
+    half_widths = ["" if one.half_width is None else f"± {one.half_width:.1f}" for one in over_tasks]
+    rows.append(Row(("", "mean", *means), strong=True))
     below = (["± 95 %", *half_widths], ["is called", *("LA", "RA", "BTI") * len(found)])
-    rows += [Row(("", *(Text(cell, "dim") for cell in cells))) for cells in below]
+    rows += [Row(("", *(Text(cell, "dim") for cell in words))) for words in below]
     seeds = len(next(iter(accuracies.values())))
     title = f"Accuracy on each task's test images: right after it was learned, and after all tasks (%, {seeds} seeds)"
     return Table(tuple(columns), tuple(rows), title)
@@ -164,17 +164,12 @@ def what_next(out: Path) -> str:
 
 
 def _learned(runs: Accuracies) -> Accuracies:
-    """On each task right after it: ``(seeds, tasks)``."""
+    """On each task right after it, ``(seeds, tasks)``."""
     return runs.diagonal(axis1=1, axis2=2)
 
 
 def _ended(runs: Accuracies) -> Accuracies:
-    """On each task at the end: ``(seeds, tasks)``."""
     return runs[:, -1]
-
-
-def _change(points: float) -> Text:
-    return Text(f"{points:+.1f}", "red" if points < -10 else "green" if points > -2 else "")
 
 
 def _invocation() -> str:

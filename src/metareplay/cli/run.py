@@ -10,16 +10,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
+from rich.text import Text
+
 from metareplay import methods
-from metareplay.cli import methods as listing
-from metareplay.cli import result
 from metareplay.cli.arguments import Parser, add_flag, owners, values
-from metareplay.cli.tables import check_file, write
-from metareplay.errors import plain
+from metareplay.cli.lists import summary
+from metareplay.cli.tables import check_file, console, say, write
 from metareplay.methods import METHODS
+from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.runs import trackers
 from metareplay.runs.display import Display, note, stoppable
 from metareplay.runs.folder import Run, Unsaved
+from metareplay.runs.metrics import METRICS, Undefined
 from metareplay.runs.record import Record
 from metareplay.runs.request import NETWORK, RUN, Request
 from metareplay.settings import hyperparameters
@@ -27,6 +29,8 @@ from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS
 
 HELP = {"-h", "--help"}
+ONLY_IF_LOOKED = ("minimum_accuracy", "worst_dip", "stability_gap")
+"""Shown only of runs that were evaluated within tasks: at their ends alone they say little that the others do not."""
 
 
 def main(argv: list[str]) -> None:
@@ -75,7 +79,7 @@ def _explain(argv: list[str]) -> NoReturn:
         "Your own data are a folder (.npz or .csv files, images) or a .pt task list: `metareplay run FOLDER METHOD`",
     )
     parser.add_list("benchmarks", {name: benchmark.description for name, benchmark in BENCHMARKS.items()})
-    parser.add_list("methods", {name: listing.summary(method) for name, method in METHODS.items()})
+    parser.add_list("methods", {name: summary(method) for name, method in METHODS.items()})
     if HELP & set(argv):
         parser.parse(["--help"])
     parser.error("BENCHMARK and METHOD come first: metareplay run BENCHMARK METHOD [flags]")
@@ -95,7 +99,7 @@ def _parser(request: Request) -> Parser:
     benchmark, method = benchmarks.find(request.benchmark), methods.find(request.method)
     defaults, note = request.defaults()
     prog = f"metareplay run {request.benchmark} {request.method}"
-    parser = Parser(prog=prog, usage=f"{prog} [flags]", description=listing.summary(method))
+    parser = Parser(prog=prog, usage=f"{prog} [flags]", description=summary(method))
     if benchmark.allows:
         defaults["scenario"] = benchmark.allows[0]
     for title, text, options in (
@@ -127,11 +131,36 @@ def _owners() -> dict[str, list[str]]:
 
 def _show(record: Record, given: Namespace, folder: Path | None) -> None:
     if given.json != "-":
-        result.show(record)
+        show_result(record)
     if folder and given.json == "-":
         note(f"the record is in {folder}", given.quiet)
     elif folder:
-        shown, above = plain(str(folder)), plain(str(folder.parent))
-        print(f"the record is in {shown}\nto see it: metareplay show {shown}; as a page: metareplay report {above}")
+        say(f"the record is in {folder}")
+        say(f"to see it: metareplay show {folder}; as a page: metareplay report {folder.parent}")
     if given.json is not None:
         write("--json", given.json, json.dumps(record.summary()) + "\n")
+
+
+def show_result(record: Record) -> None:
+    """Print the metrics, in percent, and what they cost."""
+    configuration, rows = record.configuration, []
+    looked = not isinstance(record.metrics["stability_gap"], Undefined)
+    undefined: dict[str, list[str]] = {}
+    for name, metric in METRICS.items():
+        value = record.metrics[name]
+        if name in ONLY_IF_LOOKED and not looked:
+            continue
+        if isinstance(value, Undefined):
+            undefined.setdefault(str(value), []).append(metric.short)
+        else:
+            percent = f"{100 * value:{'+' if metric.difference else ''}.1f} %"
+            rows.append(Row((Text(metric.short, "bold"), Text(percent, "bold"), metric.meaning)))
+    usual = {"scenario": "domain-incremental", "order": "tasks"}
+    unusual = [f"{configuration[name]}" for name, value in usual.items() if configuration.get(name, value) != value]
+    title = [configuration["benchmark"], configuration["method"], *unusual, f"seed {configuration['seed']}"]
+    say(", ".join(map(str, title)), "bold")
+    console().print(Table((Column("", holds="words"), Column(""), Column("", holds="words")), tuple(rows)).terminal())
+    for why, names in undefined.items():
+        say(f"{', '.join(names)}: {why}")
+    costs = f"{record.train_seconds:.1f} s of training; {record.eval_seconds:.1f} s of evaluation"
+    say(f"{thousands(record.steps)} steps in {costs}")

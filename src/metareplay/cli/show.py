@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from metareplay.cli import result
 from metareplay.cli.arguments import Parser, nearest
-from metareplay.cli.tables import console, name_of
+from metareplay.cli.run import show_result
+from metareplay.cli.tables import console, say
 from metareplay.errors import BadInput
 from metareplay.results.groups import spread
 from metareplay.runs.folder import CONFIGURATION, Run, find
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
         show_images(stream)
     else:
         gallery.save(stream, Path(given.output))
-        console().print(name_of(f"the images of {given.what} are in {given.output}"), soft_wrap=True)
+        say(f"the images of {given.what} are in {given.output}")
 
 
 def find_run(name: str, root: Path) -> Run:
@@ -97,7 +97,7 @@ def find_run(name: str, root: Path) -> Run:
 
 def show(record: Record) -> None:
     """Print a run."""
-    result.show(record)
+    show_result(record)
     out = console()
     out.print()
     for line in (*matrix(record, out.width), *curves(record, out.width)):

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from metareplay.cli.arguments import Parser, values
-from metareplay.cli.tables import console, name_of
+from metareplay.cli.arguments import Parser
+from metareplay.cli.tables import console, say
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
 from metareplay.results.choices import Choice
@@ -24,7 +24,7 @@ from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
 from metareplay.studies import controls, until
-from metareplay.suites.driver import EXECUTOR, Outcome, find_executor
+from metareplay.suites.driver import EXECUTOR, Outcome, execute, finished
 from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
 from metareplay.suites.progress import SuiteDisplay
 from metareplay.suites.reader import CONTROLS
@@ -33,7 +33,7 @@ from metareplay.suites.suite import Suite
 JOBS = Hyperparameter("jobs", int, None, "[1, inf)", "how many runs are under way at a time", optional=True)
 OPTIONS = (
     Hyperparameter("seeds", int, None, "[1, inf)", "how many seeds each configuration is run with", optional=True),
-    JOBS,
+    Hyperparameter("until", str, None, "", "until when seeds are added", ("established",), optional=True),
     Hyperparameter("most", int, 30, "[6, 1000]", "how many seeds are run at most until a difference is established"),
 )
 LISTED = 20
@@ -43,58 +43,44 @@ LISTED = 20
 def main(argv: list[str]) -> None:
     """Carry out a suite."""
     given = _parser().parse(argv)
-    chosen = {option.name: option.default for option in OPTIONS} | values(OPTIONS, given)
-    seeds, jobs, most = (option.check(chosen[option.name]) for option in OPTIONS)
     check(given)
-    suite = Suite.read(given.suite, seeds)
-    tuned, selections = [Choice.read(one) for one in suite.tuned], _selections(suite, given)
-    out = Path(given.out)
+    suite = Suite.read(given.suite, given.seeds)
+    if given.until and len(suite.compare) < 2:
+        raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
+    selections = [Selection.read(text) for text in suite.compare] if given.until else []
+    tuned, out = [Choice.read(one) for one in suite.tuned], Path(given.out)
     if not given.dry_run and fetch(suite.requests, given.quiet):
-        suite = Suite.read(given.suite, seeds)  # now with its data, which the check wants too
+        suite = Suite.read(given.suite, given.seeds)  # now with its data, which the check wants too
     until.check(suite, selections, tuned)
     if given.dry_run:
-        at_a_time = jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
-        _show_plan(suite, plan(suite.requests, out), at_a_time, out, selections, most)
+        _show_plan(suite, plan(suite.requests, out), given, selections)
         return
     for text in suite.notes:
         note(text, given.quiet)
     for choice in tuned:
         choice.save(out)  # so that no report of these runs claims anything on what their settings were chosen on
-    execute = find_executor(given.executor)
     display = SuiteDisplay(plan(suite.requests, out), given.quiet)
-    backend: dict[str, Any] = {"jobs": jobs, "report": display, "note": display.note}
-    backend |= {"address": given.address} if given.address else {}
+    backend: dict[str, Any] = {"executor": given.executor, "address": given.address, "jobs": given.jobs}
+    backend |= {"report": display, "note": display.note}
     requests, source = list(suite.requests), None
     try:
         with display:
-            outcomes = execute(requests, out, tracker=given.tracker, **backend)
-            stopped_early = any(outcome.state == "not started" for outcome in outcomes)
-            if suite.controls and not stopped_early:
-                requests += controls.runs(requests, out, tuned, suite.controls, given.executor, **backend)
-            if not stopped_early and (selections or len(requests) > len(suite.requests)):
-                source = until.Until(requests, selections, out, most) if selections else None
+            outcomes = finished(execute(requests, out, tracker=given.tracker, **backend))
+            requests += controls.runs(requests, out, tuned, suite.controls, **backend) if suite.controls else []
+            if selections or len(requests) > len(suite.requests):
+                source = until.Until(requests, selections, out, given.most) if selections else None
                 asked = () if source else requests
-                outcomes = execute(asked, out, tracker=given.tracker, source=source, **backend)
+                outcomes = finished(execute(asked, out, tracker=given.tracker, source=source, **backend))
     except KeyboardInterrupt:
-        stopped = _stopped(display.done, len(requests), given)
+        done = f"{display.done} of {len(requests)} runs are done, in {given.out}"
+        stopped = f"stopped: {done}; to go on: {_command(given)}"
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
             note(stopped)
             os._exit(130)
         raise KeyboardInterrupt(stopped) from None
     for comparison in source.comparisons or () if source else ():
-        console().print(name_of(comparison.verdict), soft_wrap=True)
+        say(comparison.verdict)
     _tell(suite, outcomes, given)
-
-
-def _selections(suite: Suite, given: Namespace) -> list[Selection]:
-    """What is to be established; BadInput if the suite does not say what."""
-    if given.until is None:
-        return []
-    if given.until != "established":
-        raise BadInput(f"--until is {given.until!r}, but there is only --until established")
-    if len(suite.compare) < 2:
-        raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
-    return [Selection.read(text) for text in suite.compare]
 
 
 def _parser() -> Parser:
@@ -104,10 +90,8 @@ def _parser() -> Parser:
         "What is there already is not run again; what was stopped goes on from where it was.",
     )
     parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
-    parser.add_argument("--seeds", metavar="N", help="run each configuration with seeds 0 … N−1, not with the file's")
+    parser.add_options(OPTIONS, seeds="as the file says", until="none are added")
     add_flags(parser, "runs")
-    parser.add_argument("--until", metavar="established", help="add seeds until what the suite compares is decided")
-    parser.add_argument("--most", metavar="N", help="how many seeds at most, with --until (default: 30)")
     parser.add_argument("--tracker", metavar="NAME", help=trackers.HELP)
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
     return parser
@@ -115,19 +99,14 @@ def _parser() -> Parser:
 
 def add_flags(parser: Parser, out: str) -> None:
     """Add the flags of all that carries out many runs."""
-    for flag, metavar, default, text in (
-        ("--jobs", "N", None, "how many runs are under way at a time (default: one for each core)"),
-        ("--out", "DIR", out, f"where records are kept (default: {out})"),
-        ("--executor", "local|ray", "local", "what runs them (default: local)"),
-        ("--address", "ADDRESS", None, "the Ray cluster, such as auto; else one on this machine"),
-    ):
-        parser.add_argument(flag, metavar=metavar, default=default, help=text)
+    parser.add_options((JOBS, EXECUTOR), jobs="one for each core")
+    parser.add_argument("--out", metavar="DIR", default=out, help=f"where records are kept (default: {out})")
+    parser.add_argument("--address", metavar="ADDRESS", help="the Ray cluster, such as auto; else one on this machine")
     parser.add_argument("--quiet", action="store_true", help="show no progress and no notes")
 
 
 def check(given: Namespace) -> None:
     """What can be said of those flags before anything is read."""
-    EXECUTOR.check(given.executor)
     if given.address and given.executor != "ray":
         raise BadInput("--address is where a Ray cluster is, and needs --executor ray")
     if getattr(given, "tracker", None):
@@ -145,9 +124,7 @@ def fetch(requests: Iterable[Request], quiet: bool) -> bool:
     return bool(missing)
 
 
-def _show_plan(
-    suite: Suite, planned: Sequence[Planned], jobs: int, out: Path, selections: Sequence[Selection], most: int
-) -> None:
+def _show_plan(suite: Suite, planned: Sequence[Planned], given: Namespace, selections: Sequence[Selection]) -> None:
     """Print what would run: a line for each configuration, and what all of it costs."""
     configurations: dict[tuple[str, ...], list[Planned]] = defaultdict(list)
     for each in planned:
@@ -163,12 +140,12 @@ def _show_plan(
         rows.append(Row((*names, len(group), done, steps, seconds)))
     words = [Column(title, holds="words") for title in ("benchmark", "method", "settings")]
     numbers = [Column(title) for title in ("seeds", "done", "steps each", "time each")]
-    shown = console()
-    shown.print(name_of(suite.name, "bold"))
-    shown.print(Table((*words, *numbers), tuple(rows)).terminal("bold"))
-    further = _further(suite, list(configurations.values()), {one.method for one in selections}, most)
-    for line in [*_sums(planned, jobs, out), *further, *suite.notes]:
-        shown.print(name_of(line), soft_wrap=True)
+    say(suite.name, "bold")
+    console().print(Table((*words, *numbers), tuple(rows)).terminal("bold"))
+    jobs = given.jobs or (len(os.sched_getaffinity(0)) if given.executor == "local" else 1)
+    further = _further(suite, list(configurations.values()), {one.method for one in selections}, given.most)
+    for line in [*_sums(planned, jobs, given.out), *further, *suite.notes]:
+        say(line)
 
 
 def _further(suite: Suite, groups: list[list[Planned]], compared: set[str], most: int) -> Iterator[str]:
@@ -187,12 +164,11 @@ def _further(suite: Suite, groups: list[list[Planned]], compared: set[str], most
         yield f"besides: seeds as it takes, {most} at most: up to {sum(more)} more runs, about {took} of one core"
 
 
-def _sums(planned: Sequence[Planned], jobs: int, out: Path) -> Iterator[str]:
+def _sums(planned: Sequence[Planned], jobs: int, out: str) -> Iterator[str]:
     """What is there, what is to do, and how long it takes."""
-    states = Counter(each.state for each in planned)
-    known = [
-        f"{states[state]} {state}" for state in ("done", "running", "stopped", "failed", "broken") if states[state]
-    ]
+    states = Counter[str](each.state for each in planned)
+    there = ("done", "running", "stopped", "failed", "broken")
+    known = [f"{states[state]} {state}" for state in there if states[state]]
     yield f"{len(planned)} runs; in {out}: {', '.join(known) or 'none of them yet'}"
     if states["unknown"]:
         yield f"the data of {states['unknown']} are not here yet, so it is not known which of these are done"
@@ -213,8 +189,6 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
     """Say what became of the suite, and what to do next; raises where not all is done."""
     states = Counter(outcome.state for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.state == "failed"]
-    if states["not started"]:
-        raise KeyboardInterrupt(_stopped(states["done"], len(outcomes), given))
     where = plain(given.out)
     print(f"{plain(suite.name)}: {states['done']} of {len(outcomes)} runs are done; they are in {where}")
     if states["done"]:
@@ -230,14 +204,10 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
         raise RunFailed("\n  ".join([f"{number}; to try them again: {_command(given)}", *listed]))
 
 
-def _stopped(done: int, of: int, given: Namespace) -> str:
-    return f"stopped: {done} of {of} runs are done, in {given.out}; to go on: {_command(given)}"
-
-
 def _command(given: Namespace) -> str:
     """The command that was given, to be given again."""
-    words = ["metareplay", "suite", given.suite]
+    words, usual = ["metareplay", "suite", given.suite], {each.name: each.default for each in (*OPTIONS, EXECUTOR)}
     for flag in ("seeds", "until", "most", "jobs", "executor", "address", "tracker"):
-        if getattr(given, flag, None) not in (None, "local"):
-            words += [f"--{flag}", getattr(given, flag)]
+        if (value := getattr(given, flag)) not in (None, usual.get(flag)):
+            words += [f"--{flag}", str(value)]
     return shlex.join([*words, "--out", given.out] if given.out != "runs" else words)

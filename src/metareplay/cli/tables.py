@@ -67,6 +67,6 @@ def progress(what: str) -> Callable[[int, int], None]:
     return tell
 
 
-def name_of(text: str, style: str = "") -> Text:
-    """A name as it can be shown: no markup, and nothing that a terminal obeys."""
-    return Text(plain(text), style)
+def say(text: str, style: str = "", wrap: bool = False) -> None:
+    """Print a line with names in it: no markup, and nothing that a terminal obeys."""
+    console().print(Text(plain(text), style), soft_wrap=not wrap)

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from metareplay.cli import suite
-from metareplay.cli.arguments import Parser, values
-from metareplay.cli.tables import check_file, console, name_of
+from metareplay.cli.arguments import Parser
+from metareplay.cli.tables import check_file, console, say
 from metareplay.errors import plain
 from metareplay.results import choices
 from metareplay.runs.display import note
@@ -29,7 +29,6 @@ def main(argv: list[str]) -> None:
     parser.add_argument("-o", "--output", metavar="FILE", default="tuned.toml", help=text)
     suite.add_flags(parser, "runs/tuning")
     given = parser.parse(argv)
-    jobs = suite.JOBS.check(values((suite.JOBS,), given)["jobs"]) if given.jobs else None
     suite.check(given)
     check_file("--output", given.output)
     file = read(given.file)
@@ -40,12 +39,11 @@ def main(argv: list[str]) -> None:
     out = Path(given.out)
     spare = [each.seconds or 1.0 for study in file.studies for each in plan([study.request], out) * study.runs]
     display = SuiteDisplay([], given.quiet, spare)
-    address = {"address": given.address} if given.address else {}
     try:
         with display:
             chosen = tune(
-                file, out=out, write=given.output, jobs=jobs, executor=given.executor, report=display,
-                note=display.note, **address,
+                file, out=out, write=given.output, jobs=given.jobs, executor=given.executor, address=given.address,
+                report=display, note=display.note,
             )  # fmt: skip
     except KeyboardInterrupt:
         command = shlex.join(["metareplay", "tune", *argv])
@@ -54,5 +52,5 @@ def main(argv: list[str]) -> None:
         shown = choices.table(choice)
         console().print(shown.terminal())
         for line in shown.notes:
-            console().print(name_of(line), soft_wrap=True)
+            say(line)
     print(f"the settings are in {plain(given.output)}; to report them: metareplay suite {plain(given.output)}")

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from metareplay.cli.arguments import Parser, add_flag, values
-from metareplay.cli.methods import summary
+from metareplay.cli.arguments import Parser
+from metareplay.cli.lists import summary
 from metareplay.errors import BadInput, RunFailed, with_flags
 from metareplay.learners import engines
 from metareplay.methods import METHODS
@@ -86,9 +86,7 @@ THEIR_WORDS = {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS} | {
 
 def read(argv: list[str]) -> Namespace:
     """The options, as the original's parser gives them; BadInput for a flag or a value that cannot be used."""
-    given = values(FLAGS, _parser().parse(argv))
-    checked = {flag.name: flag.check(given[flag.name]) for flag in FLAGS if flag.name in given}
-    options = Namespace(**({flag.name: flag.default for flag in FLAGS} | checked))
+    options = _parser().parse(argv)
     if options.model not in MODELS:
         never = ", the default, which never existed" if options.model == "single" else ""
         raise BadInput(f"--model is {options.model!r}{never}; there are {', '.join(MODELS)}")
@@ -108,9 +106,7 @@ def _parser() -> Parser:
         "docs/migration.md. The same with more choices: metareplay run --help",
     )
     parser.allow_abbrev = True
-    group = parser.add_argument_group("flags")
-    for flag in FLAGS:
-        add_flag(group, flag, flag.default)
+    parser.add_options(FLAGS, parser.add_argument_group("flags"))
     parser.add_list("models", {name: summary(model) for name, model in MODELS.items()})
     parser.add_list(
         "data files that need not exist, since their tasks are made from MNIST as they are needed",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from metareplay.cli import status_of
+from metareplay.cli import program
 from metareplay.cli.arguments import Parser
 from metareplay.errors import BadInput, RunFailed, with_flags
 from metareplay.original.arguments import DATA_FILES, MODELS, experiment, read
@@ -17,12 +17,6 @@ from metareplay.streams.catalogue import BENCHMARKS
 
 NAME = "mer_examples.sh"
 note = partial(display.note, program=NAME)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the status is that of ``metareplay.cli.status_of``."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    return status_of(lambda: _examples(given), NAME)
 
 
 def _examples(argv: list[str]) -> None:
@@ -48,6 +42,8 @@ def _examples(argv: list[str]) -> None:
 
 def runs(seed: int) -> Iterator[list[str]]:
     """The flags of ``main.py`` for each run: model by model, most memories first, stream by stream."""
+    same = {"n_layers": 2, "n_hiddens": 100, "data_path": "data/", "save_path": "results/", "batch_size": 1}
+    same |= {"log_every": 100}
     for model in MODELS:
         entries = [
             (entry, file)
@@ -59,19 +55,8 @@ def runs(seed: int) -> Iterator[list[str]]:
             benchmark, settings = BENCHMARKS[DATA_FILES[file]], dict(entry)
             if model == "gem":  # its flag is for each task
                 settings["n_memories"] = settings.pop("memories") // benchmark.tasks
-            given = {
-                "n_layers": 2,
-                "n_hiddens": 100,
-                "data_path": "data/",
-                "save_path": "results/",
-                "batch_size": 1,
-                "log_every": 100,
-                "samples_per_task": benchmark.samples_per_task,
-                "data_file": file,
-                "cuda": "no",
-                "seed": seed,
-                "model": model,
-            } | settings
+            own = {"samples_per_task": benchmark.samples_per_task, "data_file": file, "cuda": "no", "seed": seed}
+            given = same | own | {"model": model} | settings
             yield [word for name, value in given.items() for word in (f"--{name}", str(value))]
 
 
@@ -92,10 +77,11 @@ def carry_out(wanted: Sequence[list[str]]) -> None:
             else:
                 learn(options)
         except (BadInput, RunFailed) as error:
-            raise RunFailed(
-                f"{which} failed, so this stops; started again, it skips what is done: {with_flags(error)}"
-            ) from error
+            what = f"{which} failed, so this stops; started again, it skips what is done"
+            raise RunFailed(f"{what}: {with_flags(error)}") from error
 
+
+main = program(_examples, NAME)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import sys
 import tarfile
 import zlib
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Self, cast
 
-from metareplay.cli import status_of
+from metareplay.cli import program
 from metareplay.cli.arguments import Parser
 from metareplay.data import catalogue as sources
 from metareplay.data.download import CHUNK, Report, download, progress_bar
@@ -29,16 +27,9 @@ LONGEST_NAME = 65536  # bytes
 PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
 DAMAGED = "it is damaged, truncated, or no .tar.gz archive"
-EXAMPLES = 70_000  # of MNIST, in each task
-EXAMPLE = 784 * 4 + 8  # bytes: x as float32, y as int64
+TASK = 70_000 * (784 * 4 + 8)  # bytes: MNIST, x as float32, y as int64
 FILES = {file.removeprefix("mnist_").removesuffix(".pt"): file for file in DATA_FILES}
 """The original's files of tasks, by the names that its get_data.py takes."""
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the status is that of ``metareplay.cli.status_of``."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    return status_of(lambda: _get_data(given), NAME)
 
 
 def _get_data(argv: list[str]) -> None:
@@ -53,16 +44,14 @@ def _get_data(argv: list[str]) -> None:
     )
     names = ("all", *FILES)
     parser.add_argument("name", metavar="NAME", choices=names, help=f"which: {', '.join(names)}")
-    parser.add_argument(
-        "--data_path", metavar="DIR", default="data/", help="the folder that files are written to (default: data/)"
-    )
+    where = "the folder that files are written to (default: data/)"
+    parser.add_argument("--data_path", metavar="DIR", default="data/", help=where)
     either = parser.add_mutually_exclusive_group()
     for flag, make, meaning in (
         ("--materialize", _materialize, "write the tasks that main.py makes into real files, for other programs"),
         ("--original", _fetch, "fetch the authors' own files, which have other angles and orders"),
     ):
-        text = f"{meaning} (needs PyTorch)"
-        either.add_argument(flag, dest="make", action="store_const", const=make, help=text)
+        either.add_argument(flag, dest="make", action="store_const", const=make, help=f"{meaning} (needs PyTorch)")
     sizes = {name: f"{_tasks(file)} tasks; as a file: {file}, {shown(_size(file))}" for name, file in FILES.items()}
     parser.add_list("names", sizes)
     given = parser.parse(argv)
@@ -80,21 +69,17 @@ def _tasks(file: str) -> int:
 
 
 def _size(file: str) -> int:
-    """Bytes that it has, about."""
-    return _tasks(file) * EXAMPLES * EXAMPLE
+    return _tasks(file) * TASK
 
 
 def _get_mnist(files: list[str], folder: Path) -> None:
     images = sources.get("mnist")
-    print(
-        f"MNIST is here and verified, in {sources.data_folder() / images.name}: "
-        f"{len(images.train)} images for training, {len(images.test)} for testing"
-    )
+    numbers = f"{len(images.train)} images for training, {len(images.test)} for testing"
+    print(f"MNIST is here and verified, in {sources.data_folder() / images.name}: {numbers}")
     for file in files:
-        if (folder / file).exists():
-            print(f"{file}: {folder / file} is there, and main.py reads it")
-        else:
-            print(f"{file}: main.py makes its {_tasks(file)} tasks as it goes, in place of {shown(_size(file))}")
+        made = f"main.py makes its {_tasks(file)} tasks as it goes, in place of {shown(_size(file))}"
+        there = (folder / file).exists()
+        print(f"{file}: {f'{folder / file} is there, and main.py reads it' if there else made}")
     print(
         "There is nothing else to fetch. For real files: --materialize writes them, --original gets the authors' own; "
         "`python get_data.py --help` tells more"
@@ -130,21 +115,11 @@ def _fetch(path: Path) -> None:
         stream = _unpack(archive, path, limit)
     except Refused as reason:
         archive.unlink()
-        raise BadInput(
-            f"{url} does not give {path.name}: {reason}; what was fetched is removed, so the same command begins anew"
-        ) from None
+        again = "what was fetched is removed, so the same command begins anew"
+        raise BadInput(f"{url} does not give {path.name}: {reason}; {again}") from None
     archive.unlink()
-    print(
-        f"{path}: {len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256} "
-        "(no checksum was published to hold it against)"
-    )
-
-
-def _read(path: Path, name: str) -> Stream:
-    try:
-        return task_list.read(path)
-    except BadInput as error:
-        raise Refused(with_flags(error).replace(str(path), name)) from None
+    about = f"{len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256}"
+    print(f"{path}: {about} (no checksum was published to hold it against)")
 
 
 def _unpack(archive: Path, path: Path, limit: int) -> Stream:
@@ -169,7 +144,10 @@ def _unpack(archive: Path, path: Path, limit: int) -> Stream:
                     while content.read(CHUNK):  # to the end, where gzip's checksum is
                         pass
                     placing.flush()
-                    return _read(temporary, path.name)
+                    try:
+                        return task_list.read(temporary)
+                    except BadInput as error:
+                        raise Refused(with_flags(error).replace(str(temporary), path.name)) from None
         except (tarfile.TarError, ValueError, RecursionError, EOFError, zlib.error) as error:
             raise Refused(DAMAGED) from error
 
@@ -207,3 +185,6 @@ class _Header(tarfile.TarInfo):
         if header.type not in PLAIN and not (header.type in NAMES and header.size <= LONGEST_NAME):
             raise Refused(f"{header.name!r} in it is a link, a device or the like; only plain files are taken")
         return header
+
+
+main = program(_get_data, NAME)

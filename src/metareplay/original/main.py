@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import sys
 import uuid
 from argparse import Namespace
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from metareplay.cli import status_of
+from metareplay.cli import program
 from metareplay.errors import RunFailed
 from metareplay.files import write_atomically
 from metareplay.original.arguments import experiment, printed, read, their_words
@@ -27,12 +25,6 @@ from metareplay.runs.trainer import Trainer
 NAME = "main.py"
 RUNS = "runs"
 note = partial(display.note, program=NAME)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; the status is that of ``metareplay.cli.status_of``."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    return status_of(lambda: learn(read(given)), NAME)
 
 
 def learn(options: Namespace) -> None:
@@ -87,3 +79,6 @@ def written(save_path: str, key: str) -> str | None:
 
 def _have_pytorch() -> bool:
     return find_spec("torch") is not None
+
+
+main = program(lambda argv: learn(read(argv)), NAME)

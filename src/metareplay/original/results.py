@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.cli import status_of
+from metareplay.cli import program
 from metareplay.cli.arguments import Parser
 from metareplay.errors import INSTALL, BadInput, Refused, RunFailed
 from metareplay.files import read_regular
@@ -60,21 +60,13 @@ def state(model: str, layers: Sequence[Layer]) -> State:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What a result file holds; of a text file ``options`` and ``state`` are empty, and ``seconds`` NaN.
-
-    Parameters
-    ----------
-    labels
-        ``(e,)`` for each evaluation the task learned just before it. For the first, before any training, it is the
-        first task to come (the original: 0, whatever came first).
-    accuracies
-        ``(e, tasks)`` the share of right answers on each task's test examples.
-    options, seconds, state
-        Of the run: its flags, how long it took, and the network's weights as PyTorch's modules name them.
-    """
+    """What a result file holds; of a text file ``options`` and ``state`` are empty, and ``seconds`` NaN."""
 
     labels: NDArray[np.int64]
+    """``(e,)`` for each evaluation the task learned just before it; for the first, before any training, the first task
+    to come (the original: 0, whatever came first)."""
     accuracies: NDArray[np.float64]
+    """``(e, tasks)`` the share of right answers on each task's test examples."""
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = float("nan")
     state: State = field(default_factory=dict)
@@ -105,12 +97,9 @@ class Results:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """RA, LA, BTI and FT, as fractions, by the names that a record's metrics have."""
-        return {
-            "retained_accuracy": metrics.retained_accuracy(self.accuracy),
-            "learning_accuracy": metrics.learning_accuracy(self.accuracy),
-            "backward_transfer": metrics.backward_transfer(self.accuracy),
-            "forward_transfer": metrics.forward_transfer(self.accuracy, self.baseline),
-        }
+        of_matrix = (metrics.retained_accuracy, metrics.learning_accuracy, metrics.backward_transfer)
+        transfer = {"forward_transfer": metrics.forward_transfer(self.accuracy, self.baseline)}
+        return {metric.__name__: metric(self.accuracy) for metric in of_matrix} | transfer
 
     @property
     def line(self) -> str:
@@ -144,15 +133,11 @@ class Results:
 def read(path: Path | str) -> Results:
     """Read a result file, ``.txt`` or ``.pt``, of the original or of ours.
 
-    The statistics that a file carries are held against its accuracies, and a zip archive's checksums against its
-    content. A text file does not say which column is whose. They are taken to be in the order of the rows, as they are
-    in ours. So they are in the original's unless ``--shuffle_tasks`` was yes. Then its R has a row too many and is
-    refused; but not if task 0 came first all the same: only the ``.pt`` beside it gives the right metrics.
-
-    Raises
-    ------
-    BadInput
-        If there is none, it is damaged or no such file, or loading it would run code.
+    Its statistics are held against its accuracies, and a zip archive's checksums against its content. A text file does
+    not say which column is whose: they are taken to be in the order of the rows. So they are in ours, and in the
+    original's unless ``--shuffle_tasks`` was yes. Then its R has a row too many and is refused; but not if task 0 came
+    first all the same: only the ``.pt`` beside it gives the right metrics. BadInput if there is none, it is damaged or
+    no such file, or loading it would run code.
     """
     path = Path(path)
     try:
@@ -173,10 +158,8 @@ def _read_text(text: str) -> Results:
     accuracies = np.array(rows, float)
     tasks = accuracies.shape[1]
     if len(accuracies) != 1 + tasks:
-        raise Refused(
-            f"R has {len(accuracies) - 1} rows for {tasks} tasks (the original's, where tasks were shuffled; the .pt "
-            "file beside it tells which row is whose)"
-        )
+        why = "the original's, where tasks were shuffled; the .pt file beside it tells which row is whose"
+        raise Refused(f"R has {len(accuracies) - 1} rows for {tasks} tasks ({why})")
     results = Results(np.append(0, np.arange(tasks)), accuracies)
     found = [re.search(rf"^{name}: +(-?\d\.\d{{4}}|nan)$", end, re.MULTILINE) for name in PRINTED.values()]
     _require_sound(results, [float(one[1]) if one else np.nan for one in found], 2e-4)
@@ -194,15 +177,10 @@ def _read_pt(path: Path) -> Results:
     if zipfile.is_zipfile(path) and (damaged := zipfile.ZipFile(path).testzip()):
         raise Refused(f"the checksum of {damaged} in it is another one: it is damaged")
     arrays = task_list.Arrays(path.stat().st_size)
-    numbers = arrays.of(labels, "its list of tasks")
+    numbers, measured = arrays.of(labels, "its list of tasks"), arrays.of(accuracies, "its accuracies")
     words, *shown, seconds = (part.strip() for part in line.rsplit("#", 2))
-    results = Results(
-        numbers.astype(np.int64),
-        arrays.of(accuracies, "its accuracies").astype(np.float64),
-        dict(vars(options)),
-        float(seconds),
-        {name: arrays.of(tensor, name) for name, tensor in weights.items()},
-    )
+    state = {name: arrays.of(tensor, name) for name, tensor in weights.items()}
+    results = Results(numbers.astype(np.int64), measured.astype(float), dict(vars(options)), float(seconds), state)
     if (results.labels != numbers).any() or results.labels.min() < 0 or len(results.labels) != len(results.accuracies):
         raise Refused("its evaluations do not say after which task each was")
     stated = [float(statistic) for statistic in statistics]
@@ -228,12 +206,6 @@ def _require_sound(results: Results, stated: Sequence[float], tolerance: float) 
         raise Refused("its statistics do not follow from its accuracies: it is damaged")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the metrics of result files, learning accuracy among them, which the original did not work out."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    return status_of(lambda: _show(given), "metareplay.original.results")
-
-
 def _show(argv: list[str]) -> None:
     parser = Parser(
         prog="python -m metareplay.original.results",
@@ -245,6 +217,8 @@ def _show(argv: list[str]) -> None:
     for file in files:
         print("".join(f"{100 * value:z7.1f}" for value in read(file).metrics.values()), f" {file}", flush=True)
 
+
+main = program(_show, "metareplay.original.results")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,6 +12,5 @@ def require_drawing() -> None:
     needed = {"vl_convert": "vl-convert", "jinja2": "Jinja2"}
     missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise BadInput(
-            f"pages and figures need {' and '.join(missing)}, not installed here: {INSTALL.format('report')}"
-        )
+        what = " and ".join(missing)
+        raise BadInput(f"pages and figures need {what}, not installed here: {INSTALL.format('report')}")

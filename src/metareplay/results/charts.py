@@ -1,7 +1,4 @@
-"""The charts, in Vega-Lite, and what each method looks like in them: the same in all figures.
-
-Each draws rows of its own kind (``figures.py`` makes them), in a page or, with the ends of its axes, on paper.
-"""
+"""The charts, in Vega-Lite, for a page or, given the ends of axes, for paper; and what each method looks like."""
 
 from __future__ import annotations
 
@@ -40,8 +37,7 @@ Spec = dict[str, Any]
 def styles(methods: Iterable[str]) -> dict[str, Style]:
     """The style of each method: its family's colour, and a mark by its place in the family.
 
-    A user's own method has both from its name, so that they are the same in every report; another mark where another
-    method in this report has the very same style.
+    A user's own method has both from its name, the same in every report; another mark where another has that style.
     """
     families: dict[str, list[str]] = {}
     for name, method in METHODS.items():

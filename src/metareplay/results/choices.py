@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,22 +27,8 @@ NEAR = 0.01
 class Choice:
     """One method's settings on one benchmark: what was searched, by which protocol, and what each trial gave.
 
-    Parameters
-    ----------
-    benchmark, method
-        What the settings are for.
-    protocol, search, metric, budget
-        On what trials are made, who chooses them, what is compared, and how many there are, besides the untuned one.
-    fixed, space
-        Settings that all trials share; and where each other one is searched: ``[low, high, scale]``, or values.
-    used
-        What was looked at: ``benchmark``, ``stream`` and ``data_sha256`` of the trials, the tasks visited
-        (``task_order``), the untuned run's key (``first_run``), which covers all else that trials share, and, where
-        it is other seeds that are reported, ``seeds``.
-    trials
-        As they began, the first with untuned settings: ``settings``, ``state`` (running, done, pruned or failed),
-        ``runs`` (their keys), ``curve`` (accuracy after each task), and as far as there are any ``score`` (a mean over
-        seeds), ``gradients`` and ``seconds`` (of all its runs), ``message``.
+    ``budget`` is how many trials there are besides the untuned one. All share the ``fixed`` settings; of the others
+    ``space`` has ``[low, high, scale]``, or values.
     """
 
     benchmark: str
@@ -53,7 +40,11 @@ class Choice:
     fixed: dict[str, Any]
     space: dict[str, list[Any]]
     used: dict[str, Any]
+    """What was looked at: ``benchmark``, ``stream``, ``data_sha256`` and ``task_order`` of trials; the untuned run's
+    key (``first_run``), which covers all else that they share; where other seeds are reported, ``seeds``."""
     trials: list[dict[str, Any]] = field(default_factory=list)
+    """As they began, the untuned one first: ``settings``, ``state``, ``runs`` (keys), ``curve`` (accuracy after each
+    task), and as far as there are any ``score``, ``gradients`` and ``seconds`` (of all its runs), ``message``."""
 
     @property
     def file(self) -> str:
@@ -62,7 +53,6 @@ class Choice:
 
     @property
     def sha256(self) -> str:
-        """A hash of all that it says."""
         return _sha256(asdict(self))
 
     @property
@@ -84,12 +74,10 @@ class Choice:
 
     def tuned(self, configuration: Mapping[str, Any]) -> str | None:
         """``yes`` for a run with the settings that were chosen, ``no`` with the untuned ones; None for others."""
-        if (configuration["benchmark"], configuration["method"]) != (self.benchmark, self.method):
+        if (configuration["benchmark"], configuration["method"]) != (self.benchmark, self.method) or not self.ended:
             return None
-        if not self.ended:
-            return None
-        words = {"no": self.trials[0], "yes": self.best}
-        return next((word for word in ("yes", "no") if self._has(configuration, words[word])), None)
+        words = {"yes": self.best, "no": self.trials[0]}
+        return next((word for word, trial in words.items() if self._has(configuration, trial)), None)
 
     def looked_at(self, configuration: Mapping[str, Any]) -> bool:
         """Whether a run shows settings on what they were chosen on; untuned ones were not chosen."""
@@ -101,10 +89,8 @@ class Choice:
         return self.tuned(configuration) != "no" and any(self._has(configuration, trial) for trial in self.trials)
 
     def _has(self, configuration: Mapping[str, Any], trial: Mapping[str, Any]) -> bool:
-        own, its = (
-            {name: value for name, value in settings.items() if value not in (None, "none")}
-            for settings in (configuration["hyperparameters"], self.fixed | trial["settings"])
-        )
+        both = (configuration["hyperparameters"], self.fixed | trial["settings"])
+        own, its = ({name: v for name, v in settings.items() if v not in (None, "none")} for settings in both)
         return bool(own == its)
 
     def save(self, out: Path) -> None:
@@ -153,35 +139,28 @@ def table(choice: Choice) -> Table:
     near = [trial for trial in choice.ended if trial["score"] >= best["score"] - NEAR]
     rows = []
     for name, where in choice.space.items():
-        low, high, scale = where if len(where) == 3 and where[2] in ("log", "linear") else (None, None, "")
-        searched = f"{low:g} to {high:g} ({scale})" if scale else ", ".join(map(str, where))
         good = sorted({trial["settings"][name] for trial in near}, key=lambda value: (str(type(value)), value))
-        shown = (
-            f"{good[0]:.3g} to {good[-1]:.3g}"
-            if scale and len(good) > 1 and "none" not in good
-            else ", ".join(map(str, good))
-        )
+        searched, shown = (", ".join(map(str, values)) for values in (where, good))
+        if len(where) == 3 and where[2] in ("log", "linear"):
+            searched = "{:g} to {:g} ({})".format(*where)
+            shown = f"{good[0]:.3g} to {good[-1]:.3g}" if len(good) > 1 and "none" not in good else shown
         rows.append(Row((name, searched, choice.trials[0]["settings"][name], best["settings"][name], shown)))
     score = "–" if (untuned := choice.trials[0].get("score")) is None else f"{100 * untuned:.1f}"
-    rows.append(
-        Row((f"{METRICS[choice.metric].short}, %", None, score, f"{100 * best['score']:.1f}", None), strong=True)
-    )
-    states = {state: sum(trial["state"] == state for trial in choice.trials) for state in ("done", "pruned", "failed")}
-    counted = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    cells = (f"{METRICS[choice.metric].short}, %", None, score, f"{100 * best['score']:.1f}", None)
+    states = Counter(trial["state"] for trial in choice.trials)
+    counted = ", ".join(f"{states[state]} {state}" for state in STATES[1:] if states[state])
+    within = f"within {100 * NEAR:g} point of the best"
     columns = [Column(title, holds="words") for title in ("setting", "searched")]
-    columns += [Column("untuned"), Column("chosen"), Column(f"within {100 * NEAR:g} point of the best")]
-    return Table(
-        tuple(columns),
-        tuple(rows),
-        f"{choice.method} on {choice.benchmark}, by {choice.protocol}",
-        (
-            f"{choice.search} search, {len(choice.trials)} trials ({counted}), {len(near)} of them within "
-            f"{100 * NEAR:g} point of the best; {thousands(choice.cost('gradients'))} gradients, "
-            f"{thousands(choice.cost('seconds'))} s; sha256 {choice.sha256[:8]}.",
-            f"The same in all: {', '.join(f'{name} {value}' for name, value in choice.fixed.items()) or 'nothing'}.",
-            "What was looked at is no test: claims rest on other runs.",
-        ),
+    columns += [Column(title) for title in ("untuned", "chosen", within)]
+    cost = "{} gradients, {} s".format(*(thousands(choice.cost(what)) for what in ("gradients", "seconds")))
+    notes = (
+        f"{choice.search} search, {len(choice.trials)} trials ({counted}), {len(near)} of them {within}; {cost}; "
+        f"sha256 {choice.sha256[:8]}.",
+        f"The same in all: {', '.join(f'{name} {value}' for name, value in choice.fixed.items()) or 'nothing'}.",
+        "What was looked at is no test: claims rest on other runs.",
     )
+    caption = f"{choice.method} on {choice.benchmark}, by {choice.protocol}"
+    return Table(tuple(columns), (*rows, Row(cells, strong=True)), caption, notes)
 
 
 def _sha256(value: Any) -> str:

@@ -242,17 +242,14 @@ def _controls(own: Sequence[Group], entrants: Mapping[str, Group], by: str) -> d
     """By its name each method's control, with the method's text: of as many memories, and of nearly the same cost."""
     found = {}
     for text, group in entrants.items():
-        rivals = [one for one in own if one.method == CONTROL and one.memories == group.memories and one is not group]
-        times = {one: _times(one, group, by) for one in rivals}
-        if rivals and times[best := min(rivals, key=times.__getitem__)] <= ALIKE:
+        times = {}  # what the cheaper costs
+        for one in own:
+            if one.method == CONTROL and one.memories == group.memories and one is not group:
+                costs = [cost for each in (one, group) if isinstance(cost := each.mean(by), float) and cost > 0]
+                times[one] = max(costs) / min(costs) if len(costs) == 2 else math.inf
+        if times and times[best := min(times, key=times.__getitem__)] <= ALIKE:
             found[f"{CONTROL} as {text}"] = text, best
     return found
-
-
-def _times(one: Group, other: Group, by: str) -> float:
-    """How many times the cost of the cheaper the other one's is."""
-    costs = [cost for group in (one, other) if isinstance(cost := group.mean(by), float) and cost > 0]
-    return max(costs) / min(costs) if len(costs) == 2 else math.inf
 
 
 def _choice(group: Group, names: set[str]) -> str:

@@ -244,9 +244,8 @@ class Plot:
         if not shown:
             raise BadInput("there is nothing to draw: the run was evaluated at its end alone, or never")
         panels = [panel for figure in shown for panel in figure["concat"]]
-        self.spec = {
-            "concat": panels, "resolve": {"scale": {"color": "independent"}}, "config": charts.theme(INK)
-        }  # fmt: skip
+        apart = {"scale": {"color": "independent"}}
+        self.spec = {"concat": panels, "resolve": apart, "config": charts.theme(INK)}
 
     def _repr_svg_(self) -> str:
         return vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[])

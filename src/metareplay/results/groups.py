@@ -234,11 +234,6 @@ class Contents(NamedTuple):
         """The configurations that can be compared with each other, by the problem's name."""
         return by_problem(self.groups)
 
-    @property
-    def with_unfinished(self) -> list[Group]:
-        """All configurations, those among them of which no run is finished."""
-        return groups([*(run for group in self.groups for run in group.runs), *self.unfinished])
-
 
 def by_problem(groups: Iterable[Group]) -> dict[str, list[Group]]:
     """Those that can be compared with each other, together."""

@@ -86,6 +86,10 @@ def _data(problems: Collection[list[Group]], points: int, progress: Progress) ->
 
     A column that is the same as that of the group before is left out; one value stands for a column of equal ones.
     """
+
+    def column(values: list[Any]) -> Any:
+        return values[0] if values.count(values[0]) == len(values) and not isinstance(values[0], list) else values
+
     data, done, of = [], 0, sum(map(len, problems))
     for problem in problems:
         groups: list[dict[str, Any]] = []
@@ -96,21 +100,15 @@ def _data(problems: Collection[list[Group]], points: int, progress: Progress) ->
             own = {}
             for figure in FIGURES:
                 if found := figure.rows(problem, group, points):
-                    columns = {name: _column([row[name] for row in found]) for name in found[0]} | {"n": len(found)}
+                    columns = {name: column([row[name] for row in found]) for name in found[0]} | {"n": len(found)}
                     known = before[figure.id]
-                    own[figure.id] = {
-                        name: column for name, column in columns.items() if known.get(name, ...) != column
-                    }
+                    own[figure.id] = {name: each for name, each in columns.items() if known.get(name, ...) != each}
                     before[figure.id] = columns
                     rows[figure.id] += found
             named = {"method": plain(group.method), "label": group.label, "memories": group.memories}
             groups.append(named | {"rows": own})
         data.append({"groups": groups, "ends": {figure.id: ends(rows[figure.id], figure.whole) for figure in FIGURES}})
     return _json(data)
-
-
-def _column(values: list[Any]) -> Any:
-    return values[0] if values.count(values[0]) == len(values) and not isinstance(values[0], list) else values
 
 
 def _json(value: Any) -> Markup:

@@ -94,7 +94,7 @@ def among(row: SetRow, groups: Sequence[Group]) -> Group | None:
     return None
 
 
-def check(name: str, groups: Sequence[Group]) -> tuple[Table, int, int]:
+def check(rows_of_set: Sequence[SetRow], groups: Sequence[Group]) -> tuple[Table, int, int]:
     """Row by row whether runs reproduce a set; how many rows differ, and how many were run.
 
     A row differs where a mean is further from the set's than seeds let it be, at a level of 5 % for all of them
@@ -103,7 +103,7 @@ def check(name: str, groups: Sequence[Group]) -> tuple[Table, int, int]:
     """
     from scipy.special import stdtrit
 
-    rows, there = [], [(row, among(row, groups)) for row in read(name)]
+    rows, there = [], [(row, among(row, groups)) for row in rows_of_set]
     run = sum(group is not None for _, group in there)
     level = 1 - LEVEL / (2 * len(MEASURES) * max(run, 1))
     found = {of: [sd for row, _ in there if (sd := row.mean(of)[1]) is not None] for of in MEASURES}

@@ -58,10 +58,7 @@ def with_interval(value: Estimate | Undefined | None, *, signed: bool = False) -
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, one that it shares with its neighbours, what it holds, and what that means.
-
-    Numbers stand at the right. In a terminal it takes at least ``width`` characters.
-    """
+    """Its heading, one ``above`` that neighbours share, and the least ``width`` in a terminal; numbers stand right."""
 
     title: str
     above: str = ""
@@ -117,10 +114,8 @@ class Table:
             head = Text(above + plain(column.title))
             table.add_column(head, justify="right" if number else "left", no_wrap=number, min_width=column.width)
         for row in self.rows:
-            cells = [
-                cell if isinstance(cell, Text) else Text(re.sub(r"−(?=\d)", "-", _shown(cell))) for cell in row.cells
-            ]
-            table.add_row(*cells, style="bold" if row.strong else "")
+            texts = [one if isinstance(one, Text) else Text(re.sub(r"−(?=\d)", "-", _shown(one))) for one in row.cells]
+            table.add_row(*texts, style="bold" if row.strong else "")
         return table
 
     def latex(self) -> str:
@@ -146,10 +141,7 @@ class Table:
         return "\n".join(lines) + "\n"
 
     def csv(self) -> str:
-        """With numbers in full, and nothing where there is nothing to say.
-
-        Text that a spreadsheet would take for a formula has an apostrophe before it, which spreadsheets do not show.
-        """
+        """With numbers in full; what a spreadsheet would take for a formula has an apostrophe before it."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow([_cell(f"{column.above} {column.title}".strip()) for column in self.columns])

@@ -97,13 +97,9 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
         Column("p", meaning="of an exact permutation test, corrected for all rows of this table"),
         Column("seeds"),
     )
-    return Table(columns, tuple(rows), title, (*_task_notes(ranked), *_choice_notes(ranked)))
-
-
-def _choice_notes(ranked: list[Group]) -> tuple[str, ...]:
-    chosen = [group for group in ranked if group.looked_at]
-    text = "; ".join(f"of {group.short} seeds {ranges(group.looked_at)}" for group in chosen)
-    return (f"Settings were chosen on these runs, which no comparison counts: {text}.",) if chosen else ()
+    chosen = "; ".join(f"of {group.short} seeds {ranges(group.looked_at)}" for group in ranked if group.looked_at)
+    notes = [f"Settings were chosen on these runs, which no comparison counts: {chosen}."] if chosen else []
+    return Table(columns, tuple(rows), title, (*_task_notes(ranked), *notes))
 
 
 def _task_notes(ranked: list[Group]) -> tuple[str, ...]:
@@ -118,17 +114,15 @@ def _task_notes(ranked: list[Group]) -> tuple[str, ...]:
 
 def _in_words(ranked: list[Group], judged: Mapping[Group, Difference]) -> str:
     """The best, and which others may be as good."""
-    best = ranked[0].interval(RA)
-    if isinstance(best, Undefined):
-        return f"Retained accuracy is {best}."
-    text = f"{ranked[0].short} retained most: {with_interval(best)} %."
-    open_ones = [group.short for group in ranked[1:] if group not in judged or not judged[group].established]
+    best, *others = ranked
+    if isinstance(mean := best.interval(RA), Undefined):
+        return f"Retained accuracy is {mean}."
+    text = f"{best.short} retained most: {with_interval(mean)} %."
+    open_ones = [group.short for group in others if group not in judged or not judged[group].established]
     needed = max((one.needed or 0 for one in judged.values()), default=0)
-    if len(ranked) == 1:
-        return text
     if not open_ones:
-        return f"{text} It is better than every other, with these seeds."
-    if len(open_ones) == len(ranked) - 1:
+        return f"{text} It is better than every other, with these seeds." if others else text
+    if len(open_ones) == len(others):
         why = f": there are too few seeds to tell (needs at least {needed})" if needed else ""
         return f"{text} That it is better than any other is not established{why}."
     return f"{text} Not established is that it is better than {', '.join(open_ones)}."
@@ -250,9 +244,8 @@ def listing(groups: list[Group]) -> Table:
         rows.append(((*family, group.memories or 0, own), row))
     rows.sort(key=lambda row: row[0])
     columns = [words(title) for title in ("benchmark", "method", "settings")]
-    return Table(
-        (*columns, Column("seeds"), *(Column(METRICS[name].short) for name in PAPER)), tuple(row for _, row in rows)
-    )
+    columns += [Column(title) for title in ("seeds", *(METRICS[name].short for name in PAPER))]
+    return Table(tuple(columns), tuple(row for _, row in rows))
 
 
 def each_run(contents: Contents) -> Table:
@@ -281,13 +274,11 @@ def _row(group: Group, cells: tuple[object, ...], strong: bool = False) -> Row:
 
 def ranges(numbers: Iterable[int]) -> str:
     """Whole numbers, increasing, with neighbours drawn together: ``0–2, 5``."""
-    runs: list[list[int]] = []
+    found: list[tuple[int, int]] = []
     for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+        first = found.pop()[0] if found and number == found[-1][1] + 1 else number
+        found.append((first, number))
+    return ", ".join(str(first) if first == last else f"{first}–{last}" for first, last in found)
 
 
 def command(configuration: Mapping[str, Any], seeds: Iterable[int]) -> str:

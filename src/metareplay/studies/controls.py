@@ -21,7 +21,7 @@ from metareplay.streams import catalogue as benchmarks
 from metareplay.studies.file import SEED, Study, StudyFile
 from metareplay.studies.search import Searched
 from metareplay.studies.tune import tune
-from metareplay.suites.driver import find_executor
+from metareplay.suites.driver import execute, finished
 from metareplay.suites.plan import as_experiment
 from metareplay.suites.reader import CONTROLS
 
@@ -35,12 +35,7 @@ TIMED = 3
 
 
 def runs(
-    requests: Sequence[Request],
-    out: Path,
-    chosen: Sequence[Choice],
-    asked: Sequence[str],
-    executor: str,
-    **backend: Any,
+    requests: Sequence[Request], out: Path, chosen: Sequence[Choice], asked: Sequence[str], **backend: Any
 ) -> list[Request]:
     """All seeds of all controls that are asked for, among ``CONTROLS``, once their cost and learning rates are chosen.
 
@@ -61,9 +56,7 @@ def runs(
     def timed(controls: list[Request]) -> list[float | None]:
         """The seconds that they take, each with one seed; None for one that failed."""
         of_one_seed = [replace(control, run={**control.run, "seed": SEED}) for control in controls]
-        outcomes = find_executor(executor)(of_one_seed, out / "tuning", **backend)
-        if any(outcome.state == "not started" for outcome in outcomes):
-            raise KeyboardInterrupt
+        outcomes = finished(execute(of_one_seed, out / "tuning", **backend))
         done = [outcome.state == "done" and read_summary(out / "tuning" / str(outcome.key)) for outcome in outcomes]
         return [summary["train_seconds"] if summary else None for summary in done]
 
@@ -74,7 +67,7 @@ def runs(
             studies.setdefault(repr(control), study)
     seeds = tuple(sorted({request.run.get("seed", 0) for request in requests}))
     file, made = StudyFile("controls", tuple(studies.values()), seeds), list[Request]()
-    for study, choice in zip(file.studies, tune(file, out=out / "tuning", executor=executor, **backend), strict=True):
+    for study, choice in zip(file.studies, tune(file, out=out / "tuning", **backend), strict=True):
         choice.save(out)
         reported, settings = study.apart()[1], {**study.request.settings, **choice.best["settings"]}
         made += [replace(reported, settings=settings, run={**reported.run, "seed": seed}) for seed in seeds]

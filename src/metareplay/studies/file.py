@@ -1,20 +1,15 @@
-"""Study files: which settings of which methods are searched, and by which protocol they are chosen.
-
-A protocol keeps what settings are chosen on apart from what is reported: the first tasks (A-GEM), training images held
-out, other seeds, or another stream.
-"""
+"""Study files: which settings are searched, and by which protocol, which keeps that apart from what is reported."""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from metareplay import methods
-from metareplay.errors import BadInput, with_flags
+from metareplay.errors import BadInput
 from metareplay.runs.metrics import METRICS
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter, Range, hyperparameters
@@ -40,7 +35,6 @@ PROTOCOLS = {
     "first-tasks": Hyperparameter("first_tasks", int, None, "[1, inf)", "how many tasks settings are chosen on"),
     "validation": Hyperparameter("validation", float, None, "(0, 1)", "the share of training images held out"),
     "seeds": Hyperparameter("seeds", int, None, "[1, inf)", "how many other seeds settings are chosen on"),
-    "stream": Hyperparameter("stream", str, None, "", "the benchmark that settings are chosen on"),
 }
 
 
@@ -78,9 +72,8 @@ class Study:
         request = self.request
         if kind == "stream":
             if value == request.benchmark:
-                raise BadInput(
-                    f"protocol is {self.protocol}, but that is reported: choose settings on another benchmark"
-                )
+                to_do = "choose settings on another benchmark"
+                raise BadInput(f"protocol is {self.protocol}, but that is reported: {to_do}")
             return replace(request, benchmark=value, stream={}), request
         if kind == "validation":
             return replace(request, stream={**request.stream, "held_out": float(value)}), request
@@ -88,9 +81,8 @@ class Study:
             return request, request
         tasks, most = len(stream(request).tasks), int(value)
         if most >= tasks:
-            raise BadInput(
-                f"protocol is {self.protocol}, but {request.benchmark} has {tasks} tasks: leave some to report"
-            )
+            has = f"{request.benchmark} has {tasks} tasks"
+            raise BadInput(f"protocol is {self.protocol}, but {has}: leave some to report")
         parts = (f"0-{most - 1}", f"{most}-{tasks - 1}")
         one, other = (replace(request, run={**request.run, "task_order": part}) for part in parts)
         return one, other
@@ -112,14 +104,13 @@ def read(file: str | Path) -> StudyFile:
     path, reader = parse(file)
     content = reader.content
     reader.refuse_others((), content, KEYS)
-    checked = [_checked(reader, (option.name,), option, content.get(option.name, option.default)) for option in OPTIONS]
-    trials, metric, search = checked[0], checked[1] or "", checked[2] or usual()
+    checked = (reader.checked((each.name,), content.get(each.name, each.default), each) for each in OPTIONS)
+    trials, metric, search = ((found or [None])[0] for found in checked)
+    metric, search = metric or "", search or usual()
     protocol = _protocol(reader, content.get("protocol"))
     seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
-    if protocol.startswith("seeds:"):
-        used = set(seeds) & set(range(SEED, SEED + int(protocol[6:])))
-        if used:
-            reader.problem(("seeds",), f"are to be reported, but settings are chosen on {min(used)}: name others")
+    if protocol.startswith("seeds:") and (used := set(seeds) & set(range(SEED, SEED + int(protocol[6:])))):
+        reader.problem(("seeds",), f"are to be reported, but settings are chosen on {min(used)}: name others")
     ranges = _ranges(reader)
     studies: list[Study] = []
     for block in reader.product(seeds[:1]):
@@ -140,18 +131,12 @@ def read(file: str | Path) -> StudyFile:
         if not searched:
             reader.problem(block.method[0], "has nothing to search: give it lr = { low = 1e-3, high = 1, log = true }")
             continue
-        for chosen in itertools.product(*others.values()):
-            given: dict[str, dict[str, Any]] = {"settings": {}, "stream": {}, "run": {}}
-            for (what, name), value in zip(others, chosen, strict=True):
-                given[what][name] = value
-            request = Request(reader.own_file(block.benchmark[1]), reader.own_file(block.method[1]), **given)
-            if reader.fits_together(request, block):
-                whole = {**request.defaults()[0], **request.settings}
-                study = Study(replace(request, settings=whole), searched, protocol, search, metric, trials)
-                if study in studies:
-                    reader.problem(block.method[0], f"asks for {short(request.method)} twice: once is enough")
-                else:
-                    studies.append(study)
+        for request in reader.combinations(others, block):
+            whole = {**request.defaults()[0], **request.settings}
+            study = Study(replace(request, settings=whole), searched, protocol, search, metric, trials)
+            if study in studies:
+                reader.problem(block.method[0], f"asks for {short(request.method)} twice: once is enough")
+            studies.append(study)
     if not studies and not reader.problems:
         reader.problem((), 'asks for nothing: begin with benchmarks = ["digits-rotations"] and methods = ["eralg4"]')
     compare, controls = reader.beside([study.request for study in studies])
@@ -163,30 +148,20 @@ def read(file: str | Path) -> StudyFile:
     return StudyFile(content.get("name", path.stem), tuple(studies), seeds, reader.noted, passed)
 
 
-def _checked(reader: Reader, place: Place, option: Hyperparameter, value: Any) -> Any:
-    try:
-        return option.check(value)
-    except BadInput as error:
-        reader.problem(place, with_flags(error).removeprefix(f"{option.flag} "))
-        return None
-
-
 def _protocol(reader: Reader, given: Any) -> str:
     kind, _, value = str(given).partition(":")
-    if kind not in PROTOCOLS or not value:
+    if kind not in (*PROTOCOLS, "stream") or not value:
         known = '"seeds:3", "first-tasks:3", "validation:0.1" or "stream:digits-permutations"'
-        reader.problem(
-            ("protocol",) if given is not None else (), f"must say what settings are chosen on: protocol = {known}"
-        )
+        place: Place = ("protocol",) if given is not None else ()
+        reader.problem(place, f"must say what settings are chosen on: protocol = {known}")
         return "seeds:1"
-    option = PROTOCOLS[kind]
-    typed: Any = value
-    with contextlib.suppress(ValueError):
-        typed = option.type(value)
     if kind == "stream":
         reader.usable((("protocol",), value), benchmarks.find)
         return f"stream:{reader.own_file(value)}"
-    _checked(reader, ("protocol",), option, typed)
+    typed: Any = value
+    with contextlib.suppress(ValueError):
+        typed = PROTOCOLS[kind].type(value)
+    reader.checked(("protocol",), typed, PROTOCOLS[kind])
     return str(given)
 
 

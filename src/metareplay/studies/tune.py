@@ -21,7 +21,7 @@ from metareplay.runs.trainer import Progress
 from metareplay.settings import hyperparameters
 from metareplay.studies.file import Study, StudyFile, read
 from metareplay.studies.search import MADE
-from metareplay.suites.driver import Outcome, Show, Source, find_executor
+from metareplay.suites.driver import Outcome, Show, Source, execute, finished
 from metareplay.suites.plan import as_experiment
 
 
@@ -33,8 +33,7 @@ class StudyUnderWay:
         self.on, self.report = study.apart()
         experiment = as_experiment(self._request({}, study.seeds[0]))
         configuration = experiment.configuration()
-        names = ("stream", "data_sha256", "task_order")
-        used = {"benchmark": configuration["benchmark"], **{name: configuration[name] for name in names}}
+        used = {name: configuration[name] for name in ("benchmark", "stream", "data_sha256", "task_order")}
         used |= {"first_run": experiment.key}
         used |= {"seeds": list(study.seeds)} if study.protocol.startswith("seeds") else {}
         untuned = {name: "none" if value is None else value for name, value in study.request.settings.items()}
@@ -86,20 +85,18 @@ class StudyUnderWay:
         trial = self.choice.trials[number]
         if outcome.state == "not started" or trial["state"] != "running":
             return
+        metric, found = self.study.metric, self.values[number]
         if outcome.state == "done":
-            summary = read_summary(self.out / str(outcome.key))
-            self.values[number][summary["seed"]] = summary
+            summary = found[outcome.request.run["seed"]] = read_summary(self.out / str(outcome.key))
             trial["runs"] = sorted({*trial["runs"], outcome.key})
-            if summary[self.study.metric] is None:
-                trial |= {"state": "failed", "message": summary["undefined"][self.study.metric]}
-            elif len(self.values[number]) == len(self.study.seeds):
-                found = self.values[number].values()
-                trial |= {"state": "done", "score": fmean(one[self.study.metric] for one in found)}
-                trial["gradients"] = sum(one["gradients"] for one in found)
-                trial["seconds"] = round(sum(one["train_seconds"] for one in found), 2)
+            if summary[metric] is None:
+                trial |= {"state": "failed", "message": summary["undefined"][metric]}
+            elif len(found) == len(self.study.seeds):
+                trial |= {"state": "done", "score": fmean(one[metric] for one in found.values())}
+                trial["gradients"] = sum(one["gradients"] for one in found.values())
+                trial["seconds"] = round(sum(one["train_seconds"] for one in found.values()), 2)
         else:
-            state = "pruned" if outcome.state == "given up" else "failed"
-            trial |= {"state": state, "message": outcome.message}
+            trial |= {"state": "pruned" if outcome.state == "given up" else "failed", "message": outcome.message}
         if trial["state"] != "running":
             self.search.end(number, trial)
         self.choice.save(self.out)
@@ -150,7 +147,7 @@ def tune(
     executor: str = "local",
     report: Show = lambda progress: None,
     note: Note = lambda text: None,
-    **backend: Any,
+    address: str | None = None,
 ) -> list[Choice]:
     """Choose settings as a study file says, on all cores or a cluster; goes on where it was stopped.
 
@@ -164,14 +161,10 @@ def tune(
         A file that gets a suite of the chosen settings and, beside them, the untuned ones.
     jobs
         How many runs at once; None for as many as there are cores.
-    report
-        Called while something changes, about ten times a second.
-    note
-        Called with one line that the user may want to know.
-    executor
-        ``local`` or ``ray``.
-    **backend
-        What else Ray's takes, such as ``address``.
+    report, note
+        Called about ten times a second while something changes; and with a line that the user may want to know.
+    executor, address
+        ``local`` or ``ray``, and which cluster.
 
     Returns
     -------
@@ -201,9 +194,8 @@ def tune(
     """
     file, out = study if isinstance(study, StudyFile) else read(study), Path(out)
     under_way = [StudyUnderWay(one, out) for one in file.studies]
-    outcomes = find_executor(executor)([], out, jobs=jobs, report=report, note=note, source=Tuner(under_way), **backend)
-    if any(outcome.state == "not started" for outcome in outcomes):
-        raise KeyboardInterrupt
+    backend: dict[str, Any] = {"executor": executor, "address": address, "jobs": jobs}
+    finished(execute([], out, report=report, note=note, source=Tuner(under_way), **backend))
     for one in under_way:
         assert one.choice.best
     if write is not None:
@@ -224,9 +216,8 @@ def suite_of(file: StudyFile, studies: Sequence[StudyUnderWay], path: Path) -> s
     for one in studies:
         kind = methods.find(one.report.method)
         chosen, untuned = one.choice.best["settings"], one.choice.trials[0]["settings"]
+        request, names = one.report, {parameter.name for parameter in hyperparameters(kind)}
         for word, settings in {"chosen": chosen, **({"untuned": untuned} if untuned != chosen else {})}.items():
-            request = one.report
-            names = {parameter.name for parameter in hyperparameters(kind)}
             given = {name: value for name, value in {**request.settings, **settings}.items() if name in names}
             table = {"benchmark": _from(request.benchmark, path), "method": _from(request.method, path)}
             table |= {name: "none" if value is None else value for name, value in given.items()}
@@ -249,6 +240,4 @@ def _toml(value: Any) -> str:
         lines = isinstance(value[0], dict) if value else False
         inside = (",\n    " if lines else ", ").join(map(_toml, value))
         return f"[\n    {inside},\n]" if lines else f"[{inside}]"
-    return json.dumps(value, ensure_ascii=False).replace(
-        "\x7f", "\\u007f"
-    )  # which TOML wants escaped, and JSON does not
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which TOML wants escaped, not JSON

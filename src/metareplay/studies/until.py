@@ -47,9 +47,8 @@ def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice
     found = compare.sections(made, asked)
     for one, other in itertools.combinations([selection.text for selection in asked], 2):
         if not any(section.entrants.keys() >= {one, other} for section in found):
-            raise BadInput(
-                f"compare names {one} and {other}, which run on no benchmark with as many memories: nothing to compare"
-            )
+            apart = "which run on no benchmark with as many memories"
+            raise BadInput(f"compare names {one} and {other}, {apart}: nothing to compare")
 
 
 class Until(Source):
@@ -75,10 +74,7 @@ class Until(Source):
             return ()
         if not self.asked:
             return self.ask(self.requests)
-        while True:
-            open_ones = self.look()
-            if not open_ones or self.n == self.most:
-                break
+        while (open_ones := self.look()) and self.n < self.most:
             self.n = next_look(self.n, self.most)
             if requests := self.ask({key for comparison in open_ones for key in comparison.keys}):
                 return requests
@@ -94,16 +90,15 @@ class Until(Source):
     def look(self) -> list[Comparison]:
         """Judge what is not decided, on the first ``n`` seeds alone; what is still open, and written down."""
         there = [group for group in load(self.out).groups if shared(group.configuration) in self.requests]
-        sections = compare.sections(there, self.selections)
-        pairs: dict[str, Pair] = {
-            f"{section.title}: {' − '.join(names)}": pair for section in sections for names, pair in section.pairs
-        }
+        pairs: dict[str, Pair] = {}
+        for section in compare.sections(there, self.selections):
+            pairs |= {f"{section.title}: {' − '.join(names)}": pair for names, pair in section.pairs}
         if self.comparisons is None:
-            before = looks(self.out)
-            made = [Comparison(name, [shared(group.configuration) for group in pair]) for name, pair in pairs.items()]
-            self.comparisons = [
-                replace(before.get(frozenset(one.keys), one), name=one.name, keys=one.keys) for one in made
-            ]
+            before, self.comparisons = looks(self.out), []
+            for name, pair in pairs.items():
+                new = Comparison(name, [shared(group.configuration) for group in pair])
+                known = before.get(frozenset(new.keys), new)
+                self.comparisons.append(replace(known, name=name, keys=new.keys))
         tests, wanted, still = len(self.comparisons), set(self.seeds[: self.n]), list[Comparison]()
         for one in self.comparisons:
             if one.established or one.name not in pairs or LEVEL / tests - one.spent < smallest_p(self.most):

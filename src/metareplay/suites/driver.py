@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from metareplay.errors import RunFailed
+from metareplay.runs.display import note
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
@@ -56,10 +57,6 @@ class SuiteProgress:
     all: int
     outcomes: Sequence[Outcome] = ()
     running: Mapping[str, tuple[Request, Progress | None]] = field(default_factory=dict)
-
-    def count(self, state: State) -> int:
-        """How many runs ended so."""
-        return sum(outcome.state == state for outcome in self.outcomes)
 
 
 Show = Callable[[SuiteProgress], None]
@@ -124,26 +121,20 @@ class Backend(Protocol):
 
 
 class Driver:
-    """A suite under way.
+    """A suite under way: the runs of one seed before those of the next, and of these the longest first.
 
-    The runs of one seed come before those of the next, and of these the longest first. What is done is not run again,
-    and what another process has locked is set aside until that process is through with it. RunFailed if there can be no
-    such folder of runs.
+    What is done is not run again; what another process has locked is set aside until that is through with it.
     """
 
     def __init__(
         self, requests: Sequence[Request], out: Path, report: Show, note: Note, source: Source | None = None
     ) -> None:
-        self.requests: list[Request] = []
         self.out, self.report, self.note, self.source = out, report, note, source or Source()
-        self.first, self.pace = requests, Pace()
-        self.waiting: deque[Job] = deque()
-        self.running: list[Job] = []
-        self.elsewhere: list[Job] = []
+        self.first, self.pace, self.requests = requests, Pace(), list[Request]()
+        self.waiting, self.running, self.elsewhere = deque[Job](), list[Job](), list[Job]()
         self.outcomes: list[Outcome] = []
-        self.looked = 0.0
+        self.looked, self.shown = 0.0, (0.0, -1)
         self.idle_since: float | None = None
-        self.shown = (0.0, -1)
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -185,11 +176,10 @@ class Driver:
             except Exception as error:
                 self._over(Job("", [request]), "failed", one_line(error))
                 continue
-            if job := there.get(experiment.key):
-                job.requests.append(request)
-                continue
-            seconds = self.pace.seconds(experiment)
-            job = jobs.setdefault(experiment.key, Job(experiment.key, [], float("inf") if seconds is None else seconds))
+            if not (job := there.get(experiment.key)):
+                seconds = self.pace.seconds(experiment)
+                job = there[experiment.key] = Job(experiment.key, [], float("inf") if seconds is None else seconds)
+                jobs[experiment.key] = job
             job.requests.append(request)
         for job in sorted(jobs.values(), key=lambda job: (job.requests[0].run.get("seed", 0), -job.seconds)):
             if not self._is_done(job):
@@ -302,10 +292,32 @@ class Driver:
                 self.note(f"waiting for {len(self.elsewhere)} runs that other processes do: {error}")
 
 
-def find_executor(name: str) -> Callable[..., list[Outcome]]:
-    """What carries out runs, ``local.execute`` or ``ray.execute``, by its name; BadInput if there is no such."""
-    found: Callable[..., list[Outcome]] = importlib.import_module(f"metareplay.suites.{EXECUTOR.check(name)}").execute
-    return found
+def execute(
+    requests: Sequence[Request], out: Path, *, executor: str = "local", address: str | None = None,
+    jobs: int | None = None, tracker: str | None = None, report: Show = lambda progress: None, note: Note = note,
+    source: Source | None = None,
+) -> list[Outcome]:  # fmt: skip
+    """Carry out runs in the folder ``out``, several at a time; what became of each, in the order of the requests.
+
+    There are as many ``jobs`` as CPUs, on a cluster also those that come later, unless given. With ``ray`` they run on
+    the cluster at an ``address``, with ``auto`` on that which this machine is part of, without one on a new one here.
+    ``report`` is called about ten times a second while something changes, ``note`` with a line that the user may want
+    to know, and the ``tracker`` (FILE.py:NAME) by each worker after every evaluation, as ``Trainer.train`` does.
+    Ctrl-C, or SIGTERM, ends all workers: what is not done by then is ``not started``; with ``ray`` it is raised.
+    BadInput if there is no such executor or cluster, RunFailed if there can be no such folder.
+    """
+    module = importlib.import_module(f"metareplay.suites.{EXECUTOR.check(executor)}")
+    driver = Driver(requests, out, report, note, source)
+    with module.backend(jobs, out, tracker, address, note) as backend:
+        outcomes = driver.carry_out(backend)
+        return finished(outcomes) if executor == "ray" else outcomes
+
+
+def finished(outcomes: list[Outcome]) -> list[Outcome]:
+    """These; KeyboardInterrupt if the suite was stopped before all was over."""
+    if any(outcome.state == "not started" for outcome in outcomes):
+        raise KeyboardInterrupt
+    return outcomes
 
 
 @contextmanager

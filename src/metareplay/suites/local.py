@@ -7,8 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,31 +21,20 @@ from metareplay.runs import trackers
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
-from metareplay.suites.driver import Driver, Ended, Event, Job, Outcome, Show, Source
+from metareplay.suites import driver
+from metareplay.suites.driver import Ended, Event, Job
 from metareplay.suites.plan import as_experiment
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
 
-def execute(
-    requests: Sequence[Request],
-    out: Path,
-    *,
-    jobs: int | None = None,
-    report: Show = lambda progress: None,
-    tracker: str | None = None,
-    note: Note = lambda text: print(f"metareplay: {text}", file=sys.stderr),
-    source: Source | None = None,
-) -> list[Outcome]:
-    """Carry out runs in the folder ``out``, several at a time; what became of each, in the order of the requests.
+execute = partial(driver.execute, executor="local")
 
-    There are as many ``jobs`` as this process may use cores, unless given. ``report`` is called about ten times a
-    second while something changes, ``note`` with a line that the user may want to know; each worker calls the function
-    that ``tracker`` names (FILE.py:NAME) after every evaluation, as ``Trainer.train`` does. Ctrl-C, or SIGTERM, ends
-    all workers: what is not done by then is ``not started``. RunFailed if there can be no such folder.
-    """
-    workers = Workers(jobs or len(os.sched_getaffinity(0)), out, tracker)
-    return Driver(requests, out, report, note, source).carry_out(workers)
+
+@contextlib.contextmanager
+def backend(jobs: int | None, out: Path, tracker: str | None, address: str | None, note: Note) -> Iterator[Workers]:
+    """As many jobs as this process may use cores, unless given."""
+    yield Workers(jobs or len(os.sched_getaffinity(0)), out, tracker)
 
 
 @dataclass(eq=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from metareplay.data import catalogue as sources
@@ -23,10 +24,8 @@ from metareplay.streams.stream import Stream
 
 ENOUGH = 500
 """Earlier runs that are looked at to tell how long new ones will take."""
-STEP = 2.5e-6
-"""Seconds that a step of a 784-100-100-10 perceptron on MNIST takes (docs/speed.md)."""
-IMAGE = 1e-6
-"""Seconds that the same perceptron's answer to a test image takes (docs/speed.md)."""
+STEP, IMAGE = 2.5e-6, 1e-6
+"""Seconds of a 784-100-100-10 perceptron on MNIST for a step, and for a test image (docs/speed.md)."""
 BESIDE = {
     "eralg4": 5, "eralg5": 5, "er-matched": 10, "redo": 20, "ewc": 30, "erace": 30, "lwf": 40, "agem": 45,
     "ncm": 45, "mas": 50, "gem": 50, "si": 55, "ewc-online": 60, "derpp": 60, "der": 70, "adamw": 70, "lamaml": 100,
@@ -67,9 +66,9 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
             options = flat(request)
             visits = [options["samples_per_task"] * options["epochs"]] * options["tasks"]
             count = steps(method, visits, options["batch_size"]) if all(visits) else None
-            learned, widths = (visits, options["batch_size"]), (784, *run["hidden"], 10)
             tested = 10_000 * len(visits), run["evaluate"], run["eval_every"]
-            seconds = None if count is None else expected(method, learned, widths, tested)
+            learned = visits, options["batch_size"]
+            seconds = None if count is None else expected(method, learned, (784, *run["hidden"], 10), tested)
             planned.append(Planned(request, "unknown", count, seconds))
     return planned
 
@@ -135,23 +134,21 @@ class Pace:
     """How long runs take: as earlier ones, by their ``Record.summary()``, else as ``expected``."""
 
     def __init__(self, summaries: Iterable[Mapping[str, Any]] = ()) -> None:
-        same: dict[str, list[float]] = defaultdict(list)
-        like: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        same, like = defaultdict[str, list[float]](list), defaultdict[str, list[tuple[float, int]]](list)
         for summary in summaries:
-            key = _but_the_seed(summary["configuration"])
-            same[key].append(summary["train_seconds"] + summary["eval_seconds"])
-            like[_machinery(summary["configuration"])].append((same[key][-1], summary["steps"]))
-        self.same = {key: sum(seconds) / len(seconds) for key, seconds in same.items()}
-        sums = {key: [sum(each) for each in zip(*took, strict=True)] for key, took in like.items()}
-        self.like: dict[str, float] = {key: seconds / count for key, (seconds, count) in sums.items() if count}
+            took = summary["train_seconds"] + summary["eval_seconds"]
+            same[_but_the_seed(summary["configuration"])].append(took)
+            like[_machinery(summary["configuration"])].append((took, summary["steps"]))
+        self.same = {key: fmean(seconds) for key, seconds in same.items()}
+        sums = {key: (sum(s for s, _ in runs), sum(n for _, n in runs)) for key, runs in like.items()}
+        self.like = {key: seconds / count for key, (seconds, count) in sums.items() if count}
 
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
         configuration, count = experiment.configuration(), steps_of(experiment)
-        step = self.like.get(_machinery(configuration))
         if (known := self.same.get(_but_the_seed(configuration))) is not None:
             return known
-        if step is not None and count:
+        if (step := self.like.get(_machinery(configuration))) is not None and count:
             return step * count
         if experiment.engine != "fused":
             return None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
+from statistics import fmean
 
 from rich import progress as rich
 
@@ -16,13 +18,11 @@ from metareplay.suites.plan import Planned, in_words, name
 class TimeLeft:
     """How long a suite will still take, from what was expected of each run and how fast it went so far.
 
-    A run of which nothing is known counts like the mean of the others. One that was not planned is one of those that
-    are to come: ``spare`` says for each how long it takes.
+    A run of which nothing is known counts as the mean of the others; one that was not planned as one of ``spare``.
     """
 
     def __init__(self, plan: Sequence[Planned], spare: Sequence[float] = ()) -> None:
-        known = [planned.seconds for planned in plan if planned.seconds is not None]
-        mean = sum(known) / len(known) if known else 1.0
+        mean = fmean([planned.seconds for planned in plan if planned.seconds is not None] or [1.0])
         expected = {name(planned.request): planned.seconds for planned in plan if planned.state != "done"}
         self.left = {run: mean if seconds is None else seconds for run, seconds in expected.items()}
         self.spare, self.known = list(spare), {name(planned.request) for planned in plan}
@@ -54,20 +54,19 @@ class TimeLeft:
                 self.under_way += done * self.left[run]
                 self.since_seen += (done - self.first.setdefault(run, done)) * self.left[run]
 
+    def to_do(self) -> float:
+        """Seconds of work that are not done."""
+        return sum(self.left.values()) + sum(self.spare) - self.under_way
+
     def share(self) -> float:
         """How much of all work is done."""
-        return 1 - (self.to_do() - self.under_way) / self.all if self.all else 1.0
-
-    def to_do(self) -> float:
-        """Seconds of work that are not over."""
-        return sum(self.left.values()) + sum(self.spare)
+        return 1 - self.to_do() / self.all if self.all else 1.0
 
     def seconds(self) -> float | None:
         """How long the rest will take; None while it is too early to tell, or for runs that were not planned."""
         if self.began is None or self.unplanned or self.spent + self.since_seen <= 0.01 * self.all:
             return None
-        pace = (self.spent + self.since_seen) / (time.monotonic() - self.began)
-        return (self.to_do() - self.under_way) / pace
+        return self.to_do() * (time.monotonic() - self.began) / (self.spent + self.since_seen)
 
 
 class SuiteDisplay(Display):
@@ -90,7 +89,8 @@ class SuiteDisplay(Display):
         for outcome in now.outcomes[self.seen :]:
             if outcome.state == "failed":
                 self.note(f"{name(outcome.request)} failed: {outcome.message}")
-        self.seen, self.done, failed = len(now.outcomes), now.count("done"), now.count("failed")
+        states = Counter(outcome.state for outcome in now.outcomes)
+        self.seen, self.done, failed = len(now.outcomes), states["done"], states["failed"]
         seconds = self.time_left.seconds()
         runs = f"{self.done} of {max(now.all, self.expected)} runs done"
         note = "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"

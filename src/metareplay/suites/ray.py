@@ -17,7 +17,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ from metareplay.runs.request import Request
 from metareplay.runs.trackers import Tracker
 from metareplay.runs.trainer import Progress, Trainer
 from metareplay.streams.stream import Stream
-from metareplay.suites.driver import RETRIES, Driver, Ended, Event, Job, Outcome, Show, Source
+from metareplay.suites import driver
+from metareplay.suites.driver import RETRIES, Ended, Event, Job
 from metareplay.suites.plan import as_experiment
 
 TOKEN = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
@@ -100,12 +102,12 @@ class CheckpointActor:
         return getattr(FileCheckpoints(self.out / key / CHECKPOINT), what)(*given)
 
     def note(self, key: str, text: str) -> None:
-        """Take one line that the user may want to know of a run."""
+        """Take a line on a run."""
         self.notes.append((key, text))
 
     def report(self, key: str, worker: str, progress: Progress | None) -> None:
-        """Take how far a run is, and where it runs."""
-        self.under_way[key] = (worker, progress)
+        """Take where a run is, and how far."""
+        self.under_way[key] = worker, progress
 
     def news(self) -> tuple[dict[str, tuple[str, Progress | None]], list[tuple[str, str]]]:
         """Where each run is, and how far; and what was noted since the last call."""
@@ -146,13 +148,10 @@ def learn(payload: Payload, stream: Stream, key: str, actor: Any) -> Record:
         with tempfile.TemporaryDirectory() as folder:
             experiment, tracker = payload.unpack(stream, Path(folder))
             if experiment.key != key:
-                raise RunFailed(
-                    "this machine makes another run of it: are all machines' metareplay of the same version?"
-                )
-            checkpoints = RemoteCheckpoints(actor, key)
-            return Trainer(experiment).train(
-                lambda progress: actor.report.remote(key, node, progress), tracker, checkpoints, checkpoints.note
-            )
+                question = "are all machines' metareplay of the same version?"
+                raise RunFailed(f"this machine makes another run of it: {question}")
+            checkpoints, report = RemoteCheckpoints(actor, key), partial(actor.report.remote, key, node)
+            return Trainer(experiment).train(report, tracker, checkpoints, checkpoints.note)
     except (Exception, SystemExit) as error:  # a user's method may call exit()
         raise RunFailed(one_line(error, experiment)) from None
 
@@ -172,9 +171,8 @@ class Cluster:
         self.jobs, self.out, self.tracker = jobs, out, tracker
         remote: Any = ray.remote
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        keeper = remote(CheckpointActor).options(
-            num_cpus=0, scheduling_strategy=here, max_restarts=-1, max_task_retries=-1
-        )
+        forever = {"max_restarts": -1, "max_task_retries": -1}
+        keeper = remote(CheckpointActor).options(num_cpus=0, scheduling_strategy=here, **forever)
         self.actor = keeper.remote(str(out.absolute()))
         self.learn = remote(learn)
         self.streams: dict[str, Any] = {}
@@ -194,8 +192,8 @@ class Cluster:
                 stack.enter_context(Run(self.out / job.key).locked(experiment))
                 payload = Payload.pack(request, experiment, self.tracker)
             except Exception as error:
-                elsewhere = isinstance(error, LockedElsewhere)
-                self.refused.append((job, Ended("elsewhere" if elsewhere else "failed", one_line(error))))
+                state: Any = "elsewhere" if isinstance(error, LockedElsewhere) else "failed"
+                self.refused.append((job, Ended(state, one_line(error))))
                 return
             wanted = json.dumps([request.benchmark, dict(request.stream)], sort_keys=True)
             if wanted not in self.streams:
@@ -240,10 +238,9 @@ class Cluster:
                 try:
                     run.save(_result(reference))
                 except RayError as error:
-                    raise RunFailed(
-                        f"its worker or machine died {RETRIES + 1} times ({type(error).__name__}); "
-                        "it resumes from its checkpoint when the suite is started again"
-                    ) from None
+                    died = f"its worker or machine died {RETRIES + 1} times ({type(error).__name__})"
+                    again = "it resumes from its checkpoint when the suite is started again"
+                    raise RunFailed(f"{died}; {again}") from None
             run.tidy()
         except Exception as error:
             return Ended("failed", one_line(error))
@@ -251,23 +248,22 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def _connected(address: str | None, jobs: int | None, note: Note) -> Iterator[None]:
-    """Be part of a cluster, or start one on this machine."""
+def backend(jobs: int | None, out: Path, tracker: str | None, address: str | None, note: Note) -> Iterator[Cluster]:
+    """The cluster that this process is part of, or that at an address, or one that is started on this machine."""
     if address is not None and address.startswith("ray://"):
-        raise BadInput(
-            f"--address is {address}, but a suite is started on a machine of the cluster: use --address auto there"
-        )
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(address, jobs, note)
-    try:
-        yield
-    except KeyboardInterrupt:
-        ours = False  # a shutdown takes seconds, and what was started here ends with this process
-        raise
-    finally:
-        if ours:
-            ray.shutdown()
+        how = "a suite is started on a machine of the cluster: use --address auto there"
+        raise BadInput(f"--address is {address}, but {how}")
+    with contextlib.redirect_stdout(sys.stderr):  # Ray reports workers that die there, where results belong
+        if ours := not ray.is_initialized():
+            _connect(address, jobs, note)
+        try:
+            yield Cluster(jobs, out, tracker)
+        except KeyboardInterrupt:
+            ours = False  # a shutdown takes seconds, and what was started here ends with this process
+            raise
+        finally:
+            if ours:
+                ray.shutdown()
 
 
 def _connect(address: str | None, jobs: int | None, note: Note) -> None:
@@ -283,12 +279,8 @@ def _connect(address: str | None, jobs: int | None, note: Note) -> None:
             with socket.create_connection((host, int(port)), timeout=5):  # Ray needs minutes to find that out
                 reached = True
         note("starting Ray on this machine" if address is None else f"connecting to Ray (--address {address})")
-        ray.init(
-            address=address or "local",
-            num_cpus=None if address else jobs,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+        ray.init(address=address or "local", num_cpus=None if address else jobs, **quiet)
     except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
         why = str(error).splitlines()[0]
         if reached or "Failed to connect" in why or isinstance(error, AuthenticationError):
@@ -297,32 +289,8 @@ def _connect(address: str | None, jobs: int | None, note: Note) -> None:
                 "Ray cluster, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to its token, which `ray get-auth-token` "
                 "prints on the machine where it was started"
             ) from error
-        raise BadInput(
-            f"--address is {address}, but there is no Ray cluster ({why}); start one with: ray start --head"
-        ) from error
+        start = "start one with: ray start --head"
+        raise BadInput(f"--address is {address}, but there is no Ray cluster ({why}); {start}") from error
 
 
-def execute(
-    requests: Sequence[Request],
-    out: Path,
-    *,
-    address: str | None = None,
-    jobs: int | None = None,
-    report: Show = lambda progress: None,
-    tracker: str | None = None,
-    note: Note = lambda text: None,
-    source: Source | None = None,
-) -> list[Outcome]:
-    """Carry out runs on a Ray cluster, as ``local.execute`` does on this machine; KeyboardInterrupt after Ctrl-C.
-
-    ``address`` is the cluster's, or ``auto`` for that which this machine is part of; None starts one here. There are as
-    many ``jobs`` as it has CPUs, also those that come later, unless given. BadInput if there is no cluster, or it asks
-    for a token that this process does not have.
-    """
-    driver = Driver(requests, out, report, note, source)
-    # Ray reports workers that die on standard output, which is for results.
-    with contextlib.redirect_stdout(sys.stderr), _connected(address, jobs, note):
-        outcomes = driver.carry_out(Cluster(jobs, out, tracker))
-        if any(outcome.state == "not started" for outcome in outcomes):
-            raise KeyboardInterrupt
-        return outcomes
+execute = partial(driver.execute, executor="ray")

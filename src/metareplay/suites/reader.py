@@ -1,8 +1,4 @@
-"""Read what a suite file says, and collect all that is wrong with it.
-
-All of a file becomes blocks of the kind that ``[[include]]`` writes out: a benchmark, a method, options of both and of
-their runs, each with a list of values. Every combination is a ``Request``, which checks itself.
-"""
+"""What a suite file says: blocks of one benchmark, one method and lists of values; and all that is wrong with it."""
 
 from __future__ import annotations
 
@@ -47,6 +43,8 @@ Options = dict[str, tuple[Place, Any]]
 """By name where it is written, and its value or list of values."""
 Named = tuple[Place, str]
 """Where a benchmark or a method is named, and its name."""
+Asked = tuple[Request, dict[str, Any]]
+"""A run that is asked for, and its ``flat``."""
 
 
 class SuiteBlock(NamedTuple):
@@ -56,13 +54,6 @@ class SuiteBlock(NamedTuple):
     method: Named
     options: Options
     seeds: Sequence[int]
-
-
-class Asked(NamedTuple):
-    """A run that is asked for, and its ``flat``."""
-
-    request: Request
-    flat: dict[str, Any]
 
 
 @dataclass
@@ -99,8 +90,8 @@ class Reader:
         asked = self.without_excluded([run for block in product for run in self.runs(block)])
         asked += [run for block in included for run in self.runs(block)]
         unique: dict[str, Request] = {}
-        for run in asked:
-            unique.setdefault(json.dumps(run.flat, sort_keys=True), run.request)
+        for request, everything in asked:
+            unique.setdefault(json.dumps(everything, sort_keys=True), request)
         if len(unique) < len(asked):
             text = f"Of {len(asked)} runs that are asked for, only {len(unique)} differ: each of these runs once."
             self.notes.append(text)
@@ -120,8 +111,8 @@ class Reader:
         there = {*(short(request.method) for request in requests), *(["er-matched"] if controls else [])}
         for place, name in compare if requests else ():  # METHOD or METHOD:SETTING=VALUE,…
             if (method := re.sub(r":[^:]*=.*", "", name)) not in there:
-                hint = nearest(method, there)
-                self.problem(place, f"is {brief(name)}, but what runs is {', '.join(sorted(there))}{hint}")
+                there_are = f"{', '.join(sorted(there))}{nearest(method, there)}"
+                self.problem(place, f"is {brief(name)}, but what runs is {there_are}")
         return tuple(name for _, name in compare), tuple(name for _, name in controls)
 
     # What is wrong
@@ -152,9 +143,10 @@ class Reader:
 
     def table(self, place: Place, value: Any) -> Mapping[str, Any]:
         """The value, if it is a table."""
-        if not isinstance(value, dict):
-            self.problem(place, f"is {brief(value)}, but must be a table")
-        return value if isinstance(value, dict) else {}
+        if isinstance(value, dict):
+            return value
+        self.problem(place, f"is {brief(value)}, but must be a table")
+        return {}
 
     def tables(self, name: str) -> Iterator[tuple[Place, Mapping[str, Any]]]:
         """The tables of ``[[name]]``."""
@@ -206,12 +198,10 @@ class Reader:
 
     def published(self, benchmark: Named) -> list[tuple[Named, Options]]:
         """Every method that was published for a benchmark."""
-        place: Place = ("methods",)
-        found: list[tuple[Named, Options]] = [
-            ((place, name), {"memories": (place, PUBLISHED)} if "memories" in entries[0] else {})
-            for name in METHODS
-            if (entries := _published(benchmark[1], name))
-        ]
+        place, found = ("methods",), list[tuple[Named, Options]]()
+        for name in METHODS:
+            if entries := _published(benchmark[1], name):
+                found.append(((place, name), {"memories": (place, PUBLISHED)} if "memories" in entries[0] else {}))
         if not found:
             self.problem(benchmark[0], f'has no published settings: say which methods, not methods = "{PUBLISHED}"')
         return found
@@ -223,9 +213,9 @@ class Reader:
                 self.problem(place, 'must say at least a benchmark and a method: benchmark = "…", method = "…"')
                 continue
             seeds = self.seeds_of((*place, "seeds"), table["seeds"]) if "seeds" in table else default_seeds
-            named = (self.names((*place, what), table[what]) for what in ("benchmark", "method"))
-            for benchmark, method in itertools.product(*named):
-                yield SuiteBlock(benchmark, method, _options(place, table, but=("benchmark", "method", "seeds")), seeds)
+            named, options = ("benchmark", "method"), _options(place, table, but=("benchmark", "method", "seeds"))
+            for benchmark, method in itertools.product(*(self.names((*place, what), table[what]) for what in named)):
+                yield SuiteBlock(benchmark, method, options, seeds)
 
     def names(self, place: Place, value: Any) -> list[Named]:
         """A name or a list of names."""
@@ -257,18 +247,22 @@ class Reader:
                 text = f"asks for {self.count - before} runs, {each} for each of {len(block.seeds)} seeds"
                 self.problem(block.method[0], f"{text}; a suite may have {MOST} at most: give fewer values")
             return []
-        found = []
+        return [
+            (replace(request, run={**request.run, "seed": seed}), everything | {"seed": seed})
+            for request in self.combinations(grid, block)
+            for everything in [flat(request)]
+            for seed in block.seeds
+        ]
+
+    def combinations(self, grid: Mapping[tuple[str, str], list[Any]], block: SuiteBlock) -> Iterator[Request]:
+        """Every combination of values that goes together."""
         for values in itertools.product(*grid.values()):
             chosen: dict[str, dict[str, Any]] = {"settings": {}, "stream": {}, "run": {}}
             for (kind, name), value in zip(grid, values, strict=True):
                 chosen[kind][name] = value
             request = Request(self.own_file(block.benchmark[1]), self.own_file(block.method[1]), **chosen)
             if self.fits_together(request, block):
-                everything = flat(request)
-                for seed in block.seeds:
-                    seeded = replace(request, run={**request.run, "seed": seed})
-                    found.append(Asked(seeded, everything | {"seed": seed}))
-        return found
+                yield request
 
     def grid(self, block: SuiteBlock) -> dict[tuple[str, str], list[Any]] | None:
         """By kind and name of each option its values; None where there is no such benchmark or method."""
@@ -304,17 +298,19 @@ class Reader:
             return None
 
     def values(self, place: Place, value: Any, option: Hyperparameter) -> list[Any]:
-        """A value or a list of values, each of the right type and within its range."""
+        """A value or a list of values: those of the right type and within their range."""
         if value == []:
             self.problem(place, "is an empty list, but must have a value at least")
-        found = []
-        for where, each in _each(place, value):
-            try:
-                each = option.check(each)
-                found.append(self.own_file(each) if option.name in ("network", "from") else each)
-            except BadInput as error:
-                self.problem(where, with_flags(error).removeprefix(f"{option.flag} "))
-        return found
+        return [one for where, each in _each(place, value) for one in self.checked(where, each, option)]
+
+    def checked(self, place: Place, value: Any, option: Hyperparameter) -> list[Any]:
+        """The value alone, or nothing where it is wrong."""
+        try:
+            value = option.check(value)
+            return [self.own_file(value) if option.name in ("network", "from") else value]
+        except BadInput as error:
+            self.problem(place, with_flags(error).removeprefix(f"{option.flag} "))
+            return []
 
     def fits_together(self, request: Request, block: SuiteBlock) -> bool:
         """Whether the settings go with each other and, where they are on this machine, with the data."""
@@ -362,7 +358,7 @@ class Reader:
 
     def without_excluded(self, asked: list[Asked]) -> list[Asked]:
         """The runs that no ``[[exclude]]`` describes."""
-        known = {name for run in asked for name in run.flat}
+        known = {name for _, everything in asked for name in everything}
         for place, table in self.tables("exclude"):
             if not table:
                 self.problem(place, "says nothing, which would exclude every run")
@@ -372,7 +368,7 @@ class Reader:
             wanted = {name: given if isinstance(given, list) else [given] for name, given in table.items()}
             for name in {"benchmark", "method"} & wanted.keys():
                 wanted[name] = [self.own_file(str(given)) for given in wanted[name]]
-            rest = [run for run in asked if not _described(run.flat, wanted)]
+            rest = [run for run in asked if not _described(run[1], wanted)]
             if len(rest) == len(asked) and not self.problems:
                 self.problem(place, "excludes nothing: no run has all that it says")
             asked = rest
@@ -403,10 +399,8 @@ def _written(place: Place) -> str:
     """A place as one would write it: ``methods.meralg1.memories[0]``, and a space behind it."""
     text = ""
     for step in place:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            text += f".{step}" if re.fullmatch(r"[\w-]+", step) else f".{json.dumps(step, ensure_ascii=False)}"
+        plain = isinstance(step, int) or re.fullmatch(r"[\w-]+", step)
+        text += f"[{step}]" if isinstance(step, int) else f".{step if plain else json.dumps(step, ensure_ascii=False)}"
     return f"{text.removeprefix('.')} " if place else "it "
 
 
