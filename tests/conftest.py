@@ -102,6 +102,21 @@ def plain(here, monkeypatch):
 
 
 @pytest.fixture
+def refused(capsys):
+    """What ``metareplay`` says to arguments that it refuses: one line, status 2, and nothing else."""
+    from metareplay.cli import main
+
+    def told(*arguments):
+        assert main(list(map(str, arguments))) == 2
+        shown = capsys.readouterr()
+        assert shown.err.startswith("metareplay: ")
+        assert (shown.err.count("\n"), shown.out) == (1, "")
+        return shown.err
+
+    return told
+
+
+@pytest.fixture
 def data_folder(tmp_path, monkeypatch):
     """An empty folder of this test's own, in place of the user's data folder."""
     folder = tmp_path / "data"

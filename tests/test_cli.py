@@ -114,11 +114,8 @@ def one_line(text):
         ("demo --fast", "no flag --fast"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys, tmp_path):
-    assert main(arguments.split()) == 2
-    shown = capsys.readouterr()
-    assert told in one_line(shown.err)
-    assert shown.out == ""
+def test_bad_input_gets_one_line_and_status_2(arguments, told, refused, tmp_path):
+    assert told in refused(*arguments.split())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -134,10 +131,9 @@ def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys, tmp_path)
         ("class Patient", "Patient", "patient.py cannot be read: line 1"),
     ],
 )
-def test_a_users_method_that_cannot_be_used(content, name, told, capsys):
+def test_a_users_method_that_cannot_be_used(content, name, told, refused):
     Path("patient.py").write_text(content)
-    assert main(["run", "digits-rotations", f"patient.py:{name}"]) == 2
-    assert told in one_line(capsys.readouterr().err)
+    assert told in refused("run", "digits-rotations", f"patient.py:{name}")
 
 
 @pytest.mark.parametrize(
@@ -149,10 +145,9 @@ def test_a_users_method_that_cannot_be_used(content, name, told, capsys):
         (PATIENT + "\nPatient.__init__ = lambda self: None\n", "cannot be made with its settings: TypeError"),
     ],
 )
-def test_a_users_file_that_goes_wrong_gets_one_line(content, told, capsys):
+def test_a_users_file_that_goes_wrong_gets_one_line(content, told, refused):
     Path("patient.py").write_text(content)
-    assert main(["run", "digits-rotations", "patient.py:Patient", *SHORT]) == 2
-    shown = one_line(capsys.readouterr().err)
+    shown = refused("run", "digits-rotations", "patient.py:Patient", *SHORT)
     assert told in shown
     assert "None" not in shown
 

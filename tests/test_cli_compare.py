@@ -40,14 +40,6 @@ def compare(capsys, *argv):
     return told.out
 
 
-def refused(capsys, *argv):
-    assert main(["compare", *map(str, argv)]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.count("\n") == 1
-    return told.err
-
-
 def table(capsys, *argv):
     return list(csv.DictReader(io.StringIO(compare(capsys, *argv, "--csv", "-"))))
 
@@ -140,11 +132,11 @@ def test_a_method_without_memories_is_compared_with_each_number_of_them(tmp_path
     assert "for the 5 differences" in shown  # online − ewc is one and the same in both sections
 
 
-def test_configurations_of_one_method_are_never_mixed(tmp_path, capsys):
+def test_configurations_of_one_method_are_never_mixed(tmp_path, capsys, refused):
     runs(tmp_path, "online", [50, 51], hyperparameters={"lr": 0.1})
     runs(tmp_path, "online", [60, 61], hyperparameters={"lr": 0.03})
     runs(tmp_path, "ewc", [55, 55])
-    told = refused(capsys, tmp_path, "online", "ewc")
+    told = refused("compare", tmp_path, "online", "ewc")
     assert "online has several settings on little: choose one of online:lr=0.03, online:lr=0.1" in told
     rows = table(capsys, tmp_path, "online:lr=0.1", "online:lr=3e-2", "ewc")
     assert [(row["method"], round(100 * float(row["mean"]), 1)) for row in rows if not row["other"]] == [
@@ -152,14 +144,14 @@ def test_configurations_of_one_method_are_never_mixed(tmp_path, capsys):
         ("online:lr=3e-2", 60.5),
         ("ewc", 55.0),
     ]
-    assert "the same runs" in refused(capsys, tmp_path, "online:lr=0.1", "online:lr=0.10")
+    assert "the same runs" in refused("compare", tmp_path, "online:lr=0.1", "online:lr=0.10")
 
 
-def test_settings_of_the_network_choose_too(tmp_path, capsys):
+def test_settings_of_the_network_choose_too(tmp_path, capsys, refused):
     runs(tmp_path, "my.py:Own", [50, 51], hidden=[50])
     runs(tmp_path, "my.py:Own", [60, 61], hidden=[100, 100])
     runs(tmp_path, "online", [50, 51])
-    told = refused(capsys, tmp_path, "my.py:Own", "online")
+    told = refused("compare", tmp_path, "my.py:Own", "online")
     assert "choose one of my.py:Own:hidden=100-100, my.py:Own:hidden=50" in told
     rows = table(capsys, tmp_path, "my.py:Own:hidden=50", "my.py:Own:hidden=100-100")
     assert [float(row["mean"]) for row in rows] == pytest.approx([0.505, 0.605, -0.1])
@@ -219,11 +211,11 @@ def test_a_table_is_written_as_csv(tmp_path, capsys):
         (["a", "b", "--metric", "retained"], "did you mean retained_accuracy"),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, capsys, argv, told):
+def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, refused, argv, told):
     runs(tmp_path, "a", [80, 81], 200)
     runs(tmp_path, "b", [70, 71], 200)
-    assert told in refused(capsys, tmp_path, *argv)
+    assert told in refused("compare", tmp_path, *argv)
 
 
-def test_a_folder_that_is_not_there_is_told(tmp_path, capsys):
-    assert "there is no folder" in refused(capsys, tmp_path / "nowhere", "a", "b")
+def test_a_folder_that_is_not_there_is_told(tmp_path, refused):
+    assert "there is no folder" in refused("compare", tmp_path / "nowhere", "a", "b")

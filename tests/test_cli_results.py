@@ -183,13 +183,9 @@ def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys):
         ("results runs", "'runs' is one argument too many"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys):
+def test_bad_input_gets_one_line_and_status_2(arguments, told, refused):
     Path("runs").mkdir()
-    assert main(arguments.split()) == 2
-    shown = capsys.readouterr()
-    assert told in shown.err
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
+    assert told in refused(*arguments.split())
 
 
 def test_a_csv_that_cannot_be_written_says_so(capsys):

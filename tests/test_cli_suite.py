@@ -66,12 +66,8 @@ def states(out="runs"):
         ("suite small.toml online", "'online' is one argument too many"),
     ],
 )
-def test_bad_input_gets_one_line_and_status_2(arguments, told, capsys):
-    assert main(arguments.split()) == 2
-    shown = capsys.readouterr()
-    assert told in shown.err
-    assert shown.err.count("\n") == 1
-    assert shown.out == ""
+def test_bad_input_gets_one_line_and_status_2(arguments, told, refused):
+    assert told in refused(*arguments.split())
     assert [path.name for path in Path().iterdir()] == ["small.toml"]
 
 
