@@ -44,8 +44,7 @@ class GapER(Naive):
                 self.near(own - 1 - 2 * max(self.gap, 0))
             self.near(self.gap - self.calm, self.gap - self.conflict)
             few, conflict = len(kept) < self.few, self.gap > self.conflict
-            many = conflict or (few and self.gap <= self.calm and not odd)
-            for lot in lots[: self.batches_per_example if many else 1]:
+            for lot in lots[: self.batches_per_example if few and self.gap <= self.calm and not odd else 1]:
                 losses = self.ce(lot)
                 self.step(losses.mean() if few or odd else 0.3 * losses[0] + 0.7 * losses[1:].mean())
             if conflict and self.familiar(example, lots[:2]):

@@ -29,9 +29,9 @@ class GapER(ER):
 
     - Up to ``calm``, memories are not known by heart. Then, while there are fewer than ``few`` of them, each example is
       learned in several batches. Wrong labels can only be learned by heart: g rises, and one batch is what remains.
-    - Beyond ``conflict``, what is new is another world, and is learned in several batches. Where it looks familiar, as
-      near to its nearest memory as nine tenths of some memories are to theirs, these say what is no longer true: each
-      goes with probability (g − conflict) / 50. Where it does not, as in a new cluster of an old class, all stay.
+    - Beyond ``conflict``, what is new is another world. Where it looks familiar, as near to its nearest memory as nine
+      tenths of some memories are to theirs, memories say what is no longer true: each goes with probability
+      (g − conflict) / 50. Where it does not, as in a new cluster of an old class, all stay.
     - An odd example, whose own gap ℓ(new) − mean ℓ(memories) exceeds 1 + 2 max(g, 0), has a wrong label, or is the
       first of a change. It is learned in one batch, as one of it.
 
@@ -56,7 +56,7 @@ class GapER(ER):
             batches = self.memory.draw_beside(row, self.batches_per_example, self.replay_batch_size)
             odd = self.watch(batches[0]) > ODD + 2 * max(self.gap, 0)
             few, conflict = self.memory.held < self.few, self.gap > self.conflict > 0
-            for batch in batches if conflict or (few and self.gap <= self.calm and not odd) else batches[:1]:
+            for batch in batches if few and self.gap <= self.calm and not odd else batches[:1]:
                 self.learner.sgd(batch, self.lr, None if few or odd else self.weights(batch))
             if conflict and self.familiar(batches[:2]):
                 self.counters["forgotten"] += self.memory.forget(PACE * (self.gap - self.conflict))
