@@ -296,13 +296,18 @@ def test_options_tell_their_defaults():
         ("digits-permutations", {"stream_seed": -1}, r"stream_seed is -1"),
         ("digits-permutations", {"samples_per_task": -1}, r"samples_per_task is -1"),
         ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
-        ("digits-permutations", {"max_angle": 90.0}, r"max_angle is 90.0, but digits-permutations has no angles"),
+        ("digits-permutations", {"max_angle": 90.0}, "max_angle is no option of digits-permutations"),
         ("mnist-permutations", {"tasks": -1}, r"tasks is -1"),  # before anything is downloaded
         ("digits-split", {"tasks": 11}, "tasks is 11, but digits has 10 classes"),
         ("digits-split", {"tasks": 0}, r"tasks is 0, but must lie in \[1, inf\)"),
         ("digits-split", {"samples_per_task": 300}, r"is 300, but the largest task of digits-split has only 26\d"),
-        ("digits-split", {"max_angle": 1.0}, "but digits-split has no angles; its options are tasks, samp"),
-        ("digits-split", {"stream_seed": 1}, "stream_seed is 1, but digits-split has no stream seed"),
+        ("digits-split", {"max_angle": 1.0}, "max_angle is no option of digits-split; there are tasks, samp"),
+        (
+            "digits-rotations",
+            {"max_angel": 1.0},
+            r"max_angel is no option of .*; did you mean max_angle\?",
+        ),
+        ("digits-split", {"stream_seed": 1}, "stream_seed is no option of digits-split"),
     ],
 )
 def test_an_option_out_of_range_is_bad_input(name, options, message):

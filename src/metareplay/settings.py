@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from types import NoneType
@@ -98,6 +98,15 @@ class Hyperparameter:
         if self.valid and not within(value, self.valid):
             raise BadInput(f"{self.flag} is {brief(value)}, but must lie in {self.valid}: it is {self.help}")
         return value
+
+
+def checked(given: Mapping[str, Any], options: Iterable[Hyperparameter], whose: str) -> dict[str, Any]:
+    """The given values, each as its type; BadInput if one is out of its range, or no option ``whose``."""
+    known = {option.name: option for option in options}
+    for name in (name for name in given if name not in known):
+        hint = nearest(name, known) or f"; there are {', '.join(known) or 'none'}"
+        raise BadInput(f"{name} is no option {whose}{hint}")
+    return {name: known[name].check(value) for name, value in given.items()}
 
 
 def _declared(owner: Callable[..., Any]) -> tuple[Hyperparameter, ...]:

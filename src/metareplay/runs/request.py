@@ -11,7 +11,7 @@ from metareplay.methods import METHODS
 from metareplay.methods.base import Method
 from metareplay.runs import recipes
 from metareplay.runs.experiment import Experiment, evaluations
-from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
+from metareplay.settings import Hyperparameter, brief, checked, hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import Benchmark
 from metareplay.streams.stream import Stream
@@ -107,16 +107,12 @@ class Request:
 
     def _checked(self, given: Mapping[str, Any], parameters: Sequence[Hyperparameter], whose: str) -> dict[str, Any]:
         """The values, each of its type; an error names the published one."""
-        known, checked = {parameter.name: parameter for parameter in parameters}, {}
+        found: dict[str, Any] = {}
         for name, value in given.items():
-            if name not in known:
-                near = nearest(name, known)
-                question = f"; did you mean {near}?" if near else f"; there are {', '.join(known) or 'none'}"
-                raise BadInput(f"{name} is no option {whose}{question}")
             try:
-                checked[name] = known[name].check(value)
+                found |= checked({name: value}, parameters, whose)
             except BadInput as error:
                 memories = self.memories if name != "memories" else None
                 published = recipes.published(benchmarks.find(self.benchmark).name, self.method, name, memories)
                 raise BadInput(f"{with_flags(error)}. {published}" if published else with_flags(error)) from None
-        return checked
+        return found

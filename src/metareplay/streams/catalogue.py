@@ -8,7 +8,7 @@ from typing import Any
 from metareplay.data import catalogue as sources
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, plain
-from metareplay.settings import Hyperparameter, nearest
+from metareplay.settings import Hyperparameter, checked, nearest
 from metareplay.streams import own_files, task_list
 from metareplay.streams.kinds import (
     Kind,
@@ -59,7 +59,8 @@ class Benchmark:
         if one is out of its range or not one of this benchmark's, or base data are damaged; RunFailed if these cannot
         be downloaded.
         """
-        chosen = self._checked({name: value for name, value in options.items() if value is not None})
+        asked = {name: value for name, value in options.items() if value is not None}
+        chosen = {o.name: o.default for o in self.options} | checked(asked, self.options, f"of {self.name}")
         held_out = chosen.pop("held_out")
         stream = self._whole(images, progress, chosen)
         return stream.validation(held_out) if held_out else stream
@@ -79,18 +80,6 @@ class Benchmark:
                 "ask for that many or fewer"
             )
         return stream
-
-    def _checked(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """All options with their values, before anything is downloaded."""
-        options = {option.name: option for option in self.options}
-        for name, value in asked.items():
-            if name not in options:
-                flags = ", ".join(option.flag for option in self.options)
-                what = "angles" if name in ("min_angle", "max_angle") else name.replace("_", " ")
-                raise BadInput(
-                    f"--{name.replace('_', '-')} is {value!r}, but {self.name} has no {what}; its options are {flags}"
-                )
-        return {name: option.check(asked.get(name, option.default)) for name, option in options.items()}
 
 
 _TURNED, _REORDERED = "turned by another angle in each task", "pixels in another order in each task"

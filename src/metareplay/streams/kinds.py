@@ -12,7 +12,7 @@ from PIL import Image
 
 from metareplay.data.images import BaseImages, ImageSet
 from metareplay.errors import BadInput
-from metareplay.settings import Hyperparameter, hyperparameters, setting
+from metareplay.settings import Hyperparameter, checked, hyperparameters, setting
 from metareplay.streams.stream import CLASS, DOMAIN, TASK, Images, Stream, Task, Tasks
 
 
@@ -40,8 +40,8 @@ class Kind:
         **chosen: Any,
     ) -> Stream:
         """A stream of the images, by default named ``<images>-<kind>``; BadInput if a setting does not fit."""
-        values = {setting.name: setting.check(chosen.pop(setting.name, setting.default)) for setting in self.settings}
-        tasks = self.tasks(images, **values, **chosen)
+        values = {o.name: o.default for o in self.settings} | checked(chosen, self.settings, f"of {self.name}")
+        tasks = self.tasks(images, **values)
         classes = 1 + max((max(task.classes) for task in tasks if task.classes), default=images.classes - 1)
         name = name or f"{images.name}-{self.name}"
         return Stream(name, tasks, classes, values, images.sha256, samples_per_task, scenarios or self.scenarios)
