@@ -54,14 +54,10 @@ class Status:
     """
 
     state: Literal["done", "running", "stopped", "failed", "broken"]
-    configuration: dict[str, Any] | None = None
-    """What decides it; None where that cannot be read."""
-    summary: dict[str, Any] | None = None
-    """``Record.summary()``, if done."""
-    message: str | None = None
-    """What went wrong, if failed or broken."""
-    examples: int | None = None
-    """How many examples it has learned, where that is known."""
+    configuration: dict[str, Any] | None = None  # what decides it; None where that cannot be read
+    summary: dict[str, Any] | None = None  # ``Record.summary()``, if done
+    message: str | None = None  # what went wrong, if failed or broken
+    examples: int | None = None  # how many it has learned, where that is known
 
 
 class Run:

@@ -19,6 +19,8 @@ def run(
 ) -> Record:
     """Run a method on a stream, in memory.
 
+    BadInput if an option is out of its range, or there is no such tracker; Diverged if a loss is not finite.
+
     Parameters
     ----------
     stream
@@ -31,13 +33,6 @@ def run(
         Show a bar while it runs, in a notebook or on a terminal.
     tracker
         What follows the run: the name of a tracker, such as ``csv`` or ``wandb``, or a function.
-
-    Raises
-    ------
-    BadInput
-        If an option is out of its range, or there is no such tracker.
-    Diverged
-        If a loss is not finite.
 
     Examples
     --------

@@ -171,10 +171,7 @@ class Model:
 def load(run: Path | str, device: str = "cpu") -> Model:
     """What a run has learned, from its folder.
 
-    Raises
-    ------
-    BadInput
-        If there is no record, it was saved with ``--no-weights``, or something is damaged.
+    BadInput if there is no record, it was saved with ``--no-weights``, or something is damaged.
 
     Examples
     --------

@@ -125,6 +125,8 @@ class Trainer:
     ) -> Record:
         """From where it is, or before any training from its last checkpoint, to the last evaluation.
 
+        Diverged if a loss is not finite, with the example and what to lower; RunFailed if a checkpoint cannot be read.
+
         Parameters
         ----------
         progress
@@ -134,13 +136,6 @@ class Trainer:
             A run that resumes from a checkpoint repeats those evaluations that came after it.
         checkpoints, note
             Where the run saves its state, and resumes from if there is any; what is of no use is noted in a line.
-
-        Raises
-        ------
-        Diverged
-            If a loss is not finite; the message says at which example and what to lower.
-        RunFailed
-            If there is a checkpoint that cannot be read now.
         """
         self.report, self.tracker, self.checkpoints = progress, tracker, checkpoints
         if checkpoints is not None and not self.seen:

@@ -54,12 +54,9 @@ def read(order: str) -> tuple[str, float]:
 class Span(NamedTuple):
     """Examples that come one after another."""
 
-    visit: int
-    """The visit to a task under way; of an order without borders, the one that would be."""
-    sources: Places
-    """``(n,)`` for each example the visit that it belongs to."""
-    examples: Places
-    """``(n,)`` which of its task's training examples it is."""
+    visit: int  # to a task, under way; of an order without borders, the one that would be
+    sources: Places  # ``(n,)`` for each example the visit that it belongs to
+    examples: Places  # ``(n,)`` which of its task's training examples it is
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,9 @@ class Stream:
     ) -> Stream:
         """A stream of arrays of your own.
 
+        BadInput, with the task, if an array is not of numbers, is empty or has another width than the others, inputs
+        are NaN or infinite, or labels do not fit.
+
         Parameters
         ----------
         name
@@ -243,12 +246,6 @@ class Stream:
             What makes each task this task; None for ``task 0``, ``task 1`` …
         data_sha256
             Where the arrays come from a file whose hash is known; None for the hash of the arrays.
-
-        Raises
-        ------
-        BadInput
-            If an array is not of numbers, is empty or has another width than the others, inputs are NaN or infinite,
-            or labels do not fit; the message names the task.
 
         Examples
         --------
