@@ -25,9 +25,9 @@ NOT_DONE = {
 }
 COSTS = {"gradients": "gradients", "seconds": "train_seconds"}
 WHICH = (
-    Hyperparameter("memories", int, None, "[0, inf)", "how many memories a method keeps", optional=True),
+    Hyperparameter("memories", int, None, "[0, inf)", "how many memories those compared keep", optional=True),
     Hyperparameter("metric", str, "retained_accuracy", "", "what is compared", tuple(METRICS)),
-    Hyperparameter("matched", str, None, "", "what a method's control costs as much of", tuple(COSTS), optional=True),
+    Hyperparameter("matched", str, None, "", "what the control beside each costs as much of", tuple(COSTS), True),
 )
 NAMED = 10
 """Unfinished runs of which so many are named."""
@@ -119,9 +119,8 @@ def _show_comparison(
         out.print(comparisons.means(section, metric).terminal())
         out.print(comparisons.differences(section, judged, metric).terminal())
         values = [group.values(metric) for group in section.entrants.values()]
-        undefined = dict.fromkeys(str(value) for value in values if isinstance(value, Undefined))
-        lines = [f"{METRICS[metric].short}: {why}" for why in undefined]
-        for line in (*comparisons.more_seeds(section, judged, metric), *lines, ""):
+        undefined = dict.fromkeys(f"{METRICS[metric].short}: {one}" for one in values if isinstance(one, Undefined))
+        for line in (*comparisons.more_seeds(section, judged, metric), *undefined, ""):
             say(line)
     lines = []
     if judged:
@@ -136,8 +135,9 @@ def _show_comparison(
         lines.append(f"With more than {statistics.EXACT} seeds p is estimated from {statistics.DRAWS} draws.")
     if unfinished:
         lines.append(f"Not counted: {len(unfinished)} without a whole record")
-    for run in unfinished[:NAMED]:
-        lines.append(f"  {run.name} ({run.folder.name}): {run.state}{f', {run.why}' if run.why else ''}")
+    lines += [
+        f"  {one.name} ({one.folder.name}): {one.state}{one.why and f', {one.why}'}" for one in unfinished[:NAMED]
+    ]
     if len(unfinished) > NAMED:
         lines.append(f"  and {len(unfinished) - NAMED} more; `metareplay results` lists all")
     for line in lines:

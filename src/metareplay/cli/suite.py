@@ -24,7 +24,7 @@ from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
 from metareplay.studies import controls, until
-from metareplay.suites.driver import EXECUTOR, Outcome, execute, finished
+from metareplay.suites.driver import EXECUTOR, Outcome, execute
 from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
 from metareplay.suites.progress import SuiteDisplay
 from metareplay.suites.reader import CONTROLS
@@ -65,12 +65,12 @@ def main(argv: list[str]) -> None:
     requests, source = list(suite.requests), None
     try:
         with display:
-            outcomes = finished(execute(requests, out, tracker=given.tracker, **backend))
+            outcomes = execute(requests, out, tracker=given.tracker, **backend)
             requests += controls.runs(requests, out, tuned, suite.controls, **backend) if suite.controls else []
             if selections or len(requests) > len(suite.requests):
                 source = until.Until(requests, selections, out, given.most) if selections else None
                 asked = () if source else requests
-                outcomes = finished(execute(asked, out, tracker=given.tracker, source=source, **backend))
+                outcomes = execute(asked, out, tracker=given.tracker, source=source, **backend)
     except KeyboardInterrupt:
         done = f"{display.done} of {len(requests)} runs are done, in {given.out}"
         stopped = f"stopped: {done}; to go on: {_command(given)}"

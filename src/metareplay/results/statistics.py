@@ -112,8 +112,10 @@ def _signed_sums(values: Values) -> Values:
 def _drawn(n: int) -> NDArray[np.int8]:
     """``(DRAWS, n)`` signs, the same for all samples of that size."""
     rng = np.random.default_rng(0)
-    blocks = [2 * rng.integers(0, 2, (BLOCK, n)).astype(np.int8) - 1 for _ in range(DRAWS // BLOCK)]
-    return np.concatenate(blocks)
+    signs = np.empty((DRAWS, n), np.int8)
+    for block in np.split(signs, DRAWS // BLOCK):
+        block[:] = 2 * rng.integers(0, 2, (BLOCK, n)) - 1
+    return signs
 
 
 def holm(p_values: ArrayLike) -> Values:

@@ -21,7 +21,7 @@ from metareplay.streams import catalogue as benchmarks
 from metareplay.studies.file import SEED, Study, StudyFile
 from metareplay.studies.search import Searched
 from metareplay.studies.tune import tune
-from metareplay.suites.driver import execute, finished
+from metareplay.suites.driver import execute
 from metareplay.suites.plan import as_experiment
 from metareplay.suites.reader import CONTROLS
 
@@ -56,7 +56,7 @@ def runs(
     def timed(controls: list[Request]) -> list[float | None]:
         """The seconds that they take, each with one seed; None for one that failed."""
         of_one_seed = [replace(control, run={**control.run, "seed": SEED}) for control in controls]
-        outcomes = finished(execute(of_one_seed, out / "tuning", **backend))
+        outcomes = execute(of_one_seed, out / "tuning", **backend)
         done = [outcome.state == "done" and read_summary(out / "tuning" / str(outcome.key)) for outcome in outcomes]
         return [summary["train_seconds"] if summary else None for summary in done]
 

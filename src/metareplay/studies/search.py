@@ -25,11 +25,12 @@ class Searched(NamedTuple):
     where: Range | tuple[Any, ...]
     type: type
 
-    def number(self, share: float) -> Any:
-        """The number that is so far along the range, to three digits: a setting is to be read."""
-        assert isinstance(self.where, Range)
+    def at(self, place: float) -> Any:
+        """A value by its number; of a range what is so far along it, to three digits: a setting is to be read."""
+        if not isinstance(self.where, Range):
+            return self.where[int(place)]
         low, high, scale = self.where
-        value = low + share * (high - low) if scale == "linear" else low * (high / low) ** share
+        value = low + place * (high - low) if scale == "linear" else low * (high / low) ** place
         return round(value) if self.type is int else min(max(float(f"{value:.3g}"), low), high)
 
 
@@ -51,7 +52,7 @@ class Random:
         """The settings of a trial; the first has number 1, the untuned one 0."""
         rng = np.random.default_rng([0, number])
         return {
-            name: one.number(rng.random()) if isinstance(one.where, Range) else one.where[rng.integers(len(one.where))]
+            name: one.at(rng.random() if isinstance(one.where, Range) else int(rng.integers(len(one.where))))
             for name, one in self.space.items()
         }
 
@@ -78,7 +79,7 @@ class Grid(Random):
         if (ranges and each < 2) or (trials is not None and trials < values * each**ranges):
             raise BadInput(f"this grid needs {values * 2**ranges} trials at least, not {trials}")
         points = [
-            [one.number(i / (each - 1)) for i in range(each)] if isinstance(one.where, Range) else one.where
+            [one.at(i / (each - 1)) for i in range(each)] if isinstance(one.where, Range) else one.where
             for one in space.values()
         ]
         self.points = [dict(zip(space, point, strict=True)) for point in itertools.product(*points)]
@@ -114,10 +115,7 @@ class TPE(Random):
     def ask(self, number: int) -> dict[str, Any]:
         self.study.sampler = self.optuna.samplers.TPESampler(seed=number)  # else another process would draw the same
         trial = self.live[number] = self.study.ask(self.distributions)
-        return {
-            name: one.number(trial.params[name]) if isinstance(one.where, Range) else one.where[trial.params[name]]
-            for name, one in self.space.items()
-        }
+        return {name: one.at(trial.params[name]) for name, one in self.space.items()}
 
     def begin(self, number: int, trial: Mapping[str, Any]) -> None:
         params: dict[str, Any] = {}

@@ -21,7 +21,7 @@ from metareplay.runs.trainer import Progress
 from metareplay.settings import hyperparameters
 from metareplay.studies.file import Study, StudyFile, read
 from metareplay.studies.search import MADE
-from metareplay.suites.driver import Outcome, Show, Source, execute, finished
+from metareplay.suites.driver import Outcome, Show, Source, execute
 from metareplay.suites.plan import as_experiment
 
 
@@ -195,7 +195,7 @@ def tune(
     file, out = study if isinstance(study, StudyFile) else read(study), Path(out)
     under_way = [StudyUnderWay(one, out) for one in file.studies]
     backend: dict[str, Any] = {"executor": executor, "address": address, "jobs": jobs}
-    finished(execute([], out, report=report, note=note, source=Tuner(under_way), **backend))
+    execute([], out, report=report, note=note, source=Tuner(under_way), **backend)
     for one in under_way:
         assert one.choice.best
     if write is not None:

@@ -303,21 +303,16 @@ def execute(
     the cluster at an ``address``, with ``auto`` on that which this machine is part of, without one on a new one here.
     ``report`` is called about ten times a second while something changes, ``note`` with a line that the user may want
     to know, and the ``tracker`` (FILE.py:NAME) by each worker after every evaluation, as ``Trainer.train`` does.
-    Ctrl-C, or SIGTERM, ends all workers: what is not done by then is ``not started``; with ``ray`` it is raised.
+    KeyboardInterrupt once Ctrl-C, or SIGTERM, has ended all workers: the same call goes on from their checkpoints.
     BadInput if there is no such executor or cluster, RunFailed if there can be no such folder.
     """
     module = importlib.import_module(f"metareplay.suites.{EXECUTOR.check(executor)}")
     driver = Driver(requests, out, report, note, source)
     with module.backend(jobs, out, tracker, address, note) as backend:
         outcomes = driver.carry_out(backend)
-        return finished(outcomes) if executor == "ray" else outcomes
-
-
-def finished(outcomes: list[Outcome]) -> list[Outcome]:
-    """These; KeyboardInterrupt if the suite was stopped before all was over."""
-    if any(outcome.state == "not started" for outcome in outcomes):
-        raise KeyboardInterrupt
-    return outcomes
+        if any(outcome.state == "not started" for outcome in outcomes):
+            raise KeyboardInterrupt
+        return outcomes
 
 
 @contextmanager
