@@ -476,7 +476,17 @@ def _block_loops(vectors):
                 if column + vectors * LANES >= stride:
                     counts[i, place] = j
 
-    return sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, forward_strip, update_strip, sum_strip, add_strip
+    @_inlined
+    def sum_images(column, stride, weights, starts, columns, values, rows, out):
+        """Add a strip's part to the first layer's outputs for images, whose inputs from ``starts[row]`` on it lists."""
+        for i in range(len(rows)):
+            at, to, of = starts[rows[i]], starts[rows[i] + 1], out[i * stride :]
+            sum_rows(column, stride, weights, np.int64(0), of, np.int64(0), columns[at:to], values[at:to], to - at, of)
+
+    return (
+        sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, forward_strip, update_strip, sum_strip, add_strip,
+        sum_images,
+    )  # fmt: skip
 
 
 @_inlined
@@ -518,9 +528,10 @@ def _by_columns(loops):
     return loop
 
 
-_sum_rows, _add_to_rows, _dot_rows, _dot_and_add_to_rows, _forward_strip, _update_strip, _sum_strip, _add_strip = (
-    _by_columns(loops) for loops in zip(*map(_block_loops, BLOCKS), strict=True)
-)
+(
+    _sum_rows, _add_to_rows, _dot_rows, _dot_and_add_to_rows, _forward_strip, _update_strip, _sum_strip, _add_strip,
+    _sum_images,
+) = (_by_columns(loops) for loops in zip(*map(_block_loops, BLOCKS), strict=True))  # fmt: skip
 
 
 @_inlined
@@ -1454,13 +1465,7 @@ def scores(
         for i in range(size):
             _copy_row(first, len(first) - stride, flat, i * stride, stride)  # biases, which `fold` puts last
         for strip in range(len(starts)):
-            for i in range(size):
-                row = rows[begin + i]
-                at, to = starts[strip, row], starts[strip, row + 1]
-                out_row = outputs[i]
-                _sum_rows(
-                    stride, first, np.int64(0), out_row, np.int64(0), columns[at:to], values[at:to], to - at, out_row
-                )
+            _sum_images(stride, first, starts[strip], columns, values, rows[begin : begin + size], flat)
         for i in range(size):
             _copy_row(flat, i * stride, delta[0], layers[0, OUTPUTS], stride)
             _forward_from_second(parameters, layers, task, active[0], activation[0], counts[0], delta[0])
