@@ -17,9 +17,8 @@ from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Trainer
 from metareplay.streams.catalogue import benchmark
-from metareplay.suites.lines import lines
 from metareplay.suites.plan import BESIDE, IMAGE, Pace, flat, in_words, name, plan, steps_of
-from metareplay.suites.suite import Suite
+from metareplay.suites.suite import Suite, lines
 from test_method_base import PUBLISHED as PUBLISHED_METHODS
 
 DOCS = Path(__file__).parents[1] / "docs" / "suites.md"

@@ -1,4 +1,4 @@
-"""``metareplay suite``: carry out many runs."""
+"""``metareplay suite`` and ``metareplay tune``: carry out many runs, and choose settings by them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from metareplay.cli.arguments import Parser
-from metareplay.cli.tables import console, say
+from metareplay.cli.tables import check_file, console, say
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, RunFailed, plain
+from metareplay.results import choices
 from metareplay.results.choices import Choice
 from metareplay.results.compare import Selection
 from metareplay.results.table import Column, Row, Table, thousands
@@ -24,6 +25,8 @@ from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
 from metareplay.studies import controls, until
+from metareplay.studies import tune as tuning
+from metareplay.studies.file import read
 from metareplay.suites.driver import EXECUTOR, Outcome, execute
 from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
 from metareplay.suites.progress import SuiteDisplay
@@ -40,7 +43,7 @@ LISTED = 20
 """Failures that are listed at the end; `metareplay results` lists all."""
 
 
-def main(argv: list[str]) -> None:
+def suite(argv: list[str]) -> None:
     """Carry out a suite."""
     given = _parser().parse(argv)
     check(given)
@@ -211,3 +214,42 @@ def _command(given: Namespace) -> str:
         if (value := getattr(given, flag)) not in (None, usual.get(flag)):
             words += [f"--{flag}", str(value)]
     return shlex.join([*words, "--out", given.out] if given.out != "runs" else words)
+
+
+def tune(argv: list[str]) -> None:
+    """Choose settings, and write a suite of them."""
+    parser = Parser(
+        prog="metareplay tune",
+        description="Choose settings as a study file says: trials are runs, and what comes out is a suite file.\n"
+        "It goes on where it was stopped.",
+    )
+    parser.add_argument("file", metavar="FILE.toml", help="methods, benchmarks, the protocol and how many trials")
+    text = "the suite of what was chosen (default: tuned.toml)"
+    parser.add_argument("-o", "--output", metavar="FILE", default="tuned.toml", help=text)
+    add_flags(parser, "runs/tuning")
+    given = parser.parse(argv)
+    check(given)
+    check_file("--output", given.output)
+    file = read(given.file)
+    if fetch([request for study in file.studies for request in study.needed], given.quiet):
+        file = read(given.file)  # now with its data, which the check wants too
+    for text in file.notes:
+        note(text, given.quiet)
+    out = Path(given.out)
+    spare = [each.seconds or 1.0 for study in file.studies for each in plan([study.request], out) * study.runs]
+    display = SuiteDisplay([], given.quiet, spare)
+    try:
+        with display:
+            chosen = tuning.tune(
+                file, out=out, write=given.output, jobs=given.jobs, executor=given.executor, address=given.address,
+                report=display, note=display.note,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        command = shlex.join(["metareplay", "tune", *argv])
+        raise KeyboardInterrupt(f"stopped: {display.done} runs are done, in {given.out}; to go on: {command}") from None
+    for choice in chosen:
+        shown = choices.table(choice)
+        console().print(shown.terminal())
+        for line in shown.notes:
+            say(line)
+    print(f"the settings are in {plain(given.output)}; to report them: metareplay suite {plain(given.output)}")

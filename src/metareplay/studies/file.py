@@ -15,9 +15,8 @@ from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter, Range, hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.studies.search import MADE, SEARCHES, Searched, Space, usual
-from metareplay.suites.lines import Place
 from metareplay.suites.plan import short, stream
-from metareplay.suites.reader import Reader
+from metareplay.suites.reader import Place, Reader
 from metareplay.suites.suite import parse, refuse
 
 BETTER_HIGH = [name for name, metric in METRICS.items() if metric.higher_is_better]

@@ -22,7 +22,6 @@ from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import BENCHMARKS, Benchmark
 from metareplay.streams.stream import Stream
-from metareplay.suites.lines import Place
 from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
 
 KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "compare", "controls", "tuned")
@@ -39,6 +38,8 @@ KINDS = {
 }
 """What kinds of options may be written in each part of a file."""
 
+Place = tuple[str | int, ...]
+"""How to get to a value in a file: keys, and numbers of elements: ``("benchmarks", 1, "tasks")``."""
 Options = dict[str, tuple[Place, Any]]
 """By name where it is written, and its value or list of values."""
 Named = tuple[Place, str]
