@@ -135,6 +135,9 @@ def test_announced_classes_are_answers_before_they_are_met():
     assert model.predict_proba(X).shape == (len(X), 3)
     model.partial_fit(X[:3], y[:3], classes=[7])
     assert list(model.classes_) == [0, 1, 5, 7]
+    with pytest.raises(ValueError, match="Input classes contains NaN"):
+        model.partial_fit(X[:3], y[:3], classes=[0, np.nan])
+    assert list(model.classes_) == [0, 1, 5, 7]
 
 
 @pytest.mark.parametrize(
@@ -408,6 +411,8 @@ def test_probabilities_follow_the_temperature():
     assert model._life.temperature() != fitted
     with pytest.raises(BadInput, match="temperature is 'cold', but must be a positive number or 'memory'"):
         ContinualClassifier(temperature="cold").fit(X, y)
+    with pytest.raises(BadInput, match="scale is 'false', but must be true or false: it is whether features"):
+        ContinualClassifier(scale="false").fit(X, y)
 
 
 def test_with_a_recency_what_changed_for_good_is_learned():

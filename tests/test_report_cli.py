@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from commands import METAREPLAY, on_terminal
-from made_records import record, study
+from made_records import record, results, study
 from metareplay.cli import main, show
 from metareplay.cli.run import show_result
+from metareplay.results.page import page
 from metareplay.runs.experiment import key_of
 
 pytestmark = pytest.mark.usefixtures("plain")
@@ -81,6 +82,14 @@ def test_without_flags_it_writes_a_page(runs, capsys):
     assert main(["report"]) == 0
     assert Path("report.html").stat().st_size > 500_000
     assert sorted(path.name for path in Path().iterdir()) == ["report.html", "runs"]
+
+
+def test_a_page_has_tasks_in_a_random_order_and_networks_without_hidden_units():
+    shuffled = [record("a", seed, tasks=2, order="shuffled", task_order=[seed, 1 - seed]) for seed in range(2)]
+    bare = replace(record("b", benchmark="other", hidden=[]), units=np.full((4, 1, 3), [np.nan, np.nan, 0.1]))
+    shown = page(results([*shuffled, bare]))
+    assert "2 tasks, " in shown
+    assert "NaN" not in shown.partition('<script type="application/json"')[2].partition("</script>")[0]
 
 
 def test_tables_need_nothing_to_be_installed(runs, monkeypatch):

@@ -134,7 +134,7 @@ class Estimator:
     network: str | Callable[..., Any] | None = None
     engine: str | None = None
     device: str = "cpu"
-    scale: bool = True
+    scale: bool = setting(True, help="whether features are brought to mean 0 and standard deviation 1")
     tasks: int = setting(10, "[1, inf)", help="the most tasks that will come")
 
     @property

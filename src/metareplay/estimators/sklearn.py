@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, is_regressor
 from sklearn.metrics import accuracy_score, r2_score
-from sklearn.utils import check_random_state
+from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, column_or_1d, validate_data
 
@@ -317,6 +317,7 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
 
     def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
         announced = y[:0] if classes is None else np.unique(column_or_1d(classes))
+        assert_all_finite(announced, input_name="classes")
         if not first:
             _check_same_kind(y, self.classes_)
         if len(announced):

@@ -315,8 +315,10 @@ def _of_units(measure: int, history: History) -> Curve | Undefined:
     """A measure at the end of each visit, mean over the layers that have it."""
     if history.units is None:
         return Undefined("units were not watched; with --watch-units they are")
-    ends = np.arange(1, len(history.units) + 1)
-    return Curve(ends, np.nanmean(history.units[:, :, measure], axis=1))
+    found = history.units[:, :, measure]
+    if np.isnan(found).all():
+        return Undefined("the network has no hidden units")
+    return Curve(np.arange(1, len(found) + 1), np.nanmean(found, axis=1))
 
 
 CURVES: dict[str, Callable[[History], Curve | Undefined]] = {
