@@ -172,6 +172,8 @@ def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys):
     content = Path("results.csv").read_text()
     assert main(["results", "--csv", "-"]) == 0
     assert capsys.readouterr().out == content
+    assert main(["results", "--csv", "/dev/stdout"]) == 0
+    assert capsys.readouterr().out.endswith(content), "a file to which it is added is not replaced"
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,10 @@ def write_atomically(path: Path, content: bytes, follow: bool = True) -> None:
     (``follow=False`` replaces the link itself), and a device or a pipe is written to. On an OSError nothing is left
     behind.
     """
-    path = path.resolve() if follow else path
-    if follow and path.exists() and not path.is_file():
+    if follow and path.exists() and not path.is_file():  # before it is resolved: /dev/fd/63 leads to no path
         path.write_bytes(content)
         return
-    with _replacing(path) as (file, _):
+    with _replacing(path.resolve() if follow else path) as (file, _):
         file.write(content)
 
 

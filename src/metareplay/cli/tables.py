@@ -45,7 +45,7 @@ def check_file(flag: str, file: str | None) -> None:
 
 def write(flag: str, file: str, text: str) -> None:
     """Write a file whole or not at all, else RunFailed; ``-`` is standard output."""
-    if file == "-":
+    if file in ("-", "/dev/stdout"):  # which may be a file that others are to be added to
         sys.stdout.write(text)
         return
     try:
