@@ -189,7 +189,7 @@ def splits(
 
 
 @partial(Kind, "alphabets", "each task has the characters of one alphabet (omniglot)", scenarios=(TASK, CLASS))
-def alphabets(images: ImageSet, tasks: int = _count(8, ": the first of the alphabets", "[1, inf)")) -> list[Task]:
+def alphabets(images: ImageSet, tasks: int = _count(8, ": the first alphabets", "[1, inf)")) -> list[Task]:
     """Task t shows the t-th group of classes: Omniglot's alphabets, with as many classes as each has.
 
     There is one output for every character of all tasks. BadInput if there are fewer groups than tasks.
