@@ -76,7 +76,6 @@ class Factors:
         return (np.add.reduceat(products, self._begins) / self._sizes).astype(np.float32)
 
     def _inputs(self) -> NDArray[np.float32]:
-        """All rows' inputs to every layer."""
         inputs = np.zeros((len(self._rows), len(self._learner._dense)), np.float32)
         kernels.spread(*self._examples, self._rows, *self._workspace[:-1], inputs)
         return inputs
