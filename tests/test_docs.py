@@ -64,18 +64,18 @@ class Stopped(BaseException):
 
 
 class Reader:
-    """Does what a page says, in its order; what takes long is done only where that is asked for."""
+    """Does what a page says, in its order, but for what takes minutes."""
 
-    def __init__(self, patch, patient):
-        self.patch, self.patient = patch, patient
+    def __init__(self, patch):
+        self.patch = patch
         self.names = {"__name__": "__main__"}
 
     def skips(self, text):
-        """Whether a mark says that this cannot be done here, or not now."""
+        """Whether a mark says that this cannot be done here, or takes too long."""
         if not (mark := MARK.search(text)):
             return False
         if mark[1] == "takes":
-            return not (self.patient and SECONDS.match(mark[2]))
+            return not SECONDS.match(mark[2])
         return not all(re.fullmatch(r"\w+", word) and _installed(word) for word in re.split(r",? and |, ", mark[2]))
 
     def read(self, page, block):
@@ -164,32 +164,24 @@ def newest():
     return max(runs, key=lambda run: (run / "record.json").stat().st_mtime_ns).name if runs else RUN
 
 
-def follow(page, patient, patch, folder):
-    patch.chdir(folder)
-    patch.syspath_prepend(folder)
-    reader = Reader(patch, patient)
+def marks(page):
+    """A page is slow where a block of it takes seconds."""
+    takes = (SECONDS.match(mark[2]) for mark in MARK.finditer(page.read_text(encoding="utf-8")))
+    return [pytest.mark.slow] if any(takes) else []
+
+
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=marks(page), id=page.stem) for page in PAGES if blocks(page)]
+)
+def test_every_block_of_a_page_runs(page, here, monkeypatch):
+    monkeypatch.syspath_prepend(here)
+    reader = Reader(monkeypatch)
     for block in blocks(page):
         try:
             reader.read(page, block)
         except (Exception, pytest.fail.Exception) as error:
             error.add_note(f"in the block at {page.relative_to(ROOT)}:{block.line}")
             raise
-
-
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-def test_every_block_of_a_page_runs(page, monkeypatch, tmp_path):
-    follow(page, False, monkeypatch, tmp_path)
-
-
-LONG = [
-    page for page in PAGES if any(SECONDS.match(mark[2]) for mark in MARK.finditer(page.read_text(encoding="utf-8")))
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", LONG, ids=lambda page: page.stem)
-def test_blocks_that_take_seconds_run_too(page, monkeypatch, tmp_path):
-    follow(page, True, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -216,7 +208,7 @@ def test_every_public_name_is_in_the_reference():
 @pytest.mark.parametrize("module", WITH_EXAMPLES, ids=lambda path: path.stem)
 def test_examples_of_docstrings_run(module, monkeypatch, here):
     """With the lines that the reference begins with, and with what a name's own module has where it is not public."""
-    reader = Reader(monkeypatch, patient=False)
+    reader = Reader(monkeypatch)
     reader.read(ROOT / "docs/api.md", blocks(ROOT / "docs/api.md")[0])
     name = ".".join(module.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
     if name.endswith("river"):
