@@ -39,10 +39,11 @@ def learned(model, examples):
     "model",
     [
         ContinualRiverClassifier(),
-        *(ContinualRiverClassifier(method, **TINY) for method in ("online", "meralg1")),
-        ContinualRiverRegressor(**TINY),
+        *(ContinualRiverClassifier(method, **TINY) for method in ("online", "eralg4", "meralg1", "meralg7")),
+        ContinualRiverRegressor(),
+        ContinualRiverRegressor("online", loss="absolute", **TINY),
     ],
-    ids=lambda model: f"{type(model).__name__}({model.method})",
+    ids=lambda model: f"{type(model).__name__}({model.method}, {model.memories})",
 )
 def test_rivers_own_checks_pass(model):
     assert model._unit_test_skips() == set()
@@ -146,6 +147,22 @@ def test_rows_of_a_data_frame_are_learned_as_one_after_another(scale):
     assert list(many.predict_many(X).index) == list(X.index)
     with pytest.raises(BadInput, match=r"inconsistent numbers of samples: \[80, 3\]"):
         many.learn_many(X, y[:3])
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_frames_of_other_libraries_are_learned_and_answered_in_kind(library):
+    frames = pytest.importorskip(library, reason=f"{library} is not installed: pip install {library}")
+    examples = list(datasets.Phishing().take(60))
+    frame_of = frames.table if library == "pyarrow" else frames.DataFrame
+    X, y = frame_of({name: [x[name] for x, _ in examples] for name in examples[0][0]}), [y for _, y in examples]
+    one, many = learned(ContinualRiverClassifier(**SMALL), examples), ContinualRiverClassifier(**SMALL)
+    many.learn_many(X, frame_of({"y": y})["y"])
+    assert bits(many) == bits(one)
+    assert type(many.predict_many(X)) is type(X["https"])
+    assert [bool(label) for label in many.predict_many(X).to_numpy()] == [one.predict_one(x) for x, _ in examples]
+    p = many.predict_proba_many(X)
+    assert type(p) is type(X)
+    assert p["True"].to_numpy().tolist() == [one.predict_proba_one(x)[True] for x, _ in examples]
 
 
 def test_the_same_seed_gives_the_same_and_another_another():
