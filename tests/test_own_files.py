@@ -85,6 +85,20 @@ def test_folders_train_and_test_say_what_is_tested_on(tmp_path, where):
         assert (levels(each.train), levels(each.test)) == ([0, 1, 2, 3, 4, 5], [100, 101])
 
 
+def test_what_is_to_be_tested_on_is_never_taken_for_a_task(tmp_path):
+    for side in ("Train", "TEST"):
+        folder_of_classes(tmp_path / "mine" / side)
+    assert len(own_files.read(tmp_path / "mine").tasks) == 1
+    for side in ("train", "val"):
+        folder_of_classes(tmp_path / "other" / side)
+    with pytest.raises(BadInput, match="has train, but as a task of its own"):
+        own_files.read(tmp_path / "other")
+    for side in ("train", "test"):
+        table(tmp_path / "tables" / f"{side}.csv", [["x", "label"], [1, "u"], [2, "v"]])
+    with pytest.raises(BadInput, match=r"has test, but as a task of its own.*folders train and test"):
+        own_files.read(tmp_path / "tables")
+
+
 def test_classes_and_tables_have_train_and_test_too(tmp_path):
     for side, n in (("train", 3), ("test", 1)):
         folder_of_classes(tmp_path / "images" / side, "ab", n)

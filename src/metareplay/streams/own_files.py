@@ -93,13 +93,22 @@ def tasks(path: Path) -> dict[str, list[Path]]:
     """Where each task is, by name, that of classes alone being ""; two places where they say what to test on."""
     if archives := list(path.glob("*.npz")):
         return {file.stem: [file] for file in sorted(archives, key=lambda file: in_order(file.stem))}
-    if all((path / side).is_dir() for side in SIDES):
-        train, test = (_below(path / side) for side in SIDES)
+    if sides := _sides(path):
+        train, test = map(_below, sides)
         if odd := train.keys() ^ test.keys():
             raise BadInput(f"{path} has the task {min(odd)!r} in only one of {' and '.join(SIDES)}, but needs both")
         return {name: [train[name], test[name]] for name in train}
-    both = {task: [task / side for side in SIDES] for task in _below(path).values()}
-    return {name: both[t] if all(map(Path.is_dir, both[t])) else [t] for name, t in _below(path).items()}
+    below = _below(path)
+    if len(below) > 1 and (odd := {name for name in below if name.lower() in SIDES}):
+        told = f"folders {' and '.join(SIDES)}, with the same tasks in both, say what to test on"
+        raise BadInput(f"{path} has {min(odd)}, but as a task of its own, to be learned as all others: {told}")
+    return {name: _sides(task) or [task] for name, task in below.items()}
+
+
+def _sides(path: Path) -> list[Path]:
+    """The folders train and test in a folder, in whatever case; none unless both are there."""
+    named = {each.name.lower(): each for each in _visible(path) if each.is_dir()}
+    return [named[side] for side in SIDES] if named.keys() >= set(SIDES) else []
 
 
 def _below(path: Path) -> dict[str, Path]:
