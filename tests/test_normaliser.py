@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 import metareplay
 from metareplay import BadInput, Experiment, Online, Record, Stream, Trainer
+from metareplay.data.images import BaseImages
 from metareplay.runs.normaliser import Normaliser
+from metareplay.streams.stream import Images
 
 
 def naive(x, decay):
@@ -25,7 +27,7 @@ def naive(x, decay):
 @given(st.integers(0, 2**32), st.floats(0.01, 0.9999), st.integers(1, 60), st.lists(st.integers(1, 60), max_size=4))
 def test_it_is_what_a_naive_loop_says_however_the_examples_come(seed, decay, n, cuts):
     rng = np.random.default_rng(seed)
-    x = (rng.normal(size=(n, 5)) * [1, 100, 1e-3, 0, 1] + [0, 5, 1, 0, -3]).astype(np.float32)
+    x = (rng.normal(size=(n, 5)) * [1, 100, 1e-3, 0, 1] + [0, 5, 1e-3, 0, -3]).astype(np.float32)
     ours, whole = (Normaliser(5, decay) for _ in range(2))
     parts = [ours.learn(part) for part in np.split(x, sorted(cut for cut in set(cuts) if cut < n))]
     np.testing.assert_array_equal(np.concatenate(parts), whole.learn(x))
@@ -55,8 +57,20 @@ def test_means_that_another_decay_learned_stand_for_the_same_inputs():
     first, then = Normaliser(3, 0.9), Normaliser(3, 0.999)
     first.learn(np.random.default_rng(0).normal(5, 2, (40, 3)).astype(np.float32))
     then.load_state(first.state())
-    for ours, theirs in zip(then.centre_and_spread(), first.centre_and_spread(), strict=True):
+    for ours, theirs in zip(then.moments()[:2], first.moments()[:2], strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seen", [1, 2, 50])
+def test_a_test_input_is_limited_to_what_a_training_input_can_become(seen):
+    """The first that differs after ``seen`` equal ones, and one ten times as far off."""
+    ours, trained = Normaliser(2, 0.9), Normaliser(2, 0.9)
+    for normaliser, n in ((ours, seen), (trained, seen - 1)):
+        normaliser.learn(np.tile(np.float32([-1, 5]), (n, 1)))
+    wanted = trained.learn(np.float32([[0, 4]]))
+    images = BaseImages(np.float32([[0, 4], [9, -9]]), shape=(2,))
+    [shown] = ours.apply(Images(images, np.arange(2)))
+    np.testing.assert_allclose(shown.inputs(np.arange(2)), np.concatenate([wanted] * 2), rtol=1e-4, atol=1e-3)
 
 
 def experiment(**options):
@@ -87,7 +101,7 @@ def test_a_run_learns_from_normalised_inputs_and_is_tested_on_them(batch_size, o
         np.testing.assert_allclose(mine[0], other[0], atol=2e-5)
     normaliser = ours.normaliser
     test = raw.tasks[1].test
-    centre, spread = normaliser.centre_and_spread()
+    centre, spread, _ = normaliser.moments()
     x = (test.inputs(np.arange(len(test))) - centre) / spread
     (weights, biases), (above, offsets) = ours.learner.layers()
     answers = (np.maximum(x @ weights + biases, 0) @ above + offsets).argmax(1)
@@ -138,5 +152,7 @@ def test_a_model_normalises_what_it_is_asked_as_its_run_did(tmp_path):
     with pytest.raises(BadInput, match="one normalises its inputs: normalise for both"):
         Trainer(experiment(from_=str(run.folder)))
     torch = pytest.importorskip("torch")
+    x[:, 0] += 3  # an input that never varied in training
     scores = model.to_torch()(torch.from_numpy(x)).detach().numpy()
     np.testing.assert_allclose(scores, model.scores(x), rtol=1e-4, atol=1e-3)
+    assert np.abs(scores).max() < 1000

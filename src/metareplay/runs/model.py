@@ -146,7 +146,8 @@ class Model:
     def to_torch(self, task: int = 0) -> Module:
         """A ``torch.nn.Module`` with these weights, of its own, in evaluation mode; one task's where it has several.
 
-        Where the run normalised its inputs, so do the first layer's weights; BadInput if it is not a perceptron's.
+        Where the run normalised its inputs, so do a BatchNorm1d and a Hardtanh, which are to stay in that mode;
+        BadInput if it is not a perceptron's.
         """
         import torch
 
@@ -156,12 +157,13 @@ class Model:
             module: Module = self.learner.module(task)  # type: ignore[attr-defined]  # only PyTorch computes these
             return module
         made: list[Module] = []
+        if self.normaliser:
+            centre, spread, limit = self.normaliser.moments()
+            norm = torch.nn.BatchNorm1d(len(centre), eps=0, affine=False)
+            norm.running_mean, norm.running_var = (torch.tensor(v, dtype=torch.float32) for v in (centre, spread**2))
+            made = [norm, torch.nn.Hardtanh(-limit, limit)]
         for both in self.layers():
             matrix, biases = (np.asarray(part)[task] if both[1].ndim == 2 else np.asarray(part) for part in both)
-            if self.normaliser and not made:
-                centre, spread = self.normaliser.centre_and_spread()
-                matrix = (matrix.T / spread).T.astype(np.float32)
-                biases = (biases - centre @ matrix).astype(np.float32)
             linear = torch.nn.Linear(*matrix.shape)
             linear.weight.data, linear.bias.data = torch.tensor(matrix.T.copy()), torch.tensor(biases.copy())
             made += [linear, torch.nn.ReLU()]

@@ -19,7 +19,8 @@ class Normaliser:
     """x ← (x − μ) / (√v + 1e-8), for each input, v being the mean of x² − μ².
 
     Both means are exponential: a training example is first taken into them, with the weight 1 − decay, and they count
-    divided by 1 − decay^t after t examples. Test examples move nothing. All in float64.
+    divided by 1 − decay^t after t examples. Test examples move nothing, and are limited to what a training example can
+    become, since an input that has not varied yet has v = 0. All in float64.
     """
 
     def __init__(self, inputs: int, decay: float) -> None:
@@ -34,17 +35,19 @@ class Normaliser:
 
     def apply(self, images: Images) -> Iterator[Images]:
         """Test images, normalised, a thousand at a time; before the first training example as they are."""
-        centre, spread = self.centre_and_spread()
+        centre, spread, limit = self.moments()
         for which in np.array_split(np.arange(len(images)), range(PART, len(images), PART)):
-            x = ((images.inputs(which) - centre) / spread).astype(np.float32)
+            x = np.clip((images.inputs(which) - centre) / spread, -limit, limit).astype(np.float32)
             yield Images(BaseImages(x, shape=images.base.shape), images.labels[which])
 
-    def centre_and_spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """μ and √v + 1e-8, ``(inputs,)``."""
+    def moments(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+        """μ and √v + 1e-8, ``(inputs,)``, and the limit: √((1 − w) / w), w the weight of the newest example."""
         if not self.seen:
-            return np.zeros_like(self.means[0]), np.ones_like(self.means[0])
-        mean, square = self.means / (1 - self.decay**self.seen)
-        return mean, np.sqrt(np.maximum(square - mean * mean, 0)) + EPSILON
+            return np.zeros_like(self.means[0]), np.ones_like(self.means[0]), np.inf
+        whole = 1 - self.decay**self.seen
+        mean, square = self.means / whole
+        weight = (1 - self.decay) / whole
+        return mean, np.sqrt(np.maximum(square - mean * mean, 0)) + EPSILON, np.sqrt(1 / weight - 1)
 
     def state(self) -> dict[str, Any]:
         """All that it has learned."""
