@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[1]
-TASKS, EXAMPLES = 3, 8
+TASKS, EXAMPLES = 3, 20
 REPLAYING = ("gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7")
 
 pytestmark = pytest.mark.slow

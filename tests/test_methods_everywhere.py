@@ -37,5 +37,5 @@ def test_a_method_learns_in_batches_of_one_and_of_ten(name, scenario):
 
 @pytest.mark.parametrize("name", ["ncm", "slda"])
 def test_what_writes_the_last_layer_refuses_a_module(name):
-    with pytest.raises(BadInput, match=f"{name} writes the last layer, .* network mlp"):
+    with pytest.raises(BadInput, match=f"{name} writes the last layer .* network mlp"):
         METHODS[name]().network(ModuleNetwork(lambda shape, classes: None, (1, 6, 6), 4), 2)

@@ -316,7 +316,7 @@ def test_folders_and_task_lists_are_found_by_their_path(here):
     assert find(".").name == here.name
     assert benchmark("mine", samples_per_task=7).samples_per_task == 7
     assert pickle.loads(pickle.dumps(find("mine"))) == find("mine")
-    with pytest.raises(BadInput, match="tasks is 2, but mine has no tasks"):
+    with pytest.raises(BadInput, match="tasks is no option of mine"):
         benchmark("mine", tasks=2)
 
 

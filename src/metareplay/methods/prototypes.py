@@ -20,7 +20,7 @@ class NCM(Method):
 
     id = "ncm"
     family = "baseline"
-    perceptron_for = "writes a last layer that is known"
+    perceptron_for = "writes the last layer of a network"
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner
