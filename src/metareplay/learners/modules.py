@@ -184,7 +184,7 @@ class Modules:
             yield
         except BadInput:
             raise
-        except Exception as error:
+        except Exception as error:  # a user's module may raise anything
             reason = first_line(error)
             if "more than 1 value per channel" in reason:
                 reason += ": batch normalisation cannot learn from one number per channel; "

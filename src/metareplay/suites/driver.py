@@ -173,7 +173,7 @@ class Driver:
         for request in sorted(requests, key=lambda request: (request.benchmark, str(request.stream))):
             try:
                 experiment = as_experiment(request)
-            except Exception as error:
+            except Exception as error:  # a user's code may raise anything; the other runs go on
                 self._over(Job("", [request]), "failed", one_line(error))
                 continue
             if not (job := there.get(experiment.key)):

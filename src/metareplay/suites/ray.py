@@ -191,7 +191,7 @@ class Cluster:
                 experiment = as_experiment(request)
                 stack.enter_context(Run(self.out / job.key).locked(experiment))
                 payload = Payload.pack(request, experiment, self.tracker)
-            except Exception as error:
+            except Exception as error:  # a user's code may raise anything; the other runs go on
                 state: Any = "elsewhere" if isinstance(error, LockedElsewhere) else "failed"
                 self.refused.append((job, Ended(state, one_line(error))))
                 return
@@ -242,7 +242,7 @@ class Cluster:
                     again = "it resumes from its checkpoint when the suite is started again"
                     raise RunFailed(f"{died}; {again}") from None
             run.tidy()
-        except Exception as error:
+        except Exception as error:  # of this run alone: it is reported, and the others go on
             return Ended("failed", one_line(error))
         return Ended("done")
 
