@@ -674,21 +674,6 @@ def _prefetch_example(examples, index, value, row):
         prefetch(index, row * index.shape[1] + j)
 
 
-@_inlined
-def _loss_and_backward(parameters, layers, examples, index, value, row, active, activation, counts, delta, masks):
-    """Fill a row of the workspace for the example in slot ``row``. False if its loss is not finite."""
-    task, last = examples[row, TASK], len(layers) - 1
-    _forward(
-        parameters, layers, index[row], value[row], examples[row, COUNT], task,
-        active, activation, counts, delta, masks,
-    )  # fmt: skip
-    scores = layers[last, OUTPUTS]
-    if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], examples[row, LABEL]):
-        return False
-    _backward(parameters, layers, task, active, counts, delta)
-    return True
-
-
 # Many examples: what the learner calls
 
 
@@ -986,12 +971,6 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
     for i in range(len(rows)):
         _copy(delta[i, layers[len(layers) - 1, OUTPUTS] :], out[i], out.shape[1])
     return len(rows)
-
-
-@compiled
-def first_wrong(layers, examples, rows, active, delta, labelled):
-    """The place in ``rows`` of the first example of a class (where that counts) or task that there is not; −1: none."""
-    return _first_wrong(rows, examples, layers, active, delta, labelled)
 
 
 @compiled
