@@ -22,7 +22,7 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
     ours.sgd_each(np.random.default_rng(1).integers(0, steps.MEMORIES, 10_000), 0.01)
     test = stream.tasks[TASK].test
     images = torch.from_numpy(test.inputs(np.arange(len(test))))
-    parameters = [array.detach() for array in plain_pytorch.tensors(ours.layers(), 0)]
+    parameters = [array.detach() for array in plain_pytorch.tensors(ours.layers())]
 
     def scores(batch_size: int) -> torch.Tensor:
         return torch.cat([plain_pytorch.forward(parameters, part) for part in images.split(batch_size)])

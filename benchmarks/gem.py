@@ -41,7 +41,7 @@ def measure(base: ImageSet, seconds: float, rounds: int) -> dict[str, Any]:
     """Milliseconds an example of each case, and how many times as long with every gradient formed."""
     result = {}
     for case in CASES:
-        ours, images = models.lived(case, base)
+        ours, (*_, images) = models.lived(case, base)
         ways = {"ours": ours.learner.jacobian, "formed": ours.learner.gradients}
         times = in_turns({name: learning(case, ours, images, way) for name, way in ways.items()}, seconds, rounds)
         result[f"{case.benchmark}, {case.memories} memories"] = {

@@ -1,7 +1,8 @@
-"""Every model: microseconds per example with the published settings, beside the same algorithm in plain PyTorch."""
+"""Every model: microseconds per example with the published settings, beside the naive loops of the tests in PyTorch."""
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import data, plain_pytorch, steps
+from benchmarks import data, steps
+from benchmarks.baselines import through
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Images, Stream
 from metareplay.data.images import ImageSet
@@ -18,7 +20,9 @@ from metareplay.methods.base import Method
 from metareplay.methods.memory import RingPerTask
 from metareplay.networks import Perceptron
 from metareplay.runs import recipes
+from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
+from naive import Example, Naive, published
 
 EXAMPLES = 1000
 """Of each task, as in the published runs."""
@@ -104,36 +108,54 @@ class Ours:
         self.method.observe(self.row)
 
 
-def lived(case: Case, base: ImageSet) -> tuple[Ours, Images]:
-    """Ours, with the memory of a run that has come to the last task; and that task's examples."""
-    *past, last = (task.train for task in _stream(case, base).tasks)
-    ours = Ours(case, _stream(case, base))
-    _live_through(ours, past)
+def lived(case: Case, base: ImageSet) -> tuple[Ours, list[Images]]:
+    """Ours, with the memory of a run that has come to the last task; and every task's examples."""
+    stream = benchmarks.find(case.benchmark).stream(tasks=case.tasks, images=base)
+    ours, images = Ours(case, stream), [task.train for task in stream.tasks]
+    for task, past in enumerate(images[:-1]):
+        ours.begin_task(task)
+        for x, y in _examples(past, EXAMPLES if ours.memory else FEW)[0]:
+            ours.put(x, y, task)
+            if ours.memory:
+                ours.keep()
+            else:
+                ours.observe()
+    ours.begin_task(case.tasks - 1)
     if ours.memory:
         memory = np.random.default_rng(1).integers(1, ours.learner.slots, STEPS_BEFORE)
         ours.learner.sgd_each(memory, LR_BEFORE)
-    return ours, last
+    return ours, images
 
 
-def _stream(case: Case, base: ImageSet) -> Stream:
-    return benchmarks.find(case.benchmark).stream(tasks=case.tasks, images=base)
+LOOPS: dict[str, type[Naive]] = {
+    **dict.fromkeys(("online", "taskinput", "independent"), published.Online),
+    "ewc": published.EWC,
+    "gem": published.GEM,
+    "eralg4": published.Replaying,
+    "eralg5": published.Algorithm5,
+    "meralg1": published.Algorithm1,
+    "meralg6": published.Algorithm6,
+    "meralg7": published.Algorithm7,
+}
 
 
-def prepared(case: Case, base: ImageSet) -> tuple[Ours, plain_pytorch.Online, Images]:
-    """Ours and plain PyTorch at the last task, and that task's examples."""
-    ours, last = lived(case, base)
-    plain = in_pytorch(case, ours)
-    _live_through(plain, [task.train for task in _stream(case, base).tasks[:-1]])
-    return ours, plain, last
-
-
-def in_pytorch(case: Case, ours: Ours) -> plain_pytorch.Online:
-    """The same model with the same parameters, without memories or past tasks."""
-    settings, network = dict(case.settings), ours.learner.network
-    memories = settings.pop("memories", settings.get("n_memories", 0))
-    return plain_pytorch.MODELS[case.model](
-        ours.learner.layers(), network.widths[0], memories, case.tasks, np.random.default_rng(0), **settings
-    )
+def in_pytorch(case: Case, ours: Ours, past: list[Images]) -> Naive:
+    """The naive loop with the same parameters, those of the last task where each has its own, and a past like ours."""
+    parts = [torch.tensor(own[-1] if w.ndim == 3 else own) for w, b in ours.learner.layers() for own in (w, b)]
+    settings = {one.name: getattr(ours.method, one.name) for one in hyperparameters(type(ours.method))}
+    loop = LOOPS[case.model](through, parts, np.random.default_rng(0), case.tasks, settings)
+    for task, images in enumerate(past):
+        loop.begin_task(task, task - 1 if task else None)
+        for x, y in _examples(images, EXAMPLES if ours.memory else FEW)[1]:
+            example = Example(x, y, task)
+            if isinstance(loop, published.GEM):
+                loop.rings[task].append(example)
+            elif ours.memory:
+                loop.memory.offer([example])
+            else:
+                loop.observe([example])
+    loop.begin_task(len(past), len(past) - 1)
+    return loop
 
 
 def _examples(images: Images, number: int) -> tuple[list[tuple[Any, Any]], list[tuple[Any, Any]]]:
@@ -144,33 +166,21 @@ def _examples(images: Images, number: int) -> tuple[list[tuple[Any, Any]], list[
     return batches, list(zip(torch.from_numpy(x), y.tolist(), strict=True))
 
 
-def _live_through(learns: Ours | plain_pytorch.Online, past: list[Images]) -> None:
-    for task, images in enumerate(past):
-        learns.begin_task(task)
-        batches, tensors = _examples(images, EXAMPLES if learns.memory else FEW)
-        for x, y in batches if isinstance(learns, Ours) else tensors:
-            learns.put(x, y, task)
-            if learns.memory:
-                learns.keep()
-            else:
-                learns.observe()
-    learns.begin_task(len(past))
-
-
 def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: int) -> dict[str, Any]:
     """Time one model's learning of one example, and in the same rounds the step of the step benchmark."""
-    ours, plain, images = prepared(case, base)
+    ours, (*past, images) = lived(case, base)
+    plain = in_pytorch(case, ours, past)
     batches, tensors = _examples(images, EXAMPLES)
-    seen = dict.fromkeys(("ours", "PyTorch"), 0)
+    numbers = itertools.count(), itertools.count()
 
-    def learning(name: str, learns: Ours | plain_pytorch.Online, examples: list[tuple[Any, Any]]) -> Work:
-        def work(units: int) -> None:
-            for _ in range(units):
-                learns.put(*examples[seen[name] % EXAMPLES], case.tasks - 1)
-                learns.observe()
-                seen[name] += 1
+    def one_by_one(units: int) -> None:
+        for number in itertools.islice(numbers[0], units):
+            ours.put(*batches[number % EXAMPLES], case.tasks - 1)
+            ours.observe()
 
-        return work
+    def naive(units: int) -> None:
+        for number in itertools.islice(numbers[1], units):
+            plain.observe([Example(*tensors[number % EXAMPLES], case.tasks - 1)])
 
     def at_once(units: int) -> None:
         """As a run has it where the method learns many examples in one call."""
@@ -180,8 +190,8 @@ def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: 
     in_one_call = type(ours.method).observe_each is not Method.observe_each
     x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
     competitors = {
-        "ours": at_once if in_one_call else learning("ours", ours, batches),
-        "PyTorch": learning("PyTorch", plain, tensors),
+        "ours": at_once if in_one_call else one_by_one,
+        "PyTorch": naive,
     }
     if case.gradients:
         competitors["step"] = step
@@ -194,8 +204,8 @@ def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: 
         result["gradients"] = case.gradients
         result["steps_each"] = ratio(times, "ours", "step") / case.gradients * steps.AT_ONCE
         result["most_steps_each"] = case.most_steps
-    if isinstance(plain, plain_pytorch.GEM):
-        result["violated"] = plain.violated / seen["PyTorch"]
+    if isinstance(plain, published.GEM):
+        result["violated"] = float(np.mean(plain.turned))
     return result
 
 

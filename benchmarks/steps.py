@@ -56,7 +56,7 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
     ours = learner(stream)
     x, y = table(ours, stream)
     layers = [(weights.copy(), biases.copy()) for weights, biases in ours.layers()]
-    tensors = {name: plain_pytorch.tensors(layers, 0) for name in ("PyTorch", "PyTorch by hand")}
+    tensors = {name: plain_pytorch.tensors(layers) for name in ("PyTorch", "PyTorch by hand")}
     loops = {"PyTorch": plain_pytorch.steps, "PyTorch by hand": plain_pytorch.steps_by_hand}
     x_tensor, y_tensor = torch.from_numpy(x), torch.from_numpy(y)
     rng = np.random.default_rng(1)

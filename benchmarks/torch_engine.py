@@ -10,7 +10,7 @@ import torch
 from torch.nn import Linear, ReLU, Sequential
 from torch.nn.functional import cross_entropy
 
-from benchmarks import plain_pytorch, steps
+from benchmarks import steps
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import METHODS, Stream
 from metareplay.learners.pytorch import PyTorchLearner
@@ -50,7 +50,10 @@ def _perceptron(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
     def as_usual(rows: list[int], lr: float) -> None:
         optimizer = torch.optim.SGD(module.parameters(), lr)
-        plain_pytorch.steps_as_usual(module, optimizer, x_tensor, y_tensor, rows)
+        for row in rows:
+            optimizer.zero_grad()
+            cross_entropy(module(x_tensor[row : row + 1]), y_tensor[row : row + 1]).backward()
+            optimizer.step()
 
     rows = rng.integers(0, steps.MEMORIES, steps.CHECKED)
     ours.sgd_each(rows, steps.LR_CHECKED)

@@ -95,8 +95,7 @@ class Naive:
     def descend(self, gradient: Sequence[Tensor]) -> None:
         """θ ← θ − lr·gradient."""
         with torch.no_grad():
-            for part, g in zip(self.theta, gradient, strict=True):
-                part -= self.lr * g
+            torch._foreach_add_(self.theta, list(gradient), alpha=-self.lr)
 
     def step(self, loss: Tensor) -> None:
         """One SGD step on a loss."""
@@ -109,8 +108,7 @@ class Naive:
     def interpolate(self, before: Sequence[Tensor], share: float) -> None:
         """θ ← before + share·(θ − before)."""
         with torch.no_grad():
-            for part, start in zip(self.theta, before, strict=True):
-                part.copy_(start + share * (part - start))
+            torch._foreach_lerp_(self.theta, list(before), 1 - share)
 
     @property
     def sizes(self) -> list[int]:

@@ -10,7 +10,12 @@ from torch import Tensor
 from naive import Example, Memory, Naive
 
 
-class Fresh(Naive):
+class Online(Naive):
+    def observe(self, batch: list[Example]) -> None:
+        self.step(self.ce(batch).mean())
+
+
+class Fresh(Online):
     """Online, from the initial weights in each task."""
 
     def start(self) -> None:
@@ -19,30 +24,31 @@ class Fresh(Naive):
     def begin_task(self, task: int, previous: int | None) -> None:
         self.interpolate(self.initial, 0)
 
-    def observe(self, batch: list[Example]) -> None:
-        self.step(self.ce(batch).mean())
-
 
 class EWC(Naive):
-    """The loss gains λ Σ_t Σ F_t (θ − θ_t)²; of each task the first batch is kept, and then as many as asked."""
+    """The loss gains λ Σ_t Σ F_t (θ − θ_t)² = λ (Σ θ² Σ_t F_t − 2 Σ θ Σ_t F_t θ_t) + a constant.
+
+    Of each task the first batch is kept, and then as many examples as asked.
+    """
 
     def start(self) -> None:
         self.kept: list[Example] = []
-        self.past: list[tuple[list[Tensor], list[Tensor]]] = []
+        self.importance, self.pull = ([torch.zeros_like(part) for part in self.theta] for _ in range(2))
+        self.past = 0
 
     def begin_task(self, task: int, previous: int | None) -> None:
         if self.kept and task != previous:
             each = [torch.stack(of) for of in zip(*(self.gradient(self.ce([e]).sum()) for e in self.kept), strict=True)]
             squares = [(g**2).mean(0) if self.settings.get("mean_of_squares") else g.mean(0) ** 2 for g in each]
-            self.past.append((squares, self.copy()))
-            self.kept = []
+            for i, (f, there) in enumerate(zip(squares, self.copy(), strict=True)):
+                self.importance[i], self.pull[i] = self.importance[i] + f, self.pull[i] + f * there
+            self.kept, self.past = [], self.past + 1
 
     def observe(self, batch: list[Example]) -> None:
         self.kept += batch[: max(0, self.n_memories - len(self.kept))] if self.kept else batch
         loss = self.ce(batch).mean()
-        for importance, where in self.past:
-            pulls = zip(importance, self.theta, where, strict=True)
-            loss = loss + self.memory_strength * sum((f * (now - then) ** 2).sum() for f, now, then in pulls)
+        for f, pull, now in zip(self.importance, self.pull, self.theta, strict=True) if self.past else ():
+            loss = loss + self.memory_strength * (f * now**2 - 2 * pull * now).sum()
         self.step(loss)
 
 
@@ -51,7 +57,7 @@ class GEM(Naive):
 
     def start(self) -> None:
         self.rings = [deque[Example](maxlen=self.memories // self.tasks) for _ in range(self.tasks)]
-        self.turned = set[bool]()
+        self.turned: list[bool] = []
 
     def begin_task(self, task: int, previous: int | None) -> None:
         self.task = task
@@ -65,8 +71,8 @@ class GEM(Naive):
         if others:
             past = torch.stack([self.flat(list(ring)) for ring in others])
             self.near(past @ g / (past.norm(dim=1) * g.norm()))
-            self.turned.add(bool((past @ g < 0).any()))
-            if (past @ g < 0).any():
+            self.turned.append(bool((past @ g < 0).any()))
+            if self.turned[-1]:
                 gram, slopes = (part.double().numpy() for part in (past @ past.T, past @ g))
                 quadprog = pytest.importorskip("quadprog")
                 v = quadprog.solve_qp(gram, -slopes, np.eye(len(past)), np.full(len(past), self.memory_strength))[0]
