@@ -14,7 +14,6 @@ from gzip import GzipFile
 import numpy as np
 from PIL import Image
 
-from metareplay.data import catalogue
 from metareplay.data.decode import idx_files
 from metareplay.data.download import DataFile, Published
 
@@ -94,11 +93,6 @@ def cifar100_files(train: int = 200, test: int = 100, seed: int = 0) -> dict[str
     return {f"cifar-100-binary/{name}.bin": records(*tinted(n, 100, rng), coarse=True) for name, n in parts.items()}
 
 
-def cifar10(files: dict[str, bytes], *mirrors: str) -> tuple[Published, bytes]:
-    archive = tar_gz(files)
-    return published(catalogue.CIFAR10, [archive], 10, *mirrors), archive
-
-
 def drawing(ink: np.ndarray) -> bytes:
     """A drawing as Omniglot has them: 1 bit for each pixel, ink black."""
     content = io.BytesIO()
@@ -118,7 +112,3 @@ def omniglot_files(top: str, alphabets: dict[str, int], drawings: int = 20, seed
                 name = f"{top}/{alphabet}/character{character:02}/{character:04}_{number:02}.png"
                 files[name] = drawing(ink)
     return files
-
-
-def small_omniglot(first: bytes, second: bytes, classes: int, *mirrors: str) -> Published:
-    return published(catalogue.OMNIGLOT_SMALL, [first, second], classes, *mirrors)

@@ -78,6 +78,11 @@ def one_line(text):
         ("run digit-rotation online", "did you mean digits-rotations?"),
         ("run digits-rotations onlin", "did you mean online?"),
         ("run digits-rotations meralg1 --bta 1", "did you mean --beta?"),
+        ("run digits-rotations MERALG1", "did you mean meralg1?"),
+        ("run digits-rotations online --engine Fused", "did you mean fused?"),
+        ("run digits-rotations online --scenario domain", "did you mean domain-incremental?"),
+        ("run digits-rotations online --network MPL", "did you mean mlp?"),
+        ("check MERALG1", "did you mean meralg1?"),
         ("run digits-rotations online extra", "'extra' is one argument too many"),
         ("run digits-rotations online --memories 5", "--memories does not apply here: it belongs to agem, gem, eralg4"),
         ("run digits-permutations online --max-angle 5", "--max-angle does not apply here: it belongs to digits-rot"),
@@ -196,16 +201,6 @@ def test_again_runs_again_with_the_same_outcome():
     assert first["train_seconds"] != second["train_seconds"]
     assert first["accuracy"] == second["accuracy"]
     assert len(list(Path("runs").iterdir())) == 1
-
-
-def test_a_damaged_record_is_made_anew(capsys):
-    main([*RUN, "--quiet"])
-    (folder,) = Path("runs").iterdir()
-    (arrays,) = folder.glob("record-*.npz")
-    arrays.write_bytes(b"PK")
-    assert main(list(RUN)) == 0
-    assert "must be run again, which begins now" in capsys.readouterr().err
-    Record.load(folder)
 
 
 def test_json_has_the_promised_keys_as_fractions(capsys):

@@ -59,6 +59,7 @@ def states(out="runs"):
         ("suite small.toml --seeds many", "--seeds is 'many', but must be a whole number"),
         ("suite small.toml --jobs 0", "--jobs is 0, but must lie in [1, inf)"),
         ("suite small.toml --executor slurm", "--executor is 'slurm', but must be one of local, ray"),
+        ("suite small.toml --executor Ray", "did you mean ray?"),
         ("suite small.toml --address auto", "needs --executor ray"),
         ("suite small.toml --tracker none.py:note", "none.py"),
         ("suite small.toml --out small.toml", "--out is small.toml, but must be a folder"),

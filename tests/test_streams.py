@@ -30,7 +30,7 @@ from metareplay.streams.kinds import (
     rotations,
     splits,
 )
-from metareplay.streams.stream import Stream
+from metareplay.streams.stream import CLASS, TASK, Stream
 
 
 def noise(n, height, width):
@@ -302,11 +302,7 @@ def test_options_tell_their_defaults():
         ("digits-split", {"tasks": 0}, r"tasks is 0, but must lie in \[1, inf\)"),
         ("digits-split", {"samples_per_task": 300}, r"is 300, but the largest task of digits-split has only 26\d"),
         ("digits-split", {"max_angle": 1.0}, "max_angle is no option of digits-split; there are tasks, samp"),
-        (
-            "digits-rotations",
-            {"max_angel": 1.0},
-            r"max_angel is no option of .*; did you mean max_angle\?",
-        ),
+        ("digits-rotations", {"max_angel": 1.0}, r"max_angel is no option of .*; did you mean max_angle\?"),
         ("digits-split", {"stream_seed": 1}, "stream_seed is no option of digits-split"),
     ],
 )
@@ -389,3 +385,59 @@ def test_names_that_would_steer_a_terminal_are_shown_as_text():
     stream = Stream.from_arrays("esc\x1b[31m\udcff", [(np.eye(2), [0, 1], np.eye(2), [0, 1])], descriptions=["a\nb"])
     assert stream.name == r"esc\x1b[31m\udcff"
     assert stream.tasks[0].description == r"a\nb"
+
+
+def of_classes(classes=10, n=100):
+    """Images whose first pixel is their class, in no order."""
+    labels = np.random.default_rng(0).permutation(np.arange(n) % classes)
+    pixels = np.repeat(labels[:, None], 4, 1).astype(np.uint8)
+    return ImageSet("made-up", BaseImages(pixels), labels, BaseImages(pixels[::2]), labels[::2], classes, "abc")
+
+
+@given(st.integers(1, 30), st.integers(1, 30))
+def test_every_class_is_in_one_task_of_a_split(classes, tasks):
+    images = of_classes(classes, 400)
+    if tasks > classes:
+        with pytest.raises(BadInput, match=f"tasks is {tasks}, but made-up has {classes} classes"):
+            splits(images, tasks=tasks)
+        return
+    stream = splits(images, tasks=tasks)
+    shares = [task.classes for task in stream.tasks]
+    assert sum(shares, ()) == tuple(range(classes)), "consecutive, and each once"
+    sizes = [len(share) for share in shares]
+    assert sizes == sorted(sizes, reverse=True)
+    assert max(sizes) - min(sizes) <= 1
+    for task in stream.tasks:
+        for part in (task.train, task.test):
+            assert np.unique(part.labels).tolist() == list(task.classes)
+            np.testing.assert_allclose(part.inputs(np.arange(len(part)))[:, 0] * 255, part.labels, rtol=1e-6)
+    assert sum(len(task.train) for task in stream.tasks) == 400
+    assert sum(len(task.test) for task in stream.tasks) == 200
+
+
+def test_a_split_says_which_classes_a_task_has_and_is_class_incremental_unless_asked_otherwise():
+    found = splits(of_classes(5), tasks=3)
+    assert [task.description for task in found.tasks] == ["classes 0 to 1", "classes 2 to 3", "class 4"]
+    assert found.scenarios == (CLASS, TASK)
+    assert splits(of_classes(), scenarios=(TASK, CLASS)).scenarios == (TASK, CLASS)
+    with pytest.raises(BadInput, match="task 4 of stream 'made-up-split' has no training or no test examples"):
+        splits(dataclasses.replace(of_classes(4), classes=5), tasks=5)
+
+
+def test_digits_split():
+    stream, digits = find("digits-split").stream(), sources.get("digits")
+    assert (stream.name, stream.classes, stream.settings) == ("digits-split", 10, {"tasks": 5})
+    assert stream.data_sha256 == digits.sha256
+    assert [task.classes for task in stream.tasks] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
+    assert sum(len(task.train) for task in stream.tasks) == 1297
+    assert not stream.samples_per_task, "all of them"
+    fewer = find("digits-split").stream(tasks=3, samples_per_task=100)
+    assert [task.description for task in fewer.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
+    assert [o.flag for o in BENCHMARKS["digits-split"].options] == ["--tasks", "--samples-per-task", "--held-out"]
+
+
+def test_mnist_split(shared_mnist):
+    stream = find("mnist-split").stream(images=MNIST.get(shared_mnist))
+    assert (len(stream.tasks), stream.samples_per_task) == (5, 1000)
+    assert [len(task.test) for task in stream.tasks] == [2115, 2042, 1874, 1986, 1983]
+    assert sum(len(task.train) for task in stream.tasks) == 60_000

@@ -1,6 +1,6 @@
 """The methods of MER's paper and code (Riemer et al. 2019): EWC, GEM, and what replays, by its algorithms' numbers."""
 
-from collections import deque
+from collections import Counter, deque
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ class Fresh(Online):
 
 
 class EWC(Naive):
-    """The loss gains λ Σ_t Σ F_t (θ − θ_t)² = λ (Σ θ² Σ_t F_t − 2 Σ θ Σ_t F_t θ_t) + a constant.
+    """The loss gains λ Σ_t Σ F_t (θ − θ_t)², the gradient 2λ (θ Σ_t F_t − Σ_t F_t θ_t).
 
     Of each task the first batch is kept, and then as many examples as asked.
     """
@@ -46,10 +46,12 @@ class EWC(Naive):
 
     def observe(self, batch: list[Example]) -> None:
         self.kept += batch[: max(0, self.n_memories - len(self.kept))] if self.kept else batch
-        loss = self.ce(batch).mean()
-        for f, pull, now in zip(self.importance, self.pull, self.theta, strict=True) if self.past else ():
-            loss = loss + self.memory_strength * (f * now**2 - 2 * pull * now).sum()
-        self.step(loss)
+        g = self.gradient(self.ce(batch).mean())
+        if self.past:
+            with torch.no_grad():
+                away = torch._foreach_sub(torch._foreach_mul(self.importance, self.theta), self.pull)
+                torch._foreach_add_(g, away, alpha=2 * self.memory_strength)
+        self.descend(g)
 
 
 class GEM(Naive):
@@ -102,8 +104,9 @@ class Replaying(Naive):
 
 class Algorithm5(Replaying):
     def learn(self, lot: list[Example]) -> None:
-        means = [self.ce([e for e in lot if e.task == task]).mean() for task in {e.task for e in lot}]
-        self.step(torch.stack(means).sum() / (len(means) if self.settings.get("mean_over_tasks") else 1))
+        of_task = Counter(e.task for e in lot)
+        shares = torch.tensor([1 / of_task[e.task] for e in lot]).to(self.theta[0])
+        self.step(self.ce(lot) @ shares / (len(of_task) if self.settings.get("mean_over_tasks") else 1))
 
 
 class MERLite(Replaying):
