@@ -57,8 +57,7 @@ def write_atomically(path: Path, content: bytes, follow: bool = True) -> None:
 def _replacing(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file under an unpredictable name, which becomes ``path`` when all went well, and else is removed."""
     temporary = path.with_name(f"{_temporary(path)}{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     try:
         with open(descriptor, "wb") as file:
             with contextlib.suppress(FileNotFoundError):

@@ -109,8 +109,7 @@ def module(path: Path) -> ModuleType:
         del _LOADED[name]
         text = " ".join(f"{type(error).__name__}: {error}".replace(f"{name}.", "").split())
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"line {lines[-1]}: " if lines else ""
-        raise BadInput(f"{path} cannot be loaded: {where}{text}") from error
+        raise BadInput(f"{path} cannot be loaded: {f'line {lines[-1]}: ' if lines else ''}{text}") from error
     return loaded
 
 
@@ -191,7 +190,6 @@ def _file_of(name: str, is_package: bool) -> str:
 
 
 def _imported(content: bytes, package: str) -> set[str]:
-    """Every module that a source may import, and the packages that they are in."""
     try:
         nodes = list(ast.walk(ast.parse(content)))
     except (SyntaxError, ValueError, RecursionError):  # said where it is run, if it ever is

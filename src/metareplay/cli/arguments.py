@@ -43,7 +43,6 @@ class Parser(argparse.ArgumentParser):
             self.options.append(option)
 
     def add_list(self, title: str, lines: Mapping[str, str]) -> None:
-        """Show names with a line on each in the help."""
         column = max(map(len, lines)) + 2
         columns = shutil.get_terminal_size().columns - 4
         self.add_argument_group(

@@ -1,7 +1,5 @@
 """``metareplay check``: put a method, also a user's own, through the checks that every method passes."""
 
-from __future__ import annotations
-
 import functools
 import sys
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """``metareplay data``: the data sets that benchmarks are made from."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from dataclasses import replace

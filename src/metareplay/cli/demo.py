@@ -1,7 +1,5 @@
 """``metareplay demo``: what forgetting is, and what replay does about it, on real handwritten digits."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -110,8 +108,7 @@ def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
             cells += [f"{learned:.1f}", f"{ended:.1f}", Text(f"{change:+.1f}", style)]
         rows.append(Row(tuple(cells)))
     over_tasks = [estimate(values) for of in found for values in of.mean(2)]
-    signs = ("", "", "+") * len(found)
-    means = [f"{one.mean:{sign}.1f}" for one, sign in zip(over_tasks, signs, strict=True)]
+    means = [f"{one.mean:{sign}.1f}" for one, sign in zip(over_tasks, ("", "", "+") * len(found), strict=True)]
     half_widths = ["" if one.half_width is None else f"± {one.half_width:.1f}" for one in over_tasks]
     rows.append(Row(("", "mean", *means), strong=True))
     below = (["± 95 %", *half_widths], ["is called", *("LA", "RA", "BTI") * len(found)])

@@ -1,7 +1,5 @@
 """``metareplay benchmarks`` and ``metareplay methods``: the streams there are to learn from, and how to learn."""
 
-from __future__ import annotations
-
 import inspect
 
 from metareplay.cli.arguments import Parser

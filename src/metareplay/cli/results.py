@@ -1,7 +1,5 @@
 """``metareplay results``, ``compare``, ``check-against`` and ``report``: what the runs of a folder say."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -55,7 +53,6 @@ def results(argv: list[str]) -> None:
 
 
 def _show_results(found: Contents) -> None:
-    """Print a line for each configuration, and then what is not done."""
     out = console()
     if there := groups.groups([*(run for group in found.groups for run in group.runs), *found.unfinished]):
         out.print(tables.listing(there).terminal("bold"))

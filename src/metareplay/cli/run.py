@@ -1,7 +1,5 @@
 """``metareplay run``: learn one benchmark with one method, keep the record, show the result."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from argparse import Namespace
@@ -95,7 +93,6 @@ def _help(benchmark: str, method: str, parser: Parser, flags: list[str]) -> NoRe
 
 
 def _parser(request: Request) -> Parser:
-    """All flags, each with its meaning, range and default."""
     benchmark, method = benchmarks.find(request.benchmark), methods.find(request.method)
     defaults, note = request.defaults()
     prog = f"metareplay run {request.benchmark} {request.method}"

@@ -3,8 +3,6 @@
 A benchmark: a row of example images for each task.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -169,8 +167,7 @@ def _smaller(image: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The mean of each square of pixels, so that it is at most so wide, with an even number of rows."""
     factor = -(-image.shape[1] // WIDEST)
     high, wide = image.shape[0] // factor // 2 * 2, image.shape[1] // factor
-    squares = image[: high * factor, : wide * factor].reshape(high, factor, wide, factor, 3)
-    return np.asarray(squares.mean((1, 3)))
+    return np.asarray(image[: high * factor, : wide * factor].reshape(high, factor, wide, factor, 3).mean((1, 3)))
 
 
 def _line(upper: NDArray[np.float64], lower: NDArray[np.float64], colours: bool) -> Text:

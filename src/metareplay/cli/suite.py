@@ -1,7 +1,5 @@
 """``metareplay suite`` and ``metareplay tune``: carry out many runs, and choose settings by them."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys
@@ -72,8 +70,7 @@ def suite(argv: list[str]) -> None:
             requests += controls.runs(requests, out, tuned, suite.controls, **backend) if suite.controls else []
             if selections or len(requests) > len(suite.requests):
                 source = until.Until(requests, selections, out, given.most) if selections else None
-                asked = () if source else requests
-                outcomes = execute(asked, out, tracker=given.tracker, source=source, **backend)
+                outcomes = execute(() if source else requests, out, tracker=given.tracker, source=source, **backend)
     except KeyboardInterrupt:
         done = f"{display.done} of {len(requests)} runs are done, in {given.out}"
         stopped = f"stopped: {done}; to go on: {_command(given)}"
@@ -128,7 +125,6 @@ def fetch(requests: Iterable[Request], quiet: bool) -> bool:
 
 
 def _show_plan(suite: Suite, planned: Sequence[Planned], given: Namespace, selections: Sequence[Selection]) -> None:
-    """Print what would run: a line for each configuration, and what all of it costs."""
     configurations: dict[tuple[str, ...], list[Planned]] = defaultdict(list)
     for each in planned:
         request = each.request

@@ -1,7 +1,5 @@
 """What commands print and write: lists and tables on standard output, files that are asked for, progress."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Iterable

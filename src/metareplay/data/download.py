@@ -77,7 +77,6 @@ class Published:
 
     @property
     def size(self) -> int:
-        """Bytes that it takes on disk."""
         return sum(file.size for file in self.files) + self.archived * self.images * (math.prod(self.shape) + 8)
 
     def get(self, folder: Path, source: Place | None = None, progress: bool = True) -> ImageSet:
@@ -211,7 +210,6 @@ _LOADED: dict[tuple[Published, Path], ImageSet] = {}
 
 
 def _place(source: Place) -> Place:
-    """The folder or address that a user names."""
     if str(source).startswith(("http://", "https://")):
         return str(source)
     folder = Path(source).expanduser()

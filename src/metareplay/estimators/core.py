@@ -1,10 +1,9 @@
 """What all estimators stand on: a method and its learner on a stream that may bring anything new."""
 
-from __future__ import annotations
-
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,7 +93,6 @@ class Core:
 
     @property
     def inputs(self) -> int:
-        """How many numbers an example has at most."""
         return self.learner.network.inputs
 
     @property
@@ -104,7 +102,6 @@ class Core:
 
     @property
     def places(self) -> NDArray[np.int64]:
-        """Those of an example that has all inputs."""
         return np.arange(self.inputs)
 
     def grow(self, inputs: int = 0, classes: int = 0) -> None:
@@ -204,7 +201,6 @@ class Core:
         return placed
 
     def _answer(self, rows: NDArray[np.int64], y: NDArray[Any], known: bool) -> None:
-        """Let the table, scales and weights know the answers of a batch."""
         if self.build.loss:
             self.learner.target[rows] = y
             if not known:
@@ -239,7 +235,6 @@ class Core:
         return scores - self.target_scale.scale(self.learner.target[rows][:, None], ONLY)
 
     def _sign(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The gradient of the absolute error."""
         return np.sign(self._residual(scores, rows))
 
     def scores(self, x: Inputs, task: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -257,8 +252,8 @@ class Core:
 
     def log_probabilities(self, scores: NDArray[np.float32], temperature: float | str) -> NDArray[np.float64]:
         """Logarithms of the softmax of scores ``(n, classes)`` divided by the temperature, or by ``memory``."""
-        logs: NDArray[np.float64] = _at(self.temperature() if temperature == "memory" else float(temperature), scores)
-        return logs
+        divisor = self.temperature() if temperature == "memory" else float(temperature)
+        return np.asarray(log_softmax(scores.astype(np.float64) / divisor))
 
     def temperature(self) -> float:
         """The temperature under which the labels of what is in the memory are likeliest.
@@ -282,13 +277,14 @@ class Core:
         labels = self.learner.labels[rows]
 
         def loss(log_temperature: float) -> float:
-            return -float(_at(np.exp(log_temperature), scores)[np.arange(len(labels)), labels].mean())
+            logs = self.log_probabilities(scores, math.exp(log_temperature))
+            return -float(logs[np.arange(len(labels)), labels].mean())
 
         low, high, golden = -3.0, 3.0, (5**0.5 - 1) / 2
         for _ in range(20):
             left, right = high - golden * (high - low), low + golden * (high - low)
             low, high = (low, right) if loss(left) < loss(right) else (left, high)
-        return float(np.exp((low + high) / 2))
+        return math.exp((low + high) / 2)
 
     def state(self) -> dict[str, Any]:
         """Everything that another process needs to go on from here to the same bits."""
@@ -304,7 +300,7 @@ class Core:
         }
 
     @classmethod
-    def of_state(cls, method: type[Method], state: Mapping[str, Any]) -> Core:
+    def of_state(cls, method: type[Method], state: Mapping[str, Any]) -> Self:
         """The one whose ``state()`` this is, with that method; raises ValueError if its parts do not fit together."""
         core = cls(method(**state["settings"]), Build(**state["build"]))
         if core.scale is not None:
@@ -320,7 +316,3 @@ class Core:
         for name in KEPT:
             setattr(core, name, state[name])
         return core
-
-
-def _at(temperature: float, scores: Any) -> Any:
-    return log_softmax(scores.astype(np.float64) / temperature)

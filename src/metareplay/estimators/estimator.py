@@ -1,7 +1,5 @@
 """What all estimators share: their parameters, the core that these ask for, the lock, and files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -89,7 +87,6 @@ class Guard:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Exclude writers while the block runs."""
         with self._turn, self._left:
             self._readers += 1
         try:
@@ -101,7 +98,6 @@ class Guard:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Exclude everybody else while the block runs."""
         with self._turn:
             with self._left:
                 self._left.wait_for(lambda: not self._readers)
@@ -170,20 +166,15 @@ class Estimator:
         if hasattr(self, "loss") and chosen is METHODS["ergap"]:
             raise BadInput("method is ergap, which compares examples of a class, but targets have none; give eralg4")
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
-        settings = {name: getattr(self, name) for name in NAMES if getattr(self, name) is not None}
-        settings |= self.settings or {}
+        settings = {name: value for name in NAMES if (value := getattr(self, name)) is not None} | (self.settings or {})
         for name in settings:
             if name not in known:
                 has = ", ".join(known)
                 raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {has}")
-        for name, value in (("memories", self.memories), ("recency", self.recency or 0)):
-            if name in known:
-                settings.setdefault(name, value)
-        if isinstance(self.method, str):
-            settings = SETTINGS[self.method] | settings
-        for name, value in settings.items():
-            known[name].check(value)
-        return chosen(**settings)
+        usual = SETTINGS[self.method].copy() if isinstance(self.method, str) else {}
+        memory = {"memories": self.memories, "recency": self.recency or 0}
+        usual |= {name: value for name, value in memory.items() if name in known}
+        return chosen(**usual | settings)
 
     def _layers(self) -> dict[str, Any]:
         """What of the parameters a core's build takes."""
@@ -216,7 +207,6 @@ class Estimator:
         self._labels, self._tasks, self._features = Numbers(), Numbers(), Numbers()
 
     def _answers(self, y: list[Any]) -> NDArray[Any]:
-        """Answers as the core takes them."""
         return np.array(y, np.float64)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -292,7 +282,6 @@ class Estimator:
         return learned
 
     def _restore(self, learned: dict[str, Any]) -> None:
-        """Take over what ``_learned()`` gave."""
         self._meet_nothing()
         for name in ("labels", "tasks", "features"):
             getattr(self, f"_{name}").of(learned[name])
@@ -338,7 +327,6 @@ class Classifying(Estimator):
         return numbers
 
     def _weights(self) -> str | list[float] | None:
-        """The parameter ``class_weight`` as the core takes it."""
         given: Any = self.class_weight
         if given is None or given == "balanced":
             return given  # type: ignore[no-any-return]
@@ -367,7 +355,6 @@ def _plain(value: Any) -> Any:
 
 
 def _given(value: Any) -> Any:
-    """The parameter of a file."""
     if isinstance(value, list):
         return tuple(value)
     if isinstance(value, dict) and "random_state" in value:

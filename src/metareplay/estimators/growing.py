@@ -1,9 +1,7 @@
 """Learners that can take on more inputs and more classes, and whose tables hold what estimators need of an example."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
@@ -35,7 +33,6 @@ class GrowingLearner(Learner):
     """
 
     def hold(self, inputs: int, unscaled: bool) -> None:
-        """Begin with nothing held."""
         self.weight = np.ones(self.slots, np.float32)
         self.target = np.zeros(self.slots)
         self.unscaled = np.zeros((self.slots if unscaled else 0, inputs))
@@ -61,7 +58,6 @@ class GrowingLearner(Learner):
         """
 
     def widen(self, inputs: int) -> None:
-        """Hold examples of more inputs unscaled."""
         if len(self.unscaled) and inputs > self.unscaled.shape[1]:
             before = self.unscaled
             self.unscaled = np.zeros((self.slots, inputs))
@@ -101,10 +97,7 @@ class GrowingLearner(Learner):
         weights = self.weight[rows]
         if self.class_weight is not None:
             weights = weights * self.class_weight[self.labels[rows]]
-        if self.objective is None:
-            gradient: Any = errors(scores, self.labels[rows])
-        else:
-            gradient = self.objective(scores, rows)
+        gradient: Any = self.objective(scores, rows) if self.objective else errors(scores, self.labels[rows])
         return np.asarray(gradient * weights[:, None])
 
     def _meant(self, loss: Loss | None) -> Loss | None:
@@ -116,29 +109,10 @@ class GrowingLearner(Learner):
         meant = self._meant(loss)
         if weights is not None and loss is None and meant is not None:
             shares: Any = as_weights(weights, as_rows(rows), None)[:, None]
-            super().sgd(rows, lr, None, lambda scores, rows: self._each(scores, rows) * shares)  # type: ignore[safe-super]
-        else:
-            super().sgd(rows, lr, weights, meant)  # type: ignore[safe-super]
+            weights, meant = None, lambda scores, rows: self._each(scores, rows) * shares
+        super().sgd(rows, lr, weights, meant)  # type: ignore[safe-super]
 
     sgd_pulled, look_ahead = Learner.sgd_pulled, Learner.look_ahead  # by the gradient of what is meant
-
-    def sgd_each(self, rows: Rows, lr: ArrayLike, loss: Loss | None = None) -> None:
-        super().sgd_each(rows, lr, self._meant(loss))
-
-    def reptile(self, rows: Rows, lr: ArrayLike, rate: float, loss: Loss | None = None) -> None:
-        super().reptile(rows, lr, rate, self._meant(loss))
-
-    def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
-        return super().gradient(rows, self._meant(loss))  # type: ignore[safe-super]
-
-    def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
-        return super().gradients(groups, self._meant(loss))
-
-    def jacobian(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
-        return super().jacobian(groups, self._meant(loss))
-
-    def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
-        return super().dots(rows, groups, self._meant(loss))
 
     def state(self) -> dict[str, NDArray[Any]]:
         held = {name: getattr(self, name)[: self.used].copy() for name in HELD}
@@ -157,6 +131,20 @@ class GrowingLearner(Learner):
             getattr(self, name)[: self.used] = state[name]
         super().load_state(state)  # type: ignore[safe-super]
         check_range("task", self.tasks, np.arange(self.slots), self._task_count())
+
+
+def _as_meant(name: str, place: int) -> Callable[..., Any]:
+    """A primitive with what is meant for a loss, its argument at a place, where none is named."""
+
+    def primitive(self: GrowingLearner, *given: Any, loss: Loss | None = None) -> Any:
+        meant = self._meant(given[place] if len(given) > place else loss)
+        return getattr(super(GrowingLearner, self), name)(*given[:place], loss=meant)
+
+    return primitive
+
+
+for _name, _place in {"sgd_each": 2, "reptile": 3, "gradient": 1, "gradients": 1, "jacobian": 1, "dots": 2}.items():
+    setattr(GrowingLearner, _name, _as_meant(_name, _place))
 
 
 class GrowingPerceptron(GrowingLearner, FusedPerceptron):
@@ -198,8 +186,7 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
         self.network, self._inputs, self._classes, self._known = network, network.inputs, network.classes, None
         if network.inputs == widths[0] and np.array_equal(strides, self._layers[:, kernels.STRIDE]):
             real = np.packbits(np.arange(strides[-1]) < network.classes, bitorder="little").view("<u2")
-            begin = int(self._layers[-1, kernels.WEIGHTS])
-            self._real[begin // kernels.LANES :].reshape(-1, len(real))[:] = real
+            self._real[int(self._layers[-1, kernels.WEIGHTS]) // kernels.LANES :].reshape(-1, len(real))[:] = real
             self._layers[-1, kernels.FAN_OUT] = network.classes
             translate: Callable[[Vector], Vector] = np.copy
         else:

@@ -1,7 +1,5 @@
 """The learner on PyTorch, able to take on more inputs and more classes while it learns. Needs the extra ``torch``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -46,8 +44,7 @@ class GrowingTorch(GrowingLearner, PyTorchLearner):
                 for name, value in own.items():
                     _overlay(value, new[name])
             grown._modules.moving = (grown._modules.moving[0], self._modules.moving[1])
-        kept = {name: getattr(self, name) for name in ("labels", "tasks", "steps")}
-        vars(self).update(vars(grown) | kept)
+        vars(self).update(vars(grown) | {name: getattr(self, name) for name in ("labels", "tasks", "steps")})
         self.widen(network.inputs)
         return lambda vector: write(vector, torch.zeros_like(grown._theta)).as_subclass(type(vector))
 
@@ -57,5 +54,4 @@ class GrowingTorch(GrowingLearner, PyTorchLearner):
 
 
 def _overlay(part: Tensor, whole: Tensor) -> None:
-    """Write a tensor into the first part of one that is as large or larger."""
     whole[tuple(slice(length) for length in part.shape)] = part

@@ -142,8 +142,7 @@ class RiverEstimator(Estimator):
     def predict_many(self, X: IntoDataFrame, task: Hashable = None) -> IntoSeries:
         """The same of each row."""
         frame, names, values = _frame(X)
-        predicted = self._predicted(names, values, task)
-        return dataframe.to_native_series(predicted, name=None, like=frame)
+        return dataframe.to_native_series(self._predicted(names, values, task), name=None, like=frame)
 
     def _predicted(self, names: list[Any], values: Floats, task: Hashable) -> list[Any]:
         raise NotImplementedError
@@ -291,7 +290,6 @@ class ContinualRiverRegressor(RiverEstimator, base.MiniBatchRegressor):
 
 
 def _frame(X: IntoDataFrame) -> tuple[Any, list[Any], Floats]:
-    """A data frame, its columns' names, and its values."""
     frame = dataframe.into_frame(X)
     for name in frame.columns:
         dtype = frame[name].dtype

@@ -1,7 +1,5 @@
 """Features brought to the same size by their mean and spread so far, while examples come one after another."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -59,7 +57,6 @@ class RunningScale:
         self._unit = max(1.0, math.sqrt(features.shape[1] / FULL_SIZE))
 
     def grow(self, inputs: int) -> None:
-        """Make room for more features."""
         self._hold(np.pad(self._features, ((0, 0), (0, inputs - self._features.shape[1]))))
 
     def undisturbed(self, size: int) -> int:
@@ -97,7 +94,6 @@ class RunningScale:
         return scaled
 
     def state(self) -> dict[str, Any]:
-        """All that is kept."""
         kept = {name: getattr(self, name) for name in ("examples", "renewal", "clipped")}
         return kept | {"features": self._features.copy()}
 

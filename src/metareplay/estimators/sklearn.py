@@ -1,7 +1,5 @@
 """Continual learning in the interface of scikit-learn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -61,7 +59,13 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         with self._guard.writing():
             method = self._made_method()
             X, y, names, weights = self._given(X, y, task, sample_weight, bool(self.scale), reset=True)
-            self._check_enough(y)
+            if len(y) == 0:
+                raise BadInput("every sample_weight is 0: there is nothing to learn")
+            if not is_regressor(self) and (y == y[0]).all():
+                raise BadInput(
+                    f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
+                    f"only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one"
+                )
             tasks = Numbers()
             number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", self.tasks)
             self._start(method, np.unique(y), X.shape[1], tasks)
@@ -84,7 +88,12 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
             method = self._made_method() if first else self._life.method
             scale = bool(self.scale) if first else self._life.scale is not None
             X, y, names, weights = self._given(X, y, task, sample_weight, scale, reset=first)
-            announced = self._announced(y, classes, first)
+            announced = y[:0] if classes is None else np.unique(column_or_1d(classes))
+            assert_all_finite(announced, input_name="classes")
+            if not first and not is_regressor(self):
+                _check_same_kind(y, self.classes_)
+            if len(announced):
+                _check_same_kind(y, announced)
             tasks = Numbers() if first else self._tasks
             most = self.tasks if first else self._life.build.tasks
             number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", most)
@@ -124,14 +133,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         size = self._life.learner.batch_size
         step = max(1, NUMBERS_AT_A_TIME // self._life.inputs // size) * size
         return [rows[begin : begin + step] for begin in range(0, len(rows), step)]
-
-    def _check_enough(self, y: NDArray[Any]) -> None:
-        if len(y) == 0:
-            raise BadInput("every sample_weight is 0: there is nothing to learn")
-
-    def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
-        """Classes that are announced, ascending."""
-        return y[:0]
 
     def _know(self, labels: NDArray[Any]) -> None:
         """Have these among ``classes_``, and number those that are new."""
@@ -307,23 +308,6 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
         """
         return self._partial_fit(X, y, classes, task, sample_weight)
 
-    def _check_enough(self, y: NDArray[Any]) -> None:
-        super()._check_enough(y)
-        if (y == y[0]).all():
-            raise BadInput(
-                f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
-                f"only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one"
-            )
-
-    def _announced(self, y: NDArray[Any], classes: ArrayLike | None, first: bool) -> NDArray[Any]:
-        announced = y[:0] if classes is None else np.unique(column_or_1d(classes))
-        assert_all_finite(announced, input_name="classes")
-        if not first:
-            _check_same_kind(y, self.classes_)
-        if len(announced):
-            _check_same_kind(y, announced)
-        return announced
-
     def _know(self, labels: NDArray[Any]) -> None:
         self._labels.of(labels.tolist())
         known = getattr(self, "classes_", labels[:0])
@@ -334,8 +318,7 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
     def predict(self, X: Any, task: ArrayLike | None = None) -> NDArray[Any]:
         """The likeliest class of each of ``X (n, features)``: ``(n,)``; ``task`` for methods that need it here too."""
         with self._answering():
-            predicted: NDArray[Any] = self.classes_[self._logits(X, task).argmax(1)]
-        return predicted
+            return np.asarray(self.classes_[self._logits(X, task).argmax(1)])
 
     def predict_log_proba(self, X: Any, task: ArrayLike | None = None) -> NDArray[np.float64]:
         """The logarithm of the probability of each class: ``(n, classes)``, in the order of ``classes_``."""
@@ -408,14 +391,11 @@ class ContinualRegressor(RegressorMixin, ScikitEstimator):  # type: ignore[misc]
 
 
 def _dense(X: Any, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Some rows as a new array."""
     part = X[rows]
-    dense: NDArray[Any] = part if isinstance(part, np.ndarray) else part.toarray()
-    return dense
+    return np.asarray(part if isinstance(part, np.ndarray) else part.toarray())
 
 
 def _one_each(task: ArrayLike | None, n: int) -> list[Any] | None:
-    """A task for each example."""
     if task is None:
         return None
     given = np.asarray(task)

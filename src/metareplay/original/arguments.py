@@ -1,7 +1,5 @@
 """The flags of the original's ``main.py``, in its spelling and with its defaults, and the run that they ask for."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import re

@@ -1,7 +1,5 @@
 """The original's ``mer_examples.sh``: the 57 runs of the MER paper, one after another."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterator, Sequence

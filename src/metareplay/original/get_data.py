@@ -1,7 +1,5 @@
 """What the original's ``get_data.py`` does: get the data that the published runs learn from."""
 
-from __future__ import annotations
-
 import gzip
 import tarfile
 import zlib

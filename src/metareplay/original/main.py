@@ -1,7 +1,5 @@
 """The original's ``main.py``: learn as the flags say, print one line, write two files."""
 
-from __future__ import annotations
-
 import os
 import uuid
 from argparse import Namespace
@@ -54,8 +52,7 @@ def _learn(options: Namespace, trainer: Trainer, run: Run) -> None:
         note(f"this run was stopped at example {trainer.seen}: it goes on from there")
     with display.Display() as shown, display.stoppable(shown.run()) as report:
         record = trainer.train(report, checkpoints=checkpoints)
-    layers = cast(Any, trainer.learner).layers()
-    results = Results.of(record, printed(options), state(options.model, layers))
+    results = Results.of(record, printed(options), state(options.model, cast(Any, trainer.learner).layers()))
     file = Path(options.data_file).name
     name = f"{options.model}_{file}_{datetime.now():%Y_%m_%d_%H_%M_%S}_{run.key}{uuid.uuid4().hex[16:]}"
     path = os.path.join(options.save_path, name)

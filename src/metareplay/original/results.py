@@ -1,7 +1,5 @@
 """The original's two result files, a text and a ``.pt``: written as it wrote them, and read whoever wrote them."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import contextlib
@@ -15,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +70,7 @@ class Results:
     state: State = field(default_factory=dict)
 
     @classmethod
-    def of(cls, record: Record, options: Mapping[str, Any], state: State) -> Results:
+    def of(cls, record: Record, options: Mapping[str, Any], state: State) -> Self:
         """What is written of a run, from its record and the weights at its end."""
         labels = record.visits[np.maximum(record.evaluated_visit, 0)]
         seconds = record.train_seconds + record.eval_seconds
@@ -86,8 +84,7 @@ class Results:
     @cached_property
     def accuracy(self) -> NDArray[np.float64]:
         """R: row i is when the i-th task of ``visits`` ended, column j is the j-th task of ``visits``; ``(v, v)``."""
-        last = np.flatnonzero(np.diff(self.labels[1:], append=-1))
-        return np.asarray(self.accuracies[1 + last][:, self.visits])
+        return np.asarray(self.accuracies[1 + np.flatnonzero(np.diff(self.labels[1:], append=-1))][:, self.visits])
 
     @cached_property
     def baseline(self) -> NDArray[np.float64]:
@@ -185,8 +182,7 @@ def _read_pt(path: Path) -> Results:
         raise Refused("its evaluations do not say after which task each was")
     stated = [float(statistic) for statistic in statistics]
     # The original worked out its statistics as if tasks had come in order.
-    in_order = (np.diff(results.visits) > 0).all()
-    _require_sound(results, stated if in_order else stated[:1], 1e-4)
+    _require_sound(results, stated if (np.diff(results.visits) > 0).all() else stated[:1], 1e-4)
     if not np.allclose([float(number) for number in shown[0].split()], stated, atol=6e-4, rtol=0):
         raise Refused("its line and its statistics are of different runs: it is damaged")
     with contextlib.suppress(ValueError, SyntaxError):  # of Python 2, or with values that are no literals

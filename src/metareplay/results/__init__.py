@@ -1,7 +1,5 @@
 """Reports: what a folder of runs says, as a page to look at, and as tables and figures for a paper."""
 
-from __future__ import annotations
-
 import importlib.util
 
 from metareplay.errors import INSTALL, BadInput

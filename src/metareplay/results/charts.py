@@ -1,7 +1,5 @@
 """The charts, in Vega-Lite, for a page or, given the ends of axes, for paper; and what each method looks like."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple

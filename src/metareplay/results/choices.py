@@ -1,7 +1,5 @@
 """How settings were chosen: what a study searched and looked at, kept beside the runs, so that no claim rests on it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -9,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from metareplay.errors import BadInput
 from metareplay.files import read_regular, write_atomically
@@ -57,7 +55,6 @@ class Choice:
 
     @property
     def ended(self) -> list[dict[str, Any]]:
-        """The trials that have a score."""
         return [trial for trial in self.trials if trial["state"] == "done"]
 
     @property
@@ -94,7 +91,6 @@ class Choice:
         return bool(own == its)
 
     def save(self, out: Path) -> None:
-        """Keep it in a folder of runs."""
         (out / STUDIES).mkdir(parents=True, exist_ok=True)
         write_atomically(out / STUDIES / self.file, (json.dumps(self.as_dict(), indent=1) + "\n").encode())
 
@@ -103,7 +99,7 @@ class Choice:
         return asdict(self) | {"sha256": self.sha256}
 
     @classmethod
-    def read(cls, saved: Any) -> Choice:
+    def read(cls, saved: Any) -> Self:
         """From plain values; BadInput if they are of something else, or were changed since they got their hash."""
         try:
             made = cls(**{name: value for name, value in saved.items() if name != "sha256"})

@@ -1,12 +1,10 @@
 """Methods beside each other: which configurations can be compared, and which of their differences are established."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from metareplay.errors import BadInput
 from metareplay.results import statistics
@@ -32,7 +30,7 @@ class Selection:
     settings: Mapping[str, str]
 
     @classmethod
-    def read(cls, text: str) -> Selection:
+    def read(cls, text: str) -> Self:
         """Read ``meralg1`` or ``meralg1:lr=0.03,gamma=1``; BadInput if it is neither."""
         method, _, chosen = text.rpartition(":")
         if "=" not in chosen:  # the name of a user's own method has a colon too
@@ -43,7 +41,6 @@ class Selection:
         return cls(text, method, {name.strip().replace("-", "_"): value.strip() for name, _, value in pairs})
 
     def picks(self, group: Group) -> bool:
-        """Whether a configuration is one that was asked for."""
         own, asked = group.settings, self.settings.items()
         return group.method == self.method and all(name in own and _same(own[name], text) for name, text in asked)
 
@@ -227,8 +224,7 @@ def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> di
     for text, those in picked:
         of_size = [group for group in those if group.memories in (size, None)]
         if len(of_size) > 1:
-            names = differing([group.settings for group in of_size])
-            choices = ", ".join(_choice(group, names) for group in of_size)
+            choices = ", ".join(_choice(group, differing([group.settings for group in of_size])) for group in of_size)
             raise BadInput(f"{text} has several settings on {of_size[0].problem}: choose one of {choices}")
         for group in of_size:
             for other, known in entrants.items():
@@ -259,7 +255,6 @@ def _choice(group: Group, names: set[str]) -> str:
 
 
 def _same(value: object, text: str) -> bool:
-    """Whether a setting has the value that was written."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return value == float(text)

@@ -1,7 +1,5 @@
 """The figures: what each shows, and all of them as SVG and PDF for a paper. Accuracies are in percent."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable
@@ -244,8 +242,7 @@ class Plot:
         if not shown:
             raise BadInput("there is nothing to draw: the run was evaluated at its end alone, or never")
         panels = [panel for figure in shown for panel in figure["concat"]]
-        apart = {"scale": {"color": "independent"}}
-        self.spec = {"concat": panels, "resolve": apart, "config": charts.theme(INK)}
+        self.spec = {"concat": panels, "resolve": {"scale": {"color": "independent"}}, "config": charts.theme(INK)}
 
     def _repr_svg_(self) -> str:
         return vl_convert.vegalite_to_svg(self.spec, allowed_base_urls=[])

@@ -1,7 +1,5 @@
 """The runs of a folder, and those of the same configuration put together over their seeds: all results use it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math
@@ -81,7 +79,6 @@ class Finished:
 
     @cached_property
     def numbers(self) -> dict[str, float | Undefined]:
-        """Its metrics and costs by name."""
         undefined = {name: "the run was made before it was counted" for name in COUNTED if self.summary[name] is None}
         undefined |= self.summary["undefined"]
         found = {name: self.summary[name] for name in (*METRICS, *NUMBERS)}
@@ -112,9 +109,7 @@ class Unfinished:
 
     @property
     def why(self) -> str:
-        """What is known of it."""
-        examples = "" if self.examples is None else f"{self.examples} examples were learned."
-        return f"{self.message} {examples}".strip()
+        return f"{self.message} {'' if self.examples is None else f'{self.examples} examples were learned.'}".strip()
 
 
 class CurveEstimate(NamedTuple):
@@ -183,8 +178,7 @@ class Group:
         if name not in METRICS and name not in NUMBERS:
             raise BadInput(f"there is no metric {name!r}{nearest(name, METRICS) or ';'} there are {', '.join(METRICS)}")
         found = [run.numbers[name] for run in self.runs]
-        undefined = next((value for value in found if isinstance(value, Undefined)), None)
-        return undefined or np.array(found, np.float64)
+        return next((value for value in found if isinstance(value, Undefined)), None) or np.array(found, np.float64)
 
     def mean(self, name: str) -> float | Undefined:
         values = self.values(name)

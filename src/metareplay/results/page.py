@@ -1,7 +1,5 @@
 """The page: one file with all tables, figures and what draws them in it, and nothing to fetch."""
 
-from __future__ import annotations
-
 import functools
 import json
 from collections import Counter, defaultdict

@@ -1,7 +1,5 @@
 """Result sets that come with the package, and whether runs made elsewhere reproduce them."""
 
-from __future__ import annotations
-
 import csv
 import json
 import math
@@ -45,7 +43,6 @@ class SetRow(NamedTuple):
     cost: dict[str, float | None]
 
     def values(self, measure: str) -> Values | None:
-        """What each seed gave."""
         return None if "±" in self.found[measure] else np.array(self.found[measure].split(), np.float64)
 
     def mean(self, measure: str) -> tuple[float, float | None]:

@@ -1,7 +1,5 @@
 """What a few seeds can tell: means with intervals, and exact tests of differences that are paired by seed."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -44,7 +42,6 @@ class Estimate:
 
     @property
     def ends(self) -> tuple[float | None, float | None]:
-        """Where the interval begins and ends."""
         return (None, None) if (half := self.half_width) is None else (self.mean - half, self.mean + half)
 
 
@@ -214,7 +211,6 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """It in words."""
         if self.by_looks is not None:
             return "established, by looks" if self.by_looks else "not established, by looks"
         if self.established:

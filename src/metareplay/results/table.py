@@ -1,7 +1,5 @@
 """One table with several faces: for the terminal, LaTeX and CSV; in a page ``page.html`` shows it."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
@@ -110,8 +108,7 @@ class Table:
         shared = [word for above, width in self.above for word in (above, *[""] * (width - 1))]
         for column, word in zip(self.columns, shared, strict=True):
             number = column.holds == "numbers"
-            above = f"{plain(word)}\n" if len(self.above) > 1 else ""
-            head = Text(above + plain(column.title))
+            head = Text((f"{plain(word)}\n" if len(self.above) > 1 else "") + plain(column.title))
             table.add_column(head, justify="right" if number else "left", no_wrap=number, min_width=column.width)
         for row in self.rows:
             texts = [one if isinstance(one, Text) else Text(re.sub(r"−(?=\d)", "-", _shown(one))) for one in row.cells]

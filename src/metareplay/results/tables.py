@@ -1,7 +1,5 @@
 """The tables of a report and of `metareplay results`: percent where people read, fractions where all is exported."""
 
-from __future__ import annotations
-
 import os
 import shlex
 from collections import defaultdict
@@ -194,8 +192,7 @@ def costs(problem: list[Group]) -> Table:
 def commands(problem: list[Group]) -> Table:
     """How to get each row again."""
     rows = [_row(group, (group.label, command(group.configuration, group.seeds))) for group in problem]
-    columns = (words("method"), Column("command", holds="commands"))
-    return Table(columns, tuple(rows), problem[0].problem)
+    return Table((words("method"), Column("command", holds="commands")), tuple(rows), problem[0].problem)
 
 
 def missing(contents: Contents) -> Table:

@@ -68,11 +68,9 @@ class FileCheckpoints:
 
     def due(self, border: bool) -> bool:
         """Whether to save now; ``border``: a task has just ended."""
-        wait = SECONDS_BETWEEN_BORDERS if border else SECONDS
-        return time.monotonic() - self.last >= max(wait, self.took / SHARE)
+        return time.monotonic() - self.last >= max(SECONDS_BETWEEN_BORDERS if border else SECONDS, self.took / SHARE)
 
     def save(self, state: State) -> None:
-        """Keep a state, in place of the one before."""
         begin = time.monotonic()
         try:
             self.write(pack(state))
@@ -86,7 +84,6 @@ class FileCheckpoints:
         self.took = self.last - begin
 
     def clear(self) -> None:
-        """Forget all: the run is over."""
         if self.path.exists():
             self.path.unlink()
             flush_names(self.path.parent)
@@ -103,7 +100,6 @@ class FileCheckpoints:
             return None
 
     def write(self, content: bytes) -> None:
-        """Replace what is in the file."""
         write_atomically(self.path, content, follow=False)
 
 
@@ -121,8 +117,7 @@ def pack(state: State) -> bytes:
     BadInput, with its place, if it holds anything that is neither an array nor plain.
     """
     arrays: list[NDArray[Any]] = []
-    tree = json.dumps(_without_arrays(state, "state", arrays))
-    members = {TREE: np.frombuffer(tree.encode(), np.uint8)}
+    members = {TREE: np.frombuffer(json.dumps(_without_arrays(state, "state", arrays)).encode(), np.uint8)}
     members |= {f"array{number}": array for number, array in enumerate(arrays)}
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:

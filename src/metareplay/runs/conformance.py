@@ -7,8 +7,6 @@ holds: It learns: SGD steps are taken and the parameters move.
 A check runs the method over a stream that takes milliseconds, on a learner that watches which slots are named.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import traceback
@@ -186,14 +184,6 @@ def _trainer(
     return trainer
 
 
-def _trained(method: Method, saved: _Saved | None = None, **options: Any) -> Trainer:
-    """The same at its end."""
-    trainer = _trainer(method, **options)
-    trainer.train(checkpoints=saved)  # type: ignore[arg-type]  # it needs no more of it
-    trainer.learner.look_around()  # type: ignore[attr-defined]
-    return trainer
-
-
 class _Saved:
     """Checkpoints after every batch, all of them: the states themselves, and packed at once."""
 
@@ -212,8 +202,15 @@ class _Saved:
         self.packed.append(pack(state))
 
     def changed(self) -> bool:
-        before = [_packed(unpack(content)) for content in self.packed]
-        return [_packed(state) for state in self.states] != before
+        return [_packed(state) for state in self.states] != [_packed(unpack(content)) for content in self.packed]
+
+
+def _trained(method: Method, saved: _Saved | None = None, **options: Any) -> Trainer:
+    """The same at its end."""
+    trainer = _trainer(method, **options)
+    trainer.train(checkpoints=saved)  # type: ignore[arg-type]  # it needs no more of it
+    trainer.learner.look_around()  # type: ignore[attr-defined]
+    return trainer
 
 
 def _packed(state: State) -> dict[str, bytes]:

@@ -77,7 +77,6 @@ class Display:
         self.bars.stop()
 
     def note(self, text: str) -> None:
-        """Show a line that the user may want to see."""
         if self.live:
             self.bars.console.print(Text(f"metareplay: {plain(text)}"), soft_wrap=True)
         else:

@@ -217,8 +217,7 @@ class Experiment:
     @property
     def samples(self) -> int | None:
         """Training examples seen of each task, at most; None for all."""
-        given = self.stream.samples_per_task if self.samples_per_task is None else self.samples_per_task
-        return given or None
+        return (self.stream.samples_per_task if self.samples_per_task is None else self.samples_per_task) or None
 
     @property
     def visits(self) -> tuple[int, ...]:
@@ -315,8 +314,7 @@ def _whole_numbers(given: Any, name: str, least: int) -> tuple[int, ...]:
 
 def key_of(configuration: dict[str, Any]) -> str:
     """The key of the experiment that has a configuration."""
-    canonical = json.dumps(configuration, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def method_name(method: type[Method]) -> str:

@@ -71,7 +71,6 @@ class Run:
         self.folder, self.key = folder, folder.name
 
     def status(self) -> Status:
-        """How it stands now."""
         broken = ""
         if (self.folder / RECORD).exists():
             try:

@@ -380,7 +380,6 @@ class Metric:
     higher_is_better: bool = True
 
     def of(self, history: History) -> float | Undefined:
-        """Its value, or why there is none."""
         return _undefined(history, *self.unless) or self.function(history)
 
 

@@ -50,7 +50,6 @@ class Normaliser:
         return mean, np.sqrt(np.maximum(square - mean * mean, 0)) + EPSILON, np.sqrt(1 / weight - 1)
 
     def state(self) -> dict[str, Any]:
-        """All that it has learned."""
         return {"decay": self.decay, "seen": self.seen, "means": self.means.copy()}
 
     def load_state(self, state: dict[str, Any]) -> None:

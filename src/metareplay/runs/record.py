@@ -1,7 +1,5 @@
 """The raw record of a run: all that later metrics need, as plain files."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import html
@@ -15,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module, metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -131,8 +129,7 @@ class Record(History):
         contents = {"arrays": arrays.getvalue()} | ({"weights": pack(self.weights)} if self.weights else {})
         sums = {what: hashlib.sha256(content).hexdigest() for what, content in contents.items()}
         named = {what: {"file": f"{PREFIXES[what]}{sum[:8]}.npz", "sha256": sum} for what, sum in sums.items()}
-        summary = {"sha256": UNSIGNED, **self.summary(), **named}
-        unsigned = (json.dumps(summary, indent=1) + "\n").encode()
+        unsigned = (json.dumps({"sha256": UNSIGNED, **self.summary(), **named}, indent=1) + "\n").encode()
         signed = unsigned.replace(UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +147,7 @@ class Record(History):
             raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
 
     @classmethod
-    def load(cls, folder: Path | str) -> Record:
+    def load(cls, folder: Path | str) -> Self:
         """Read a record back; BadInput if there is none or it is damaged, RunFailed if it cannot be read now."""
         summary, content = _read(Path(folder))
         with _whole(Path(folder)):

@@ -58,8 +58,7 @@ class Request:
         own = {parameter.name: parameter.default for parameter in hyperparameters(method)}
         if self.method not in METHODS:  # there are no recipes for a user's own
             return own, None
-        memories = self.memories if "memories" in own else None
-        settings, note = recipes.settings(benchmark.name, self.method, memories)
+        settings, note = recipes.settings(benchmark.name, self.method, self.memories if "memories" in own else None)
         return own | settings, note
 
     def resolved(self) -> tuple[Benchmark, Method, dict[str, Any]]:

@@ -78,7 +78,6 @@ class Trainer:
         self._begin()
 
     def _begin(self) -> None:
-        """Be before the first example."""
         experiment = self.experiment
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         tasks = len(self.stream.tasks)
@@ -260,13 +259,11 @@ class Trainer:
         return int(self.visits[sources[0]])
 
     def _by_task(self, sources: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Each task that some examples are of, and which of them."""
         tasks = self.visits[sources]
         for task in np.unique(tasks).tolist():
             yield task, np.flatnonzero(tasks == task)
 
     def _laid_out(self, part: Span) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Inputs and labels."""
         if self.spans.borders:
             images = self.stream.tasks[self._task(part.sources)].train
             return images.inputs(part.examples), images.labels[part.examples]
@@ -315,7 +312,6 @@ class Trainer:
             self.report(self._progress(visit))
 
     def _count(self, sources: NDArray[np.int64], right: NDArray[np.bool_]) -> None:
-        """Note which examples were predicted right."""
         end = self.seen + len(right)
         if len(self.predicted_right):
             self.predicted_right[self.seen : end] = right

@@ -38,8 +38,7 @@ def read(order: str) -> tuple[str, float]:
     """An order's name and its number, 0 where it has none; BadInput if there is no such order."""
     name, _, given = order.partition(" ")
     if name not in ORDERS:
-        hint = nearest(name, ORDERS)
-        raise BadInput(f"--order is {brief(order)}, but must be one of {', '.join(ORDERS)}{hint}")
+        raise BadInput(f"--order is {brief(order)}, but must be one of {', '.join(ORDERS)}{nearest(name, ORDERS)}")
     number = ORDERS[name]
     if number is None:
         if given:
@@ -158,7 +157,6 @@ class Order:
 
     @cached_property
     def _mixed(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The sources and examples of all spans."""
         counts, draw = self.counts, self.draw("mixed")
         sources = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
         if self.kind == "iid":

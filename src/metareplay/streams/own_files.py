@@ -130,7 +130,6 @@ def _visible(path: Path) -> list[Path]:
 
 
 def _held_out(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which fifth to test on."""
     n, order, out = len(labels), np.random.default_rng(0).permutation(len(labels)), labels < 0
     out[order[np.argsort(labels[order], kind="stable")]] = np.arange(n) * round(n / 5) % n < round(n / 5)
     return out

@@ -3,8 +3,6 @@
 Scenarios, among which classes it has to choose, are van de Ven and Tolias's (2019; with Tuytelaars, 2022).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math
@@ -12,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +74,7 @@ class Images:
         """The inputs of examples ``which``: ``(len(which), width)`` float32."""
         return self.base.inputs(which if self.rows is None else self.rows[which], self.index_map)
 
-    def only(self, which: NDArray[np.integer[Any]]) -> Images:
+    def only(self, which: NDArray[np.integer[Any]]) -> Self:
         """The examples ``which`` alone; no image is copied."""
         rows = np.asarray(which, np.int64) if self.rows is None else self.rows[which]
         return replace(self, labels=self.labels[which], rows=rows)
@@ -219,7 +217,7 @@ class Stream:
         scenarios: Sequence[str] | None = None,
         descriptions: Sequence[str] | None = None,
         data_sha256: str | None = None,
-    ) -> Stream:
+    ) -> "Stream":
         """A stream of arrays of your own.
 
         BadInput, with the task, if an array is not of numbers, is empty or has another width than the others, inputs
@@ -269,7 +267,7 @@ class Stream:
         allowed = fitting(own) if scenarios is None else tuple(scenarios)
         return Stream(name, tuple(made), classes, {"tasks": len(tasks)}, sha256, scenarios=allowed)
 
-    def validation(self, held_out: float | int) -> Stream:
+    def validation(self, held_out: float | int) -> Self:
         """The same stream with training images held out as its test images, to choose hyper-parameters on.
 
         They are the same images in every task that shows the same ones, spread evenly over the classes, and depend on
@@ -340,8 +338,7 @@ def fitting(classes: Sequence[Collection[int]]) -> tuple[str, ...]:
     kinds = {frozenset(own) for own in classes}
     if len(kinds) == 1:
         return (DOMAIN,)
-    disjoint = sum(map(len, classes)) == len(frozenset().union(*kinds))
-    return (CLASS, TASK) if disjoint else SCENARIOS
+    return (CLASS, TASK) if sum(map(len, classes)) == len(frozenset().union(*kinds)) else SCENARIOS
 
 
 def _sides(name: str, tasks: Sequence[Any], shape: tuple[int, ...] | None) -> list[Images]:

@@ -137,7 +137,6 @@ def _require_memory(path: Path) -> None:
 
 
 def _lists(content: Any) -> tuple[list[Any], list[Any]]:
-    """The training and the test part of each task."""
     if not isinstance(content, LIST) or len(content) != 2 or not all(isinstance(side, LIST) for side in content):
         raise Refused("it must be a list of two lists, [train, test]")
     train, test = content
@@ -280,8 +279,7 @@ def _tensors(stream: Stream) -> tuple[list[list[list[Any]]], list[_Tensor]]:
 
     torch = require_torch()
     sides = [task.train for task in stream.tasks], [task.test for task in stream.tasks]
-    lists = [list(map(entry, _descriptions(stream), side)) for side in sides]
-    return lists, list(known.values())
+    return [list(map(entry, _descriptions(stream), side)) for side in sides], list(known.values())
 
 
 def _inputs(images: Images) -> Iterator[bytes]:

@@ -1,7 +1,5 @@
 """Controls of the same cost: for each method plain replay of as many gradients, or seconds, at a rate of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Study files: which settings are searched, and by which protocol, which keeps that apart from what is reported."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -61,7 +59,6 @@ class Study:
 
     @property
     def needed(self) -> tuple[Request, ...]:
-        """Runs whose data it needs."""
         kind, _, value = self.protocol.partition(":")
         return (self.request, *([replace(self.request, benchmark=value, stream={})] if kind == "stream" else []))
 

@@ -1,7 +1,5 @@
 """Which settings a study tries next: at random, all of a grid, or by Optuna's TPE."""
 
-from __future__ import annotations
-
 import importlib.util
 import itertools
 import math

@@ -1,7 +1,5 @@
 """Choosing settings: trials are ordinary runs, what comes out is a suite, and a stopped study goes on."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Sequence
@@ -44,8 +42,7 @@ class StudyUnderWay:
             {name: value for name, value in untuned.items() if name not in study.space and value != "none"},
             {name: list(one.where) for name, one in study.space.items()}, used,
         )  # fmt: skip
-        before = {one.file: one for one in choices.load(out)}
-        self.choice = before.get(self.choice.file, self.choice)
+        self.choice = {one.file: one for one in choices.load(out)}.get(self.choice.file, self.choice)
         if not self.choice.trials:
             self._begin({name: untuned[name] for name in study.space})
         self.asked = [0] * len(self.choice.trials)  # of each trial how many of its runs
@@ -60,8 +57,7 @@ class StudyUnderWay:
         self.choice.save(self.out)
 
     def _request(self, settings: dict[str, Any], seed: int) -> Request:
-        whole = {**self.on.settings, **settings}
-        return replace(self.on, settings=whole, run={**self.on.run, "seed": seed})
+        return replace(self.on, settings={**self.on.settings, **settings}, run={**self.on.run, "seed": seed})
 
     def next(self) -> list[tuple[int, Request]]:
         """The runs to begin now, each with the number of its trial: of a new trial the first, then all its others."""
@@ -81,7 +77,6 @@ class StudyUnderWay:
         return self.next()
 
     def take(self, number: int, outcome: Outcome) -> None:
-        """Take in what became of one run of a trial."""
         trial = self.choice.trials[number]
         if outcome.state == "not started" or trial["state"] != "running":
             return

@@ -1,7 +1,5 @@
 """Adding seeds until named comparisons are decided, without being fooled by looking often."""
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -97,8 +95,7 @@ class Until(Source):
             before, self.comparisons = looks(self.out), []
             for name, pair in pairs.items():
                 new = Comparison(name, [shared(group.configuration) for group in pair])
-                known = before.get(frozenset(new.keys), new)
-                self.comparisons.append(replace(known, name=name, keys=new.keys))
+                self.comparisons.append(replace(before.get(frozenset(new.keys), new), name=name, keys=new.keys))
         tests, wanted, still = len(self.comparisons), set(self.seeds[: self.n]), list[Comparison]()
         for one in self.comparisons:
             if one.established or one.name not in pairs or LEVEL / tests - one.spent < smallest_p(self.most):

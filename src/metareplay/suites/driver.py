@@ -1,7 +1,5 @@
 """Carry out runs: which comes next, what became of each, and one loop for every backend that computes them."""
 
-from __future__ import annotations
-
 import importlib
 import signal
 import threading
@@ -210,7 +208,6 @@ class Driver:
         return None
 
     def take(self, job: Job, event: Event, backend: Backend) -> None:
-        """Take in what a backend tells of a run."""
         if isinstance(event, Progress):
             job.progress = event
             if self._given_up(job, event):

@@ -1,7 +1,5 @@
 """The backend for one machine: worker processes that each carry out one run after another."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal
@@ -32,7 +30,7 @@ execute = partial(driver.execute, executor="local")
 
 
 @contextlib.contextmanager
-def backend(jobs: int | None, out: Path, tracker: str | None, address: str | None, note: Note) -> Iterator[Workers]:
+def backend(jobs: int | None, out: Path, tracker: str | None, address: str | None, note: Note) -> Iterator["Workers"]:
     """As many jobs as this process may use cores, unless given."""
     yield Workers(jobs or len(os.sched_getaffinity(0)), out, tracker)
 
@@ -159,8 +157,7 @@ def carry_out(request: Request, key: str, out: Path, tracker: str | None, send: 
         experiment = as_experiment(request)
         if experiment.key != key:
             raise RunFailed("its data or its method's file changed while the suite was under way: start that again")
-        called = trackers.find(tracker) if tracker else None
-        Run(out / key).carry_out(experiment, send, called, note=send)
+        Run(out / key).carry_out(experiment, send, trackers.find(tracker) if tracker else None, note=send)
     except LockedElsewhere as error:
         return Ended("elsewhere", str(error))
     except (Exception, SystemExit) as error:  # a user's method may call exit()

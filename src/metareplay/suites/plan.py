@@ -1,7 +1,5 @@
 """What a suite would do: which of its runs are there already, and what the others cost."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """How far a suite is, on standard error: live bars on a terminal, a line now and then elsewhere."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +31,6 @@ class TimeLeft:
         self.ended, self.unplanned = 0, False
 
     def update(self, now: SuiteProgress) -> None:
-        """Take in where the suite is."""
         ended, running = now.outcomes[self.ended :], now.running.values()
         for request in (*(outcome.request for outcome in ended), *(request for request, _ in running)):
             if self.spare and (run := name(request)) not in self.known:
@@ -59,7 +56,6 @@ class TimeLeft:
         return sum(self.left.values()) + sum(self.spare) - self.under_way
 
     def share(self) -> float:
-        """How much of all work is done."""
         return 1 - self.to_do() / self.all if self.all else 1.0
 
     def seconds(self) -> float | None:

@@ -5,8 +5,6 @@ through Ray's object store, once to each machine, and a user's modules as they a
 driver's machine, so a run whose machine dies resumes on another one.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import json
@@ -20,7 +18,7 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from metareplay import methods, user_code
 from metareplay.errors import INSTALL, BadInput, RunFailed
@@ -63,8 +61,7 @@ class Payload:
     """For each file of the user's that is named, its content and that of all modules of the user's that it imports."""
 
     @classmethod
-    def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Payload:
-        """Put a run together."""
+    def pack(cls, request: Request, experiment: Experiment, tracker: str | None) -> Self:
         names = [field.name for field in dataclasses.fields(Experiment) if field.init]
         options = {name: getattr(experiment, name) for name in names if name not in ("stream", "method")}
         named = [user_code.split(text) for text in (request.method, tracker, options["network"]) if text]
@@ -102,7 +99,6 @@ class CheckpointActor:
         return getattr(FileCheckpoints(self.out / key / CHECKPOINT), what)(*given)
 
     def note(self, key: str, text: str) -> None:
-        """Take a line on a run."""
         self.notes.append((key, text))
 
     def report(self, key: str, worker: str, progress: Progress | None) -> None:
@@ -123,7 +119,6 @@ class RemoteCheckpoints(FileCheckpoints):
         self.actor, self.key = actor, key
 
     def there(self, what: str, *given: Any) -> Any:
-        """Have the actor do it."""
         return _result(self.actor.checkpoint.remote(self.key, what, *given))
 
     def read(self) -> Any:

@@ -1,7 +1,5 @@
 """What a suite file says: blocks of one benchmark, one method and lists of values; and all that is wrong with it."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import math
@@ -143,7 +141,6 @@ class Reader:
             self.problem(place, f"is a number of {value.bit_length()} bits, but TOML's whole numbers have at most 64")
 
     def table(self, place: Place, value: Any) -> Mapping[str, Any]:
-        """The value, if it is a table."""
         if isinstance(value, dict):
             return value
         self.problem(place, f"is {brief(value)}, but must be a table")
@@ -178,7 +175,6 @@ class Reader:
                 yield SuiteBlock(benchmark, method, {**run, **own, **settings}, seeds)
 
     def benchmarks(self) -> Iterator[tuple[Named, Options]]:
-        """The benchmarks of the suite: names, or tables with a name and options."""
         for place, each in _each(("benchmarks",), self.content.get("benchmarks", [])):
             table = {"name": each} if isinstance(each, str) else self.table(place, each)
             if "name" in table:
@@ -188,7 +184,6 @@ class Reader:
                 self.problem(place, 'says no name, as in { name = "digits-rotations", tasks = 5 }')
 
     def methods(self) -> Iterator[tuple[Named, Options]]:
-        """The methods of the suite: names, or tables of settings."""
         value = self.content.get("methods", [])
         if isinstance(value, dict):
             for name, tables in value.items():
@@ -198,7 +193,6 @@ class Reader:
             yield from ((named, {}) for named in self.names(("methods",), value))
 
     def published(self, benchmark: Named) -> list[tuple[Named, Options]]:
-        """Every method that was published for a benchmark."""
         place, found = ("methods",), list[tuple[Named, Options]]()
         for name in METHODS:
             if entries := _published(benchmark[1], name):
@@ -219,7 +213,6 @@ class Reader:
                 yield SuiteBlock(benchmark, method, options, seeds)
 
     def names(self, place: Place, value: Any) -> list[Named]:
-        """A name or a list of names."""
         found = _each(place, value)
         for where, each in found:
             if not isinstance(each, str):
@@ -256,7 +249,6 @@ class Reader:
         ]
 
     def combinations(self, grid: Mapping[tuple[str, str], list[Any]], block: SuiteBlock) -> Iterator[Request]:
-        """Every combination of values that goes together."""
         for values in itertools.product(*grid.values()):
             chosen: dict[str, dict[str, Any]] = {"settings": {}, "stream": {}, "run": {}}
             for (kind, name), value in zip(grid, values, strict=True):
