@@ -157,7 +157,7 @@ def test_a_run_that_fails_is_told_the_others_go_on_and_the_status_is_1(capsys):
     first, second = shown.err.splitlines()
     assert first == (
         "metareplay: 1 of 3 runs failed; to try them again: "
-        "metareplay suite failing.toml --seeds 1 --jobs 1 --out other"
+        "metareplay suite failing.toml --jobs 1 --quiet --seeds 1 --out other"
     )
     assert second.startswith("  digits-rotations, meralg1, tasks 2, samples_per_task 30, ")
     assert "the loss is not finite at example" in second
@@ -254,7 +254,8 @@ def test_ctrl_c_in_an_executor_says_how_far_it_came(monkeypatch, capsys):
     monkeypatch.setattr(suite, "execute", stopped)
     assert main(["suite", "small.toml", "--quiet", "--out", "my runs"]) == 130
     assert capsys.readouterr().err == (
-        "metareplay: stopped: 1 of 4 runs are done, in my runs; to go on: metareplay suite small.toml --out 'my runs'\n"
+        "metareplay: stopped: 1 of 4 runs are done, in my runs; "
+        "to go on: metareplay suite small.toml --quiet --out 'my runs'\n"
     )
 
 

@@ -1,10 +1,12 @@
 """The two ways in which a run can go wrong, each with its exit status; and text that is safe to show."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 INSTALL = "pip install '.[{0}]' in a clone of metareplay, or pip install 'FILE.whl[{0}]' with its wheel"
 """How an extra is installed, until the name is on the package index (docs/releasing.md)."""
 
-ARGUMENTS = {"from": "from_", "layers": "hidden", "hiddens": "hidden"}
-"""Flags whose name in Python is another one."""
+ARGUMENTS = {"from": "from_", "layers": "hidden", "hiddens": "hidden"}  # flags whose name in Python is another one
 
 
 class Flagged(Exception):
@@ -56,6 +58,15 @@ class RunFailed(Flagged, RuntimeError):
     ...     print(error)
     the loss is not finite at example ..., in task 0: lower lr (it is 1e+20)
     """
+
+
+@contextmanager
+def failing(kind: type[Flagged], what: str, to_do: str = "") -> Iterator[None]:
+    """Raise ``kind`` where the block raises OSError: what failed, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"{what}: {error.strerror or error}{to_do and f'; {to_do}'}") from error
 
 
 class Refused(Exception):

@@ -16,10 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, failing
 
-TEMPORARY = ".writing-"
-"""What the names of unfinished files begin with."""
+TEMPORARY = ".writing-"  # what the names of unfinished files begin with
 NO_FLOCK = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 
@@ -114,15 +113,12 @@ def require_room(folder: Path, size: int, what: str) -> None:
 
 @contextmanager
 def placed(path: Path, size: int) -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file of about ``size`` bytes to write to, and its temporary path; it is at ``path`` when all went well.
-
-    BadInput if there is no such folder, or ``path`` is no file; RunFailed if there is no room or it cannot be written.
-    """
+    """A new file of about ``size`` bytes and its temporary path, at ``path`` in the end; BadInput, RunFailed if not."""
     if not path.parent.is_dir():
         raise BadInput(f"{path} cannot be written: there is no folder {path.parent}")
     if path.exists() and not path.is_file():
         raise BadInput(f"{path} cannot be written: it is a folder, a device or the like, and not a file")
-    try:
+    with failing(RunFailed, f"{path} cannot be written"):
         for left in path.parent.glob(f"{_temporary(path)}*"):  # of killed writers: gigabytes would pile up
             with contextlib.suppress(OSError), left.open("rb") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a living writer holds it
@@ -132,8 +128,6 @@ def placed(path: Path, size: int) -> Iterator[tuple[BinaryIO, Path]]:
             with contextlib.suppress(OSError):
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield file, temporary
-    except OSError as error:
-        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 class Held(RunFailed):
@@ -208,10 +202,7 @@ def _take(path: Path) -> Callable[[], None] | None:
 
 
 def _take_link(path: Path) -> Callable[[], None] | None:
-    """The same without ``flock``: whoever makes the link with the next number holds the lock.
-
-    The last link is never removed, so a number is never made twice by two who both take the holder for dead.
-    """
+    """The same without ``flock``, by the link with the next number; the last one stays, so that none is made twice."""
     number, target = _last(path)
     if _alive(target):
         return None

@@ -10,8 +10,6 @@ from difflib import SequenceMatcher
 from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args, get_type_hints
 
-import numpy as np
-
 from metareplay.errors import BadInput
 
 
@@ -83,6 +81,8 @@ class Hyperparameter:
 
     def check(self, value: Any) -> Any:
         """The value as its type; BadInput if it has another type or lies outside the valid range."""
+        import numpy as np  # which the help does without
+
         if self.optional and (value is None or value == "none"):
             return None
         if isinstance(value, np.generic):
@@ -142,10 +142,7 @@ def brief(value: Any) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """``; did you mean NAME?`` for the name that was probably meant; empty if none is like the word.
-
-    Case makes no difference, and a part or the beginning of a name is enough: ``mnst`` is like ``mnist-rotations``.
-    """
+    """``; did you mean NAME?``, whatever the case, for part or beginning of a name too; empty if none is like it."""
 
     def likeness(name: str) -> float:
         low = name.lower()

@@ -73,10 +73,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def module(path: Path) -> ModuleType:
-    """Run a user's file as a module of its own, once for each content of it and of what it imports.
-
-    BadInput, with the line, if there is no such file or it cannot be run.
-    """
+    """Run a user's file, once for each content of it and its imports; BadInput, with the line, if that cannot be."""
     if path.suffix != ".py" or not path.is_file():
         raise BadInput(f"there is no such Python file as {path}; give FILE.py:NAME")
     try:

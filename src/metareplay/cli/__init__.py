@@ -42,10 +42,7 @@ COMMANDS = {
 
 
 def program(command: Callable[[list[str]], None], name: str) -> Callable[..., int]:
-    """The ``main(argv=None)`` of a program whose command takes the arguments; it gives the exit status.
-
-    That is 0, 1 (a run failed), 2 (wrong usage or bad input) or 130 (stopped by Ctrl-C).
-    """
+    """The ``main(argv=None)`` of a program; its exit status is 0, 1 (failed), 2 (bad input) or 130 (Ctrl-C)."""
 
     def main(argv: Sequence[str] | None = None) -> int:
         return status_of(lambda: command(list(sys.argv[1:] if argv is None else argv)), name)
@@ -60,10 +57,8 @@ def status_of(command: Callable[[], None], program: str) -> int:
         with _ctrl_c_wherever_it_falls():
             command()
         sys.stdout.flush()
-    except BadInput as error:
-        return _failed(program, with_flags(error), 2)
-    except RunFailed as error:
-        return _failed(program, with_flags(error), 1)
+    except (BadInput, RunFailed) as error:
+        return _failed(program, with_flags(error), 2 if isinstance(error, BadInput) else 1)
     except MemoryError as error:
         return _failed(program, f"there is not enough memory{': ' if str(error) else ''}{error}", 1)
     except KeyboardInterrupt as stop:
@@ -78,10 +73,7 @@ def status_of(command: Callable[[], None], program: str) -> int:
 
 
 def _open_output() -> bool:
-    """Make both outputs take all text, also where their encoding lacks a character; whether standard output is closed.
-
-    A closed one is opened to nowhere, else the next file that is opened would get its number.
-    """
+    """Let outputs take any text, closed ones lead nowhere (a file would get their number); whether stdout was."""
     closed = sys.stdout is None
     for name in ("stdin", "stdout", "stderr"):
         stream = getattr(sys, name)
@@ -116,7 +108,7 @@ def _command(argv: list[str]) -> None:
         if name.startswith("-"):
             _parser().parse([name])
         if name not in COMMANDS:
-            from metareplay.cli.arguments import nearest
+            from metareplay.settings import nearest
 
             _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
         home, function = next(((file, name) for file, names in TOGETHER.items() if name in names), (name, "main"))

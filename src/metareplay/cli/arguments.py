@@ -1,21 +1,19 @@
 """Arguments of the command line: hyper-parameters as flags, and errors that are one line each."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
 
 from metareplay.errors import BadInput
+from metareplay.settings import Hyperparameter, nearest
 
-if TYPE_CHECKING:  # NumPy takes longer to import than the help takes to show
-    from metareplay.settings import Hyperparameter
+Group = argparse._ActionsContainer
 
 
 class Help(RawDescriptionRichHelpFormatter):
@@ -87,16 +85,6 @@ class Parser(argparse.ArgumentParser):
         """Leave, after the help was written; a reader that is gone shows here and not after ``main``."""
         sys.stdout.flush()
         super().exit(status, message)
-
-
-def nearest(word: str, names: Iterable[str]) -> str:
-    """Ask whether the name that is most like the word was meant, to be put behind what is wrong; empty if none is."""
-    from metareplay import settings  # which imports NumPy
-
-    return settings.nearest(word, names)
-
-
-Group = argparse._ActionsContainer
 
 
 def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from metareplay.cli.arguments import Parser, owners
-from metareplay.cli.tables import show
+from metareplay.cli.tables import check_file, show
 from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, plain, with_flags
 from metareplay.files import shown
@@ -18,8 +18,7 @@ COMMANDS = {
     "get": "get a data set: get NAME [--from FOLDER-OR-URL]",
     "make": "make a file of tasks from one, for other programs: make rotations -o FILE.pt",
 }
-ASK = 10**9
-"""Bytes from which on `data make` asks for --yes."""
+ASK = 10**9  # bytes from which on `data make` asks for --yes
 SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
 """What the MER project's generator calls these options."""
 
@@ -84,8 +83,7 @@ def _make(argv: list[str]) -> None:
     kinds = {name: kind.settings for name, kind in KINDS.items()}
     given = parser.parse(argv[1:], lambda: owners(kinds, _shortened))
     path = Path(given.output)
-    if not path.parent.is_dir():
-        raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
+    check_file("--output", given.output)
     gem_format.require_torch()
     chosen = {name: getattr(given, flag.name) for name, flag in flags.items()}
     images = sources.get(given.data)

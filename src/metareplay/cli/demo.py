@@ -32,8 +32,7 @@ BENCHMARK = "digits-rotations"
 SEEDS = 6  # the fewest that can establish a difference
 MEMORIES = 200
 
-Accuracies = NDArray[np.float64]
-"""In percent, ``(seeds, tasks, tasks)``: when task i ended, on task j."""
+Accuracies = NDArray[np.float64]  # in percent, ``(seeds, tasks, tasks)``: when task i ended, on task j
 
 
 def main(argv: list[str]) -> None:

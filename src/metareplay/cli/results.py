@@ -27,8 +27,7 @@ WHICH = (
     Hyperparameter("metric", str, "retained_accuracy", "", "what is compared", tuple(METRICS)),
     Hyperparameter("matched", str, None, "", "what the control beside each costs as much of", tuple(COSTS), True),
 )
-NAMED = 10
-"""Unfinished runs of which so many are named."""
+NAMED = 10  # unfinished runs of which so many are named
 
 
 def _load(folder: str) -> Contents:

@@ -1,7 +1,4 @@
-"""``metareplay show``: one thing in the terminal. A run: its accuracy matrix as coloured cells, metrics, curves.
-
-A benchmark: a row of example images for each task.
-"""
+"""``metareplay show``: a run (matrix, metrics, curves) or a benchmark (images of each task) in the terminal."""
 
 from pathlib import Path
 
@@ -12,7 +9,7 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from metareplay.cli.arguments import Parser, nearest
+from metareplay.cli.arguments import Parser
 from metareplay.cli.run import show_result
 from metareplay.cli.tables import console, say
 from metareplay.errors import BadInput
@@ -20,6 +17,7 @@ from metareplay.results.groups import spread
 from metareplay.runs.folder import CONFIGURATION, Run, find
 from metareplay.runs.metrics import CURVES, Undefined
 from metareplay.runs.record import RECORD, Record
+from metareplay.settings import nearest
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams import gallery
 from metareplay.streams.catalogue import BENCHMARKS
@@ -30,8 +28,7 @@ VIRIDIS = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884",
 
 MARGIN, MOST_ROWS = 8, 25
 BARS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
-WIDEST, MOST_TASKS = 14, 10
-"""Of images: columns of each, which is made smaller to fit; rows."""
+WIDEST, MOST_TASKS = 14, 10  # of images: columns of each, which is made smaller to fit; rows
 CURVE_NAMES = {
     "average_accuracy": "average accuracy on the tasks seen so far",
     "first_task": "accuracy on the first task",

@@ -37,13 +37,13 @@ OPTIONS = (
     Hyperparameter("until", str, None, "", "until when seeds are added", ("established",), optional=True),
     Hyperparameter("most", int, 30, "[6, 1000]", "how many seeds are run at most until a difference is established"),
 )
-LISTED = 20
-"""Failures that are listed at the end; `metareplay results` lists all."""
+LISTED = 20  # failures that are listed at the end; `metareplay results` lists all
 
 
 def suite(argv: list[str]) -> None:
     """Carry out a suite."""
     given = _parser().parse(argv)
+    given.command = shlex.join(["metareplay", "suite", *argv])
     check(given)
     suite = Suite.read(given.suite, given.seeds)
     if given.until and len(suite.compare) < 2:
@@ -73,7 +73,7 @@ def suite(argv: list[str]) -> None:
                 outcomes = execute(() if source else requests, out, tracker=given.tracker, source=source, **backend)
     except KeyboardInterrupt:
         done = f"{display.done} of {len(requests)} runs are done, in {given.out}"
-        stopped = f"stopped: {done}; to go on: {_command(given)}"
+        stopped = f"stopped: {done}; to go on: {given.command}"
         if given.executor == "ray":  # to leave Ray in order takes seconds, and crashes where it has only begun to start
             note(stopped)
             os._exit(130)
@@ -200,16 +200,7 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
         if len(failed) > LISTED:
             listed.append(f"and {len(failed) - LISTED} more; `metareplay results --out {given.out}` lists all")
         number = f"{len(failed)} of {len(outcomes)} runs failed"
-        raise RunFailed("\n  ".join([f"{number}; to try them again: {_command(given)}", *listed]))
-
-
-def _command(given: Namespace) -> str:
-    """The command that was given, to be given again."""
-    words, usual = ["metareplay", "suite", given.suite], {each.name: each.default for each in (*OPTIONS, EXECUTOR)}
-    for flag in ("seeds", "until", "most", "jobs", "executor", "address", "tracker"):
-        if (value := getattr(given, flag)) not in (None, usual.get(flag)):
-            words += [f"--{flag}", str(value)]
-    return shlex.join([*words, "--out", given.out] if given.out != "runs" else words)
+        raise RunFailed("\n  ".join([f"{number}; to try them again: {given.command}", *listed]))
 
 
 def tune(argv: list[str]) -> None:

@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metareplay.errors import BadInput, RunFailed, plain
+from metareplay.errors import BadInput, RunFailed, failing, plain
 from metareplay.files import write_atomically
 
 WIDER_THAN_ANY_LINE = 1000
-PATIENCE = 2.0
-"""Seconds between two notes of progress."""
+PATIENCE = 2.0  # seconds between two notes of progress
 
 
 def console() -> Console:
@@ -46,10 +45,8 @@ def write(flag: str, file: str, text: str) -> None:
     if file in ("-", "/dev/stdout"):  # which may be a file that others are to be added to
         sys.stdout.write(text)
         return
-    try:
+    with failing(RunFailed, f"{flag} {file} cannot be written"):
         write_atomically(Path(file), text.encode())
-    except OSError as error:
-        raise RunFailed(f"{flag} {file} cannot be written: {error.strerror or error}") from error
 
 
 def progress(what: str) -> Callable[[int, int], None]:

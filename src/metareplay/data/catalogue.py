@@ -1,8 +1,4 @@
-"""Base data sets by name: their pins, mirrors and decoders.
-
-They are loaded once in a process, and stay grey levels of one byte: all tasks of a stream share them. Those that lie in
-files are mapped into memory, so that processes share them too.
-"""
+"""Base data sets by name: pins, mirrors, decoders; each loaded once, as grey levels of one byte for all tasks."""
 
 import hashlib
 import os
@@ -20,11 +16,7 @@ from metareplay.settings import nearest
 
 
 class Digits:
-    """scikit-learn's handwritten digits, with a fixed split of ours; it is used as a ``Published``.
-
-    The 500 test images are every 3.6th of all 1797, ordered by class: so each class has its share, and the split
-    depends on no random generator.
-    """
+    """scikit-learn's digits, as a ``Published``; test images are every 3.6th of 1797 by class, without a generator."""
 
     name, size = "digits", 0
     description = "handwritten digits of 8 × 8 pixels, 1297 for training and 500 for testing (UCI, scikit-learn)"

@@ -1,7 +1,4 @@
-"""What decodes data sets' files: idx files (MNIST and its kin), and the archives of EMNIST, CIFAR and Omniglot.
-
-Each function takes the contents of the files, and raises Refused where they are not what they should be.
-"""
+"""What decodes the contents of data sets' files: idx, EMNIST, CIFAR, Omniglot; Refused where they are wrong."""
 
 import io
 import math
@@ -28,8 +25,7 @@ BALANCED = [
     f"gzip/emnist-balanced-{part}-ubyte.gz"
     for part in ("train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1")
 ]
-MOST = 1 << 28
-"""Bytes that a file in EMNIST's archive may unpack to; the largest has 88 million."""
+MOST = 1 << 28  # bytes that a file in EMNIST's archive may unpack to; the largest has 88 million
 
 
 @contextmanager

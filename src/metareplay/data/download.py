@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from metareplay.data.images import BaseImages, Decoded, ImageSet
-from metareplay.errors import BadInput, Refused, RunFailed
+from metareplay.errors import BadInput, Refused, RunFailed, failing
 from metareplay.files import locked, open_regular, read_regular, require_room, shown, unfinished, write_atomically
 
 PATIENCE = 20.0  # seconds without a byte after which a mirror counts as dead
@@ -32,8 +32,7 @@ PAUSE = 1.0  # seconds before a transfer that broke off is resumed
 CHUNK = 1 << 20
 STAMPS = ".verified.json"
 """Beside the files: the size, time and SHA-256 of those that were verified, so that a start need not hash them."""
-FORMAT = 2
-"""Of the decoded arrays; to be raised when decoding changes, so that all is decoded anew."""
+FORMAT = 2  # of the decoded arrays; to be raised when decoding changes, so that all is decoded anew
 CONTENTS = "decoded.json"
 ARRAYS = ("train", "train_labels", "test", "test_labels")
 
@@ -44,10 +43,7 @@ Decoder = Callable[[Sequence[NDArray[np.uint8]]], Decoded]  # of the files' veri
 
 @dataclass(frozen=True)
 class DataFile:
-    """A published file: its name, and the size in bytes and SHA-256 of what it unpacks to.
-
-    An archive, of several files, is stored as it is: size and SHA-256 are its own.
-    """
+    """A published file: name, size in bytes and SHA-256 of what it unpacks to; of an archive, kept packed, its own."""
 
     name: str
     size: int
@@ -110,7 +106,8 @@ class Published:
     def _fetch(self, folder: Path, source: Place | None, progress: bool) -> None:
         """Put verified files into ``folder``: all of them from the source, or from mirrors what is not there."""
         places: list[Place] = list(self.mirrors) if source is None else [_place(source)]
-        try:
+        to_do = "set METAREPLAY_DATA to a folder that can be written and has room"
+        with failing(RunFailed, f"{self.name} cannot be stored in {folder}", to_do):
             folder.mkdir(parents=True, exist_ok=True)
             # A second process waits here, and then finds the files in place.
             with locked(folder / ".lock", what=f"the data set {self.name} in {folder}"):
@@ -118,11 +115,6 @@ class Published:
                     left.unlink()
                 for file in self.files:
                     self._fetch_file(file, folder, places, source, progress)
-        except OSError as error:
-            raise RunFailed(
-                f"{self.name} cannot be stored in {folder}: {reason_of(error)}; "
-                "set METAREPLAY_DATA to a folder that can be written and has room"
-            ) from error
 
     def _fetch_file(
         self, file: DataFile, folder: Path, places: list[Place], source: Place | None, progress: bool
@@ -219,10 +211,7 @@ def _place(source: Place) -> Place:
 
 
 def read(place: Place, file: DataFile, report: Report = lambda received, total: None) -> bytes:
-    """The verified content of a file that lies at ``place``, plain or gzipped; Refused if there is no such thing.
-
-    Never unpacks more than one byte beyond the file's size, whatever the place may send.
-    """
+    """The verified content of a file at ``place``, plain or gzipped, never unpacked beyond its size; or Refused."""
     # The plain form is quicker to read, the gzipped one quicker to transfer.
     plain, packed = file.name, file.name + ".gz"
     either = (plain, packed) if isinstance(place, Path) else (packed, plain)

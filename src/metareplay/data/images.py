@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 
-STRIP = 112
-"""Columns of inputs whose weights, some 100 units wide, stay in the near caches while images pass over them."""
+STRIP = 112  # columns of inputs whose weights, some 100 units wide, stay in the near caches while images pass over them
 
 
 class BaseImages:

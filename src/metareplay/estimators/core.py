@@ -18,11 +18,9 @@ from metareplay.methods.memory import Reservoir
 from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.experiment import randomness
 
-Inputs = NDArray[Any]
-"""``(n, k)``: float64 where they are scaled, else float32."""
+Inputs = NDArray[Any]  # ``(n, k)``: float64 where they are scaled, else float32
 
-ONLY = np.zeros(1, np.int64)
-"""The place of a regression's target in its scale."""
+ONLY = np.zeros(1, np.int64)  # the place of a regression's target in its scale
 KEPT = ("task", "seen", "class_weight")
 
 
@@ -256,10 +254,7 @@ class Core:
         return np.asarray(log_softmax(scores.astype(np.float64) / divisor))
 
     def temperature(self) -> float:
-        """The temperature under which the labels of what is in the memory are likeliest.
-
-        One number, by golden sections of its logarithm between 1/20 and 20; found anew when something was learned.
-        """
+        """The temperature, 1/20 to 20, that makes the memory's labels likeliest (by golden sections of its log)."""
         if self._fitted[0] != self.seen:
             self._fitted = (self.seen, self._likeliest())
         return self._fitted[1]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay import __version__, networks
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, failing
 from metareplay.estimators.core import Build, Core
 from metareplay.files import write_atomically
 from metareplay.learners import engines
@@ -42,8 +42,7 @@ Those of ``ergap``, and the size and horizon of the memory, are chosen by ``pyth
 NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
 """The methods' settings that are parameters of an estimator, besides those of the memory."""
 
-FORMAT = 4
-"""Of saved files; raised when older ones can no longer be read."""
+FORMAT = 4  # of saved files; raised when older ones can no longer be read
 
 
 class Numbers(dict[Any, int]):
@@ -56,11 +55,7 @@ class Numbers(dict[Any, int]):
     def of_tasks(
         self, names: list[Any] | None, n: int, method: type[Method], call: str, most: int | None = None
     ) -> NDArray[np.int64]:
-        """The number of each of ``n`` examples' task: 0 where the method needs none.
-
-        To learn, new ones get the next, but no more than ``most``; None: to answer, by tasks that were learned.
-        BadInput otherwise, which shows the ``call``.
-        """
+        """The number of each example's task, 0 if none is needed; new ones, to ``most``, to learn; or BadInput."""
         if not (method.needs_task_in_testing if most is None else method.needs_task_in_training):
             return np.zeros(n, np.int64)
         if names is None:
@@ -144,11 +139,7 @@ class Estimator:
         return guard
 
     def _made_method(self) -> Method:
-        """The method, with its settings, after a look at every parameter.
-
-        ``memories`` and ``recency`` are not looked at where the method has no such memory; another setting that it
-        does not have is an error.
-        """
+        """The method with its settings, all checked; ``memories`` and ``recency`` count where it has such a memory."""
         for parameter in hyperparameters(type(self)):
             parameter.check(getattr(self, parameter.name))
         self._layers()
@@ -182,9 +173,8 @@ class Estimator:
         if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or not all(
             isinstance(units, int | np.integer) and units > 0 and units is not True for units in sizes
         ):  # fmt: skip
-            raise BadInput(
-                f"hidden_layer_sizes is {sizes!r}, but must be the units of each hidden layer, as (100, 100)"
-            )
+            text = f"hidden_layer_sizes is {sizes!r}, but must be the units of each hidden layer, as (100, 100)"
+            raise BadInput(text)
         if self.network is not None and not callable(self.network):
             networks.check(self.network)
         engine = engines.chosen(self.engine, self.device, "mlp" if self.network is None else "own")
@@ -223,10 +213,8 @@ class Estimator:
                 state |= {"method": type(self._life.method), "learned": self._learned() | {"core": core}}
             state["parameters"] = {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
             content = pack(state | {"method": _plain(state["method"])})
-        try:
+        with failing(BadInput, f"cannot write {path}"):
             write_atomically(Path(path), content)
-        except OSError as error:
-            raise BadInput(f"cannot write {path}: {error.strerror or error}") from error
 
     @classmethod
     def load(
@@ -240,10 +228,10 @@ class Estimator:
         A ``method`` of yours, and what makes a ``network`` of yours, are given again. BadInput if the file is missing,
         damaged, something else, or of a version that this one cannot read.
         """
+        with failing(BadInput, f"cannot read {path}"):
+            content = Path(path).read_bytes()
         try:
-            state = unpack(Path(path).read_bytes())
-        except OSError as error:
-            raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+            state = unpack(content)
         except BadInput as error:
             raise BadInput(f"{path} is damaged, or no saved {cls.__name__} ({error})") from error
         if state.get("saved") != cls.__name__:
@@ -276,9 +264,8 @@ class Estimator:
         for what, names in learned.items():
             for name in names:
                 if not isinstance(name.item() if isinstance(name, np.generic) else name, str | int | float | bool):
-                    raise BadInput(
-                        f"one of the {what} is {name!r}: only text, numbers and truth values can be saved; pickle it"
-                    )
+                    text = f"one of the {what} is {name!r}: only text, numbers and truth values can be saved; pickle it"
+                    raise BadInput(text)
         return learned
 
     def _restore(self, learned: dict[str, Any]) -> None:

@@ -14,12 +14,10 @@ from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.losses import errors
 from metareplay.networks import Perceptron
 
-GROUP = 256
-"""Examples outside the table that are scored together."""
+GROUP = 256  # examples outside the table that are scored together
 FEW = 65
 """Non-zero inputs, and one, that the table has room for at first; where an example has more, it gets twice as many."""
-HELD = ("weight", "target", "unscaled")
-"""What the table holds besides what every learner's does."""
+HELD = ("weight", "target", "unscaled")  # what the table holds besides what every learner's does
 
 
 class GrowingLearner(Learner):
@@ -148,11 +146,7 @@ for _name, _place in {"sgd_each": 2, "reptile": 3, "gradient": 1, "gradients": 1
 
 
 class GrowingPerceptron(GrowingLearner, FusedPerceptron):
-    """A fused perceptron that can grow.
-
-    A new class within the padding of the last layer costs that layer's column; else the parameters are laid out anew.
-    The table has room for as many non-zero inputs as an example has had, so that wide sparse ones take little.
-    """
+    """A fused perceptron that grows: a class within the padding costs its column; the table widens as needed."""
 
     def __init__(
         self, network: Perceptron, slots: int, batch_size: int, rng: np.random.Generator, unscaled: bool = False

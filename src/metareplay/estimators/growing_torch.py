@@ -14,10 +14,7 @@ from metareplay.networks import Network
 
 
 class GrowingTorch(GrowingLearner, PyTorchLearner):
-    """A PyTorch learner that can grow: parameter by parameter, what there was is the first part of what there is.
-
-    So a module is made anew for more inputs or classes, and takes over the old one's parameters and buffers.
-    """
+    """A PyTorch learner that grows: each parameter and buffer becomes the first part of that of a new module."""
 
     def __init__(
         self, network: Network, slots: int, batch_size: int, rng: np.random.Generator, unscaled: bool, device: str

@@ -112,11 +112,7 @@ class RiverEstimator(Estimator):
         return int(self._tasks.of_tasks(None if task is None else [task], 1, self._method, call, most)[0])
 
     def _new_places(self, names: list[Any]) -> NDArray[np.int64]:
-        """The place of each feature among the inputs; new ones get theirs while there is room, and are −1 after.
-
-        Names that are new in one example get their places in ascending order, so that it does not matter in which order
-        a dictionary holds them.
-        """
+        """The place of each feature, −1 without room; new ones of an example come sorted, as dictionaries vary."""
         if names != self._last[0]:  # most examples have the names of the one before
             new = [name for name in names if name not in self._features]
             room = self.max_features - len(self._features)

@@ -12,18 +12,13 @@ from metareplay.compiled import compiled
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
 
-LIMIT = 10.0
-"""Standard deviations: a reading that lies farther from its feature's mean counts as lying this far."""
-SETTLED = 20
-"""Readings of a feature after which the next ones are limited before they move its mean and spread."""
-FEWEST = 5
-"""Readings of a feature from which on the farthest of them is limited by the others, until it is settled."""
-LARGEST = 1e150
-"""Magnitudes are limited to this, so that their squares are finite."""
+LIMIT = 10.0  # standard deviations: a reading that lies farther from its feature's mean counts as lying this far
+SETTLED = 20  # readings of a feature after which the next ones are limited before they move its mean and spread
+FEWEST = 5  # readings of a feature from which on the farthest of them is limited by the others, until it is settled
+LARGEST = 1e150  # magnitudes are limited to this, so that their squares are finite
 FULL_SIZE = 64
 """With more inputs than this all are made smaller, so that an example is about as long whatever their number is."""
-MORE = 10
-"""What scales a feature is renewed whenever it has been seen a tenth more often."""
+MORE = 10  # what scales a feature is renewed whenever it has been seen a tenth more often
 
 
 class RunningScale:
@@ -64,10 +59,7 @@ class RunningScale:
         return max(0, self.renewal - self.examples - 1) // size * size
 
     def learn(self, x: Floats, places: Places, size: int) -> NDArray[np.float32]:
-        """Take in examples ``x (n, k)`` of the features in ``places (k,)``, NaN where one is missing.
-
-        Returns them ``(n, inputs)``, each batch of ``size`` scaled by what is known with it; missing ones are 0.
-        """
+        """Take in ``x (n, k)``, of features ``places (k,)``, NaN: missing; gives it scaled, ``(n, inputs)``."""
         scaled = np.zeros((len(x), self._features.shape[1]), np.float32)
         self.clipped += take_in(x, places, size, self._features, self._unit, scaled)
         self.examples += len(x)

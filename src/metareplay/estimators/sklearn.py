@@ -20,8 +20,7 @@ from metareplay.methods.base import Method
 from metareplay.runs.experiment import randomness
 from metareplay.settings import setting
 
-NUMBERS_AT_A_TIME = 2**20
-"""Rows are made dense and scaled in pieces of at most so many numbers (8 MB)."""
+NUMBERS_AT_A_TIME = 2**20  # rows are made dense and scaled in pieces of at most so many numbers (8 MB)
 KINDS = {"b": "truth values", "U": "text"}
 
 

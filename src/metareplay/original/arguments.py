@@ -21,8 +21,7 @@ from metareplay.streams import task_list
 from metareplay.streams.stream import DOMAIN, Stream
 
 PUBLISHED = ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
-MODELS = {name: METHODS[name] for name in PUBLISHED}
-"""What the original has, in its order; this package has more."""
+MODELS = {name: METHODS[name] for name in PUBLISHED}  # what the original has, in its order; this package has more
 YES_OR_NO = ("yes", "no")
 
 

@@ -10,7 +10,7 @@ from metareplay.cli import program
 from metareplay.cli.arguments import Parser
 from metareplay.data import catalogue as sources
 from metareplay.data.download import CHUNK, Report, download, progress_bar
-from metareplay.errors import BadInput, Refused, RunFailed, with_flags
+from metareplay.errors import BadInput, Refused, RunFailed, failing, with_flags
 from metareplay.files import placed, require_room, shown
 from metareplay.original.arguments import DATA_FILES
 from metareplay.runs import display
@@ -86,10 +86,8 @@ def _get_mnist(files: list[str], folder: Path) -> None:
 
 def _missing(files: list[str], folder: Path) -> list[str]:
     """Those that are to be made; says what is there, and how much room the others take."""
-    try:
+    with failing(RunFailed, f"{folder} cannot be made", "name another with --data_path"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFailed(f"{folder} cannot be made: {error.strerror}; name another with --data_path") from error
     for there in (folder / file for file in files if (folder / file).exists()):
         print(f"{there} is there already, and stays as it is; remove it to get it anew")
     missing = [file for file in files if not (folder / file).exists()]

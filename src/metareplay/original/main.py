@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from metareplay.cli import program
-from metareplay.errors import RunFailed
+from metareplay.errors import RunFailed, failing
 from metareplay.files import write_atomically
 from metareplay.original.arguments import experiment, printed, read, their_words
 from metareplay.original.results import Results, state
@@ -58,12 +58,10 @@ def _learn(options: Namespace, trainer: Trainer, run: Run) -> None:
     path = os.path.join(options.save_path, name)
     print(f"{path}: {results.line}", flush=True)  # a full disk does not take away what an hour has shown
     run.save(replace(record, weights=None))  # they are in the other file
-    try:
+    with failing(RunFailed, f"{path} cannot be written", "choose another --save_path"):
         write_atomically(Path(f"{path}.txt"), results.text().encode())
         if _have_pytorch():
             write_atomically(Path(f"{path}.pt"), results.pt())
-    except OSError as error:
-        raise RunFailed(f"{path} cannot be written: {error.strerror or error}; choose another --save_path") from error
     checkpoints.clear()
 
 

@@ -63,8 +63,7 @@ class Results:
     labels: NDArray[np.int64]
     """``(e,)`` for each evaluation the task learned just before it; for the first, before any training, the first task
     to come (the original: 0, whatever came first)."""
-    accuracies: NDArray[np.float64]
-    """``(e, tasks)`` the share of right answers on each task's test examples."""
+    accuracies: NDArray[np.float64]  # ``(e, tasks)`` the share of right answers on each task's test examples
     options: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = float("nan")
     state: State = field(default_factory=dict)

@@ -9,8 +9,7 @@ from metareplay.methods import METHODS
 
 WIDTH, HEIGHT, STEP, CELLS = 280, 200, 22, 130
 """Pixels on paper: of a panel, of a row of a ranking, of a side of a matrix."""
-TALL = 300
-"""Pixels: the height of a panel in a page, where it is as wide as its column."""
+TALL = 300  # pixels: the height of a panel in a page, where it is as wide as its column
 
 COLOURS = ("#767676", "#8a6d00", "#aa4499", "#228833", "#0077bb", "#cc3311", "#009988", "#aa7755", "#7b68c8", "#5f8a5f")
 """After Paul Tol's schemes for colour-blind readers, each at least three times as light or dark as the page."""
@@ -33,10 +32,7 @@ Spec = dict[str, Any]
 
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
-    """The style of each method: its family's colour, and a mark by its place in the family.
-
-    A user's own method has both from its name, the same in every report; another mark where another has that style.
-    """
+    """By method its family's colour and a mark by its place there; a user's own by its name, the same if free."""
     families: dict[str, list[str]] = {}
     for name, method in METHODS.items():
         families.setdefault(getattr(method, "family", "") or method.__module__, []).append(name)

@@ -14,11 +14,9 @@ from metareplay.files import read_regular, write_atomically
 from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.runs.metrics import METRICS
 
-STUDIES = "studies"
-"""The folder in a folder of runs in which what was chosen is kept."""
+STUDIES = "studies"  # the folder in a folder of runs in which what was chosen is kept
 STATES = ("running", "done", "pruned", "failed")
-NEAR = 0.01
-"""Trials whose score is at most this much lower than the best are nearly as good."""
+NEAR = 0.01  # trials whose score is at most this much lower than the best are nearly as good
 
 
 @dataclass

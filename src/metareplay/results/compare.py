@@ -17,8 +17,7 @@ from metareplay.settings import nearest
 Pair = tuple[Group, Group]
 
 CONTROL = "er-matched"
-ALIKE = 1.15
-"""A control costs at most so many times what its method does, or the other way round."""
+ALIKE = 1.15  # a control costs at most so many times what its method does, or the other way round
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,7 @@ class Section(NamedTuple):
     problem: str
     memories: int | None
     entrants: Mapping[str, Group]
-    controls: Mapping[str, str] = {}
-    """By a control the method that it costs as much as."""
+    controls: Mapping[str, str] = {}  # by a control the method that it costs as much as
 
     @property
     def title(self) -> str:
@@ -107,10 +105,7 @@ def sections(
 
 
 def paired(one: Group, other: Group, metric: str, among: Collection[int] | None = None) -> list[float]:
-    """How much higher a metric of one is than of the other, with each seed that both have; none if it is undefined.
-
-    Seeds on which the settings of one of them were chosen do not count, nor others than ``among``.
-    """
+    """A metric of one less that of the other, by seed of both (``among`` these), but those that chose settings."""
     first, second = one.values(metric), other.values(metric)
     if isinstance(first, Undefined) or isinstance(second, Undefined):
         return []

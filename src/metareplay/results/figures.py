@@ -22,8 +22,7 @@ from metareplay.results.tables import of_size, sizes
 from metareplay.runs.metrics import Undefined
 from metareplay.runs.record import Record
 
-TASKS, MARKS, POINTS = 25, 8, 100
-"""At most: rows and columns of a matrix, marks on a curve, points of a curve."""
+TASKS, MARKS, POINTS = 25, 8, 100  # at most: rows and columns of a matrix, marks on a curve, points of a curve
 INK = "#222222"
 Line = dict[str, Any]
 
@@ -39,12 +38,10 @@ class Figure:
     """Makes the chart of its rows from the methods' styles, for a page; given the ends of its axes, for paper."""
     rows: Callable[[list[Group], Group, int], list[Line]]
     """The rows of one configuration of a problem, of at most so many points; none where it has no meaning there."""
-    columns: dict[str, str]
-    """What a row's fields are called in the table of the figure's data."""
+    columns: dict[str, str]  # what a row's fields are called in the table of the figure's data
     panels: str = "size"
     """What is drawn apart: each ``size`` of memory, each ``configuration``, or nothing (``problem``)."""
-    whole: bool = False
-    """Whether the accuracy axis shows all of 0 to 100 %."""
+    whole: bool = False  # whether the accuracy axis shows all of 0 to 100 %
 
 
 def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> list[Line]:
@@ -189,10 +186,7 @@ FIGURES = (
 
 
 def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of: None) -> list[Path]:
-    """Write every figure of every problem as SVG and PDF, but those that have no meaning for its runs.
-
-    OSError if the folder cannot be written, RunFailed if a figure cannot be drawn.
-    """
+    """Write all figures that have a meaning as SVG and PDF; OSError, or RunFailed if one cannot be drawn."""
     folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
     names: set[str] = set()

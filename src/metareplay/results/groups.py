@@ -28,8 +28,7 @@ HOW = (
 )  # fmt: skip
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
 
-LOOKS = "looks"
-"""The folder in a folder of runs in which stands what was looked at while seeds were added."""
+LOOKS = "looks"  # the folder in a folder of runs in which stands what was looked at while seeds were added
 
 LOOKED_AT = "retained_accuracy"
 
@@ -38,10 +37,7 @@ Values = NDArray[np.float64]
 
 @dataclass
 class Comparison:
-    """Two configurations, by their ``shared`` parts, that are looked at again and again.
-
-    ``looks`` has for each look the seeds, p, and the level that p, corrected for all comparisons, had to reach.
-    """
+    """Two configurations, by their ``shared`` parts; of each look the seeds, p, and the level that p had to reach."""
 
     name: str
     keys: list[str]
@@ -69,8 +65,7 @@ class Finished:
     summary: dict[str, Any]
     load: Callable[[], Record]
     key: str = ""
-    looked_at: bool = False
-    """Whether its settings were chosen on the same tasks and seed: nothing is established on it."""
+    looked_at: bool = False  # whether its settings were chosen on the same tasks and seed: nothing is established on it
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -126,10 +121,8 @@ class CurveEstimate(NamedTuple):
 class Group:
     """The runs of one configuration, one for each seed."""
 
-    configuration: dict[str, Any]
-    """What they agree in: without the seed, and without what a seed decides."""
-    runs: tuple[Finished, ...]
-    """Those that are finished, by increasing seed; how many are ``unfinished`` is counted."""
+    configuration: dict[str, Any]  # what they agree in: without the seed, and without what a seed decides
+    runs: tuple[Finished, ...]  # those that are finished, by increasing seed; how many are ``unfinished`` is counted
     unfinished: int
     problem: str = ""
     """The benchmark, and what tells its problem from others of it; the same for all that may be compared."""
@@ -181,12 +174,10 @@ class Group:
         return next((value for value in found if isinstance(value, Undefined)), None) or np.array(found, np.float64)
 
     def mean(self, name: str) -> float | Undefined:
-        values = self.values(name)
-        return values if isinstance(values, Undefined) else float(values.mean())
+        return values if isinstance(values := self.values(name), Undefined) else float(values.mean())
 
     def interval(self, name: str) -> Estimate | Undefined:
-        values = self.values(name)
-        return values if isinstance(values, Undefined) else estimate(values)
+        return values if isinstance(values := self.values(name), Undefined) else estimate(values)
 
     @cached_property
     def accuracy(self) -> Values:
@@ -290,10 +281,7 @@ def _shared(configuration: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choice] = ()) -> list[Group]:
-    """Put runs of the same configuration together, by benchmark, problem, method and settings.
-
-    Of two of one configuration and one seed, that which was started last counts.
-    """
+    """Runs of one configuration together, by benchmark, problem, method and settings; of one seed the last started."""
     found: dict[str, dict[int, Finished]] = defaultdict(dict)
     unfinished, configurations = Counter[str](), dict[str, dict[str, Any]]()
     for run in runs:
@@ -342,10 +330,7 @@ def differing(members: list[dict[str, Any]]) -> set[str]:
 
 
 def flat(configuration: dict[str, Any], chosen: Callable[[str], bool], in_order: bool = False) -> dict[str, Any]:
-    """The chosen parts of a configuration, without the method's name; nested values by their own name.
-
-    The order of tasks is among them only where it is not 0, 1, 2, …, or if ``in_order``.
-    """
+    """The chosen parts of a configuration, nested ones by their own name; ``task_order`` if unusual or ``in_order``."""
     settings: dict[str, Any] = {}
     order = configuration.get("task_order", [])
     usual = order == list(range(configuration.get("stream", {}).get("tasks", len(order))))

@@ -80,10 +80,7 @@ def _specification(figure: Figure, look: Styles) -> dict[str, Any]:
 
 
 def _data(problems: Collection[list[Group]], points: int, progress: Progress) -> Markup:
-    """What the figures draw: for each problem and figure the rows of each group, by columns.
-
-    A column that is the same as that of the group before is left out; one value stands for a column of equal ones.
-    """
+    """Each group's rows by columns, for the figures: left out where as before, one value where all are equal."""
 
     def column(values: list[Any]) -> Any:
         return values[0] if values.count(values[0]) == len(values) and not isinstance(values[0], list) else values

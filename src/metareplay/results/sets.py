@@ -21,10 +21,8 @@ from metareplay.streams.catalogue import BENCHMARKS
 
 COSTS = {"steps": "steps", "gradients": "gradients", "seconds": "train_seconds"}
 MEASURES = {METRICS[name].short: name for name in ("retained_accuracy", "learning_accuracy", "backward_transfer")}
-PRIOR = 10
-"""The deviation of all rows together counts in that of each row as so many seeds would."""
-ROUNDING = 0.05
-"""Percent: what is published has one decimal."""
+PRIOR = 10  # the deviation of all rows together counts in that of each row as so many seeds would
+ROUNDING = 0.05  # percent: what is published has one decimal
 
 
 class SetRow(NamedTuple):

@@ -13,23 +13,18 @@ from metareplay.errors import BadInput
 Values = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-LEVEL = 0.05
-"""A difference is established where its p-value, corrected for all that are looked at, is at most this."""
+LEVEL = 0.05  # a difference is established where its p-value, corrected for all that are looked at, is at most this
 
-EXACT = 36
-"""Pairs up to which all 2ⁿ signs are counted; for more, ``DRAWS`` of them are drawn."""
+EXACT = 36  # pairs up to which all 2ⁿ signs are counted; for more, ``DRAWS`` of them are drawn
 
 DRAWS, BLOCK = 1_000_000, 10_000
 ROUNDING = 1e-12
 """Sums of signed differences that are as near as this to each other, relative to the sum of all sizes, are equal."""
 
-POWER = 0.8
-"""A number of seeds is enough where this share of simulated studies establishes the difference."""
-MOST, STUDIES = 100, 400
-"""Seeds beyond which none are looked for; studies that are simulated."""
+POWER = 0.8  # a number of seeds is enough where this share of simulated studies establishes the difference
+MOST, STUDIES = 100, 400  # seeds beyond which none are looked for; studies that are simulated
 
-Progress = Callable[[int, int], None]
-"""Called with how many are done, of how many."""
+Progress = Callable[[int, int], None]  # called with how many are done, of how many
 
 
 @dataclass(frozen=True)
@@ -46,10 +41,7 @@ class Estimate:
 
 
 def estimate(values: ArrayLike) -> Estimate:
-    """The mean of one value for each seed, with Student's t-interval: mean ± t(0.975; n − 1)·s/√n.
-
-    BadInput if there are none, or one is not finite.
-    """
+    """The mean over seeds, with Student's interval: mean ± t(0.975; n − 1)·s/√n; BadInput if none or not finite."""
     given = _finite(values)
     half = half_widths(given[:, None])
     return Estimate(float(given.mean()), None if half is None else float(half[0]), len(given))
@@ -219,10 +211,7 @@ class Difference:
 
 
 def differences(pairs: Sequence[ArrayLike]) -> list[Difference]:
-    """Judge together several comparisons, each by its differences, one for each seed that both have.
-
-    BadInput if a comparison has none, or one is not finite.
-    """
+    """Judge comparisons together, each by its differences by seed; BadInput if one has none or is not finite."""
     estimates, p = [estimate(given) for given in pairs], [sign_flip_test(given) for given in pairs]
     # Larger p-values never make a corrected one smaller: with the smallest possible ones it is as small as it can be.
     possible = holm([smallest_p(one.n) for one in estimates]) > LEVEL

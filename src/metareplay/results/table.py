@@ -75,8 +75,7 @@ class Row:
     method: str = ""
     memories: int | None = None
     strong: bool = False
-    rule: bool = False
-    """Whether there is a rule above it."""
+    rule: bool = False  # whether there is a rule above it
 
 
 @dataclass(frozen=True)

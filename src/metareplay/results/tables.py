@@ -18,8 +18,7 @@ from metareplay.runs.request import NETWORK, RUN
 from metareplay.streams.catalogue import BENCHMARKS
 
 RA = "retained_accuracy"
-PAPER = (RA, "learning_accuracy", "backward_transfer")
-"""What the paper's tables give."""
+PAPER = (RA, "learning_accuracy", "backward_transfer")  # what the paper's tables give
 
 words = partial(Column, holds="words")
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."

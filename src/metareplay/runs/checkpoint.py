@@ -19,22 +19,17 @@ from numpy.typing import NDArray
 from metareplay.errors import BadInput, RunFailed
 from metareplay.files import flush_names, open_regular, read_regular, shown, write_atomically
 
-State = dict[str, Any]
-"""Nested dictionaries (of text keys) and lists of arrays, numbers, truth values, text and None."""
+State = dict[str, Any]  # nested dictionaries (of text keys) and lists of arrays, numbers, truth values, text and None
 
 TREE = "tree"
 ARRAY = "$array"
 """``{ARRAY: 3}`` stands for the fourth array. Keys of a state that begin with a dollar sign get one more."""
 
-DAMAGED = ".damaged"
-"""The end of the name that a file gets which is of no use; later ones get ``.damaged1`` and so on."""
+DAMAGED = ".damaged"  # the end of the name that a file gets which is of no use; later ones get ``.damaged1`` and so on
 
-SECONDS = 15.0
-"""How long to wait between two checkpoints."""
-SECONDS_BETWEEN_BORDERS = 1.0
-"""A checkpoint at a task's border is not worth it where the last one is younger than this."""
-SHARE = 0.02
-"""Saving takes no more of the time than this, however slow the disk."""
+SECONDS = 15.0  # how long to wait between two checkpoints
+SECONDS_BETWEEN_BORDERS = 1.0  # a checkpoint at a task's border is not worth it where the last one is younger than this
+SHARE = 0.02  # saving takes no more of the time than this, however slow the disk
 
 
 class Unusable(BadInput):
@@ -76,12 +71,11 @@ class FileCheckpoints:
             self.write(pack(state))
             self.refused = False
         except OSError as error:
+            why = error.strerror or error
             if not self.refused:
-                why = error.strerror or error
                 self.note(f"cannot keep a checkpoint in {self.path}: {why}; the run goes on, and tries again later")
             self.refused = True
-        self.last = time.monotonic()
-        self.took = self.last - begin
+        self.last, self.took = time.monotonic(), time.monotonic() - begin
 
     def clear(self) -> None:
         if self.path.exists():
@@ -112,10 +106,7 @@ def set_aside(path: Path) -> None:
 
 
 def pack(state: State) -> bytes:
-    """A state as an npz file: its arrays, and the rest as JSON in one more. Nothing in it is a pickled object.
-
-    BadInput, with its place, if it holds anything that is neither an array nor plain.
-    """
+    """A state as an npz file, what is no array as JSON, nothing pickled; BadInput, with its place, for other things."""
     arrays: list[NDArray[Any]] = []
     members = {TREE: np.frombuffer(json.dumps(_without_arrays(state, "state", arrays)).encode(), np.uint8)}
     members |= {f"array{number}": array for number, array in enumerate(arrays)}
@@ -183,8 +174,7 @@ def _unpacked(file: BinaryIO, size: int, with_arrays: bool) -> State:
         if math.prod(shape) * dtype.itemsize > member.file_size:
             raise ValueError(f"{name} is larger than its file")
         content.seek(0)
-        found: NDArray[Any] = np.lib.format.read_array(content, allow_pickle=False)
-        return found
+        return np.asarray(np.lib.format.read_array(content, allow_pickle=False))
 
     def filled(value: Any) -> Any:
         if isinstance(value, list):

@@ -40,9 +40,8 @@ def stoppable(report: Report) -> Iterator[Report]:
         if last is None or not last.examples:
             raise KeyboardInterrupt("stopped before the first example") from None
         where = f"at example {last.examples} of {last.all_examples}, in task {last.visit + 1} of {last.visits}"
-        raise KeyboardInterrupt(
-            f"stopped {where}; the same command goes on from where it was at most {SECONDS:.0f} s before"
-        ) from None
+        text = f"stopped {where}; the same command goes on from where it was at most {SECONDS:.0f} s before"
+        raise KeyboardInterrupt(text) from None
 
 
 def _line(text: str) -> None:
@@ -131,10 +130,7 @@ def bar() -> Iterator[Report | None]:
 
 
 class Speed:
-    """How fast a run is, and how long it will still take, from what it has done since its first step.
-
-    What comes before that, compiling above all, says nothing of the rest.
-    """
+    """How fast a run is and how long it takes, from its first step on: what comes before, compiling, says nothing."""
 
     first: Progress | None = None
     began = 0.0

@@ -23,8 +23,7 @@ from metareplay.streams import order as orders
 from metareplay.streams.order import Order
 from metareplay.streams.stream import Stream
 
-RESULTS = 1
-"""Changes when the same configuration gives other numbers than before: part of every run's key."""
+RESULTS = 1  # changes when the same configuration gives other numbers than before: part of every run's key
 MOST_EXAMPLES = 10**10
 RANDOMNESS = ("examples", "order", "weights", "method", "tasks", "mixed")
 """What a run's seed decides, each with a generator of its own; the method's is split again into memory and replay."""

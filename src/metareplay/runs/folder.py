@@ -28,8 +28,7 @@ FAILURE = "failed.json"
 LOCK = ".lock"
 KEY = re.compile("[0-9a-f]{16}")
 
-Note = Callable[[str], None]
-"""Told in one line what the user may want to know."""
+Note = Callable[[str], None]  # told in one line what the user may want to know
 
 
 class LockedElsewhere(RunFailed):
@@ -95,10 +94,7 @@ class Run:
         return Status("stopped", configuration, examples=examples)
 
     def record(self, note: Note = lambda text: None) -> Record | None:
-        """Its record; None if it is not done, or the record is damaged or another run's, which is noted.
-
-        RunFailed if there is one that cannot be read now.
-        """
+        """Its record; None if there is none, noted if damaged or another's; RunFailed if it cannot be read now."""
         if not (self.folder / RECORD).exists():
             return None
         try:
@@ -111,16 +107,12 @@ class Run:
 
     def _require_own(self, configuration: dict[str, Any]) -> None:
         if (key := key_of(configuration)) != self.key:
-            raise BadInput(
-                f"the record in {self.folder} is of the run {key}: the folder was copied or renamed; run it again"
-            )
+            text = f"the record in {self.folder} is of the run {key}: the folder was copied or renamed; run it again"
+            raise BadInput(text)
 
     @contextlib.contextmanager
     def lock(self, experiment: Experiment | None = None) -> Iterator[None]:
-        """Hold the run's lock; an ``experiment`` that begins is written down for whoever looks.
-
-        LockedElsewhere if another process holds it, RunFailed if the folder cannot be written.
-        """
+        """Hold the run's lock, and note an ``experiment`` that begins; LockedElsewhere, or RunFailed if not."""
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -240,10 +232,7 @@ class Run:
 
 
 def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
-    """An error in one line; unless it is a message of ours, with the line of code where it came up.
-
-    Of the lines that it came through, the last one in the file of the ``experiment``'s method is named.
-    """
+    """An error in one line; unless it is ours, with the last line that it came through, in the method's file if any."""
     text = " ".join(with_flags(error).split())
     if isinstance(error, RunFailed | BadInput):
         return text
@@ -257,10 +246,7 @@ def one_line(error: BaseException, experiment: Experiment | None = None) -> str:
 
 
 def find(root: Path) -> list[Run]:
-    """All runs in a folder of runs, by key; none if it is not there.
-
-    A copy of a run's folder under another name is no run where the original is there too.
-    """
+    """All runs in a folder of runs, by key; a copy under another name is none where the original is there too."""
     folders = sorted(path for path in root.iterdir() if path.name[0] != ".") if root.is_dir() else []
     found = [Run(path) for path in folders if (path / RECORD).exists() or (path / CONFIGURATION).exists()]
     keys = {run.key for run in found}

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.data.images import BaseImages
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, failing
 from metareplay.files import read_regular
 from metareplay.learners import engines
 from metareplay.learners.base import Learner
@@ -51,10 +51,8 @@ def read(run: Path | str) -> tuple[State, str]:
     if not isinstance(saved, dict):
         raise BadInput(f"the run in {folder} was saved without its weights; run it again: metareplay run … --again")
     path = folder / Path(str(saved.get("file"))).name
-    try:
+    with failing(BadInput, f"the weights in {path} cannot be read"):
         content = read_regular(path)
-    except OSError as error:
-        raise BadInput(f"the weights in {path} cannot be read: {error.strerror or error}") from error
     sha256 = hashlib.sha256(content).hexdigest()
     if sha256 != saved.get("sha256"):
         raise BadInput(f"the weights in {path} are damaged: run it again with --again")

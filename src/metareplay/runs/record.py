@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, failing
 from metareplay.files import read_regular, shown, write_atomically
 from metareplay.runs.checkpoint import State, pack
 from metareplay.runs.metrics import METRICS, History, Undefined
@@ -26,13 +26,10 @@ RECORD = "record.json"
 SMALL = 64 * 2**20
 """Arrays may unpack to this many bytes and 64 times their file's size; all of a real run's are far below."""
 PREFIXES = {"arrays": "record-", "weights": "weights-"}
-UNSIGNED = "0" * 64
-"""Stands in ``record.json`` where its SHA-256 will, while that is computed."""
+UNSIGNED = "0" * 64  # stands in ``record.json`` where its SHA-256 will, while that is computed
 ARRAYS = ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
-OPTIONAL = ("right_by_visit", "right_by_thousand", "units")
-"""Arrays that not every record has."""
-COUNTED = ("gradients", "forward_passes")
-"""What older records do not have: there it is None."""
+OPTIONAL = ("right_by_visit", "right_by_thousand", "units")  # arrays that not every record has
+COUNTED = ("gradients", "forward_passes")  # what older records do not have: there it is None
 NUMBERS = ("steps", "train_seconds", "eval_seconds", "compile_seconds", "parameter_bytes", "table_bytes", *COUNTED)
 
 
@@ -131,7 +128,7 @@ class Record(History):
         named = {what: {"file": f"{PREFIXES[what]}{sum[:8]}.npz", "sha256": sum} for what, sum in sums.items()}
         unsigned = (json.dumps({"sha256": UNSIGNED, **self.summary(), **named}, indent=1) + "\n").encode()
         signed = unsigned.replace(UNSIGNED.encode(), hashlib.sha256(unsigned).hexdigest().encode(), 1)
-        try:
+        with failing(RunFailed, f"cannot save the record in {folder}"):
             folder.mkdir(parents=True, exist_ok=True)
             before, after = set(arrays_in(folder)), {folder / name["file"] for name in named.values()}
             useless = after - before
@@ -143,8 +140,6 @@ class Record(History):
             finally:
                 for path in useless:
                     path.unlink(missing_ok=True)
-        except OSError as error:
-            raise RunFailed(f"cannot save the record in {folder}: {error.strerror or error}") from error
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:

@@ -62,10 +62,7 @@ class Request:
         return own | settings, note
 
     def resolved(self) -> tuple[Benchmark, Method, dict[str, Any]]:
-        """The benchmark, the method with its settings, and the options of the run; nothing is downloaded.
-
-        BadInput if anything is not known or out of its range.
-        """
+        """Benchmark, method with settings, and the run's options; no download; BadInput if one is unknown or wrong."""
         benchmark, kind = benchmarks.find(self.benchmark), methods.find(self.method)
         settings = self._checked(self.settings, hyperparameters(kind), f"of {self.method}")
         self._checked(self.stream, benchmark.options, f"of {self.benchmark}")
@@ -97,10 +94,7 @@ class Request:
         return benchmark, method, run
 
     def experiment(self, progress: bool = False, stream: Stream | None = None) -> Experiment:
-        """What to run, with everything checked before anything is downloaded.
-
-        ``progress`` shows a download's progress on standard error; ``stream`` is the stream where it is there already.
-        """
+        """What to run, all checked before a download, whose ``progress`` may be shown; or of a ``stream``."""
         benchmark, method, run = self.resolved()
         return Experiment(stream=stream or benchmark.stream(**self.stream, progress=progress), method=method, **run)
 

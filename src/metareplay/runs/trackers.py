@@ -45,17 +45,12 @@ Tracker = Callable[[Experiment, Evaluation | Record], None]
 """Called after every evaluation, and with the record at the end."""
 
 
-Log = Callable[[Mapping[str, float], int], Any]
-"""Takes what is known after so many examples."""
-Opened = tuple[Log, Callable[[], Any]]
-"""What logs to a run of a tracker, and what closes it."""
+Log = Callable[[Mapping[str, float], int], Any]  # takes what is known after so many examples
+Opened = tuple[Log, Callable[[], Any]]  # what logs to a run of a tracker, and what closes it
 
 
 class Following:
-    """One run after another, each begun at its first evaluation and ended by its record, by the tracker of a name.
-
-    What is logged is the accuracy on each task and their mean, and at the end each metric that is defined.
-    """
+    """Runs in turn, each from its first evaluation to its record: accuracies by task and mean, in the end metrics."""
 
     def __init__(self, name: str) -> None:
         self.key: str | None = None

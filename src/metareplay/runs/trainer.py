@@ -26,10 +26,8 @@ from metareplay.streams.order import Span
 from metareplay.streams.stream import Images, allowed_classes
 
 SECONDS_BETWEEN_REPORTS = 0.1
-CHUNK = 1000
-"""Examples whose inputs are laid out at a time."""
-THOUSAND = 1000
-"""Examples of whose predictions one number is kept."""
+CHUNK = 1000  # examples whose inputs are laid out at a time
+THOUSAND = 1000  # examples of whose predictions one number is kept
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,8 @@ class Trainer:
         self.normaliser = None if decay is None else Normaliser(self.stream.inputs, decay)
         if experiment.initial is not None:
             if (theirs := model.network_of(experiment.initial)) != self.network:
-                raise BadInput(
-                    f"--from is {experiment.from_}, which trained {theirs}, but this run trains {self.network}"
-                )
+                text = f"--from is {experiment.from_}, which trained {theirs}, but this run trains {self.network}"
+                raise BadInput(text)
             model.restore(self.learner, experiment.initial, self.normaliser)
         self.method.start(self.learner, randomness(experiment.seed, "method"), tasks)
         self.method.state()  # says what cannot be saved before the first example, not at the first checkpoint

@@ -10,8 +10,7 @@ from metareplay.learners.base import Learner
 from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.streams.stream import Images
 
-WATCHED = 2000
-"""At most so many images are shown to the units."""
+WATCHED = 2000  # at most so many images are shown to the units
 
 
 def watch(learner: Learner, test: Images, normaliser: Normaliser | None) -> NDArray[np.float64]:

@@ -113,10 +113,7 @@ BENCHMARKS = {benchmark.name: benchmark for benchmark in _NAMED}
 
 
 def find(name: str) -> Benchmark:
-    """The benchmark of that name; or the user's own data: a folder, a ``.csv`` file or a ``.pt`` task list.
-
-    A folder of classes alone becomes one task, or with ``tasks`` so many that share its classes out.
-    """
+    """The benchmark of a name, or a user's folder, ``.csv`` or ``.pt``; a folder of classes has 1 task or ``tasks``."""
     if name in BENCHMARKS:
         return BENCHMARKS[name]
     path = Path(name).expanduser()
@@ -134,9 +131,8 @@ def find(name: str) -> Benchmark:
         raise BadInput(f"{name} is a pipe, a device or the like, and no file of data")
     if name.endswith((".pt", ".npz", ".csv", "/")):
         raise BadInput(f"there is no {name}; a user's own data are {what}")
-    raise BadInput(
-        f"there is no benchmark {name!r}{nearest(name, BENCHMARKS) or ';'} `metareplay benchmarks` lists all of them"
-    )
+    text = f"there is no benchmark {name!r}{nearest(name, BENCHMARKS) or ';'} `metareplay benchmarks` lists all of them"
+    raise BadInput(text)
 
 
 def benchmark(name: str, **options: Any) -> Stream:

@@ -7,13 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput, RunFailed, failing
 from metareplay.files import write_atomically
 from metareplay.streams.stream import Images, Stream
 
 COLUMNS, MOST_ROWS = 10, 20
-SIDE = 32
-"""Pixels that an image's side has at least in the file: a small one's own pixels are enlarged."""
+SIDE = 32  # pixels that an image's side has at least in the file: a small one's own pixels are enlarged
 GAP, MARGIN = 2, 6
 
 
@@ -75,7 +74,5 @@ def save(stream: Stream, path: Path) -> None:
         raise BadInput(f"--output is {path}, but there is no folder {path.parent}")
     content = io.BytesIO()
     picture(stream).quantize(64).save(content, "PNG", optimize=True)
-    try:
+    with failing(RunFailed, f"{path} cannot be written"):
         write_atomically(path, content.getvalue())
-    except OSError as error:
-        raise RunFailed(f"{path} cannot be written: {error.strerror or error}") from error

@@ -180,9 +180,8 @@ def splits(
     are fewer classes than tasks.
     """
     if tasks > images.classes:
-        raise BadInput(
-            f"--tasks is {tasks}, but {images.name} has {images.classes} classes: each task needs one of its own"
-        )
+        text = f"--tasks is {tasks}, but {images.name} has {images.classes} classes: each task needs one of its own"
+        raise BadInput(text)
     shares = [tuple(share.tolist()) for share in np.array_split(np.arange(images.classes), tasks)]
     words = [f"classes {own[0]} to {own[-1]}" if len(own) > 1 else f"class {own[0]}" for own in shares]
     return _grouped(images, words, shares)

@@ -80,9 +80,8 @@ class Order:
 
     def __post_init__(self) -> None:
         if self.kind == "blurry" and self.number > (most := 1 - 1 / len(self.visits)):
-            raise BadInput(
-                f"--order blurry is {self.number:g}, but the others of {len(self.visits)} tasks have only {most:.3g}"
-            )
+            text = f"--order blurry is {self.number:g}, but the others of {len(self.visits)} tasks have only {most:.3g}"
+            raise BadInput(text)
 
     @property
     def borders(self) -> bool:
@@ -121,10 +120,7 @@ class Order:
         return np.cumsum(self.sizes)
 
     def _presented(self, visit: int) -> Places:
-        """Which of its task's training examples a visit shows, in order.
-
-        A task that returns shows the same ones again, but that of ``recurring`` others.
-        """
+        """Which of its task's training examples a visit shows, in order: the same each time, but for ``recurring``."""
         task = self.visits[visit]
         labels = self.stream.tasks[task].train.labels
         examples = self.draw("examples", task).permutation(len(labels))[: self.samples]

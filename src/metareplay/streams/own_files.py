@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from metareplay.data.download import progress_bar
 from metareplay.data.images import ImageSet
-from metareplay.errors import BadInput, plain
+from metareplay.errors import BadInput, failing, plain
 from metareplay.files import open_regular, shown
 from metareplay.streams.stream import PARTS, Stream
 
@@ -26,12 +26,10 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 """Pillow reads others too, some of them by running a program."""
 GREY, COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 """Pillow's modes of 8 bits a colour."""
-WHOLE = re.compile(r"[-+]?[0-9]{1,15}(\.0*)?")
-"""A label that is a whole number, however it is written."""
+WHOLE = re.compile(r"[-+]?[0-9]{1,15}(\.0*)?")  # a label that is a whole number, however it is written
 SIDES = ("train", "test")
 LARGE = 50_000_000  # bytes; what is smaller is read before one would look at a bar
-Examples = tuple[NDArray[Any], list[str]]
-"""Inputs, and the name of each one's class."""
+Examples = tuple[NDArray[Any], list[str]]  # inputs, and the name of each one's class
 
 
 def read(path: str | Path, progress: bool = True) -> Stream:
@@ -122,10 +120,8 @@ def _below(path: Path) -> dict[str, Path]:
 
 def _visible(path: Path) -> list[Path]:
     """What is in a folder, in the order of names; a file itself."""
-    try:
+    with failing(BadInput, f"{path} cannot be read"):
         there = [each for each in path.iterdir() if each.name[0] != "."] if path.is_dir() else [path]
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     return sorted(there, key=lambda each: in_order(each.name))
 
 

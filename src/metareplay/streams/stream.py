@@ -1,7 +1,4 @@
-"""What a learner learns from: a stream of tasks, each a view of base images through a map of indices.
-
-Scenarios, among which classes it has to choose, are van de Ven and Tolias's (2019; with Tuytelaars, 2022).
-"""
+"""Streams of tasks, views of base images through index maps; scenarios are van de Ven and Tolias's (2019; 2022)."""
 
 import hashlib
 import io
@@ -21,8 +18,7 @@ from metareplay.settings import brief, nearest
 
 DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
 
-PARTS = ("x_train", "y_train", "x_test", "y_test")
-"""What a task of arrays consists of."""
+PARTS = ("x_train", "y_train", "x_test", "y_test")  # what a task of arrays consists of
 MOST_CLASSES = 1_000_000
 
 

@@ -30,8 +30,7 @@ from metareplay.files import open_regular, placed, shown
 from metareplay.streams.kinds import angles, rotations
 from metareplay.streams.stream import Images, Stream
 
-ZIP = b"PK\x03\x04"
-"""What files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot."""
+ZIP = b"PK\x03\x04"  # what files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 22
 LARGE = 200_000_000  # bytes; what is smaller is done before one would look at a bar
@@ -141,9 +140,8 @@ def _lists(content: Any) -> tuple[list[Any], list[Any]]:
         raise Refused("it must be a list of two lists, [train, test]")
     train, test = content
     if len(train) != len(test) or not train:
-        raise Refused(
-            f"it has {len(train)} tasks for training and {len(test)} for testing; both must be as many, and some"
-        )
+        text = f"it has {len(train)} tasks for training and {len(test)} for testing; both must be as many, and some"
+        raise Refused(text)
     for side, part in (("training", train), ("test", test)):
         for n, entry in enumerate(part):
             if not isinstance(entry, LIST) or len(entry) != 3:
@@ -152,10 +150,7 @@ def _lists(content: Any) -> tuple[list[Any], list[Any]]:
 
 
 class Arrays:
-    """The tensors of a file as arrays: its own memory where possible; tensors that share it share one array.
-
-    An expanded tensor of a few bytes can stand for terabytes, so what has to be copied is bounded by the file's size.
-    """
+    """A file's tensors as arrays, shared as they are; copies are bounded, as few bytes may stand for terabytes."""
 
     def __init__(self, size: int) -> None:
         self.left = self.bound = 16 * size + (64 << 20)

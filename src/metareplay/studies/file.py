@@ -18,8 +18,7 @@ from metareplay.suites.reader import Place, Reader
 from metareplay.suites.suite import parse, refuse
 
 BETTER_HIGH = [name for name, metric in METRICS.items() if metric.higher_is_better]
-SEED = 1000
-"""The first of the seeds that trials have: far from those that anybody reports."""
+SEED = 1000  # the first of the seeds that trials have: far from those that anybody reports
 KEYS = (
     "name", "seeds", "benchmarks", "methods", "run", "protocol", "search", "trials", "metric", "compare", "controls"
 )  # fmt: skip

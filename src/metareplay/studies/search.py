@@ -13,8 +13,7 @@ from metareplay.errors import INSTALL, BadInput
 from metareplay.settings import Range
 
 SEARCHES = ("random", "grid", "tpe")
-FIRST_TO_PRUNE = 5
-"""Trials that are carried out to their end before others are given up."""
+FIRST_TO_PRUNE = 5  # trials that are carried out to their end before others are given up
 
 
 class Searched(NamedTuple):

@@ -23,10 +23,7 @@ from metareplay.suites.suite import Suite
 
 
 def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice]) -> None:
-    """BadInput if a suite's comparisons could not be made, as far as its data are here.
-
-    Each method must be one configuration of a problem with so many memories, and any two of them must meet.
-    """
+    """BadInput if comparisons could not be made: each of one configuration for a problem and size, any two meeting."""
     here = [request for request in suite.requests if at_hand(benchmarks.find(request.benchmark))]
     if not here or not selections:
         return
@@ -50,10 +47,7 @@ def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice
 
 
 class Until(Source):
-    """Asks for a suite's runs, then for more seeds of what is not decided, at most ``most``, or as many as they have.
-
-    What was looked at before, also by another suite or with another limit, stays as it is, and its level spent.
-    """
+    """A suite's runs, then seeds for what is undecided, ``most`` or all there are; earlier looks and levels stay."""
 
     def __init__(self, requests: Sequence[Request], selections: Sequence[Selection], out: Path, most: int) -> None:
         self.out, self.selections = out, selections

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from metareplay.errors import RunFailed
+from metareplay.errors import RunFailed, failing
 from metareplay.runs.display import note
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
@@ -19,14 +19,11 @@ from metareplay.runs.trainer import Progress
 from metareplay.settings import Hyperparameter
 from metareplay.suites.plan import Pace, as_experiment, forget_streams, name
 
-RETRIES = 3
-"""How often a run whose worker died is resumed from its checkpoint."""
-SECONDS_BETWEEN_LOOKS = 0.5
-"""At runs that another process has locked, and for workers that died without a word."""
+RETRIES = 3  # how often a run whose worker died is resumed from its checkpoint
+SECONDS_BETWEEN_LOOKS = 0.5  # at runs that another process has locked, and for workers that died without a word
 SECONDS_BETWEEN_REPORTS = 0.1
 EXECUTOR = Hyperparameter("executor", str, "local", "", "what runs them", ("local", "ray"))
-SECONDS_IN_SILENCE = 2.0
-"""After which a suite that waits for other processes alone says so."""
+SECONDS_IN_SILENCE = 2.0  # after which a suite that waits for other processes alone says so
 
 State = Literal["done", "failed", "elsewhere", "given up", "not started"]
 
@@ -47,10 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class SuiteProgress:
-    """Where a suite of ``all`` runs is: ``outcomes`` of those that ended, in that order, also of those there before.
-
-    ``running`` has for each worker at work, such as ``worker 1`` or ``node 3f2a90``, its run, and how far that is.
-    """
+    """Where ``all`` runs are: ``outcomes`` in the order of their ends; by worker at work its run, and how far it is."""
 
     all: int
     outcomes: Sequence[Outcome] = ()
@@ -95,8 +89,7 @@ class Ended:
     message: str = ""
 
 
-Event = Progress | str | Ended
-"""What a backend tells of a job: how far it is, a note, or that it is over."""
+Event = Progress | str | Ended  # what a backend tells of a job: how far it is, a note, or that it is over
 
 
 class Backend(Protocol):
@@ -119,10 +112,7 @@ class Backend(Protocol):
 
 
 class Driver:
-    """A suite under way: the runs of one seed before those of the next, and of these the longest first.
-
-    What is done is not run again; what another process has locked is set aside until that is through with it.
-    """
+    """A suite under way, seed by seed, the longest runs first; what is done stays, what is locked elsewhere waits."""
 
     def __init__(
         self, requests: Sequence[Request], out: Path, report: Show, note: Note, source: Source | None = None
@@ -133,11 +123,8 @@ class Driver:
         self.outcomes: list[Outcome] = []
         self.looked, self.shown = 0.0, (0.0, -1)
         self.idle_since: float | None = None
-        try:
+        with failing(RunFailed, f"{out} cannot keep runs", "name another folder with --out"):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = error.strerror or error
-            raise RunFailed(f"{out} cannot keep runs: {why}; name another folder with --out") from error
 
     def carry_out(self, backend: Backend) -> list[Outcome]:
         """Run until nothing is left, or until Ctrl-C or SIGTERM; the outcomes are in the order of the requests."""

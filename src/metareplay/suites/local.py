@@ -121,10 +121,7 @@ class Workers:
 
 
 def work(descriptor: int) -> NoReturn:
-    """Carry out what comes through a pipe: what a worker process does.
-
-    When the other end of the pipe is gone this process ends at once, wherever it is: a run loses nothing.
-    """
+    """Carry out what comes through a pipe: a worker process, which ends at once when the other end is gone."""
     # Ctrl-C on a terminal goes to all processes; what happens then is for the driver to say. Not SIG_IGN, which what a
     # user's method may start would inherit.
     signal.signal(signal.SIGINT, lambda number, frame: None)

@@ -20,8 +20,7 @@ from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import Benchmark
 from metareplay.streams.stream import Stream
 
-ENOUGH = 500
-"""Earlier runs that are looked at to tell how long new ones will take."""
+ENOUGH = 500  # earlier runs that are looked at to tell how long new ones will take
 STEP, IMAGE = 2.5e-6, 1e-6
 """Seconds of a 784-100-100-10 perceptron on MNIST for a step, and for a test image (docs/speed.md)."""
 BESIDE = {
@@ -37,10 +36,7 @@ RUN_OPTIONS = {option.name: option for option in (*NETWORK, *RUN) if option.name
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a suite, before it is started: ``new``, or as ``Run.status`` says; ``unknown`` without its data.
-
-    ``steps`` are its SGD steps, None for a user's own method; ``seconds`` how long it takes, None if nothing is known.
-    """
+    """A run before it starts: its ``Run.status``, ``new``, or ``unknown`` without data; SGD steps, seconds."""
 
     request: Request
     state: Literal["new", "done", "running", "stopped", "failed", "broken", "unknown"]
@@ -87,8 +83,7 @@ def _stream(benchmark: str, options: str) -> Stream:
     return benchmarks.find(benchmark).stream(**json.loads(options), progress=False)
 
 
-forget_streams = _stream.cache_clear
-"""To be called where a user's own data may have changed since."""
+forget_streams = _stream.cache_clear  # to be called where a user's own data may have changed since
 
 
 def steps_of(experiment: Experiment) -> int | None:

@@ -14,10 +14,7 @@ from metareplay.suites.plan import Planned, in_words, name
 
 
 class TimeLeft:
-    """How long a suite will still take, from what was expected of each run and how fast it went so far.
-
-    A run of which nothing is known counts as the mean of the others; one that was not planned as one of ``spare``.
-    """
+    """How long a suite takes yet, by expectation and speed; unknown runs count as the mean, unplanned as ``spare``."""
 
     def __init__(self, plan: Sequence[Planned], spare: Sequence[float] = ()) -> None:
         mean = fmean([planned.seconds for planned in plan if planned.seconds is not None] or [1.0])

@@ -54,8 +54,7 @@ class Payload:
 
     method: str
     settings: dict[str, Any]
-    options: dict[str, Any]
-    """The other fields of the ``Experiment``."""
+    options: dict[str, Any]  # the other fields of the ``Experiment``
     tracker: str | None
     sources: dict[str, dict[str, bytes]]
     """For each file of the user's that is named, its content and that of all modules of the user's that it imports."""

@@ -26,8 +26,7 @@ KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "
 CONTROLS = {"er-matched": "gradients", "er-matched:seconds": "seconds"}
 """Controls that may be asked for, and the cost that each has in common with its method."""
 PUBLISHED = "published"
-MOST = 100_000
-"""Runs that a suite may have; a grid gets to more by mistake."""
+MOST = 100_000  # runs that a suite may have; a grid gets to more by mistake
 KINDS = {
     "run": ("run",),
     "benchmarks": ("stream", "run"),
@@ -38,12 +37,9 @@ KINDS = {
 
 Place = tuple[str | int, ...]
 """How to get to a value in a file: keys, and numbers of elements: ``("benchmarks", 1, "tasks")``."""
-Options = dict[str, tuple[Place, Any]]
-"""By name where it is written, and its value or list of values."""
-Named = tuple[Place, str]
-"""Where a benchmark or a method is named, and its name."""
-Asked = tuple[Request, dict[str, Any]]
-"""A run that is asked for, and its ``flat``."""
+Options = dict[str, tuple[Place, Any]]  # by name where it is written, and its value or list of values
+Named = tuple[Place, str]  # where a benchmark or a method is named, and its name
+Asked = tuple[Request, dict[str, Any]]  # a run that is asked for, and its ``flat``
 
 
 class SuiteBlock(NamedTuple):

@@ -26,12 +26,10 @@ class Suite:
     """Runs that belong together."""
 
     name: str
-    requests: tuple[Request, ...]
-    """No two of them the same: all of the first seed, then all of the next."""
+    requests: tuple[Request, ...]  # no two of them the same: all of the first seed, then all of the next
     notes: tuple[str, ...] = ()
     """What its author may want to know: settings that no recipe fits exactly, runs that were asked for twice."""
-    tuned: tuple[dict[str, Any], ...] = ()
-    """How its settings were chosen, as ``metareplay tune`` wrote it."""
+    tuned: tuple[dict[str, Any], ...] = ()  # how its settings were chosen, as ``metareplay tune`` wrote it
     compare: tuple[str, ...] = ()
     controls: tuple[str, ...] = ()
 
