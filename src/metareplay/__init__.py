@@ -42,7 +42,6 @@ _MODULE = {
     "setting": "settings", "benchmark": "streams.catalogue", "BaseImages": "data.images", "Images": "streams.stream",
     "Stream": "streams.stream", "Task": "streams.stream", "tune": "studies.tune",
 }  # fmt: skip
-
 __all__ = [
     "ER", "EWC", "GEM", "MER", "METHODS", "BadInput", "BaseImages", "Diverged", "ERWithTasks", "Evaluation",
     "Experiment", "Images", "Independent", "MERCurrentExampleLearningRate", "MEROneBigBatch", "Method", "Model",

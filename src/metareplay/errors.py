@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 INSTALL = "pip install '.[{0}]' in a clone of metareplay, or pip install 'FILE.whl[{0}]' with its wheel"
 """How an extra is installed, until the name is on the package index (docs/releasing.md)."""
-
 ARGUMENTS = {"from": "from_", "layers": "hidden", "hiddens": "hidden"}  # flags whose name in Python is another one
 
 

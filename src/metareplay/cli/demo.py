@@ -31,7 +31,6 @@ from metareplay.streams.stream import Stream
 BENCHMARK = "digits-rotations"
 SEEDS = 6  # the fewest that can establish a difference
 MEMORIES = 200
-
 Accuracies = NDArray[np.float64]  # in percent, ``(seeds, tasks, tasks)``: when task i ended, on task j
 
 

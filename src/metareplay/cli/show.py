@@ -25,7 +25,6 @@ from metareplay.streams.stream import Stream
 
 VIRIDIS = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a884", "44bf70", "7ad151", "bddf26", "fde725")
 """From 0 to 100 %, in steps of ten; it reads the same to colour-blind eyes."""
-
 MARGIN, MOST_ROWS = 8, 25
 BARS, SHADES = "▁▂▃▄▅▆▇█", " ░▒▓█"
 WIDEST, MOST_TASKS = 14, 10  # of images: columns of each, which is made smaller to fit; rows

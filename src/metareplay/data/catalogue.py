@@ -118,7 +118,6 @@ OMNIGLOT_SMALL = _characters(
     ("background_small1", 1319022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
     ("background_small2", 1580917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
 )
-
 SOURCES: dict[str, Digits | Published] = {
     source.name: source
     for source in (Digits(), MNIST, FASHION_MNIST, EMNIST_BALANCED, CIFAR10, CIFAR100, OMNIGLOT, OMNIGLOT_SMALL)

@@ -20,7 +20,6 @@ from metareplay.data.images import Decoded
 from metareplay.errors import Refused
 
 Contents = Sequence[NDArray[np.uint8]]
-
 BALANCED = [
     f"gzip/emnist-balanced-{part}-ubyte.gz"
     for part in ("train-images-idx3", "train-labels-idx1", "test-images-idx3", "test-labels-idx1")

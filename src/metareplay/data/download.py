@@ -35,7 +35,6 @@ STAMPS = ".verified.json"
 FORMAT = 2  # of the decoded arrays; to be raised when decoding changes, so that all is decoded anew
 CONTENTS = "decoded.json"
 ARRAYS = ("train", "train_labels", "test", "test_labels")
-
 Place = str | Path  # a mirror's address, or a folder
 Report = Callable[[int, int | None], None]  # bytes received so far, and in all if that is known
 Decoder = Callable[[Sequence[NDArray[np.uint8]]], Decoded]  # of the files' verified contents; raises Refused
@@ -186,16 +185,10 @@ class Published:
             return None
 
     def _image_set(self, decoded: Decoded, values: list[str]) -> ImageSet:
-        return ImageSet(
-            self.name,
-            BaseImages(decoded.train, shape=self.shape),
-            np.asarray(decoded.train_labels, np.int64),
-            BaseImages(decoded.test, shape=self.shape),
-            np.asarray(decoded.test_labels, np.int64),
-            self.classes,
-            hashlib.sha256("".join(values).encode()).hexdigest(),
-            decoded.groups,
-        )
+        train, test = (BaseImages(pixels, shape=self.shape) for pixels in (decoded.train, decoded.test))
+        labels = [np.asarray(given, np.int64) for given in (decoded.train_labels, decoded.test_labels)]
+        sha256 = hashlib.sha256("".join(values).encode()).hexdigest()
+        return ImageSet(self.name, train, labels[0], test, labels[1], self.classes, sha256, decoded.groups)
 
 
 _LOADED: dict[tuple[Published, Path], ImageSet] = {}

@@ -19,7 +19,6 @@ from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.experiment import randomness
 
 Inputs = NDArray[Any]  # ``(n, k)``: float64 where they are scaled, else float32
-
 ONLY = np.zeros(1, np.int64)  # the place of a regression's target in its scale
 KEPT = ("task", "seen", "class_weight")
 
@@ -251,7 +250,8 @@ class Core:
     def log_probabilities(self, scores: NDArray[np.float32], temperature: float | str) -> NDArray[np.float64]:
         """Logarithms of the softmax of scores ``(n, classes)`` divided by the temperature, or by ``memory``."""
         divisor = self.temperature() if temperature == "memory" else float(temperature)
-        return np.asarray(log_softmax(scores.astype(np.float64) / divisor))
+        divided: Any = scores.astype(np.float64) / divisor
+        return np.asarray(log_softmax(divided), np.float64)
 
     def temperature(self) -> float:
         """The temperature, 1/20 to 20, that makes the memory's labels likeliest (by golden sections of its log)."""

@@ -38,10 +38,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 Those of ``ergap``, and the size and horizon of the memory, are chosen by ``python -m benchmarks.estimators --panel``.
 """
-
 NAMES = ("lr", "beta", "gamma", "s", "batches_per_example", "replay_batch_size", "memory_strength", "n_memories")
 """The methods' settings that are parameters of an estimator, besides those of the memory."""
-
 FORMAT = 4  # of saved files; raised when older ones can no longer be read
 
 
@@ -157,7 +155,8 @@ class Estimator:
         if hasattr(self, "loss") and chosen is METHODS["ergap"]:
             raise BadInput("method is ergap, which compares examples of a class, but targets have none; give eralg4")
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
-        settings = {name: value for name in NAMES if (value := getattr(self, name)) is not None} | (self.settings or {})
+        settings = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
+        settings |= self.settings or {}
         for name in settings:
             if name not in known:
                 has = ", ".join(known)

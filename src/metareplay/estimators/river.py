@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 
 FEWEST_INPUTS = 16
 """Inputs that the network has at first; where there are too few, it gets twice as many. Unused ones cost nothing."""
-
 ENCODE = "put an encoder before the classifier, such as river.preprocessing.OneHotEncoder"
-
 Label = bool | str | int
 Floats = NDArray[np.float64]
 

@@ -11,7 +11,6 @@ from metareplay.compiled import compiled
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
-
 LIMIT = 10.0  # standard deviations: a reading that lies farther from its feature's mean counts as lying this far
 SETTLED = 20  # readings of a feature after which the next ones are limited before they move its mean and spread
 FEWEST = 5  # readings of a feature from which on the farthest of them is limited by the others, until it is settled

@@ -10,7 +10,6 @@ from metareplay.methods import METHODS
 WIDTH, HEIGHT, STEP, CELLS = 280, 200, 22, 130
 """Pixels on paper: of a panel, of a row of a ranking, of a side of a matrix."""
 TALL = 300  # pixels: the height of a panel in a page, where it is as wide as its column
-
 COLOURS = ("#767676", "#8a6d00", "#aa4499", "#228833", "#0077bb", "#cc3311", "#009988", "#aa7755", "#7b68c8", "#5f8a5f")
 """After Paul Tol's schemes for colour-blind readers, each at least three times as light or dark as the page."""
 OWN = ("#b05080", "#4e86b0", "#8a8a30", "#d0603a")
@@ -54,11 +53,9 @@ def styles(methods: Iterable[str]) -> dict[str, Style]:
 
 PAGE = {name: {"expr": name} for name in ("low", "high", "first", "last")}
 """In a page the ends of axes are parameters, set when it is drawn."""
-
 INTERVAL = {"mean": "mean, %", "low": "interval from", "high": "to"}
 KNOWN, SINGLE = [{"filter": "isValid(datum.low)"}], [{"flatten": ["values"]}]
 """What is drawn: intervals that are known, each seed apart."""
-
 CHOSEN = {"name": "chosen", "select": {"type": "point", "fields": ["method"]}, "bind": "legend"}
 
 

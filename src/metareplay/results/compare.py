@@ -15,7 +15,6 @@ from metareplay.runs.metrics import METRICS, Undefined
 from metareplay.settings import nearest
 
 Pair = tuple[Group, Group]
-
 CONTROL = "er-matched"
 ALIKE = 1.15  # a control costs at most so many times what its method does, or the other way round
 

@@ -27,11 +27,8 @@ HOW = (
     "method", "method_sha256", "hyperparameters", "hidden", "network", "network_sha256", "normalise", "engine", "device"
 )  # fmt: skip
 """The parts of a configuration that say how one learns. The rest is the problem, in which comparable runs agree."""
-
 LOOKS = "looks"  # the folder in a folder of runs in which stands what was looked at while seeds were added
-
 LOOKED_AT = "retained_accuracy"
-
 Values = NDArray[np.float64]
 
 

@@ -11,19 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from metareplay.errors import BadInput
 
 Values = NDArray[np.float64]
-
 CONFIDENCE = 0.95
 LEVEL = 0.05  # a difference is established where its p-value, corrected for all that are looked at, is at most this
-
 EXACT = 36  # pairs up to which all 2ⁿ signs are counted; for more, ``DRAWS`` of them are drawn
-
 DRAWS, BLOCK = 1_000_000, 10_000
 ROUNDING = 1e-12
 """Sums of signed differences that are as near as this to each other, relative to the sum of all sizes, are equal."""
-
 POWER = 0.8  # a number of seeds is enough where this share of simulated studies establishes the difference
 MOST, STUDIES = 100, 400  # seeds beyond which none are looked for; studies that are simulated
-
 Progress = Callable[[int, int], None]  # called with how many are done, of how many
 
 

@@ -31,7 +31,6 @@ LATEX = {
     "—": "---",
 } | {character: f"\\{character}" for character in "{}$&#%_"}
 """What LaTeX would take for something else; every other character stands for itself, in UTF-8."""
-
 FORMULA = re.compile(r"[=+\-@＝＋－＠]")
 NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ± [\d.]+)?")
 

@@ -19,11 +19,8 @@ from metareplay.streams.catalogue import BENCHMARKS
 
 RA = "retained_accuracy"
 PAPER = (RA, "learning_accuracy", "backward_transfer")  # what the paper's tables give
-
 words = partial(Column, holds="words")
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
-
-
 UNITS = {
     "steps": "SGD steps",
     "gradients": "gradients",

@@ -20,13 +20,10 @@ from metareplay.errors import BadInput, RunFailed
 from metareplay.files import flush_names, open_regular, read_regular, shown, write_atomically
 
 State = dict[str, Any]  # nested dictionaries (of text keys) and lists of arrays, numbers, truth values, text and None
-
 TREE = "tree"
 ARRAY = "$array"
 """``{ARRAY: 3}`` stands for the fourth array. Keys of a state that begin with a dollar sign get one more."""
-
 DAMAGED = ".damaged"  # the end of the name that a file gets which is of no use; later ones get ``.damaged1`` and so on
-
 SECONDS = 15.0  # how long to wait between two checkpoints
 SECONDS_BETWEEN_BORDERS = 1.0  # a checkpoint at a task's border is not worth it where the last one is younger than this
 SHARE = 0.02  # saving takes no more of the time than this, however slow the disk

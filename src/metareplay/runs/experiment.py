@@ -25,6 +25,7 @@ from metareplay.streams.stream import Stream
 
 RESULTS = 1  # changes when the same configuration gives other numbers than before: part of every run's key
 MOST_EXAMPLES = 10**10
+LATER = {"imbalance": 1.0, "normalise": None, "watch_units": False}  # in a key where they differ: older ones stay
 RANDOMNESS = ("examples", "order", "weights", "method", "tasks", "mixed")
 """What a run's seed decides, each with a generator of its own; the method's is split again into memory and replay."""
 
@@ -136,10 +137,8 @@ class Experiment:
     """SHA-256 of a user's own method and network, with all modules that they bring, as they were when loaded."""
 
     def __post_init__(self) -> None:
-        for part, expected, such in (
-            ("stream", Stream, 'benchmark("digits-rotations")'),
-            ("method", Method, "ER(lr=0.1)"),
-        ):
+        such_as = ("stream", Stream, 'benchmark("digits-rotations")'), ("method", Method, "ER(lr=0.1)")
+        for part, expected, such in such_as:
             if not isinstance(given := getattr(self, part), expected):
                 raise BadInput(f"{part} is {brief(given)}, but must be an object such as metareplay.{such}")
         for option in hyperparameters(type(self)):
@@ -164,9 +163,8 @@ class Experiment:
         if self.scenario is None:
             self._set("scenario", allowed[0])
         if self.scenario not in allowed:
-            hint = nearest(str(self.scenario), allowed)
-            known = ", ".join(allowed)
-            raise BadInput(f"--scenario is {self.scenario!r}, but {self.stream.name} allows only {known}{hint}")
+            known = f"{', '.join(allowed)}{nearest(str(self.scenario), allowed)}"
+            raise BadInput(f"--scenario is {self.scenario!r}, but {self.stream.name} allows only {known}")
         self._set("engine", engines.chosen(self.engine, self.device, self.network))
         network = self.method.network(self.described_network, len(self.stream.tasks))  # says so if they do not fit
         if self.watch_units and (not isinstance(network, Perceptron) or any(network.private)):
@@ -194,9 +192,8 @@ class Experiment:
         if not self.visits:
             raise BadInput("the order of tasks is empty, but at least one must be visited")
         for task in self.visits:
-            if task >= len(self.stream.tasks):
-                there = f"{self.stream.name} has {len(self.stream.tasks)}"
-                raise BadInput(f"task {task} is in the order of tasks, but {there}")
+            if task >= (tasks := len(self.stream.tasks)):
+                raise BadInput(f"task {task} is in the order of tasks, but {self.stream.name} has {tasks}")
         most = max(len(self.stream.tasks[task].train) for task in set(self.visits))
         if self.samples is not None and self.samples > most:
             there = f"no task of {self.stream.name} has more than {most}"
@@ -208,8 +205,8 @@ class Experiment:
                 "another order, or a method of which `metareplay methods` does not say so"
             )
         if (fewest := self.spans.counts.min()) < 1:
-            what = f"a task comes with {fewest} examples: let it come less often"
-            raise BadInput(f"--order is {self.order!r}, but then {what}")
+            text = f"but then a task comes with {fewest} examples: let it come less often"
+            raise BadInput(f"--order is {self.order!r}, {text}")
         if (examples := int(self.spans.counts.sum())) > MOST_EXAMPLES:
             raise BadInput(f"a run of {examples} examples is too long: {MOST_EXAMPLES} are the most; lower --epochs")
 
@@ -254,17 +251,10 @@ class Experiment:
             "seed": self.seed,
             "hidden": list(self.hidden),
             "samples_per_task": self.samples,
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "evaluate": self.evaluate,
-            "eval_every": self.eval_every,
-            "order": self.order,
+            **{name: getattr(self, name) for name in ("epochs", "batch_size", "evaluate", "eval_every", "order")},
             "task_order": list(self.visits),
             "scenario": self.scenario,
-            # Older keys are as they were.
-            **({"imbalance": self.imbalance} if self.imbalance > 1 else {}),
-            **({} if self.normalise is None else {"normalise": self.normalise}),
-            **({"watch_units": True} if self.watch_units else {}),
+            **{name: value for name, usual in LATER.items() if (value := getattr(self, name)) != usual},
             "engine": self.engine,
             "device": self.device,
             "network": f"{own[0].name}:{own[1]}" if (own := user_code.split(self.network)) else self.network,

@@ -27,7 +27,6 @@ CHECKPOINT = "checkpoint.npz"
 FAILURE = "failed.json"
 LOCK = ".lock"
 KEY = re.compile("[0-9a-f]{16}")
-
 Note = Callable[[str], None]  # told in one line what the user may want to know
 
 

@@ -20,7 +20,6 @@ from metareplay.errors import BadInput
 
 Matrix = NDArray[np.float64]
 Visits = NDArray[np.int64]
-
 RUNNING, POINTS = 1000, 200
 """Examples that a point of the running online accuracy is the mean of, and about how many points it has."""
 
@@ -168,9 +167,6 @@ def forgetting(matrix: Matrix, last: int = -1) -> float:
     return float(np.delete(matrix[:-1].max(axis=0) - matrix[-1], last).mean())
 
 
-# From all evaluations
-
-
 def minimum_accuracy(history: History) -> float:
     """min-ACC: mean over n − 1 tasks of the lowest accuracy at any evaluation after the task's first visit ended.
 
@@ -264,9 +260,6 @@ ORDER = ("order", "task_order", "evaluate", "eval_every")
 """In what a run may differ from the mixed one that it is held against."""
 
 
-# Along the stream
-
-
 def average_accuracy(history: History) -> Curve | Undefined:
     """Average accuracy: at every evaluation after the start, the mean accuracy on the tasks met by then.
 
@@ -332,8 +325,6 @@ CURVES: dict[str, Callable[[History], Curve | Undefined]] = {
 }
 """The curves along the stream, by name."""
 
-
-# What makes a number meaningless
 
 REASONS: dict[str, tuple[Callable[[History], Any], str]] = {
     "mixed": (lambda h: h.iid, "all tasks came mixed, none after another"),

@@ -96,22 +96,14 @@ class Record(History):
 
     def summary(self) -> dict[str, Any]:
         """Metrics (None where ``undefined`` says why), matrix, costs and settings, as plain values for JSON."""
-        configuration = self.configuration
         undefined = {name: value.because for name, value in self.metrics.items() if isinstance(value, Undefined)}
         return {
-            "benchmark": configuration["benchmark"],
-            "method": configuration["method"],
-            "seed": configuration["seed"],
-            "hyperparameters": configuration["hyperparameters"],
+            **{name: self.configuration[name] for name in ("benchmark", "method", "seed", "hyperparameters")},
             **{name: None if name in undefined else value for name, value in self.metrics.items()},
             "undefined": undefined,
             "accuracy": self.accuracy.tolist(),
             "baseline": self.baseline.tolist(),
-            **{name: getattr(self, name) for name in NUMBERS},
-            "counters": self.counters,
-            "configuration": configuration,
-            "environment": self.environment,
-            "started": self.started,
+            **{name: getattr(self, name) for name in (*NUMBERS, "counters", "configuration", "environment", "started")},
         }
 
     def save(self, folder: Path | str) -> None:

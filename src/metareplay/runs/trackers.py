@@ -43,8 +43,6 @@ class Evaluation:
 
 Tracker = Callable[[Experiment, Evaluation | Record], None]
 """Called after every evaluation, and with the record at the end."""
-
-
 Log = Callable[[Mapping[str, float], int], Any]  # takes what is known after so many examples
 Opened = tuple[Log, Callable[[], Any]]  # what logs to a run of a tracker, and what closes it
 
@@ -132,7 +130,6 @@ TRACKERS: dict[str, tuple[str, Callable[[Any, Experiment, bool], Opened]]] = {
     "mlflow": ("mlflow", _mlflow),
 }
 """By name, the module that each needs, and what opens a run, anew or as one that resumes."""
-
 HELP = f"what follows the run: {', '.join(TRACKERS)}, or FILE.py:NAME, a function of yours"
 
 

@@ -182,20 +182,12 @@ class Trainer:
         return Record(
             configuration=self.experiment.configuration(),
             environment=environment(self.experiment.engine),
-            started=self.started,
-            visits=self.visits,
+            **{name: getattr(self, name) for name in OWN},
             **self._evaluated(),
-            test_sizes=self.test_sizes,
-            predicted_right=self.predicted_right,
-            right_by_visit=self.right_by_visit,
-            right_by_thousand=self.right_by_thousand,
             units=self.units if len(self.units) else None,
-            steps=self.learner.steps,
             gradients=self.learner.gradients_taken,
-            forward_passes=self.learner.forward_passes,
+            **{name: getattr(self.learner, name) for name in OF_LEARNER},
             **self.clock.state(),
-            parameter_bytes=self.learner.parameter_bytes,
-            table_bytes=self.learner.table_bytes,
             counters={name: count if isinstance(count, int) else float(count) for name, count in counters.items()},
             weights=model.weights(self.network, self.learner, self.method, self.allowed, self.normaliser),
         )
@@ -417,5 +409,7 @@ class Trainer:
 
 PLACE = {"started": str, "span": int, "place": int, "begun": bool, "seen": int, "batches": int}
 """The attributes of a trainer that say where it is, with their types."""
+OWN = ("started", "visits", "test_sizes", "predicted_right", "right_by_thousand", "right_by_visit")
+OF_LEARNER = ("steps", "forward_passes", "parameter_bytes", "table_bytes")  # what a record has of both
 COUNTS = ("met", "predicted_right", "right_by_thousand", "right_by_visit", "units")
 """Its arrays: which visits have been met, what was predicted right before it was learned, measures of units."""

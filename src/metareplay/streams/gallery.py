@@ -17,11 +17,7 @@ GAP, MARGIN = 2, 6
 
 
 def rows(stream: Stream, columns: int = COLUMNS, most: int = MOST_ROWS) -> list[tuple[str, NDArray[np.uint8]]]:
-    """For each task what it is, ``1: 45.00°``, and some of its images, ``(columns, height, width, 3)`` uint8.
-
-    They are the first training image of each of its classes in turn, then the second. Of more than ``most`` tasks,
-    evenly spread ones. BadInput if the stream's examples form no images.
-    """
+    """For each task ``1: 45.00°``, and images ``(columns, height, width, 3)`` uint8, class by class; or BadInput."""
     shape = stream.shape
     if len(shape) == 1 or (len(shape) == 3 and shape[0] not in (1, 3)):
         raise BadInput(f"{stream.name} cannot be drawn: its examples form no images of one or three colours")

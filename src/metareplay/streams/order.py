@@ -22,7 +22,6 @@ from metareplay.settings import Hyperparameter, brief, nearest
 from metareplay.streams.stream import Stream
 
 Places = NDArray[np.int64]
-
 ORDERS: dict[str, Hyperparameter | None] = {
     "tasks": None,
     "shuffled": None,

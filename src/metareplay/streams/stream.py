@@ -17,7 +17,6 @@ from metareplay.errors import BadInput, plain
 from metareplay.settings import brief, nearest
 
 DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
-
 PARTS = ("x_train", "y_train", "x_test", "y_test")  # what a task of arrays consists of
 MOST_CLASSES = 1_000_000
 
@@ -174,9 +173,8 @@ class Stream:
             raise BadInput(f"stream {self.name!r} has no tasks; it needs at least one")
         unknown = [scenario for scenario in self.scenarios if scenario not in SCENARIOS]
         if unknown or not self.scenarios:
-            given = ", ".join(map(repr, self.scenarios)) or "none"
+            given, hint = ", ".join(map(repr, self.scenarios)) or "none", nearest(str(*unknown[:1]), SCENARIOS)
             must = f"there are {', '.join(SCENARIOS)}, and it needs at least one"
-            hint = nearest("".join(map(str, unknown[:1])), SCENARIOS)
             raise BadInput(f"stream {self.name!r} has the scenarios {given}, but {must}{hint}")
         if not 0 < self.classes <= MOST_CLASSES:
             raise BadInput(f"stream {self.name!r} has {brief(self.classes)} classes, but must have 1 to {MOST_CLASSES}")

@@ -86,11 +86,7 @@ def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
 
 
 def load(path: Path, *classes: type) -> Any:
-    """What is in a file of PyTorch's that holds tensors, plain values and some harmless classes.
-
-    Refused if it is damaged, compressed, or would run code; RunFailed if it cannot be mapped into memory, and is larger
-    than what is free.
-    """
+    """Tensors, plain values and harmless classes of a PyTorch file; Refused, or RunFailed for lack of memory."""
     torch = require_torch()
     with open_regular(path) as file:
         mapped = file.read(4) == ZIP

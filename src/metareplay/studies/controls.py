@@ -24,7 +24,6 @@ from metareplay.suites.plan import as_experiment
 from metareplay.suites.reader import CONTROLS
 
 Cost = tuple[Request, Experiment, dict[str, Any]]  # a run of a method, and its ``Record.summary()``
-
 RATES = 9  # learning rates that a control is tried with: half an order of magnitude lies between two of them
 TIMED = 3  # runs that are made, one after another, to find how many gradients a control has time for
 

@@ -24,7 +24,6 @@ SECONDS_BETWEEN_LOOKS = 0.5  # at runs that another process has locked, and for 
 SECONDS_BETWEEN_REPORTS = 0.1
 EXECUTOR = Hyperparameter("executor", str, "local", "", "what runs them", ("local", "ray"))
 SECONDS_IN_SILENCE = 2.0  # after which a suite that waits for other processes alone says so
-
 State = Literal["done", "failed", "elsewhere", "given up", "not started"]
 
 

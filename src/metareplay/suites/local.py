@@ -24,8 +24,6 @@ from metareplay.suites.driver import Ended, Event, Job
 from metareplay.suites.plan import as_experiment
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-
-
 execute = partial(driver.execute, executor="local")
 
 

@@ -34,7 +34,6 @@ KINDS = {
     "include": ("settings", "stream", "run"),
 }
 """What kinds of options may be written in each part of a file."""
-
 Place = tuple[str | int, ...]
 """How to get to a value in a file: keys, and numbers of elements: ``("benchmarks", 1, "tasks")``."""
 Options = dict[str, tuple[Place, Any]]  # by name where it is written, and its value or list of values
@@ -110,8 +109,6 @@ class Reader:
                 self.problem(place, f"is {brief(name)}, but what runs is {there_are}")
         return tuple(name for _, name in compare), tuple(name for _, name in controls)
 
-    # What is wrong
-
     def problem(self, place: Place, text: str) -> None:
         """Note what is wrong with the value at a place, as a sentence whose subject is the place."""
         there = place
@@ -159,8 +156,6 @@ class Reader:
             self.problem(place, f"is {brief(value)}, but must say how many seeds, as in 5, or which, as in [0, 1, 7]")
             return ()
         return range(self.seeds) if self.seeds is not None else given if isinstance(value, list) else range(value)
-
-    # Blocks
 
     def product(self, seeds: Sequence[int]) -> Iterator[SuiteBlock]:
         """Each benchmark with each method, as ``benchmarks``, ``methods`` and ``[run]`` have them."""
@@ -222,8 +217,6 @@ class Reader:
         file, colon, name = text.rpartition(":") if ".py:" in text else (text, "", "")
         there = (self.folder / Path(file).expanduser()).absolute()
         return f"{there}{colon}{name}" if colon or file.endswith(".py") or there.exists() else text
-
-    # Runs
 
     def runs(self, block: SuiteBlock) -> list[Asked]:
         """All runs of a block: every combination of its values, each with every seed."""

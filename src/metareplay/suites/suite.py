@@ -137,7 +137,8 @@ def lines(text: str) -> dict[Place, int]:
                 else:
                     value(walk(place, "=", token), next(stream))
 
-    stream, table, begins = tokens(), (), True
+    table: Place = ()
+    stream, begins = tokens(), True
     for token in stream:
         if begins and token == "[":
             table = walk((), "]", "" if (second := next(stream)) == "[" else second)
