@@ -11,8 +11,15 @@ import metareplay
 from metareplay import BadInput, Record
 from metareplay.runs import metrics
 from metareplay.runs import record as records
-from metareplay.runs.metrics import CURVES, Undefined, plasticity, task_accuracy
-from metareplay.runs.units import dead_units, effective_rank, unit_measures
+from metareplay.runs.metrics import (
+    CURVES,
+    Undefined,
+    dead_units,
+    effective_rank,
+    plasticity,
+    task_accuracy,
+    unit_measures,
+)
 
 # R[i, j]: accuracy on task j when task i ends.
 MATRIX = np.array([[0.8, 0.3, 0.2], [0.6, 0.9, 0.4], [0.5, 0.7, 1.0]])

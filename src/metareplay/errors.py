@@ -1,7 +1,9 @@
 """The two ways in which a run can go wrong, each with its exit status; and text that is safe to show."""
 
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 
 INSTALL = "pip install '.[{0}]' in a clone of metareplay, or pip install 'FILE.whl[{0}]' with its wheel"
 """How an extra is installed, until the name is on the package index (docs/releasing.md)."""
@@ -66,6 +68,19 @@ def failing(kind: type[Flagged], what: str, to_do: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise kind(f"{what}: {error.strerror or error}{to_do and f'; {to_do}'}") from error
+
+
+@contextmanager
+def handling(number: int, handler: Callable[..., object]) -> Iterator[None]:
+    """Have a signal handled in this way while the block runs, where it runs in the main thread."""
+    if current_thread() is not main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 class Refused(Exception):

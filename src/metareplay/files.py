@@ -105,10 +105,8 @@ def require_room(folder: Path, size: int, what: str) -> None:
     """Find out before hours of writing whether so many bytes fit into a folder; RunFailed if they do not."""
     free = shutil.disk_usage(folder).free
     if free < size:
-        raise RunFailed(
-            f"{what}: {shown(size)} are needed, but only {shown(free)} are free in {folder}; "
-            "make room there, or name a folder on another disk"
-        )
+        text = f"{what}: {shown(size)} are needed, but only {shown(free)} are free in {folder}; "
+        raise RunFailed(f"{text}make room there, or name a folder on another disk")
 
 
 @contextmanager

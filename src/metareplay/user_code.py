@@ -1,9 +1,4 @@
-"""What a user gives as FILE.py:NAME: a class or a function in a file of theirs, with the modules beside it.
-
-The file and every module of the user's that it imports are read once, when the file is loaded: what was read then is
-what runs, and what identifies a run. A user's module is one whose source lies outside the standard library and the
-installed packages.
-"""
+"""What a user gives as FILE.py:NAME, with its modules outside library and packages, as read once: that runs."""
 
 import ast
 import builtins

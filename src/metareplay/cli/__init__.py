@@ -8,9 +8,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from threading import Timer, current_thread, main_thread
+from threading import Timer
 
-from metareplay.errors import BadInput, RunFailed, plain, with_flags
+from metareplay.errors import BadInput, RunFailed, handling, plain, with_flags
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
@@ -104,7 +104,13 @@ def _ctrl_c_wherever_it_falls() -> Iterator[None]:
 
 def _command(argv: list[str]) -> None:
     name = argv[0] if argv else "--help"
-    with _ctrl_c_leaves_at_once():
+
+    def leave(number: int, frame: object) -> NoReturn:
+        os._exit(_failed("metareplay", "stopped", 130))
+
+    # While it imports, nothing is lost yet, and not every import takes an exception.
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with handling(signal.SIGINT, leave) if usual else contextlib.nullcontext():
         if name.startswith("-"):
             _parser().parse([name])
         if name not in COMMANDS:
@@ -116,30 +122,13 @@ def _command(argv: list[str]) -> None:
     getattr(module, function.replace("-", "_"))(argv[1:])
 
 
-@contextlib.contextmanager
-def _ctrl_c_leaves_at_once() -> Iterator[None]:
-    """Let Ctrl-C end the process while it imports: nothing is lost yet, and not every import takes an exception."""
-    if current_thread() is not main_thread() or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield
-        return
-
-    def leave(number: int, frame: object) -> NoReturn:
-        os._exit(_failed("metareplay", "stopped", 130))
-
-    signal.signal(signal.SIGINT, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def _parser() -> Parser:
     """What ``metareplay --help`` tells; the commands read their own arguments."""
     from metareplay import __version__
     from metareplay.cli.arguments import Parser
 
     parser = Parser(
-        prog="metareplay",
+        "metareplay",
         usage="metareplay COMMAND …",
         description="A laboratory for online continual learning: task after task, and nothing must be forgotten.",
         epilog="`metareplay COMMAND --help` explains each. To begin with: `metareplay demo`",

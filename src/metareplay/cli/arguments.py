@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import inspect
 import shutil
 import sys
 import textwrap
@@ -30,8 +31,10 @@ class Help(RawDescriptionRichHelpFormatter):
 class Parser(argparse.ArgumentParser):
     """An ``ArgumentParser`` that raises BadInput and takes no abbreviated flags."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=Help, allow_abbrev=False, **settings)
+    def __init__(self, prog: str, command: Callable[..., Any] | None = None, **settings: Any) -> None:
+        if command is not None:  # whose docstring describes it
+            settings["description"] = inspect.getdoc(command)
+        super().__init__(prog, formatter_class=Help, allow_abbrev=False, **settings)
         self.options: list[Hyperparameter] = []
 
     def add_options(self, options: Iterable[Hyperparameter], group: Group | None = None, **defaults: str) -> None:
@@ -98,10 +101,8 @@ def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
     try:
         group.add_argument(parameter.flag, help=text, dest=parameter.name, **kind)
     except argparse.ArgumentError:
-        raise BadInput(
-            f"{parameter.name} cannot be the name of a hyper-parameter: {parameter.flag} is a flag of "
-            "`metareplay run` itself; give it another name"
-        ) from None
+        what = f"{parameter.name} cannot be the name of a hyper-parameter: {parameter.flag} is a flag of "
+        raise BadInput(f"{what}`metareplay run` itself; give it another name") from None
 
 
 def owners(

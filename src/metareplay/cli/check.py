@@ -23,13 +23,13 @@ MARKS = {
 
 
 def main(argv: list[str]) -> None:
-    """Check a method, and say in words what was found."""
+    """Put a method through the checks that every method passes, and say in words what was found."""
     prog = "metareplay check"
     if not argv or argv[0].startswith("-"):
         parser = Parser(
-            prog=prog,
+            prog,
+            main,
             usage=f"{prog} METHOD [flags]",
-            description="Put a method through the checks that every method passes, and say in words what was found.",
             epilog="METHOD is FILE.py:CLASS, a class in a file of yours, or a method's name.\n"
             "The flags are its settings: `metareplay check METHOD --help` explains them.",
         )
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         parser.error("METHOD comes first: metareplay check METHOD [flags]")
     method = methods.find(argv[0])
     parameters = hyperparameters(method)
-    parser = Parser(prog=f"{prog} {argv[0]}", usage=f"{prog} {argv[0]} [flags]")
+    parser = Parser(f"{prog} {argv[0]}", usage=f"{prog} {argv[0]} [flags]")
     group = parser.add_argument_group(f"settings of {argv[0]}")
     for parameter in parameters:
         add_flag(group, parameter, parameter.default)

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> None:
     """List the data sets, get one, or make a file of tasks from one."""
     commands = {"list": _list, "get": _get, "make": _make}
     parser = Parser(
-        prog="metareplay data",
+        "metareplay data",
         usage="metareplay data COMMAND …",
         description="The data sets that benchmarks are made from. They are kept in the folder that the environment "
         "variable\nMETAREPLAY_DATA names, else in the platform's cache folder.",
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
 
 
 def _list(argv: list[str]) -> None:
-    Parser(prog="metareplay data list", description="List the data sets, and whether they are here.").parse(argv)
+    Parser("metareplay data list", description="List the data sets, and whether they are here.").parse(argv)
     entries = []
     for name, data in sources.SOURCES.items():
         folder = sources.data_folder() / name
@@ -48,7 +48,7 @@ def _list(argv: list[str]) -> None:
 
 
 def _get(argv: list[str]) -> None:
-    parser = Parser(prog="metareplay data get", description="Get a data set, verify it by its SHA-256, and keep it.")
+    parser = Parser("metareplay data get", description="Get a data set, verify it by its SHA-256, and keep it.")
     parser.add_argument("name", metavar="NAME", help=f"which one: {', '.join(sources.SOURCES)}")
     where = "where its files are, plain or gzipped (default: what is here already, else its public mirrors)"
     parser.add_argument("--from", dest="source", metavar="FOLDER-OR-URL", help=where)
@@ -59,18 +59,15 @@ def _get(argv: list[str]) -> None:
 
 
 def _make(argv: list[str]) -> None:
-    parser = Parser(
-        prog="metareplay data make",
-        usage="metareplay data make KIND -o FILE.pt [flags]",
-        description="Make a file of tasks, as the GEM and MER projects keep them, from a data set.",
-        epilog="`metareplay data make KIND --help` explains each kind's flags.",
-    )
+    """Make a file of tasks, as the GEM and MER projects keep them, from a data set."""
+    prog, epilog = "metareplay data make", "`metareplay data make KIND --help` explains each kind's flags."
+    parser = Parser(prog, _make, usage=f"{prog} KIND -o FILE.pt [flags]", epilog=epilog)
     parser.add_list("kinds", {name: kind.meaning for name, kind in KINDS.items()})
     make = KINDS[parser.choice(argv, "kind", KINDS)]
     flags = {option.name: replace(option, name=SHORT.get(option.name, option.name)) for option in make.settings}
     parser = Parser(
-        prog=f"metareplay data make {make.name}",
-        usage=f"metareplay data make {make.name} -o FILE.pt [flags]",
+        f"{prog} {make.name}",
+        usage=f"{prog} {make.name} -o FILE.pt [flags]",
         description="Make a file of tasks, as the GEM and MER projects keep them: torch.save([train, test], FILE),\n"
         "each a list of [description, x, y] for every task; x float32 (n, inputs), y int64 (n,). Needs PyTorch.",
     )

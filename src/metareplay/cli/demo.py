@@ -35,12 +35,8 @@ Accuracies = NDArray[np.float64]  # in percent, ``(seeds, tasks, tasks)``: when 
 
 
 def main(argv: list[str]) -> None:
-    """Run the demo."""
-    parser = Parser(
-        prog="metareplay demo",
-        description="Two learners on ten tasks of real handwritten digits: one forgets, one replays what it has seen.\n"
-        "There is nothing to download, and it takes less than a minute.",
-    )
+    """Two learners on ten tasks of real handwritten digits: one forgets, one replays; no download, under a minute."""
+    parser = Parser("metareplay demo", main)
     parser.add_argument("--out", metavar="DIR", default="runs/demo", help="where it is kept (default: runs/demo)")
     out = Path(parser.parse(argv).out)
     stream = benchmarks.find(BENCHMARK).stream()

@@ -11,8 +11,8 @@ from metareplay.streams.catalogue import BENCHMARKS
 
 
 def benchmarks(argv: list[str]) -> None:
-    """List the benchmarks."""
-    Parser(prog="metareplay benchmarks", description="List the streams there are to learn from.").parse(argv)
+    """List the streams there are to learn from."""
+    Parser("metareplay benchmarks", benchmarks).parse(argv)
     details = "{0.tasks} tasks, {1} examples of each; data: {0.data}; {2}"
     show(
         (one.name, one.description, details.format(one, one.samples_per_task or "all", " or ".join(one.allows)))
@@ -21,10 +21,9 @@ def benchmarks(argv: list[str]) -> None:
 
 
 def methods(argv: list[str]) -> None:
-    """List the methods."""
+    """List the methods there are to learn with."""
     epilog = "A method of your own is a class in a file of yours: metareplay run BENCHMARK FILE.py:CLASS"
-    description = "List the methods there are to learn with."
-    Parser(prog="metareplay methods", description=description, epilog=epilog).parse(argv)
+    Parser("metareplay methods", methods, epilog=epilog).parse(argv)
     entries = []
     for name, method in METHODS.items():
         needs_task = {"training": method.needs_task_in_training, "testing": method.needs_task_in_testing}

@@ -35,11 +35,8 @@ def _load(folder: str) -> Contents:
 
 
 def results(argv: list[str]) -> None:
-    """List the runs there are, and what is not done."""
-    parser = Parser(
-        prog="metareplay results",
-        description="List the runs there are: means over seeds with 95 % intervals, in percent, and what is not done.",
-    )
+    """List the runs there are: means over seeds with 95 % intervals, in percent, and what is not done."""
+    parser = Parser("metareplay results", results)
     parser.add_argument("--out", metavar="DIR", default="runs", help="where the records are (default: runs)")
     parser.add_argument("--csv", metavar="FILE", help="write a row for each run there, as CSV; - is standard output")
     given = parser.parse(argv)
@@ -69,10 +66,10 @@ def _show_results(found: Contents) -> None:
 
 
 def compare(argv: list[str]) -> None:
-    """Compare methods, seed by seed."""
+    """Compare methods: their means over seeds, the differences, and whether these are established."""
     parser = Parser(
-        prog="metareplay compare",
-        description="Compare methods: their means over seeds, the differences, and whether these are established.",
+        "metareplay compare",
+        compare,
         epilog="metareplay compare runs/ meralg1 eralg4 --memories 200\n"
         "metareplay compare runs/ meralg1:lr=0.03 meralg1:lr=0.1   where a method was run with several settings",
     )
@@ -141,11 +138,8 @@ def _show_comparison(
 
 
 def check_against(argv: list[str]) -> None:
-    """Say row by row whether runs reproduce a set."""
-    parser = Parser(
-        prog="metareplay check-against",
-        description="Say row by row whether runs of yours reproduce a result set, within what seeds make of it.",
-    )
+    """Say row by row whether runs of yours reproduce a result set, within what seeds make of it."""
+    parser = Parser("metareplay check-against", check_against)
     parser.add_argument("set", metavar="SET", help=f"the result set: {', '.join(sets.sets())}")
     parser.add_argument("runs", metavar="RUNS", help="the folder of runs, as `metareplay suite SET` fills it")
     given = parser.parse(argv)
@@ -161,13 +155,10 @@ def check_against(argv: list[str]) -> None:
 
 
 def report(argv: list[str]) -> None:
-    """Write what is asked for."""
-    parser = Parser(
-        prog="metareplay report",
-        usage="metareplay report [DIR] [-o FILE] [--latex FILE] [--csv FILE] [--figures DIR]",
-        description="Put the runs of a folder into a page to look at, and into tables and figures for a paper.",
-        epilog="Without any flag it writes report.html: one file that needs nothing else. Mail it, print it.",
-    )
+    """Put the runs of a folder into a page to look at, and into tables and figures for a paper."""
+    usage = "metareplay report [DIR] [-o FILE] [--latex FILE] [--csv FILE] [--figures DIR]"
+    epilog = "Without any flag it writes report.html: one file that needs nothing else. Mail it, print it."
+    parser = Parser("metareplay report", report, usage=usage, epilog=epilog)
     parser.add_argument("runs", metavar="DIR", nargs="?", default="runs", help="the folder of runs (default: runs)")
     parser.add_argument("-o", "--output", metavar="FILE", help="the page (HTML)")
     parser.add_argument("--latex", metavar="FILE", help="methods by benchmarks, with rules of the package booktabs")

@@ -32,7 +32,7 @@ ONLY_IF_LOOKED = ("minimum_accuracy", "worst_dip", "stability_gap")
 
 
 def main(argv: list[str]) -> None:
-    """Learn one benchmark with one method."""
+    """Learn one benchmark with one method, keep the record, and show the result."""
     if len(argv) < 2 or argv[0].startswith("-") or argv[1].startswith("-"):
         _explain(argv)
     benchmark, method, *flags = argv
@@ -69,9 +69,9 @@ def main(argv: list[str]) -> None:
 def _explain(argv: list[str]) -> NoReturn:
     """Say what can be said while benchmark or method is not known."""
     parser = Parser(
-        prog="metareplay run",
+        "metareplay run",
+        main,
         usage="metareplay run BENCHMARK METHOD [flags]",
-        description="Learn one benchmark with one method, keep the record, and show the result.",
         epilog="The flags depend on both: `metareplay run BENCHMARK METHOD --help` explains them.\n"
         "A method of your own is a class in a file of yours: `metareplay run BENCHMARK FILE.py:CLASS`\n"
         "Your own data are a folder (.npz or .csv files, images) or a .pt task list: `metareplay run FOLDER METHOD`",
@@ -96,7 +96,7 @@ def _parser(request: Request) -> Parser:
     benchmark, method = benchmarks.find(request.benchmark), methods.find(request.method)
     defaults, note = request.defaults()
     prog = f"metareplay run {request.benchmark} {request.method}"
-    parser = Parser(prog=prog, usage=f"{prog} [flags]", description=summary(method))
+    parser = Parser(prog, usage=f"{prog} [flags]", description=summary(method))
     if benchmark.allows:
         defaults["scenario"] = benchmark.allows[0]
     for title, text, options in (

@@ -36,11 +36,10 @@ CURVE_NAMES = {
 
 
 def main(argv: list[str]) -> None:
-    """Show what is named."""
+    """Show one run (accuracy matrix, metrics, curves along the stream) or benchmark (example images of each task)."""
     parser = Parser(
-        prog="metareplay show",
-        description="Show one run: its accuracy matrix, its metrics, and its curves along the stream.\n"
-        "Or one benchmark: a row of example images for each of its tasks.",
+        "metareplay show",
+        main,
         epilog="WHAT is a run's folder, its key as `metareplay results` lists them, or the beginning of one;\n"
         "or a benchmark's name, or where your own data are.",
     )

@@ -41,34 +41,40 @@ LISTED = 20  # failures that are listed at the end; `metareplay results` lists a
 
 
 def suite(argv: list[str]) -> None:
-    """Carry out a suite."""
-    given = _parser().parse(argv)
+    """Carry out the runs of a suite file, yours or one of metareplay's; what is done stays, stopped runs go on."""
+    parser = Parser("metareplay suite", suite)
+    parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
+    parser.add_options(OPTIONS, seeds="as the file says", until="none are added")
+    add_flags(parser, "runs")
+    parser.add_argument("--tracker", metavar="NAME", help=trackers.HELP)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
+    given = parser.parse(argv)
     given.command = shlex.join(["metareplay", "suite", *argv])
     check(given)
-    suite = Suite.read(given.suite, given.seeds)
-    if given.until and len(suite.compare) < 2:
+    file = Suite.read(given.suite, given.seeds)
+    if given.until and len(file.compare) < 2:
         raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
-    selections = [Selection.read(text) for text in suite.compare] if given.until else []
-    tuned, out = [Choice.read(one) for one in suite.tuned], Path(given.out)
-    if not given.dry_run and fetch(suite.requests, given.quiet):
-        suite = Suite.read(given.suite, given.seeds)  # now with its data, which the check wants too
-    until.check(suite, selections, tuned)
+    selections = [Selection.read(text) for text in file.compare] if given.until else []
+    tuned, out = [Choice.read(one) for one in file.tuned], Path(given.out)
+    if not given.dry_run and fetch(file.requests, given.quiet):
+        file = Suite.read(given.suite, given.seeds)  # now with its data, which the check wants too
+    until.check(file, selections, tuned)
     if given.dry_run:
-        _show_plan(suite, plan(suite.requests, out), given, selections)
+        _show_plan(file, plan(file.requests, out), given, selections)
         return
-    for text in suite.notes:
+    for text in file.notes:
         note(text, given.quiet)
     for choice in tuned:
         choice.save(out)  # so that no report of these runs claims anything on what their settings were chosen on
-    display = SuiteDisplay(plan(suite.requests, out), given.quiet)
+    display = SuiteDisplay(plan(file.requests, out), given.quiet)
     backend: dict[str, Any] = {"executor": given.executor, "address": given.address, "jobs": given.jobs}
     backend |= {"report": display, "note": display.note}
-    requests, source = list(suite.requests), None
+    requests, source = list(file.requests), None
     try:
         with display:
             outcomes = execute(requests, out, tracker=given.tracker, **backend)
-            requests += controls.runs(requests, out, tuned, suite.controls, **backend) if suite.controls else []
-            if selections or len(requests) > len(suite.requests):
+            requests += controls.runs(requests, out, tuned, file.controls, **backend) if file.controls else []
+            if selections or len(requests) > len(file.requests):
                 source = until.Until(requests, selections, out, given.most) if selections else None
                 outcomes = execute(() if source else requests, out, tracker=given.tracker, source=source, **backend)
     except KeyboardInterrupt:
@@ -80,21 +86,7 @@ def suite(argv: list[str]) -> None:
         raise KeyboardInterrupt(stopped) from None
     for comparison in source.comparisons or () if source else ():
         say(comparison.verdict)
-    _tell(suite, outcomes, given)
-
-
-def _parser() -> Parser:
-    parser = Parser(
-        prog="metareplay suite",
-        description="Carry out many runs: those of a suite file of yours, or of a suite that metareplay comes with.\n"
-        "What is there already is not run again; what was stopped goes on from where it was.",
-    )
-    parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
-    parser.add_options(OPTIONS, seeds="as the file says", until="none are added")
-    add_flags(parser, "runs")
-    parser.add_argument("--tracker", metavar="NAME", help=trackers.HELP)
-    parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
-    return parser
+    _tell(file, outcomes, given)
 
 
 def add_flags(parser: Parser, out: str) -> None:
@@ -204,12 +196,8 @@ def _tell(suite: Suite, outcomes: Sequence[Outcome], given: Namespace) -> None:
 
 
 def tune(argv: list[str]) -> None:
-    """Choose settings, and write a suite of them."""
-    parser = Parser(
-        prog="metareplay tune",
-        description="Choose settings as a study file says: trials are runs, and what comes out is a suite file.\n"
-        "It goes on where it was stopped.",
-    )
+    """Choose settings as a study file says; trials are runs, what comes out is a suite file; stopped ones go on."""
+    parser = Parser("metareplay tune", tune)
     parser.add_argument("file", metavar="FILE.toml", help="methods, benchmarks, the protocol and how many trials")
     text = "the suite of what was chosen (default: tuned.toml)"
     parser.add_argument("-o", "--output", metavar="FILE", default="tuned.toml", help=text)

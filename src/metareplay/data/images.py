@@ -35,17 +35,11 @@ class BaseImages:
     """
 
     def __init__(
-        self,
-        pixels: NDArray[np.uint8] | NDArray[np.float32],
-        white: int = 255,
-        shape: tuple[int, ...] | None = None,
-        centred: bool = False,
+        self, pixels: NDArray[Any], white: int = 255, shape: tuple[int, ...] | None = None, centred: bool = False
     ) -> None:
         if pixels.ndim != 2 or pixels.dtype not in (np.uint8, np.float32):
-            raise BadInput(
-                f"base images are {pixels.dtype} with shape {pixels.shape}, but must be uint8 or float32 "
-                "with one row per image"
-            )
+            must = "must be uint8 or float32 with one row per image"
+            raise BadInput(f"base images are {pixels.dtype} with shape {pixels.shape}, but {must}")
         self.pixels: NDArray[Any] = np.ascontiguousarray(pixels)
         self.shape = shape
         # Dividing, not multiplying by 1/white: the last bit is then what PyTorch's `x / 255.0` gives.

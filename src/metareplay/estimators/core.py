@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.estimators.growing import GrowingLearner, GrowingPerceptron
-from metareplay.estimators.running_scale import LIMIT, RunningScale
+from metareplay.estimators.running_scale import LIMIT, Places, RunningScale
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.methods.losses import log_softmax
@@ -18,6 +18,7 @@ from metareplay.methods.memory import Reservoir
 from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.experiment import randomness
 
+Weights = NDArray[np.float32] | None
 Inputs = NDArray[Any]  # ``(n, k)``: float64 where they are scaled, else float32
 ONLY = np.zeros(1, np.int64)  # the place of a regression's target in its scale
 KEPT = ("task", "seen", "class_weight")
@@ -80,13 +81,9 @@ class Core:
         self._fitted = (-1, 1.0)
 
     def _network(self, inputs: int, classes: int) -> Network:
-        build = self.build
-        network: Network = (
-            Perceptron((inputs, *build.hidden, classes))
-            if build.network is None
-            else ModuleNetwork(build.network, (inputs,), classes)
-        )
-        return self.method.network(network, build.tasks)
+        own, perceptron = self.build.network, Perceptron((inputs, *self.build.hidden, classes))
+        network: Network = perceptron if own is None else ModuleNetwork(own, (inputs,), classes)
+        return self.method.network(network, self.build.tasks)
 
     @property
     def inputs(self) -> int:
@@ -117,13 +114,7 @@ class Core:
                 setattr(self.method, name, translate(value))
 
     def learn(
-        self,
-        x: Inputs,
-        y: NDArray[Any],
-        task: int,
-        places: NDArray[np.int64],
-        known: bool = False,
-        weights: NDArray[np.float32] | None = None,
+        self, x: Inputs, y: NDArray[Any], task: int, places: Places, known: bool = False, weights: Weights = None
     ) -> None:
         """Learn examples of one task in their order, in batches; Diverged if a loss is not finite.
 

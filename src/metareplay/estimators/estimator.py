@@ -63,10 +63,8 @@ class Numbers(dict[Any, int]):
         if new and most is None:
             raise BadInput(f"nothing was learned of task {new[0]!r}; known are {list(self)}: {call}")
         if most is not None and len(self) + len(new) > most:
-            raise BadInput(
-                f"task {new[most - len(self)]!r} would be one more than the {most} that tasks={most} allows; "
-                "give the number that will come"
-            )
+            text = f"task {new[most - len(self)]!r} would be one more than the {most} that tasks={most} allows; "
+            raise BadInput(f"{text}give the number that will come")
         return self.of(names)
 
 
@@ -186,11 +184,9 @@ class Estimator:
         try:
             self._life = Core(method, build)
         except MemoryError as error:
-            slots = method.capacity(tasks, batch_size)
-            raise BadInput(
-                f"{slots} memories of {inputs} features are too many ({error}): give fewer memories"
-                + (", or scale=False, which keeps of sparse inputs what is not zero" if scaled else "")
-            ) from None
+            many = f"{method.capacity(tasks, batch_size)} memories of {inputs} features are too many ({error})"
+            also = ", or scale=False, which keeps of sparse inputs what is not zero" if scaled else ""
+            raise BadInput(f"{many}: give fewer memories{also}") from None
 
     def _meet_nothing(self) -> None:
         self._labels, self._tasks, self._features = Numbers(), Numbers(), Numbers()
@@ -323,10 +319,8 @@ class Classifying(Estimator):
 
 def _check_format(what: Any, given: Any, version: str) -> None:
     if given != FORMAT:
-        raise BadInput(
-            f"{what} was saved by metareplay {version} (format {given}), but this version reads format {FORMAT}: "
-            f"learn it again, or load it with metareplay {version}"
-        )
+        text = f"{what} was saved by metareplay {version} (format {given}), but this version reads format {FORMAT}: "
+        raise BadInput(f"{text}learn it again, or load it with metareplay {version}")
 
 
 def _plain(value: Any) -> Any:

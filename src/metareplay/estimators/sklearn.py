@@ -61,10 +61,8 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
             if len(y) == 0:
                 raise BadInput("every sample_weight is 0: there is nothing to learn")
             if not is_regressor(self) and (y == y[0]).all():
-                raise BadInput(
-                    f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
-                    f"only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one"
-                )
+                text = f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
+                raise BadInput(f"{text}only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one")
             tasks = Numbers()
             number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", self.tasks)
             self._start(method, np.unique(y), X.shape[1], tasks)

@@ -92,7 +92,7 @@ def read(argv: list[str]) -> Namespace:
 
 def _parser() -> Parser:
     parser = Parser(
-        prog="main.py",
+        "main.py",
         usage="python main.py --model MODEL [flags]",
         description="Learn a stream of tasks with one of ten models, print a line with the result, and write it to\n"
         "two files: what the main.py of the MER paper's code does, with its flags and their defaults.",

@@ -19,7 +19,7 @@ note = partial(display.note, program=NAME)
 
 def _examples(argv: list[str]) -> None:
     parser = Parser(
-        prog=NAME,
+        NAME,
         usage="./mer_examples.sh SEED [--dry-run]",
         description="Carry out the 57 runs of the MER paper, each with this seed, as main.py would one after another.\n"
         "Started again, it goes on where it was stopped and skips what is done: results/runs/ has a folder for each,\n"

@@ -32,7 +32,7 @@ FILES = {file.removeprefix("mnist_").removesuffix(".pt"): file for file in DATA_
 
 def _get_data(argv: list[str]) -> None:
     parser = Parser(
-        prog="python get_data.py",
+        "python get_data.py",
         usage="python get_data.py NAME [flags]",
         description="Get the data that the published runs of Meta-Experience Replay learn from.\n\n"
         "All of it is MNIST, its images turned or their pixels in another order. main.py does that as it goes:\n"

@@ -202,10 +202,8 @@ def _require_sound(results: Results, stated: Sequence[float], tolerance: float) 
 
 
 def _show(argv: list[str]) -> None:
-    parser = Parser(
-        prog="python -m metareplay.original.results",
-        description="Print the metrics, in percent, of result files that main.py wrote, the original's or ours.",
-    )
+    """Print the metrics, in percent, of result files that main.py wrote, the original's or ours."""
+    parser = Parser("python -m metareplay.original.results", _show)
     parser.add_argument("files", nargs="+", metavar="FILE", help="a .txt or .pt file")
     files = parser.parse(argv).files
     print("".join(f"{name:>7}" for name in ("RA", "LA", "BTI", "FT")))

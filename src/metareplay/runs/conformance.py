@@ -1,11 +1,4 @@
-"""What every method must do, a user's own too: a list of checks, each a fact in words.
-
->>> from metareplay.methods.online import Online
->>> print(check_one(Online, check_it_takes_every_example))
-holds: It learns: SGD steps are taken and the parameters move.
-
-A check runs the method over a stream that takes milliseconds, on a learner that watches which slots are named.
-"""
+"""What every method must do, a user's own too: each check runs it over a tiny stream, on a learner that watches."""
 
 import itertools
 import random
@@ -274,10 +267,8 @@ def check_the_same_seed_gives_the_same_result(method: Factory) -> None:
     """The same seed gives the same result, bit for bit."""
     first, second = (_packed(_trained(method()).state()) for _ in range(2))
     if first != second:
-        raise Fault(
-            "two runs with the same seed ended differently: is chance taken from elsewhere than the rng that "
-            "start() is given, or is something kept on the class and not on the object?"
-        )
+        text = "two runs with the same seed ended differently: is chance taken from elsewhere than the rng that "
+        raise Fault(f"{text}start() is given, or is something kept on the class and not on the object?")
 
 
 def check_another_seed_gives_another_result(method: Factory) -> None:

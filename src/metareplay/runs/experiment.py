@@ -66,7 +66,7 @@ class Experiment:
     imbalance
         1: all examples. Else class c of C keeps imbalance^(−c / (C − 1)) of them.
     watch_units, normalise
-        Whether ``units.unit_measures`` are recorded when a visit ends, of the first 2000 test images of its task; None,
+        Whether ``unit_measures`` are recorded when a visit ends, of the first 2000 test images of its task; None,
         or the decay of ``runs.normaliser.Normaliser``.
     scenario, engine, device
         One of the stream's ``scenarios``, None for the first; None for ``fused`` if it can do it.
@@ -200,10 +200,8 @@ class Experiment:
             raise BadInput(f"--samples-per-task is {self.samples}, but {there}")
         if not self.spans.borders and self.method.needs_boundaries:
             name = method_name(type(self.method))
-            raise BadInput(
-                f"--order is {self.order!r}, which has no borders between tasks, but {name} must know them: take "
-                "another order, or a method of which `metareplay methods` does not say so"
-            )
+            what = f"--order is {self.order!r}, which has no borders between tasks, but {name} must know them: take "
+            raise BadInput(f"{what}another order, or a method of which `metareplay methods` does not say so")
         if (fewest := self.spans.counts.min()) < 1:
             text = f"but then a task comes with {fewest} examples: let it come less often"
             raise BadInput(f"--order is {self.order!r}, {text}")

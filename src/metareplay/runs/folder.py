@@ -131,16 +131,10 @@ class Run:
             yield
 
     def carry_out(
-        self,
-        experiment: Experiment,
-        progress: Report | None = None,
-        tracker: Tracker | None = None,
-        *,
-        again: bool = False,
-        weights: bool = True,
-        checkpoints: FileCheckpoints | None = None,
+        self, experiment: Experiment, progress: Report | None = None, tracker: Tracker | None = None, *,
+        again: bool = False, weights: bool = True, checkpoints: FileCheckpoints | None = None,
         note: Note = lambda text: None,
-    ) -> Record:
+    ) -> Record:  # fmt: skip
         """Give the record if it is there; else run, from the checkpoint if there is one, and keep the record.
 
         ``progress``, ``tracker``, ``checkpoints`` and ``note`` are as ``Trainer.train`` takes them; its state is by

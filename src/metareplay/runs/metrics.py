@@ -8,7 +8,7 @@ What needs R alone is a function of R; the rest are functions of all evaluations
 have no meaning there is ``Undefined``, and says why.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ class History:
     predicted_right
         ``(examples,)`` the same of each example; ``(0,)`` where ``evaluate`` is ``never``.
     units
-        ``(v, layers, 3)``: ``units.unit_measures`` when each visit ended; None unless ``watch_units`` was asked for.
+        ``(v, layers, 3)``: ``unit_measures`` when each visit ended; None unless ``watch_units`` was asked for.
     """
 
     configuration: dict[str, Any]
@@ -312,6 +312,29 @@ def _of_units(measure: int, history: History) -> Curve | Undefined:
     if np.isnan(found).all():
         return Undefined("the network has no hidden units")
     return Curve(np.arange(1, len(found) + 1), np.nanmean(found, axis=1))
+
+
+def dead_units(h: NDArray[np.floating[Any]]) -> float:
+    """The share of a layer's units that are never on, of outputs ``h (n, units)`` (Dohare et al. 2024)."""
+    return float((h <= 0).all(0).mean())
+
+
+def effective_rank(h: NDArray[np.floating[Any]]) -> float:
+    """e to the entropy of the normalised singular values of ``h (n, units)`` (Roy and Vetterli 2007); 0 if h is 0."""
+    values = np.sqrt(np.maximum(np.linalg.eigvalsh(h.T.astype(np.float64) @ h), 0))
+    shares = values[values > 1e-9 * values.max()] / values.sum() if values.any() else np.ones(0)
+    return float(np.exp(-(shares * np.log(shares)).sum())) if len(shares) else 0.0
+
+
+def unit_measures(layers: Sequence[tuple[Any, Any]], x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of each layer: dead units, effective rank over units, mean abs weight ``(layers, 3)``; the last has no units."""
+    measures = np.full((len(layers), 3), np.nan)
+    for number, (weights, biases) in enumerate(layers):
+        measures[number, 2] = np.abs(weights).mean()
+        if number + 1 < len(layers):
+            x = np.maximum(x @ np.asarray(weights) + np.asarray(biases), 0)
+            measures[number, :2] = dead_units(x), effective_rank(x) / x.shape[1]
+    return measures
 
 
 CURVES: dict[str, Callable[[History], Curve | Undefined]] = {

@@ -18,15 +18,16 @@ from metareplay.runs import model
 from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array
 from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
+from metareplay.runs.metrics import unit_measures
 from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.runs.record import Record, environment
 from metareplay.runs.trackers import Evaluation, Tracker
-from metareplay.runs.units import watch
 from metareplay.streams.order import Span
 from metareplay.streams.stream import Images, allowed_classes
 
 SECONDS_BETWEEN_REPORTS = 0.1
 CHUNK = 1000  # examples whose inputs are laid out at a time
+WATCHED = 2000  # at most so many test images are shown to the units
 THOUSAND = 1000  # examples of whose predictions one number is kept
 
 
@@ -169,13 +170,19 @@ class Trainer:
             before, is_last = span, self.span == last
             visit_is_over = is_last or self.experiment.order != "iid"
             if len(self.units) and visit_is_over:
-                test = self.stream.tasks[self.visits[span.visit]].test
-                with self.method.readied():
-                    self.units[span.visit] = watch(self.learner, test, self.normaliser)
+                self._watch(span.visit)
             if (borders and visit_is_over) or (is_last and self.experiment.evaluate == "end"):
                 self.evaluate(span.visit)
             self.span, self.place, self.begun = self.span + 1, 0, False
             self._save(border=visit_is_over)
+
+    def _watch(self, visit: int) -> None:
+        """Look at what the units give for the first test images of a task."""
+        test = self.stream.tasks[self.visits[visit]].test
+        shown = parts(test.only(np.arange(min(WATCHED, len(test)))), self.normaliser)
+        with self.method.readied():
+            x = np.concatenate([part.inputs(np.arange(len(part))) for part in shown])
+            self.units[visit] = unit_measures(self.learner.layers(self.learner.parameters()), x)
 
     def _record(self) -> Record:
         counters = getattr(self.method, "counters", {})  # an own __post_init__ may have made none

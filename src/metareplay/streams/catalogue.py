@@ -75,10 +75,8 @@ class Benchmark:
         most = max(len(task.train) for task in stream.tasks)
         if chosen["samples_per_task"] > most:
             whose = images.name if most == len(images.train) else f"the largest task of {self.name}"
-            raise BadInput(
-                f"--samples-per-task is {chosen['samples_per_task']}, but {whose} has only {most} training images: "
-                "ask for that many or fewer"
-            )
+            text = f"--samples-per-task is {chosen['samples_per_task']}, but {whose} has only {most} training images: "
+            raise BadInput(f"{text}ask for that many or fewer")
         return stream
 
 

@@ -31,14 +31,9 @@ class Kind:
         return hyperparameters(self.tasks)
 
     def __call__(
-        self,
-        images: ImageSet,
-        *,
-        name: str | None = None,
-        samples_per_task: int | None = None,
-        scenarios: tuple[str, ...] | None = None,
-        **chosen: Any,
-    ) -> Stream:
+        self, images: ImageSet, *, name: str | None = None, samples_per_task: int | None = None,
+        scenarios: tuple[str, ...] | None = None, **chosen: Any,
+    ) -> Stream:  # fmt: skip
         """A stream of the images, by default named ``<images>-<kind>``; BadInput if a setting does not fit."""
         values = {o.name: o.default for o in self.settings} | checked(chosen, self.settings, f"of {self.name}")
         tasks = self.tasks(images, **values)
@@ -96,13 +91,12 @@ def rotation_map(angle: float, shape: tuple[int, ...]) -> NDArray[np.int32]:
     return np.asarray(Image.fromarray(numbers).rotate(angle)).reshape(-1) - np.int32(1)
 
 
+PIXELS, LABELS = (f", each with its own order of {what}" for what in ("pixels", "labels"))
 SEED = setting(0, "[0, inf)", help="the seed that decides the orders, the same for all runs")
 
 
 @partial(Kind, "permutations", "their pixels are in another random order in each task", resized=True)
-def permutations(
-    images: ImageSet, tasks: int = _count(20, ", each with its own order of pixels"), stream_seed: int = SEED
-) -> list[Task]:
+def permutations(images: ImageSet, tasks: int = _count(20, PIXELS), stream_seed: int = SEED) -> list[Task]:
     """Task t shows ``images`` with their pixels in the t-th of ``orders``; the first task too.
 
     Nothing is moved yet: a task is a map of indices into the images, which all tasks share.
@@ -118,25 +112,19 @@ def orders(tasks: int, inputs: int, stream_seed: int) -> list[NDArray[np.int32]]
 
 
 @partial(Kind, "online-permuted", "the same, but hundreds of tasks, each made when it comes", resized=True)
-def online_permuted(
-    images: ImageSet, tasks: int = _count(800, ", each with its own order of pixels"), stream_seed: int = SEED
-) -> Sequence[Task]:
+def online_permuted(images: ImageSet, tasks: int = _count(800, PIXELS), stream_seed: int = SEED) -> Sequence[Task]:
     """Task t shows ``images`` with their pixels in the order ``nth(t, …)`` (Dohare et al. 2024)."""
     return _reordered(images, images.train, images.test, tasks, stream_seed)
 
 
 @partial(Kind, "input-permuted", "the same, with pixels from −1 to 1", resized=True)
-def input_permuted(
-    images: ImageSet, tasks: int = _count(200, ", each with its own order of pixels"), stream_seed: int = SEED
-) -> Sequence[Task]:
+def input_permuted(images: ImageSet, tasks: int = _count(200, PIXELS), stream_seed: int = SEED) -> Sequence[Task]:
     """``online_permuted`` with inputs (x − .5) / .5 (Elsayed and Mahmood 2024)."""
     return _reordered(images, _centred(images.train), _centred(images.test), tasks, stream_seed)
 
 
 @partial(Kind, "label-permuted", "their classes have other labels in each task; pixels from −1 to 1")
-def label_permuted(
-    images: ImageSet, tasks: int = _count(400, ", each with its own order of labels"), stream_seed: int = SEED
-) -> Sequence[Task]:
+def label_permuted(images: ImageSet, tasks: int = _count(400, LABELS), stream_seed: int = SEED) -> Sequence[Task]:
     """In task t class c has the label ``nth(t, …)[c]``; inputs are (x − .5) / .5 (Elsayed and Mahmood 2024)."""
     train, test = _centred(images.train), _centred(images.test)
 

@@ -99,10 +99,8 @@ def load(path: Path, *classes: type) -> Any:
         raise
     except Exception as error:  # damaged bytes can lead PyTorch anywhere
         if wanted := re.search(r"GLOBAL (\S+)", str(error)):
-            raise Refused(
-                f"loading it would call {wanted[1]}, and a file may not run code here; "
-                "save tensors, numbers and words alone"
-            ) from None
+            text = f"loading it would call {wanted[1]}, and a file may not run code here; "
+            raise Refused(f"{text}save tensors, numbers and words alone") from None
         raise Refused("it is damaged, or was not written by torch.save") from None
 
 
@@ -181,10 +179,8 @@ def _description(value: Any, n: int, labels: NDArray[Any]) -> str:
         # Of the labels, whether the bounds meant the upper one or not; that there are any is checked later.
         low, high = (labels.min(), labels.max()) if labels.size else value
         return f"class {low}" if low == high else f"classes {low} to {high}"
-    raise Refused(
-        f"the description of task {n} is of type {type(value).__name__}, "
-        "but must be an angle, words, or a pair of class bounds"
-    )
+    text = f"the description of task {n} is of type {type(value).__name__}, "
+    raise Refused(f"{text}but must be an angle, words, or a pair of class bounds")
 
 
 def _is_number(value: Any) -> bool:

@@ -134,16 +134,10 @@ class Tuner(Source):
 
 
 def tune(
-    study: str | Path | StudyFile,
-    *,
-    out: str | Path = "runs/tuning",
-    write: str | Path | None = None,
-    jobs: int | None = None,
-    executor: str = "local",
-    report: Show = lambda progress: None,
-    note: Note = lambda text: None,
-    address: str | None = None,
-) -> list[Choice]:
+    study: str | Path | StudyFile, *, out: str | Path = "runs/tuning", write: str | Path | None = None,
+    jobs: int | None = None, executor: str = "local", report: Show = lambda progress: None,
+    note: Note = lambda text: None, address: str | None = None,
+) -> list[Choice]:  # fmt: skip
     """Choose settings as a study file says, on all cores or a cluster; goes on where it was stopped.
 
     Parameters

@@ -2,16 +2,14 @@
 
 import importlib
 import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from metareplay.errors import RunFailed, failing
+from metareplay.errors import RunFailed, failing, handling
 from metareplay.runs.display import note
 from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
 from metareplay.runs.request import Request
@@ -128,7 +126,7 @@ class Driver:
     def carry_out(self, backend: Backend) -> list[Outcome]:
         """Run until nothing is left, or until Ctrl-C or SIGTERM; the outcomes are in the order of the requests."""
         try:
-            with _terminated_as_by_ctrl_c():
+            with handling(signal.SIGTERM, signal.default_int_handler):  # as Ctrl-C is
                 forget_streams()
                 self.add(self.first)
                 while True:
@@ -296,16 +294,3 @@ def execute(
         if any(outcome.state == "not started" for outcome in outcomes):
             raise KeyboardInterrupt
         return outcomes
-
-
-@contextmanager
-def _terminated_as_by_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM do what Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

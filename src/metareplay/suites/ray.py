@@ -1,9 +1,4 @@
-"""The backend for a Ray cluster: every run is a Ray task; what it leaves is written by the driver.
-
-No machine of the cluster but the driver's needs to see the folder of runs, the data or a user's files: streams go
-through Ray's object store, once to each machine, and a user's modules as they are. Checkpoints come back to the
-driver's machine, so a run whose machine dies resumes on another one.
-"""
+"""The backend for a Ray cluster: a run is a Ray task; streams, modules and checkpoints go through the driver alone."""
 
 import contextlib
 import dataclasses
@@ -16,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -120,14 +115,9 @@ class RemoteCheckpoints(FileCheckpoints):
     def there(self, what: str, *given: Any) -> Any:
         return _result(self.actor.checkpoint.remote(self.key, what, *given))
 
-    def read(self) -> Any:
-        return self.there("read")
-
-    def write(self, content: bytes) -> None:
-        self.there("write", content)
-
-    def set_aside(self) -> None:
-        self.there("set_aside")
+    read: Any = partialmethod(there, "read")
+    write: Any = partialmethod(there, "write")
+    set_aside: Any = partialmethod(there, "set_aside")
 
     def clear(self) -> None:
         """The driver does it, once it has the record."""

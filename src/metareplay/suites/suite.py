@@ -77,10 +77,8 @@ def _text(suite: str) -> tuple[Path, str]:
         if suite in Suite.shipped():
             return Path(f"{suite}.toml"), (files("metareplay.suites") / f"{suite}.toml").read_text(encoding="utf-8")
         question = nearest(suite, Suite.shipped()) or ";"
-        raise BadInput(
-            f"there is no suite {suite!r}{question} metareplay comes with {', '.join(Suite.shipped())}; "
-            "one of your own is a file: FILE.toml"
-        )
+        text = f"there is no suite {suite!r}{question} metareplay comes with {', '.join(Suite.shipped())}; "
+        raise BadInput(f"{text}one of your own is a file: FILE.toml")
     try:
         return path, read_regular(path).decode("utf-8-sig").replace("\r\n", "\n")
     except OSError as error:
