@@ -72,9 +72,7 @@ class Guard:
     """Lets one thread write, or any number read, in about the order in which they come."""
 
     def __init__(self) -> None:
-        self._turn = Lock()
-        self._left = Condition()
-        self._readers = 0
+        self._turn, self._left, self._readers = Lock(), Condition(), 0
 
     @contextmanager
     def reading(self) -> Iterator[None]:

@@ -57,8 +57,7 @@ class GrowingLearner(Learner):
 
     def widen(self, inputs: int) -> None:
         if len(self.unscaled) and inputs > self.unscaled.shape[1]:
-            before = self.unscaled
-            self.unscaled = np.zeros((self.slots, inputs))
+            before, self.unscaled = self.unscaled, np.zeros((self.slots, inputs))
             self.unscaled[: self.used] = np.nan
             self.unscaled[: self.used, : before.shape[1]] = before[: self.used]
 

@@ -1,15 +1,14 @@
 """Continual learning in the interface of river (extra ``river``)."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from narwhals.stable.v2 import String
+from narwhals.stable.v2.typing import IntoDataFrame, IntoSeries
 from numpy.typing import NDArray
 from river import base
 from river.utils import dataframe
@@ -18,9 +17,6 @@ from metareplay.errors import BadInput
 from metareplay.estimators.estimator import Classifying, Estimator
 from metareplay.methods.base import Method
 from metareplay.settings import setting
-
-if TYPE_CHECKING:
-    from narwhals.stable.v2.typing import IntoDataFrame, IntoSeries
 
 FEWEST_INPUTS = 16
 """Inputs that the network has at first; where there are too few, it gets twice as many. Unused ones cost nothing."""
@@ -38,9 +34,8 @@ class RiverEstimator(Estimator):
 
     def __post_init__(self) -> None:
         self._method = type(self._made_method())
-        self.missing_labels_ = 0
         self._meet_nothing()
-        self._left_out = False
+        self.missing_labels_, self._left_out = 0, False
         self._last: tuple[list[Any], NDArray[np.int64]] = ([], np.empty(0, np.int64))
 
     def learn_one(self, x: dict[Hashable, Any], y: Any, task: Hashable = None, w: float = 1.0) -> None:

@@ -1,15 +1,10 @@
 """How long a run takes, and for what."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from numba.core.event import TimingListener
+from typing import Any
 
 
 class Clock:
@@ -17,7 +12,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds = dict.fromkeys(("train_seconds", "eval_seconds", "compile_seconds"), 0.0)
-        self._compiling: TimingListener | None = None
+        self._compiling: Any = None  # a listener of Numba's
         self._begin = 0.0
 
     def now(self) -> float:
