@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
-import sys
-import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from metareplay import METHODS, Experiment, Record, Trainer
+from metareplay import METHODS, Record
 from metareplay.runs import recipes
-from metareplay.streams.catalogue import find
+from metareplay.runs.request import Request
+from metareplay.suites.local import execute
+from metareplay.suites.plan import plan
+from metareplay.suites.progress import SuiteDisplay
 
 BENCHMARKS = ("mnist-rotations", "mnist-permutations", "mnist-many-permutations")
 MEASURES = ("retained_accuracy", "learning_accuracy", "backward_transfer")
@@ -36,15 +35,10 @@ class Configuration(NamedTuple):
     variant: str = ""
     changes: dict[str, Any] | None = None
 
-    def experiment(self, seed: int) -> Experiment:
+    def request(self, seed: int) -> Request:
         """It, with one seed."""
         settings, _ = recipes.settings(self.benchmark, self.method, self.memories)
-        method = METHODS[self.method](**settings | (self.changes or {}))
-        return Experiment(stream=find(self.benchmark).stream(), method=method, seed=seed)
-
-    def __str__(self) -> str:
-        memories = f" --memories {self.memories}" if self.memories else ""
-        return f"{self.benchmark} {self.method}{memories}{self.variant and f', {self.variant}'}"
+        return Request(self.benchmark, self.method, settings | (self.changes or {}), run={"seed": seed})
 
 
 VARIANTS = [
@@ -81,33 +75,6 @@ def configurations(benchmarks: list[str], methods: list[str]) -> list[Configurat
     ]
 
 
-def run(configuration: Configuration, seed: int, out: Path) -> float:
-    """Run one, unless its record is there; how long it took."""
-    experiment = configuration.experiment(seed)
-    begin = time.perf_counter()
-    if not (out / experiment.key).exists():
-        Trainer(experiment).train().save(out / experiment.key)
-    return time.perf_counter() - begin
-
-
-def run_all(chosen: list[Configuration], seeds: int, out: Path) -> None:
-    """Run what is missing, the longest first, a line for each on standard error."""
-    # Many memories, and GEM's many gradients, take longest.
-    jobs = [(configuration, seed) for seed in range(seeds) for configuration in chosen]
-    jobs.sort(key=lambda job: (job[0].method != "gem", job[0].method != "meralg1", -(job[0].memories or 0)))
-    begin = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        waiting = {pool.submit(run, *job, out): job for job in jobs}
-        for number, done in enumerate(as_completed(waiting), 1):
-            configuration, seed = waiting[done]
-            minutes = (time.perf_counter() - begin) / 60
-            print(
-                f"{number}/{len(jobs)} {configuration} --seed {seed}: {done.result():.1f} s ({minutes:.1f} min in all)",
-                file=sys.stderr,
-                flush=True,
-            )
-
-
 def percent(values: list[float]) -> str:
     """Mean, and standard deviation where there are several."""
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
@@ -124,7 +91,7 @@ def tables(chosen: list[Configuration], seeds: int, out: Path) -> None:
         print("| method | memories | variant | RA | LA | BTI | SGD steps |")
         print("|---|---|---|---|---|---|---|")
         for configuration in (c for c in chosen if c.benchmark == benchmark):
-            records = [Record.load(out / configuration.experiment(seed).key) for seed in range(seeds)]
+            records = [Record.load(out / configuration.request(seed).experiment().key) for seed in range(seeds)]
             found = [[record.metrics[name] for record in records] for name in MEASURES]
             name, memories, variant = configuration.method, configuration.memories or 0, configuration.variant
             cells = (name, memories or "–", variant or "published", *map(percent, found), f"{records[0].steps:,}")
@@ -158,7 +125,9 @@ def main() -> None:
         chosen = [variant for variant in VARIANTS if variant.method in given.methods]
     if given.memories:
         chosen = [configuration for configuration in chosen if configuration.memories in given.memories]
-    run_all(chosen, given.seeds, given.out)
+    requests = [configuration.request(seed) for seed in range(given.seeds) for configuration in chosen]
+    with SuiteDisplay(plan(requests, given.out)) as display:
+        execute(requests, given.out, report=display, note=display.note)
     tables(chosen, given.seeds, given.out)
 
 

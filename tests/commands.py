@@ -12,6 +12,16 @@ from typing import Any
 METAREPLAY = (sys.executable, "-m", "metareplay")
 
 
+def ran(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """A program that has ended, with what it said."""
+    return subprocess.run([*map(str, command)], **{"capture_output": True, "text": True} | options)
+
+
+def python(code: str, *arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The same of a few lines of Python."""
+    return ran(sys.executable, "-c", code, *arguments, **options)
+
+
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     """A command under way."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -111,7 +111,7 @@ def test_of_two_records_of_one_run_the_later_counts():
         assert one.mean("retained_accuracy") == pytest.approx((0.7 + 0.9) / 2)
 
 
-def test_values_are_in_the_order_of_seeds_and_intervals_are_students():
+def test_values_matrices_and_curves_are_means_over_seeds_with_students_intervals():
     (one,) = groups([record(1, end=7), record(0, end=5), record(2, end=8)])
     values = one.values("retained_accuracy")
     np.testing.assert_allclose(np.asarray(values), [0.7, 0.8, 0.85])
@@ -120,6 +120,17 @@ def test_values_are_in_the_order_of_seeds_and_intervals_are_students():
     low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values))
     assert interval.ends == (pytest.approx(low), pytest.approx(high))
     np.testing.assert_array_equal(np.asarray(one.values("steps")), [1, 2, 3])
+    (one,) = groups([record(0, end=5), record(1, end=8)])
+    np.testing.assert_allclose(one.accuracy, [[0.8, 0.2], [0.65, 0.9]])
+    (one,) = groups([record(0, end=5), record(1, end=8)])
+    curve = one.curve("first_task")
+    np.testing.assert_allclose(curve.at, [0, 5, 10])
+    np.testing.assert_allclose(curve.mean, [0.1, 0.8, 0.65])
+    np.testing.assert_allclose(curve.high - curve.low, [0, 0, 2 * 12.7062 * 0.15], rtol=1e-4)
+    assert curve.seeds == 2
+    (alone,) = groups([record(0)])
+    single = alone.curve("average_accuracy")
+    assert (single.low, single.high) == (None, None)
 
 
 def test_what_is_undefined_stays_so():
@@ -134,33 +145,13 @@ def test_what_is_undefined_stays_so():
     assert one.accuracy.shape == (1, 2)
 
 
-def test_the_mean_matrix_has_the_tasks_as_they_came():
-    (one,) = groups([record(0, end=5), record(1, end=8)])
-    np.testing.assert_allclose(one.accuracy, [[0.8, 0.2], [0.65, 0.9]])
-
-
-def test_curves_are_means_over_seeds_with_an_interval_at_each_point():
-    (one,) = groups([record(0, end=5), record(1, end=8)])
-    curve = one.curve("first_task")
-    np.testing.assert_allclose(curve.at, [0, 5, 10])
-    np.testing.assert_allclose(curve.mean, [0.1, 0.8, 0.65])
-    np.testing.assert_allclose(curve.high - curve.low, [0, 0, 2 * 12.7062 * 0.15], rtol=1e-4)
-    assert curve.seeds == 2
-    (alone,) = groups([record(0)])
-    single = alone.curve("average_accuracy")
-    assert (single.low, single.high) == (None, None)
-
-
-def test_an_unknown_metric_or_curve_is_named_with_those_there_are():
+def test_no_records_make_no_groups_and_an_unknown_metric_or_curve_is_named_with_those_there_are():
+    assert groups([]) == []
     (one,) = groups([record(0)])
     with pytest.raises(BadInput, match=r"'accuracy'; did you mean online_accuracy\? there are retained_accuracy"):
         one.values("accuracy")
     with pytest.raises(BadInput, match=r"'loss'; there are average_accuracy"):
         one.curve("loss")
-
-
-def test_no_records_make_no_groups():
-    assert groups([]) == []
 
 
 def test_unfinished_runs_count_where_they_belong(tmp_path):

@@ -1,11 +1,12 @@
 """The benchmarks compare like with like, and run."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from commands import ran
 
 pytest.importorskip("torch")
 
@@ -28,7 +29,7 @@ def test_a_method_that_the_field_compares_with_is_timed_beside_its_naive_loop(mo
 def test_the_benchmarks_run(tmp_path):
     parts = ["steps", "primitives", "torch", "evaluation", "run"]
     command = [sys.executable, "-m", "benchmarks", "--effort", "0.01", "--json", str(tmp_path / "all.json")]
-    done = subprocess.run([*command, "--only", *parts], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = ran(*command, "--only", *parts, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "all.json").read_text())
     assert set(parts) <= set(results)
@@ -36,8 +37,7 @@ def test_the_benchmarks_run(tmp_path):
 
 
 def test_the_benchmarks_say_in_words_that_a_folder_is_not_there():
-    command = [sys.executable, "-m", "benchmarks", "--mnist", "nowhere"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    done = ran(sys.executable, "-m", "benchmarks", "--mnist", "nowhere", cwd=ROOT)
     told = "nowhere is neither a folder nor an address that starts with http:// or https://"
     assert (done.returncode, done.stderr) == (2, f"python -m benchmarks: {told}\n")
 

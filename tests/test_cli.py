@@ -6,14 +6,13 @@ import os
 import pty
 import resource
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from commands import METAREPLAY, on_terminal, rest_of, start
+from commands import METAREPLAY, on_terminal, python, ran, rest_of, start
 from metareplay.cli import main, status_of
 from metareplay.data.catalogue import SOURCES
 from metareplay.methods import METHODS
@@ -261,14 +260,11 @@ def test_a_folder_that_cannot_be_written_is_found_out_before_training(folder, ca
     assert "cannot be written" in capsys.readouterr().err.splitlines()[-1]
 
 
-def test_a_run_that_diverges_says_what_to_lower(capsys):
+def test_a_run_that_diverges_or_has_no_room_for_its_memories_says_so(capsys):
     assert main(["run", "digits-rotations", "online", *SHORT, "--lr", "1e6", "--quiet"]) == 1
     assert "lower --lr (it is 1e+06)" in one_line(capsys.readouterr().err)
     (folder,) = Path("runs").iterdir()
     assert "lower --lr" in json.loads((folder / "failed.json").read_text())["message"]
-
-
-def test_more_memories_than_there_is_memory(capsys):
     assert main(["run", "digits-rotations", "eralg4", *SHORT, "--memories", str(10**14), "--quiet"]) == 1
     assert "there is not enough memory" in one_line(capsys.readouterr().err)
 
@@ -342,7 +338,7 @@ def test_a_reader_that_has_gone_is_no_trouble(arguments):
 def test_output_that_is_closed_or_full_costs_no_record(redirected, status, told):
     """A closed standard output has no number that a file of ours could get."""
     command = " ".join([*METAREPLAY, *RUN, redirected])
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    done = ran("sh", "-c", command)
     assert done.returncode == status
     assert done.stderr == told or "2>" not in redirected
     (folder,) = Path("runs").iterdir()
@@ -350,8 +346,7 @@ def test_output_that_is_closed_or_full_costs_no_record(redirected, status, told)
 
 
 def test_output_that_is_not_utf_8_shows_what_it_can():
-    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
-    done = subprocess.run([*METAREPLAY, "methods"], capture_output=True, text=True, env=environment)
+    done = ran(*METAREPLAY, "methods", env=os.environ | {"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "meralg1" in done.stdout
 
@@ -376,7 +371,7 @@ importlib.import_module = interrupted
 from metareplay.cli import main
 main(["methods"])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = python(code)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "metareplay: stopped\n")
 
 
@@ -432,7 +427,7 @@ def test_help_explains_every_flag(benchmark, method, capsys):
         assert parameter.valid in shown or parameter.valid == "(-inf, inf)"
 
 
-def test_defaults_in_help_are_those_for_the_number_of_memories(capsys):
+def test_help_has_the_defaults_for_the_number_of_memories_and_the_settings_of_a_users_method(capsys):
     def shown(memories):
         with pytest.raises(SystemExit):
             main(["run", "mnist-rotations", "meralg1", "--memories", memories, "--help"])
@@ -442,9 +437,6 @@ def test_defaults_in_help_are_those_for_the_number_of_memories(capsys):
     assert beta.format(0.03) in shown("5120")
     assert beta.format(0.01) in shown("500")
     assert "those for 200 memories are used" in shown("250")
-
-
-def test_help_of_a_users_method(capsys):
     Path("patient.py").write_text(PATIENT)
     with pytest.raises(SystemExit):
         main(["run", "digits-rotations", "patient.py:Patient", "--help"])
@@ -461,21 +453,15 @@ def test_every_command_has_help(command, capsys):
     assert f"usage: metareplay {command}".rstrip() in capsys.readouterr().out
 
 
-def test_run_help_lists_benchmarks_and_methods(capsys):
+def test_lists_have_every_name_and_say_which_methods_must_know_the_task(capsys):
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     shown = capsys.readouterr().out
     assert all(f"\n  {name} " in shown for name in (*BENCHMARKS, *METHODS))
-
-
-def test_lists(capsys):
     for command, names in (("methods", METHODS), ("benchmarks", BENCHMARKS), ("data list", SOURCES)):
         assert main(command.split()) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines[::2]] == list(names)
-
-
-def test_the_methods_that_must_know_the_task_say_so(capsys):
     main(["methods"])
     shown = capsys.readouterr().out
     told = [(method.needs_task_in_training, method.needs_task_in_testing) for method in METHODS.values()]
@@ -486,15 +472,3 @@ def test_the_methods_that_must_know_the_task_say_so(capsys):
 def test_data_get(capsys):
     assert main(["data", "get", "digits"]) == 0
     assert capsys.readouterr().out == "digits is here and verified: 1297 images for training, 500 for testing\n"
-
-
-def test_version(capsys):
-    with pytest.raises(SystemExit) as left:
-        main(["--version"])
-    assert left.value.code == 0
-    assert capsys.readouterr().out.startswith("metareplay 0.")
-
-
-def test_what_needs_no_digits_does_not_wait_for_scikit_learn():
-    script = "import sys; from metareplay.cli import main; main(['methods']); sys.exit('sklearn' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False).returncode == 0

@@ -5,12 +5,12 @@ import hashlib
 import io
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from commands import ran
 from metareplay.cli import main
 from metareplay.results.statistics import estimate
 from metareplay.runs.folder import Run
@@ -226,6 +226,6 @@ def test_a_copy_of_a_run_is_no_further_seed(capsys):
 def test_a_reader_that_has_seen_enough_is_no_error():
     many(200)
     command = f"{sys.executable} -m metareplay results --csv - | head -1"
-    piped = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    piped = ran("bash", "-c", command)
     assert piped.stdout.startswith("key,state,benchmark,method,seed,")
     assert piped.stderr == ""

@@ -1,17 +1,22 @@
-"""Every method goes through the conformance suite, and the suite finds what is wrong with methods that are not."""
+"""Every method goes through the checks of `metareplay check`, and these find what is wrong with others."""
 
 import functools
 import random
+import re
+import runpy
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from metareplay import METHODS, Method, setting
+from metareplay import METHODS, Method, methods, setting
+from metareplay.cli import main
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods.memory import Reservoir
+from metareplay.runs import conformance
 from metareplay.runs.conformance import CHECKS, check, check_one
 from metareplay.settings import hyperparameters
 
@@ -32,11 +37,9 @@ SLOW = {"mas", "slda", "sync", "cmaml"}
 """Those of which another one, that shares most of their code, is tried each time."""
 
 
-@pytest.mark.parametrize("checked", NAMED.values(), ids=NAMED)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in METHODS])
-def test_methods(name, checked):
-    result = check_one(factory(name), checked)
-    assert result.outcome != "fails", result
+def test_a_method_passes_every_check(name):
+    assert [str(result) for result in check(factory(name)) if result.outcome == "fails"] == []
 
 
 def test_checks_on_memories_apply_to_methods_with_memories():
@@ -276,28 +279,22 @@ def test_what_is_wrong_is_found_and_said(method, name, words):
     assert words in str(result)
 
 
-def test_an_authors_error_is_told_with_its_place():
+def test_every_fact_is_one_sentence_and_an_authors_error_is_told_with_its_place():
+    for checked in CHECKS:
+        fact = (checked.__doc__ or "").partition("\n")[0]
+        assert fact.endswith(".")
+        assert fact[0].isupper()
     message = check_one(TakesOneAtATime, NAMED["batches_of_any_size_are_taken"]).message
     assert "test_conformance.py:" in message
     assert "in observe" in message
 
 
-def test_every_fact_is_one_sentence():
-    for checked in CHECKS:
-        fact = (checked.__doc__ or "").partition("\n")[0]
-        assert fact.endswith(".")
-        assert fact[0].isupper()
-
-
-def test_a_check_is_waived_by_a_reason():
+def test_a_check_is_waived_by_a_reason_and_holds_for_a_method_that_is_its_base_where_it_does_nothing():
     class Excused(NeverLearns):
         waived: ClassVar[dict[str, str]] = {"it_takes_every_example": "it is a reader, not a learner"}
 
     result = check_one(Excused, NAMED["it_takes_every_example"])
     assert (result.outcome, result.message) == ("waived", "it is a reader, not a learner")
-
-
-def test_a_method_that_is_its_base_where_it_does_nothing_passes():
     assert check_one(Doubled, NAMED["with_its_constant_inert_it_is_its_base"]).outcome == "holds"
 
 
@@ -313,3 +310,113 @@ def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more():
             self.learner.descend(self.rng.standard_normal(len(theta)), 0.001)
 
     assert check_one(WritesPadding, NAMED["it_takes_every_example"]).outcome == "holds"
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch):
+    """Every block of the page that begins with a file's name, as that file."""
+    monkeypatch.chdir(tmp_path)
+    for language, block in re.findall(r"```(python|toml)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        name = block.splitlines()[0].removeprefix("# ")
+        assert name.endswith({"python": ".py", "toml": ".toml"}[language])
+        Path(name).write_text(block)
+
+
+OF_THE_PAGE = ["plain.py:Plain", "replay.py:Replay", "derpp.py:DERPP", "si.py:SI", "balanced.py:BalancedER"]
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize("method", OF_THE_PAGE)
+def test_the_methods_of_the_page_pass_every_check(method, capsys):
+    assert main(["check", method]) == 0
+    shown = capsys.readouterr().out
+    assert "0 fail" in shown
+    assert shown.count("✓") >= len(conformance.CHECKS) - 6
+    assert re.search(r"✓ Saved and loaded on the way.*\n✓ On PyTorch it learns", shown)
+
+
+@pytest.mark.usefixtures("page")
+def test_settings_of_a_checked_method_are_flags():
+    assert main(["check", "balanced.py:BalancedER", "--memories", "3"]) == 0
+
+
+@pytest.mark.usefixtures("page")
+def test_dark_experience_replay_holds_scores_and_synaptic_intelligence_parameters():
+    from metareplay import Online, benchmark, run
+
+    def retained(method, **settings):
+        made = Online(**settings) if method == "online" else methods.find(method)(**settings)
+        return run(stream, made, hidden=(40,)).metrics["retained_accuracy"]
+
+    stream = benchmark("digits-rotations", tasks=5)
+    online = retained("online", lr=0.03)
+    assert retained("derpp.py:DERPP") > online + 0.2
+    assert retained("si.py:SI") > online + 0.1
+
+
+@pytest.mark.usefixtures("page")
+def test_the_balanced_memory_holds_rare_classes():
+    runpy.run_path("imbalanced.py")
+    from metareplay import Experiment, Trainer, benchmark
+
+    method = methods.find("balanced.py:BalancedER")(memories=40)
+    life = Trainer(Experiment(stream=benchmark("imbalanced"), method=method, hidden=(20,)))
+    life.train()
+    held = [list(life.learner.labels[1:]).count(label) for label in range(10)]
+    assert sum(held) == 40
+    assert max(held) - min(held) <= 1
+
+
+FORGETFUL = '''\
+import numpy as np
+import metareplay
+
+class Forgetful(metareplay.Method):
+    """One step on each batch, in an order that nobody can repeat."""
+
+    lr: float = metareplay.setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
+
+    def observe(self, rows):
+        if np.random.default_rng().random() < 0.5:
+            self.learner.sgd(rows, self.lr)
+'''
+
+
+def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(here, capsys):
+    Path("wrong.py").write_text(FORGETFUL)
+    assert main(["check", "wrong.py:Forgetful"]) == 1
+    shown = capsys.readouterr()
+    assert "✗ The same seed gives the same result, bit for bit." in shown.out
+    assert re.search(r"wrong\.py:Forgetful fails \d+ of 24 checks", shown.err)
+
+
+def test_what_was_found_is_shown_before_the_next_check_begins(monkeypatch, capsys):
+    def check_that_never_ends(method):
+        """It ends."""
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conformance, "CHECKS", (conformance.CHECKS[0], check_that_never_ends))
+    assert main(["check", "online"]) == 130
+    assert "✓ Every setting has a meaning in words" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("page")
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nothing.py:X"], "there is no such Python file"),
+        (["balanced.py"], "must say which class"),
+        (["erlag4"], "did you mean eralg4?"),
+        (["eralg4", "--beta", "1"], "there is no flag --beta"),
+        (["eralg4", "--lr", "-1"], "must lie in (0, inf)"),
+        (["--lr", "1"], "there is no flag --lr"),
+    ],
+)
+def test_what_cannot_be_checked_is_said_in_one_line(arguments, told, capsys):
+    assert main(["check", *arguments]) == 2
+    shown = capsys.readouterr().err
+    assert told in shown
+    assert shown.count("\n") == 1

@@ -1,6 +1,5 @@
 """``metareplay data make``: files of tasks from a data set, with the flags of the MER project's generator."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,14 +33,11 @@ def test_the_flags_of_the_original_generator_decide_the_stream(capsys):
         assert np.array_equal(task.train.inputs(which), other.train.inputs(which))
 
 
-def test_angles_are_numbers_from_slice_to_slice():
+def test_angles_go_from_slice_to_slice_and_the_seed_decides_the_tasks():
     assert make("rotations -o mine.pt --data digits --tasks 9 --max-rot 90") == 0
     train, test = torch.load("mine.pt", weights_only=True)
     assert [int(angle // 10) for angle, _, _ in train] == list(range(9))
     assert [angle for angle, _, _ in train] == [angle for angle, _, _ in test]
-
-
-def test_another_seed_gives_other_tasks_and_the_same_seed_the_same():
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert make(f"permutations -o {name}.pt --data digits --tasks 2 --seed {seed}") == 0
     a, b, c = (Path(f"{name}.pt").read_bytes() for name in "abc")
@@ -85,12 +81,6 @@ def test_real_mnist_can_be_split(shared_mnist, data_folder):
 def test_bad_input_gets_one_line_and_leaves_no_file(arguments, told, refused, tmp_path):
     assert told in refused("data", "make", *arguments.split())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_without_pytorch_the_error_has_the_command_that_installs_it(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    assert make("rotations -o a.pt") == 2
-    assert "pip install '.[torch]'" in capsys.readouterr().err
 
 
 def test_help_has_every_flag_with_its_default(capsys):

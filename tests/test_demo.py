@@ -34,7 +34,7 @@ def cells(table, row):
     return line.split()[len(row.split()) :]
 
 
-def test_every_task_when_it_was_learned_and_at_the_end():
+def test_the_tables_and_the_conclusion_say_what_the_runs_found():
     stream = benchmark("digits-rotations", tasks=TASKS)
     table = shown(demo.every_task(stream, ACCURACIES))
     assert cells(table, f"1 {stream.tasks[0].description}") == ["92.0", "32.0", "-60.0", "95.0", "95.0", "+0.0"]
@@ -42,15 +42,9 @@ def test_every_task_when_it_was_learned_and_at_the_end():
     # Of two seeds the half width is t(0.975; 1) = 12.706 times half their difference: 3.33, 2.67 and 0.67 points.
     assert cells(table, "± 95 %")[1::2] == ["21.2", "16.9", "4.2", "0.0", "0.0", "0.0"]
     assert cells(table, "is called") == ["LA", "RA", "BTI"] * 2
-
-
-def test_the_first_task_all_along():
     table = shown(demo.first_task(ACCURACIES))
     assert cells(table, "online") == ["92", "50", "32"]
     assert cells(table, "meralg1") == ["95", "95", "95"]
-
-
-def test_the_conclusion_gives_the_tables_numbers():
     text = " ".join(shown(demo.conclusion(ACCURACIES), width=200).split())
     assert "read 92 % of task 1's digits when it had just learned them, and 32 % at the end" in text
     assert "learned 82 % and retained 55 %" in text

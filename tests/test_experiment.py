@@ -1,10 +1,8 @@
 """Which examples a run shows, when it evaluates, what it notes, and what its name depends on."""
 
 import dataclasses
-import importlib.util
 import itertools
 import json
-import subprocess
 import sys
 from typing import ClassVar
 
@@ -12,12 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from metareplay import METHODS, BadInput, BaseImages, Diverged, Experiment, Method, Record, benchmark, setting
+from commands import python
+from metareplay import METHODS, BadInput, BaseImages, Diverged, Experiment, Method, Record, benchmark, methods, setting
 from metareplay.learners.base import Learner
 from metareplay.methods.mer import MER
 from metareplay.methods.online import Online
 from metareplay.methods.replay import ER
 from metareplay.runs.checkpoint import pack
+from metareplay.runs.experiment import method_name
 from metareplay.runs.metrics import CURVES, Undefined
 from metareplay.runs.record import ARRAYS, OPTIONAL
 from metareplay.runs.trainer import Progress, Trainer
@@ -132,13 +132,10 @@ def test_every_epoch_shows_the_same_examples_in_a_new_order():
         assert len({tuple(epoch) for epoch in epochs}) == 3
 
 
-def test_batches_never_cross_tasks_but_may_cross_epochs():
+def test_batches_of_any_size_show_the_same_examples_and_may_cross_epochs_but_not_tasks():
     run(samples_per_task=7, epochs=2, batch_size=4)
     assert [list(map(len, batches_of(task))) for task in range(3)] == [[4, 4, 4, 2]] * 3
     assert Notes.of_task == [0] * 4 + [1] * 4 + [2] * 4
-
-
-def test_the_same_examples_come_in_batches_of_any_size():
     shown = []
     for batch_size in (1, 3, 50):
         run(samples_per_task=7, batch_size=batch_size)
@@ -245,13 +242,10 @@ def evaluations(record):
     return list(zip(record.evaluated_at.tolist(), record.evaluated_visit.tolist(), strict=True))
 
 
-def test_it_evaluates_before_the_first_task_and_at_the_end_of_each():
+def test_it_evaluates_before_the_first_task_at_the_end_of_each_and_every_so_many_batches_but_never_twice_at_once():
     assert evaluations(run(samples_per_task=5)) == [(0, -1), (5, 0), (10, 1), (15, 2)]
     assert evaluations(run(samples_per_task=5, batch_size=2)) == [(0, -1), (3, 0), (6, 1), (9, 2)]
     assert evaluations(run(samples_per_task=4, task_order=(1, 0, 1))) == [(0, -1), (4, 0), (8, 1), (12, 2)]
-
-
-def test_it_evaluates_every_so_many_batches_too_and_never_twice_at_once():
     record = run(samples_per_task=5, eval_every=3)
     assert evaluations(record) == [(0, -1), (3, 0), (5, 0), (6, 1), (9, 1), (10, 1), (12, 2), (15, 2)]
     assert evaluations(run(samples_per_task=6, eval_every=3))[1:4] == [(3, 0), (6, 0), (9, 1)]
@@ -357,15 +351,12 @@ def test_gradients_and_forward_passes_are_counted_in_examples(tmp_path):
     assert Record.load(tmp_path).summary() == record.summary()
 
 
-def test_what_a_method_counts_is_in_the_record(tmp_path):
+def test_what_a_method_counts_is_in_the_record_also_where_its_run_was_stopped(tmp_path):
     record = run(samples_per_task=7, batch_size=3)
     counted = {"batches": 9, "in task 0": 1.5, "in task 1": 1.5, "in task 2": 1.5}
     assert record.counters == record.summary()["counters"] == counted
     record.save(tmp_path)
     assert Record.load(tmp_path).counters == counted
-
-
-def test_a_method_goes_on_counting_where_its_run_was_stopped():
     experiment = Experiment(stream=stream(), method=Notes(), hidden=(4,), samples_per_task=7)
     one, other = Trainer(experiment), Trainer(experiment)
     one.evaluate(-1)
@@ -532,10 +523,7 @@ experiment = Experiment(stream=Stream("one", (Task("", images, images),), 1, {"b
     before = here["experiment"].key
     Trainer(here["experiment"]).train()
     assert here["experiment"].key == before
-    there = subprocess.run(
-        [sys.executable, "-c", code + "print(experiment.key)"], capture_output=True, text=True, check=True
-    )
-    assert there.stdout.strip() == before
+    assert python(code + "print(experiment.key)").stdout.strip() == before
 
 
 MINE = """
@@ -549,52 +537,22 @@ class Mine(Method):
 """
 
 
-@pytest.fixture
-def modules():
-    before = set(sys.modules)
-    yield
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def method_from(file, source):
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(source)
-    name = f"users_{abs(hash((file, source)))}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    method = module.Mine()
-    return method
-
-
-@pytest.mark.usefixtures("modules")
 def test_the_key_changes_with_a_users_file_and_not_with_where_it_lies(tmp_path):
-    first, moved, changed, renamed = (
-        Experiment(stream=stream(), method=method_from(tmp_path / file, source))
-        for file, source in (
-            ("a/my_file.py", MINE),
-            ("b/my_file.py", MINE),
-            ("c/my_file.py", MINE + "\n# better\n"),
-            ("d/other.py", MINE),
-        )
-    )
+    def made(file, source):
+        (tmp_path / file).parent.mkdir()
+        (tmp_path / file).write_text(source)
+        return Experiment(stream=stream(), method=methods.find(f"{tmp_path / file}:Mine")())
+
+    first, moved, renamed = made("a/my_file.py", MINE), made("b/my_file.py", MINE), made("d/other.py", MINE)
     assert first.configuration()["method"] == "my_file.py:Mine"
-    assert moved.key == first.key not in (changed.key, renamed.key)
+    assert moved.key == first.key not in (made("c/my_file.py", MINE + "\n# better\n").key, renamed.key)
     assert run(method=first.method).configuration["method_sha256"] == first.configuration()["method_sha256"]
 
 
-def test_a_method_typed_into_a_notebook_can_be_run():
-    code = (
-        "from metareplay import *\n"
-        "exec(" + repr(MINE) + ")\n"
-        "from metareplay.runs.experiment import method_name\n"
-        "print(method_name(Mine))\n"
-    )
-    done = subprocess.run([sys.executable, "-"], input=code, capture_output=True, text=True, check=False)
-    assert done.stderr == ""
-    assert done.stdout.strip() == "__main__:Mine"
+def test_a_method_typed_into_a_notebook_has_a_name(monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", None, raising=False)
+    exec(MINE, space := {"__name__": "__main__"})
+    assert method_name(space["Mine"]) == "__main__:Mine"
 
 
 class ByBatches(Online):

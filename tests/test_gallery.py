@@ -29,20 +29,14 @@ def test_a_row_shows_one_image_of_each_class_in_turn():
         np.testing.assert_array_equal(images[label, :, :, 2], expected)
 
 
-def test_a_task_of_two_classes_shows_them_by_turns():
+def test_classes_come_by_turns_few_examples_make_a_short_row_and_of_many_tasks_some_are_shown():
     stream = benchmark("digits-split")
     labels = stream.tasks[3].train.labels
     assert labels[gallery._in_turn(labels, 10)].tolist() == [6, 7] * 5
-
-
-def test_few_examples_make_a_short_row():
     x, y = np.ones((3, 8, 8), np.uint8), np.array([0, 1, 1])
     stream = Stream.from_arrays("mine", [(x, y, x, y)])
     assert gallery.rows(stream)[0][1].shape == (3, 8, 8, 3)
     assert gallery.picture(stream).size[0] > 10 * 32
-
-
-def test_of_many_tasks_some_are_shown_evenly_spread():
     found = gallery.rows(benchmark("digits-permutations", tasks=50))
     assert [description.split(":")[0] for description, _ in found] == [str(1 + 3 * row) for row in range(17)]
 

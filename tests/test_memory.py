@@ -162,7 +162,7 @@ def test_memories_are_replayed_with_replacement_and_independently():
     assert abs(chi_square(following, (len(drawn) - 1) / 64)) < 3.5
 
 
-def test_drawing_more_does_not_change_what_is_kept():
+def test_drawing_and_keeping_do_not_change_each_other_however_many_batches_come_at_once():
     quiet, quiet_table = reservoir(10)
     busy, busy_table = reservoir(10)
     for example in range(200):
@@ -170,9 +170,6 @@ def test_drawing_more_does_not_change_what_is_kept():
         offer(busy, busy_table, range(example, example + 1))
         busy.draw(example % 5, 7)
     assert (quiet_table.memories == busy_table.memories).all()
-
-
-def test_what_is_drawn_depends_neither_on_what_is_kept_nor_on_how_many_batches_come_at_once():
     (one, one_table), (two, two_table) = reservoir(10), reservoir(10)
     offer(one, one_table, range(10))
     offer(two, two_table, range(1000))
@@ -216,14 +213,11 @@ def test_a_ring_holds_the_newest_examples_of_each_task(per_task, tasks, batch_si
     assert memory.filled() == sorted(task for task, kept in model.items() if kept)
 
 
-def test_a_ring_whose_slots_do_not_divide_shares_out_what_does():
+def test_a_ring_shares_out_the_slots_that_divide_and_its_state_is_a_copy():
     memory = RingPerTask(Table(11, 1), 3)
     for example in range(30):
         memory.offer(0, example % 3)
     assert [len(memory.rows(task)) for task in range(3)] == [3, 3, 3]
-
-
-def test_a_rings_state_is_a_copy():
     table = Table(4, 1)
     memory = RingPerTask(table, 2)
     memory.offer(0, 1)

@@ -2,11 +2,12 @@
 
 import csv
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from commands import ran
 
 torch = pytest.importorskip("torch")
 
@@ -34,15 +35,12 @@ def files():
     return sorted(path.stem for path in Path("results").glob("*.txt"))
 
 
-def test_the_first_is_the_originals_first_line():
+def test_there_are_57_that_can_be_read_and_the_first_is_the_originals_first_line():
     assert command_line(next(runs(3))) == (
         "python main.py --n_layers 2 --n_hiddens 100 --data_path data/ --save_path results/ --batch_size 1 "
         "--log_every 100 --samples_per_task 1000 --data_file mnist_rotations.pt --cuda no --seed 3 "
         "--model online --lr 0.0003"
     )
-
-
-def test_there_are_57_and_all_can_be_read():
     options = [read(flags) for flags in runs(0)]
     assert len(options) == 57
     assert len({str(vars(each)) for each in options}) == 57
@@ -139,13 +137,7 @@ def test_a_wrong_seed_is_said_in_one_line(capsys, argv):
 
 def test_the_script_at_the_root_only_starts_it():
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = subprocess.run(
-        [str(ROOT / "mer_examples.sh"), "7", "--dry-run"],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PATH": path},
-    )
+    done = ran(ROOT / "mer_examples.sh", "7", "--dry-run", env=os.environ | {"PATH": path})
     assert done.stdout.splitlines() == [command_line(flags) for flags in runs(7)]
     assert done.stderr == ""
 
@@ -155,12 +147,6 @@ def test_without_the_package_the_script_says_how_to_install_it(tmp_path):
     script.write_bytes((ROOT / "mer_examples.sh").read_bytes())
     (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "python3").chmod(0o755)
-    done = subprocess.run(
-        ["/bin/sh", str(script), "0"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-    )
+    done = ran("/bin/sh", script, "0", env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     assert done.returncode == 2
     assert "pip install -r requirements.txt" in done.stderr

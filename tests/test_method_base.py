@@ -117,15 +117,13 @@ def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready()
     assert not np.array_equal(plain.correct[-1], records[0].correct[-1])
 
 
-def test_the_published_methods_come_in_their_order_and_others_among_their_family():
+def test_the_published_methods_come_in_their_order_others_among_their_family_and_a_users_own_not_at_all():
     assert [name for name in METHODS if name in PUBLISHED] == PUBLISHED
     families = [FAMILIES.index(method.family) for method in METHODS.values()]
     assert families == sorted(families)
     assert all(getattr(metareplay, method.__name__) is method for method in METHODS.values())
     assert all(name == method.id for name, method in METHODS.items())
 
-
-def test_a_class_of_a_users_own_is_not_listed():
     class Mine(ER):
         id = "mine"
 

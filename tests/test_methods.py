@@ -151,7 +151,7 @@ def begun(method, tasks, hidden):
     return method
 
 
-def test_taskinput_has_an_input_layer_for_each_task_and_shares_the_rest():
+def test_taskinput_has_an_input_layer_for_each_task_and_trains_that_of_the_task_at_hand_and_what_is_shared():
     network = TaskInput().network(Perceptron((INPUTS, 8, 6, CLASSES)), 3)
     assert network.private == (True, False, False)
     assert TaskInput().network(Perceptron((INPUTS, 8, CLASSES)), 3).private == (True, False)
@@ -160,9 +160,6 @@ def test_taskinput_has_an_input_layer_for_each_task_and_shares_the_rest():
     for (weights, biases), fan_in in zip(layers, (INPUTS, 8, 6), strict=True):
         assert 0.9 * fan_in**-0.5 < np.abs(weights).max() <= fan_in**-0.5
         assert (biases == 0).all()
-
-
-def test_taskinput_trains_only_the_input_layer_of_the_task_at_hand():
     method = begun(TaskInput(lr=0.1), 3, (8, 6))
     before = [weights.copy() for weights, _ in method.learner.layers()]
     learn(method, 1, 5, np.random.default_rng(1))

@@ -34,19 +34,13 @@ BASELINE = np.array([0.1, 0.2, 0.3])
         (metrics.backward_transfer(MATRIX), ((0.5 - 0.8) + (0.7 - 0.9) + 0) / 3),
         (metrics.forward_transfer(MATRIX, BASELINE), (0 + (0.3 - 0.2) + (0.4 - 0.3)) / 3),
         (metrics.forgetting(MATRIX), ((0.8 - 0.5) + (0.9 - 0.7)) / 2),
+        (metrics.forgetting(np.array([[0.5, 0.9, 0], [0.7, 0.6, 0], [0.4, 0.8, 1]])), (0.3 + 0.1) / 2),
+        (metrics.forgetting(np.array([[0.5, 0.1], [0.8, 0.9]])), -0.3),
     ],
-    ids=["RA", "LA", "BTI", "FT", "forgetting"],
+    ids=["RA", "LA", "BTI", "FT", "forgetting", "the best before or after a task's end", "better than ever"],
 )
 def test_a_metric_of_a_matrix_is_what_one_works_out_by_hand(found, expected):
     assert found == pytest.approx(expected)
-
-
-def test_the_best_before_forgetting_may_come_after_the_end_of_the_task_or_before_it():
-    assert metrics.forgetting(np.array([[0.5, 0.9, 0], [0.7, 0.6, 0], [0.4, 0.8, 1]])) == pytest.approx((0.3 + 0.1) / 2)
-
-
-def test_forgetting_is_below_zero_where_tasks_end_better_than_ever():
-    assert metrics.forgetting(np.array([[0.5, 0.1], [0.8, 0.9]])) == pytest.approx(-0.3)
 
 
 @settings(deadline=None, derandomize=True)
@@ -83,7 +77,7 @@ def test_shuffled_tasks_are_judged_in_the_order_in_which_they_came():
     assert shuffled.metrics == in_order.metrics
 
 
-def test_a_visit_counts_as_it_stood_when_it_ended():
+def test_a_visit_counts_as_it_stood_when_it_ended_whatever_the_sizes_of_the_test_sets():
     some = record(
         [0, 1],
         [[0, 0], [4, 0], [8, 1], [7, 3], [6, 9]],
@@ -91,9 +85,6 @@ def test_a_visit_counts_as_it_stood_when_it_ended():
         evaluated_visit=np.array([-1, 0, 0, 1, 1]),
     )
     np.testing.assert_array_equal(some.accuracy, [[0.8, 0.1], [0.6, 0.9]])
-
-
-def test_tasks_may_have_test_sets_of_different_sizes():
     some = record([0, 1], [[0, 0], [8, 0], [4, 20]], test_sizes=np.array([10, 40]))
     np.testing.assert_array_equal(some.accuracy, [[0.8, 0.0], [0.4, 0.5]])
     assert some.metrics["retained_accuracy"] == pytest.approx(0.45)
@@ -130,40 +121,25 @@ OFTEN = record(
 )
 
 
-def test_minimum_accuracy_is_the_mean_of_the_lowest_that_tasks_but_the_last_came_to():
+def test_minimum_accuracy_worst_dip_and_stability_gap_are_what_looks_within_tasks_show():
     assert metrics.minimum_accuracy(OFTEN) == pytest.approx((0.1 + 0.2) / 2)
-
-
-def test_the_worst_dip_is_the_most_that_any_task_fell_since_it_was_learned():
     assert metrics.worst_dip(OFTEN) == pytest.approx(max(0.8 - 0.1, 0.9 - 0.2))
     never_below = record([0, 1], [[1, 1], [5, 1], [6, 9]])
     assert metrics.worst_dip(never_below) == 0
-
-
-def test_the_stability_gap_is_how_far_tasks_fall_within_the_next_visits():
     # Visit 1: task 1 from 8 to 3. Visit 2: task 1 from 7 to 1, task 0 from 9 to 2; the ends of visits are not within.
     assert metrics.stability_gap(OFTEN) == pytest.approx((0.5 + 0.6 + 0.7) / 3)
-
-
-def test_a_task_that_returns_does_not_fall_because_of_itself():
     some = record(
         [0, 1, 0], [[1, 1], [8, 1], [5, 4], [6, 9], [2, 3], [9, 5]], evaluated_visit=np.array([-1, 0, 1, 1, 2, 2])
     )
     assert metrics.stability_gap(some) == pytest.approx(((0.8 - 0.5) + (0.9 - 0.3)) / 2)
-
-
-def test_without_evaluations_within_tasks_there_is_no_stability_gap_to_see():
     assert "--eval-every" in str(record([0, 1], [[1, 1], [8, 1], [5, 9]]).metrics["stability_gap"])
 
 
-def test_average_accuracy_counts_the_tasks_met_so_far():
+def test_curves_follow_the_tasks_met_so_far_and_the_one_that_came_first():
     curve = metrics.average_accuracy(OFTEN)
     np.testing.assert_array_equal(curve.at, [5, 10, 15, 20, 25, 30])
     np.testing.assert_allclose(curve.values, [0.6, 0.8, (0.5 + 0.3) / 2, (0.9 + 0.7) / 2, 0.9 / 3, 2.4 / 3])
     assert curve.values[-1] == OFTEN.metrics["retained_accuracy"]
-
-
-def test_the_first_task_is_the_one_that_came_first():
     curve = metrics.first_task(OFTEN)
     np.testing.assert_array_equal(curve.at, OFTEN.evaluated_at)
     np.testing.assert_allclose(curve.values, [0.2, 0.6, 0.8, 0.3, 0.7, 0.1, 0.8])
@@ -211,15 +187,12 @@ def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning():
     np.testing.assert_allclose(metrics.average_accuracy(some).values, [0.3, 0.6, 0.8])
 
 
-def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_before_it_is_learned():
+def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_and_classes_that_have_not_come_are_not_transferred_to():
     some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"epochs": 3})
     assert str(some.metrics["online_accuracy"]) == (
         "undefined, because in 3 epochs examples came that had been learned already"
     )
     assert isinstance(metrics.running_online_accuracy(some), metrics.Undefined)
-
-
-def test_classes_that_have_not_come_cannot_be_transferred_to():
     some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"scenario": "class-incremental"})
     assert isinstance(some.metrics["forward_transfer"], metrics.Undefined)
     assert isinstance(some.metrics["backward_transfer"], float)
@@ -235,14 +208,11 @@ def test_in_json_what_is_undefined_is_null_and_says_why():
     assert "retained_accuracy" not in summary["undefined"]
 
 
-def test_the_distance_to_the_mixed_run_is_what_learning_in_turn_has_cost():
+def test_the_distance_to_the_mixed_run_is_what_learning_in_turn_has_cost_and_needs_that_very_run_mixed():
     configuration = {"seed": 0, "task_order": [0, 1, 2]}
     in_turn = record([0, 1, 2], [[1, 2, 3], [8, 3, 2], [6, 9, 4], [5, 7, 9]], configuration=configuration)
     at_once = mixed(configuration=configuration | {"order": "iid", "eval_every": 5})
     assert metrics.distance_to_iid(in_turn, at_once) == pytest.approx(0.8 - 0.7)
-
-
-def test_a_run_that_is_not_mixed_or_another_one_is_no_upper_bound():
     in_turn = record([0, 1], [[1, 2], [8, 3], [6, 9]], configuration={"order": "tasks", "seed": 0, "epochs": 1})
     with pytest.raises(BadInput, match="must have 'iid'"):
         metrics.distance_to_iid(in_turn, in_turn)

@@ -157,7 +157,10 @@ def test_a_run_goes_on_from_what_another_has_learned(run, experiment):
     assert record.steps == end.record.steps
 
 
-def test_what_a_run_goes_on_from_is_part_of_its_key(run, experiment, tmp_path):
+def test_what_a_run_goes_on_from_must_have_its_network_and_is_part_of_its_key(run, experiment, tmp_path):
+    run.carry_out(experiment)
+    with pytest.raises(BadInput, match=r"from_ is .*, which trained Perceptron\(.*but this run trains Perceptron"):
+        Trainer(little("meralg1", hidden=(7,), from_=str(run.folder)))
     run.carry_out(experiment)
     other = little("meralg1", seed=4)
     Run(tmp_path / other.key).carry_out(other)
@@ -165,12 +168,6 @@ def test_what_a_run_goes_on_from_is_part_of_its_key(run, experiment, tmp_path):
     assert len(keys) == 3
     run.folder.rename(tmp_path / "elsewhere")
     assert little("ewc", from_=tmp_path / "elsewhere").key in keys
-
-
-def test_a_run_cannot_go_on_with_another_network(run, experiment):
-    run.carry_out(experiment)
-    with pytest.raises(BadInput, match=r"from_ is .*, which trained Perceptron\(.*but this run trains Perceptron"):
-        Trainer(little("meralg1", hidden=(7,), from_=str(run.folder)))
 
 
 def test_on_the_command_line(here, capsys):

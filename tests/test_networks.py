@@ -1,12 +1,11 @@
 """Networks by name and from a user's file: what they are, who decides their weights, and what is refused."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from commands import python
 from metareplay import METHODS, Experiment, Stream
 from metareplay.errors import BadInput
 from metareplay.learners import engines
@@ -160,7 +159,7 @@ def test_the_small_cnn_has_no_buffers_and_draws_nothing():
     assert np.array_equal(learner.state()["draws 0"], before)
 
 
-def test_images_are_seen_in_their_shape():
+def test_images_are_seen_in_their_shape_and_one_without_channels_has_one():
     seen = []
     learner = built(describe("cnn-small", (3, 8, 10), 4))
     learner._modules.copies[0].register_forward_hook(lambda part, x, y: seen.append(x[0]))
@@ -168,9 +167,6 @@ def test_images_are_seen_in_their_shape():
     learner.put(np.array([0]), x, np.zeros(1, np.int64), 0)
     learner.forward(np.array([0]))
     assert np.array_equal(seen[0], x.reshape(1, 3, 8, 10))
-
-
-def test_an_image_without_channels_has_one():
     assert pictures((9, 11)).shape == (9, 11)
     assert describe("cnn-small", (9, 11), 3).shape == (1, 9, 11)
     assert describe("mlp", (9, 11), 3, (4,)) == Perceptron((99, 4, 3))
@@ -310,16 +306,14 @@ PERCEPTRONS = ("taskinput", "independent", "cbp", "redo", "ncm", "slda")
 """Methods that divide a perceptron among tasks, make its units anew, or write its last layer."""
 
 
-@pytest.mark.parametrize("method", [name for name in PERCEPTRONS if name != "independent"])
-def test_what_needs_a_perceptron_says_so(method):
-    with pytest.raises(BadInput, match=rf"{method} .* use network mlp"):
-        Experiment(stream=pictures((8, 8)), method=METHODS[method](), network="cnn-small")
-
-
-@pytest.mark.parametrize("method", [name for name in METHODS if name not in PERCEPTRONS])
-def test_other_methods_train_the_network_that_was_asked_for(method):
+def test_what_needs_a_perceptron_says_so_and_other_methods_train_the_network_that_was_asked_for():
     network = describe("cnn-small", (8, 8), 3)
-    assert METHODS[method]().network(network, 4) is network
+    for name, method in METHODS.items():
+        if name not in PERCEPTRONS:
+            assert method().network(network, 4) is network
+        elif name != "independent":
+            with pytest.raises(BadInput, match=rf"{name} .* use network mlp"):
+                Experiment(stream=pictures((8, 8)), method=method(), network="cnn-small")
 
 
 def test_the_engine_is_fused_where_it_can_be():
@@ -381,7 +375,7 @@ def test_describing_networks_does_not_import_pytorch():
         "import sys, metareplay.networks as n; n.describe('cnn-small', (28, 28), 10).for_each_task(3); "
         "import metareplay.runs.request, metareplay.learners.engines; sys.exit('torch' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert python(code).returncode == 0
 
 
 def test_a_run_from_the_command_line(file, tmp_path, capsys):

@@ -53,7 +53,7 @@ def test_a_stream_shows_its_images_and_one_without_images_its_line():
     assert Stream.from_arrays("plain", [(x, y, x, y)])._repr_png_() is None
 
 
-def test_a_record_shows_its_matrix_and_draws_it(record, tmp_path):
+def test_a_record_shows_its_matrix_and_draws_it_unless_it_has_no_evaluations(record, tmp_path):
     html = record._repr_html_()
     assert html.count("<td") == 9
     assert f">{100 * record.accuracy[2, 1]:.0f}</td>" in html
@@ -63,9 +63,6 @@ def test_a_record_shows_its_matrix_and_draws_it(record, tmp_path):
     assert svg.startswith("<svg")
     assert "average accuracy" in svg
     assert f">{100 * record.accuracy[2, 1]:.0f}" in svg or "task" in svg
-
-
-def test_a_record_without_evaluations_cannot_be_drawn():
     pytest.importorskip("vl_convert")
     with pytest.raises(BadInput, match="nothing to draw"):
         run(STREAM, Online(), evaluate="never").plot()
@@ -78,7 +75,11 @@ def test_run_has_the_options_of_an_experiment_by_name():
     assert inspect.signature(run).parameters["epochs"].default == 1
 
 
-def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards(monkeypatch):
+def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards_and_where_nobody_looks_there_is_none(
+    capsys, monkeypatch
+):
+    run(STREAM, Online())
+    assert capsys.readouterr() == ("", "")
     shown = []
     handle = types.SimpleNamespace(update=shown.append)
     display = types.SimpleNamespace(HTML=str, display=lambda html, display_id: handle)
@@ -88,11 +89,6 @@ def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards(monkeypat
         report(Progress(1, 3, 40, 90, 40, 0.5))
     assert shown[0].startswith('<progress value="40" max="90"></progress> task 2 of 3 · 40/90')
     assert shown[-1] == ""
-
-
-def test_where_nobody_looks_there_is_no_bar(capsys):
-    run(STREAM, Online())
-    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -123,14 +123,11 @@ def test_a_gradient_that_is_not_finite_is_divergence_and_changes_nothing(engine,
     assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
 
 
-def test_scores_that_are_not_finite_reach_no_loss(engine):
+def test_scores_that_are_not_finite_reach_no_loss_and_a_loss_of_another_shape_or_with_weights_is_refused(engine):
     learner = primitives.spoiled_problem().learner(engine)
     with pytest.raises(Diverged) as caught:
         learner.sgd(np.array([0, 3]), 0.1, loss=lambda z, rows: np.zeros_like(z))
     assert caught.value.row == 3
-
-
-def test_a_loss_of_another_shape_or_with_weights_is_refused(engine):
     learner = ordinary_problem().learner(engine)
     with pytest.raises(BadInput, match=r"\(5, 2\).*\(2, 5\)"):
         learner.sgd([0, 1], 0.1, loss=lambda z, rows: z.T)
@@ -248,16 +245,13 @@ def test_a_closures_constants_are_part_of_what_a_rule_is(engine):
         assert np.array_equal(learner.parameters(), factor * one)
 
 
-def test_subnormal_results_are_zero(engine):
-    """A decaying average of what is no longer active would otherwise make each later pass many times slower."""
+def test_subnormal_results_are_zero_and_the_processors_mode_is_as_before_an_update(engine):
+    # A decaying average of what is no longer active would otherwise make each later pass many times slower.
     learner = ordinary_problem().learner(engine)
     zero, average = 0 * learner.parameters(), 0 * learner.parameters() + np.float32(1e-37)
     for _ in range(40):
         learner.update(lambda theta, g, average: (theta, 0.9 * average), zero, average)
     assert not np.asarray(average).any()
-
-
-def test_the_processors_mode_is_as_before_an_update():
     learner = ordinary_problem().learner(FusedPerceptron)
     learner.descend(learner.parameters(), 0.1)
     tiny = np.array([np.finfo(np.float32).tiny])

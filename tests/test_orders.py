@@ -78,22 +78,16 @@ def test_the_seed_decides_the_order_and_a_span_is_made_from_nothing_but_its_numb
             np.testing.assert_array_equal(one, other)
 
 
-def test_another_seed_gives_another_order():
-    of = stream([40, 40, 40])
-    for words in WORDS:
-        assert met(arranged(words, of, 0)) != met(arranged(words, of, 1))
-
-
-def test_tasks_come_one_after_another_unless_another_order_is_asked_for():
+def test_tasks_come_one_after_another_or_recur_with_other_examples_and_another_seed_gives_another_order():
     order = arranged("tasks", stream([10, 20, 30]))
     assert [task for task, _ in met(order)] == [0] * 10 + [1] * 20 + [2] * 30
-
-
-def test_recurring_tasks_show_other_examples_each_time():
     order = arranged("recurring 3", stream([10, 12]))
     assert [span.visit for span in order] == list(range(6))
     assert [set(np.array(order.visits)[span.sources]) for span in order] == [{0}, {1}] * 3
     assert order.sizes.tolist() == [4, 4, 3, 4, 3, 4]
+    of = stream([40, 40, 40])
+    for words in WORDS:
+        assert met(arranged(words, of, 0)) != met(arranged(words, of, 1))
 
 
 def shares(order):
@@ -250,12 +244,9 @@ def test_the_first_class_has_so_many_times_the_examples_of_the_last(tasks, ratio
         assert counts.tolist() == np.ceil(100 * ratio ** -(np.arange(4) / 3)).tolist()
 
 
-def test_what_an_unbalanced_run_sees_is_part_of_what_the_balanced_one_sees():
+def test_an_unbalanced_run_sees_a_part_of_what_the_balanced_one_sees_and_has_another_key():
     of = stream([50, 50])
     assert set(met(arranged("tasks", of, imbalance=10, samples=20))) < set(met(arranged("tasks", of, samples=20)))
-
-
-def test_imbalance_is_part_of_the_key_where_there_is_any():
     plain, balanced, unbalanced = (experiment("tasks", [9, 9], **o) for o in ({}, {"imbalance": 1}, {"imbalance": 10}))
     assert plain.key == balanced.key != unbalanced.key
     assert "imbalance" not in plain.configuration()

@@ -1,7 +1,6 @@
 """``main.py``: the original's flags, its line, its two files, and right metrics whatever the flags."""
 
 import argparse
-import os
 import re
 import shlex
 import subprocess
@@ -13,8 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import ran
+
 torch = pytest.importorskip("torch")
 
+from killed_runs import Trap
 from metareplay.data import catalogue as sources
 from metareplay.original import main as command
 from metareplay.original.arguments import FLAGS, MODELS, experiment, read
@@ -271,12 +273,9 @@ def test_every_flag_of_the_original_arrives():
     assert settings["meralg7"] == replay | {"gamma": 0.1, "s": 4.0}
 
 
-def test_a_flag_that_the_model_has_no_use_for_changes_nothing():
+def test_abbreviations_are_taken_and_a_flag_that_the_model_has_no_use_for_changes_nothing():
     plain = experiment(read([*OWN, "--model", "online"]))
     assert experiment(read([*OWN, "--model", "online", "--beta", "3", "--n_memories", "5"])).key == plain.key
-
-
-def test_abbreviations_are_taken_where_they_are_unambiguous():
     options = read(["--mod", "online", "--memory", "2", "--batches", "3", "--sam", "5", "--shuffle", "yes"])
     assert (options.model, options.memory_strength, options.batches_per_example) == ("online", 2, 3)
     assert (options.samples_per_task, options.shuffle_tasks) == (5, "yes")
@@ -324,11 +323,7 @@ def test_a_learning_rate_that_diverges_is_said_to(capsys):
 
 
 def test_a_file_that_would_run_code_is_refused(capsys):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, ("it ran",)
-
-    torch.save([Evil(), Evil()], "data/own.pt")
+    torch.save([Trap(Path("it ran"))] * 2, "data/own.pt")
     assert main([*OWN, "--model", "online"]) == 2
     one_line(capsys)
     assert not Path("it ran").exists()
@@ -343,17 +338,14 @@ def test_help_teaches(capsys):
         assert word in shown
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_run(capsys, monkeypatch):
+def test_a_save_path_is_made_or_found_not_to_be_writable_before_the_run(learn, capsys, monkeypatch):
+    _, path = learn("--model", "online", "--save_path", "some/where")
+    assert path.parent == Path("some/where")
+    assert path.with_name(f"{path.name}.txt").is_file()
     monkeypatch.setattr(command.Trainer, "train", lambda *arguments, **options: pytest.fail("it began"))
     Path("taken").write_text("")
     assert main([*OWN, "--model", "online", "--save_path", "taken/results"]) == 1
     assert "cannot be written: Not a directory; name another folder with --save_path" in one_line(capsys)
-
-
-def test_a_save_path_is_made(learn):
-    _, path = learn("--model", "online", "--save_path", "some/where")
-    assert path.parent == Path("some/where")
-    assert path.with_name(f"{path.name}.txt").is_file()
 
 
 def test_a_full_disk_leaves_the_line_and_no_half_of_a_file(capsys, monkeypatch):
@@ -401,14 +393,11 @@ def test_cifar_is_not_learned_by_another_network_than_theirs_without_a_word(caps
     assert "--network resnet18-reduced" in capsys.readouterr().err
 
 
-def test_cuda_without_a_device_says_so(capsys):
+def test_cuda_without_a_device_or_pytorch_says_so(capsys, monkeypatch):
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
     assert main([*OWN, "--model", "online", "--cuda", "yes"]) == 2
     assert "PyTorch finds no CUDA device here" in one_line(capsys)
-
-
-def test_cuda_without_pytorch_says_so(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     assert main([*OWN, "--model", "online", "--cuda", "yes"]) == 2
     assert "--cuda is yes, which needs PyTorch: pip install" in capsys.readouterr().err
@@ -497,7 +486,7 @@ def test_a_killed_command_goes_on_to_the_same_bits(learn):
         time.sleep(0.05)
     process.kill()
     process.communicate()
-    done = subprocess.run(start, capture_output=True, text=True, check=True)
+    done = ran(*start)
     assert "goes on from there" in done.stderr
     same(read_results(done.stdout.partition(": ")[0] + ".pt"), read_results(f"{learn(*flags)[1]}.pt"))
 
@@ -522,9 +511,6 @@ def test_the_three_known_names_mean_the_built_in_streams(data_folder, shared_mni
 def test_the_command_at_the_root_learns_mnist_in_a_fresh_process(data_folder, shared_mnist):
     sources.get("mnist", shared_mnist, progress=False)
     flags = "--data_file mnist_rotations.pt --samples_per_task 100 --log_every 5000 --model online --lr 0.03"
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), *shlex.split(flags)], capture_output=True, text=True, check=True
-    )
-    path = done.stdout.partition(": ")[0]
+    path = ran(sys.executable, ROOT / "main.py", *flags.split()).stdout.partition(": ")[0]
     assert read_results(f"{path}.pt").metrics["learning_accuracy"] > 0.5
     assert read_results(f"{path}.txt").accuracy.shape == (20, 20)

@@ -3,7 +3,6 @@
 import argparse
 import functools
 import itertools
-import os
 import pickle
 import sys
 import zipfile
@@ -16,6 +15,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
+from killed_runs import Trap
 from metareplay.errors import BadInput
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.methods import METHODS
@@ -115,19 +115,11 @@ def test_what_we_write_is_read_as_the_originals_users_read_theirs(tmp_path):
     np.testing.assert_allclose(again.accuracies, ACCURACIES, rtol=1e-6)
 
 
-class Evil:
-    def __init__(self, mark):
-        self.mark = mark
-
-    def __reduce__(self):
-        return os.mkdir, (str(self.mark),)
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("place", ["among the options", "for the options", "for everything", "a plain pickle"])
 def test_a_file_that_would_run_code_is_refused(tmp_path, place, zipped):
     path, mark = tmp_path / "evil.pt", tmp_path / "it ran"
-    evil = Evil(mark)
+    evil = Trap(mark)
     if place == "a plain pickle":
         path.write_bytes(pickle.dumps(evil))
     else:

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from fuzz.mutate import survivors
 from metareplay import benchmark
 from metareplay.cli import main
 from metareplay.errors import BadInput
@@ -136,20 +135,17 @@ def test_images_are_those_that_pillow_sees(tmp_path):
     assert rows == {each.transpose(2, 0, 1).tobytes() for each in pixels}
 
 
-def test_one_image_with_colours_makes_all_of_them_have_three(tmp_path):
-    folder_of_classes(tmp_path)
-    assert own_files.read(tmp_path).shape == (2, 3)
-    put(tmp_path / "a" / "colour.png", RNG.integers(0, 256, (2, 3, 3), np.uint8))
-    assert own_files.read(tmp_path).shape == (3, 2, 3)
-
-
-def test_hidden_files_are_none_of_the_data(tmp_path):
+def test_hidden_files_are_none_of_the_data_and_one_image_with_colours_makes_all_of_them_have_three(tmp_path):
     path = folder_of_classes(tmp_path)
     before = own_files.read(path).data_sha256
     (path / ".DS_Store").write_bytes(b"Mac")
     (path / "a" / ".DS_Store").write_bytes(b"Mac")
     (path / ".cache").mkdir()
     assert own_files.read(path).data_sha256 == before
+    folder_of_classes(tmp_path)
+    assert own_files.read(tmp_path).shape == (2, 3)
+    put(tmp_path / "a" / "colour.png", RNG.integers(0, 256, (2, 3, 3), np.uint8))
+    assert own_files.read(tmp_path).shape == (3, 2, 3)
 
 
 def test_names_that_are_no_unicode_can_be_used_and_shown(tmp_path, capsys):
@@ -288,31 +284,3 @@ def test_a_run_learns_from_them(here, capsys):
     ):
         assert main(["run", *words.split()]) == 0
         assert "retained accuracy" in capsys.readouterr().out
-    assert main(["run", "nothing.csv", "online"]) == 2
-    assert "there is no nothing.csv; a user's own data are a folder, a .csv file or a .pt" in capsys.readouterr().err
-    Path("empty").mkdir()
-    assert main(["run", "empty", "online"]) == 2
-    assert "empty has no .npz files, no .csv files and no folders of images" in capsys.readouterr().err
-
-
-def usable(stream):
-    for task in stream.tasks:
-        for images in (task.train, task.test):
-            assert np.isfinite(images.inputs(np.arange(len(images)))).all()
-            assert 0 <= images.labels.min() <= images.labels.max() < stream.classes
-
-
-def test_whatever_bytes_a_file_has_it_is_read_or_refused(tmp_path):
-    def through(file):
-        def read(content):
-            file.write_bytes(content)
-            return usable(own_files.read(file.parents[len(file.relative_to(tmp_path).parts) - 2]))
-
-        return read
-
-    folder_of_classes(tmp_path / "images")
-    noise = RNG.integers(0, 256, (2, 3, 3), np.uint8)
-    formats = [encoded(noise, format=name) for name in ("PNG", "JPEG", "GIF", "TIFF", "BMP", "PPM", "WEBP")]
-    survivors(through(tmp_path / "images" / "a" / "0.png"), formats, (BadInput,))
-    text = table(tmp_path / "tables" / "a.csv", ROWS).read_bytes()
-    survivors(through(tmp_path / "tables" / "a.csv"), [text], (BadInput,))

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import python
+
 # A token of the tests' own: else Ray would write one into the user's home. Ray reads the mode while it is imported.
 os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
 pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
@@ -194,10 +196,7 @@ from metareplay.suites.ray import execute, ray
 print(outcome.state, ray.is_initialized(), os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True
-    )
+    done = python(code, cwd=tmp_path, env=environment | {"HOME": str(tmp_path)})
     assert done.stdout.split() == ["done", "False", "token", "64"], done.stderr
     assert not (tmp_path / ".ray" / "auth_token").exists()
 

@@ -32,16 +32,15 @@ def test_every_published_value_is_given_and_nothing_else():
         assert note is None
 
 
-def test_meralg1_on_rotations():
+def test_the_largest_published_memory_is_meant_unless_another_is_asked_for_and_a_result_may_be_changed():
     assert recipes.settings("mnist-rotations", "meralg1", 5120) == (
         {"memories": 5120, "lr": 0.03, "beta": 0.03, "gamma": 1.0, "replay_batch_size": 100, "batches_per_example": 10},
         None,
     )
-
-
-def test_without_a_number_of_memories_the_largest_published_is_meant():
     for method in ("gem", "eralg4", "meralg1"):
         assert recipes.settings("mnist-permutations", method)[0]["memories"] == 5120
+    recipes.settings("mnist-rotations", "online")[0]["lr"] = 7
+    assert recipes.settings("mnist-rotations", "online")[0] == {"lr": 0.0003}
 
 
 @pytest.mark.parametrize(
@@ -56,21 +55,13 @@ def test_other_memory_sizes_take_the_nearest_ones_settings_and_say_so(asked, use
     )
 
 
-def test_taskinput_has_settings_that_are_marked_as_not_published():
+def test_what_was_not_published_is_marked_and_without_a_recipe_the_methods_own_defaults_hold():
     for benchmark in ("mnist-rotations", "mnist-permutations"):
         assert recipes.settings(benchmark, "taskinput") == ({"lr": 0.01}, None)
         assert recipes.published(benchmark, "taskinput", "lr") is None
-
-
-def test_without_a_recipe_the_methods_own_defaults_hold():
     note = "There are no settings for mine on mnist-rotations: the method's defaults are used."
     assert recipes.settings("mnist-rotations", "mine") == ({}, note)
     assert recipes.settings("mnist-rotations", "mine", 50) == ({"memories": 50}, note)
-
-
-def test_a_result_may_be_changed_without_harm():
-    recipes.settings("mnist-rotations", "online")[0]["lr"] = 7
-    assert recipes.settings("mnist-rotations", "online")[0] == {"lr": 0.0003}
 
 
 def test_published_values_in_words():

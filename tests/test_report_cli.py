@@ -5,7 +5,6 @@ import csv
 import importlib.util
 import json
 import shutil
-import subprocess
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import METAREPLAY, on_terminal
+from commands import METAREPLAY, on_terminal, ran
 from made_records import record, results, study
 from metareplay.cli import main, show
 from metareplay.cli.run import show_result
@@ -152,21 +151,11 @@ def test_bad_input_gets_one_line_and_status_2(runs, arguments, told, refused):
 
 def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs):
     command = f"ulimit -f 1; exec {' '.join(METAREPLAY)} report runs --csv table.csv"  # a file may have 1 KiB
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    done = ran("bash", "-c", command)
     assert done.returncode == 1
     assert "cannot be written: File too large" in done.stderr
     assert done.stderr.count("\n") == 1
     assert [path.name for path in Path().iterdir()] == ["runs"]
-
-
-def test_a_damaged_record_is_listed_as_broken(runs):
-    from metareplay.results import groups, tables
-
-    (runs / SOME / "record.json").write_text("{")
-    found = groups.load(runs)
-    assert [run.state for run in found.unfinished] == ["broken"]
-    assert sum(len(group.runs) for group in found.groups) == 35
-    assert any(SOME in str(row.cells[2]) for row in tables.missing(found).rows)
 
 
 def shown_run(capsys, what):
@@ -209,15 +198,12 @@ def test_on_a_terminal_the_matrix_has_colours(runs, monkeypatch):
     assert "48;2;" in text
 
 
-def test_many_tasks_fit_a_terminal_and_the_last_is_among_them():
+def test_many_tasks_fit_a_terminal_and_twenty_do_without_leaving_one_out():
     lines = show.matrix(record("a", tasks=100), 80)
     assert max(len(line.plain) for line in lines[1:]) <= 80
     assert lines[1].plain.split()[-1] == "100"
     assert lines[-1].plain.split()[0] == "100"
     assert "25 × 17 of 100 × 100" in lines[0].plain
-
-
-def test_twenty_tasks_fit_80_columns_without_leaving_one_out():
     lines = show.matrix(record("a", tasks=20), 80)
     assert lines[1].plain.split()[1:] == [str(task + 1) for task in range(20)]
     assert max(len(line.plain) for line in lines) <= 80
@@ -270,20 +256,14 @@ def result_of(capsys, evaluated_visit, order="tasks"):
     return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
 
 
-def test_differences_have_a_sign_and_accuracies_none(capsys):
+def test_a_result_has_a_sign_at_differences_dips_where_one_looked_and_says_once_what_is_undefined(capsys):
     lines = result_of(capsys, [-1, 0, 1, 1])
     assert any(line.startswith("RA 75.0 %") for line in lines)
     assert any(line.startswith("BTI -10.0 %") for line in lines)
     assert any(line.startswith("forgetting +20.0 %") for line in lines)
-
-
-def test_dips_are_shown_of_runs_that_were_looked_at_within_tasks(capsys):
     assert any(line.startswith("stability gap +30.0 %") for line in result_of(capsys, [-1, 0, 1, 1]))
     seldom = result_of(capsys, [-1, 0, 1])
     assert not any(word in line for line in seldom for word in ("stability gap", "worst dip", "min-ACC", "undefined"))
-
-
-def test_what_is_undefined_is_said_once_with_its_reason(capsys):
     lines = result_of(capsys, [-1, 1], order="iid")
     assert "LA, BTI, FT, forgetting, WC-ACC: undefined, because all tasks came mixed, none after another" in lines
     assert sum("undefined" in line for line in lines) == 1

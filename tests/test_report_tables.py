@@ -7,7 +7,6 @@ import math
 import re
 import shlex
 import shutil
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +15,7 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
+from commands import ran
 from made_records import first_problem, record, results, study, untested
 from metareplay.cli import main
 from metareplay.methods import METHODS
@@ -149,12 +149,9 @@ def test_the_papers_table_has_methods_by_benchmarks():
     assert rows["online"][3] == percent(retained("online", None, 3, "little-turned"))
 
 
-def test_what_was_not_run_is_a_dash():
+def test_what_was_not_run_is_a_dash_and_what_is_undefined_says_why():
     table = tables.paper(results([record("a"), record("b", benchmark="other")]))
     assert [line.cells[1:].count(None) for line in table.rows] == [3, 3]
-
-
-def test_every_metric_is_there_and_what_is_undefined_says_why():
     made = results([record("a", tasks=1)])
     table = tables.metrics(made, made.groups)
     cells = dict(zip((column.title for column in table.columns), table.rows[0].cells, strict=True))
@@ -175,20 +172,14 @@ def test_the_distance_to_mixed_tasks_is_taken_seed_by_seed():
     assert cells[-1] == "+" + percent(expected)
 
 
-def test_missing_seeds_are_listed_and_not_hidden():
+def test_missing_seeds_and_failed_runs_are_listed_with_their_reason():
     records = [record("a", seed) for seed in range(6)] + [record("b", seed) for seed in (0, 3)]
     lines = tables.missing(results(records)).rows
     assert [line.cells[:2] for line in lines] == [("little, b", "seeds missing")]
     assert "1–2, 4–5" in lines[0].cells[2]
-
-
-def test_failed_runs_are_listed_with_their_reason():
     absent = Unfinished(Path("0123"), "failed", "the loss is not finite", None, record("gem", 2).configuration)
     (line,) = tables.missing(results([record("a")], [absent])).rows
     assert line.cells == ("little, gem, seed 2", "failed", "the loss is not finite (0123)")
-
-
-def test_neighbouring_numbers_are_drawn_together():
     assert tables.ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"
     assert tables.ranges([4]) == "4"
     assert tables.ranges([]) == ""
@@ -217,10 +208,7 @@ def test_a_rows_command_asks_for_the_very_configuration(tmp_path, evaluate):
 
 def test_a_command_is_safe_in_a_shell_and_runs_every_seed():
     line = command(record(NASTY, benchmark="$(rm -r x)").configuration, [0, 2])
-    done = subprocess.run(
-        ["bash", "-c", f"metareplay() {{ printf '%s\\n' \"$@\"; }}; {line}"], capture_output=True, text=True, check=True
-    )
-    words = done.stdout.splitlines()
+    words = ran("bash", "-c", f"metareplay() {{ printf '%s\\n' \"$@\"; }}; {line}").stdout.splitlines()
     assert words[:3] == ["run", "$(rm -r x)", NASTY]
     assert [words[at + 1] for at, word in enumerate(words) if word == "--seed"] == ["0", "2"]
 
@@ -286,10 +274,7 @@ def test_the_latex_table_compiles(tmp_path):
     table = tables.paper(results([*study(3), record(NASTY)])).latex()
     document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
     (tmp_path / "paper.tex").write_text(f"{document}\n{table}\\end{{document}}\n")
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = ran("pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex", cwd=tmp_path)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "paper.pdf").stat().st_size > 1000
 
@@ -313,15 +298,12 @@ def test_no_face_of_a_table_has_a_character_that_a_terminal_obeys():
         assert face.replace("\n", "").isprintable()
 
 
-def test_a_method_looks_the_same_in_every_report():
+def test_a_method_looks_the_same_in_every_report_and_no_two_look_alike():
     own = [f"file.py:Method{number}" for number in range(4)]
     alone = {name: styles([name])[name].colour for name in own}
     together = styles([*METHODS, *own])
     assert {name: together[name].colour for name in own} == alone
     assert all(together[name] == styles([name])[name] for name in METHODS)
-
-
-def test_no_two_methods_look_the_same():
     found = styles([*METHODS, *(f"file.py:Method{number}" for number in range(20))])
     assert len(set(found.values())) == len(found)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commands import ran
 from killed_runs import little, little_stream, same
 from metareplay import Stream, Trainer
 from metareplay.runs.checkpoint import FileCheckpoints, Unusable, pack, unpack
@@ -225,12 +225,9 @@ def test_a_run_begins_again_where_its_checkpoint_is_of_no_use_and_says_so():
 def killed_runs(*arguments):
     program = Path(__file__).with_name("killed_runs.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(program), *arguments], capture_output=True, text=True, env=environment, check=False
-    )
+    done = ran(sys.executable, program, *arguments, env=environment)
     assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    return result
+    return json.loads(done.stdout)
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_a_run_that_was_stopped_goes_on_from_its_checkpoint(run, experiment, exp
     assert CHECKPOINT not in names(run)
 
 
-def test_again_replaces_the_record_and_begins_at_the_beginning(run, experiment):
+def test_again_begins_at_the_beginning_and_the_old_record_stays_until_it_is_replaced(run, experiment):
     first = run.carry_out(experiment)
     write_atomically(run.folder / CHECKPOINT, pack({"key": experiment.key, "nonsense": 1}))
     notes = []
@@ -93,9 +93,6 @@ def test_again_replaces_the_record_and_begins_at_the_beginning(run, experiment):
     assert second.train_seconds != first.train_seconds
     kept = run.record()
     assert kept.train_seconds == second.train_seconds
-
-
-def test_while_a_run_is_run_again_its_old_record_stays(run, experiment):
     first = run.carry_out(experiment)
     stop_in_the_second_task(run, experiment, again=True)
     assert run.status().state == "done"

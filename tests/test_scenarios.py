@@ -105,25 +105,16 @@ def little_stream(classes, scenarios=SCENARIOS):
 SPLIT = ((0, 1), (2, 3), (4, 5))
 
 
-def test_domain_incremental_allows_everything():
+def test_a_scenario_allows_everything_or_each_tasks_own_classes_or_those_that_were_met():
     assert allowed_classes(little_stream(SPLIT), DOMAIN, [0]) is None
-
-
-def test_task_incremental_allows_each_task_its_own_classes_from_the_start():
     for met in ([], [0], [0, 1, 2]):
         allowed = allowed_classes(little_stream(SPLIT), TASK, met)
         assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1], [2, 3], [4, 5]]
-
-
-def test_class_incremental_allows_every_task_what_has_been_met():
     stream = little_stream(SPLIT)
     allowed = allowed_classes(stream, CLASS, {2, 0})
     assert [np.flatnonzero(row).tolist() for row in allowed] == [[0, 1, 4, 5]] * 3
     assert allowed_classes(stream, CLASS, []) is None
     assert allowed_classes(stream, CLASS, [0, 1, 2]) is None
-
-
-def test_a_task_that_names_no_classes_has_all_of_them():
     stream = little_stream([(0, 1), None])
     for scenario, met in ((TASK, []), (CLASS, [0])):
         allowed = allowed_classes(stream, scenario, met)
@@ -191,14 +182,13 @@ def test_knowing_the_task_makes_it_easier(method):
     assert by_task > 0.8
 
 
-def test_online_learning_of_new_classes_forgets_the_old_ones_unless_it_is_told_the_task():
+def test_learning_new_classes_online_forgets_the_old_ones_unless_it_replays_is_told_the_task_or_has_them_mixed():
     by_class, by_task = (run("online", scenario).accuracy[-1] for scenario in (CLASS, TASK))
     assert by_class[:-1].mean() < 0.1 < 0.9 < by_class[-1]
     assert by_task.mean() > 0.9
-
-
-def test_replay_remembers_the_old_classes():
     assert run("eralg4", CLASS).accuracy[-1].mean() > 0.8
+    record = run("online", CLASS, order="iid", hidden=(100,))
+    assert record.accuracy[-1].mean() > 0.8
 
 
 def test_the_order_of_tasks_decides_which_classes_are_met():
@@ -206,11 +196,6 @@ def test_the_order_of_tasks_decides_which_classes_are_met():
     _, first, *others = record.correct > 0
     assert first.tolist() == [False, False, False, True, False]
     assert not np.array(others)[:, [0, 2, 4]].any()
-
-
-def test_examples_of_all_tasks_mixed_meet_all_classes_at_once():
-    record = run("online", CLASS, order="iid", hidden=(100,))
-    assert record.accuracy[-1].mean() > 0.8
 
 
 def test_where_all_tasks_share_their_classes_the_scenarios_are_one():

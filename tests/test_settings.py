@@ -75,14 +75,14 @@ def test_the_name_that_was_probably_meant(word, meant):
     )
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_where_a_search_looks_is_where_a_setting_may_be(method):
-    for declared in hyperparameters(METHODS[method]):
-        search = declared.search
-        ends = search[:2] if isinstance(search, Range) else search
-        assert [declared.check(end) for end in ends] == list(ends), f"{method}: {declared.name}"
-        if isinstance(search, Range):
-            assert search.low < search.high
-            assert search.scale == "linear" or (search.scale == "log" and search.low > 0)
-    names = {declared.name: declared.search for declared in hyperparameters(METHODS[method])}
-    assert names.get("lr", True), f"{method}: `metareplay tune` needs to know where to look for lr"
+def test_where_a_search_looks_is_where_a_setting_may_be():
+    for name, method in METHODS.items():
+        for declared in hyperparameters(method):
+            search = declared.search
+            ends = search[:2] if isinstance(search, Range) else search
+            assert [declared.check(end) for end in ends] == list(ends), f"{name}: {declared.name}"
+            if isinstance(search, Range):
+                assert search.low < search.high
+                assert search.scale == "linear" or (search.scale == "log" and search.low > 0)
+        found = {declared.name: declared.search for declared in hyperparameters(method)}
+        assert found.get("lr", True), f"{name}: `metareplay tune` needs to know where to look for lr"

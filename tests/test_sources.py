@@ -38,30 +38,24 @@ def assert_is_tiny(images):
     assert images.train.shape == (6, 5)
 
 
-def test_digits_are_split_in_1297_and_500_with_each_class_in_proportion():
+def test_digits_are_split_in_1297_and_500_as_ever_with_each_class_in_proportion_and_none_left_out():
     digits = sources.get("digits")
     assert (len(digits.train), len(digits.test)) == (1297, 500)
     train, test = np.bincount(digits.train_labels), np.bincount(digits.test_labels)
     assert np.abs(test - (train + test) * 500 / 1797).max() < 1
     assert digits.train.pixels.max() == 16
     assert digits.train.inputs(np.arange(1297)).max() == 1.0
-
-
-def test_digits_split_is_fixed():
     digits = sources.get("digits")
     assert hashlib.sha256(digits.test.pixels.tobytes() + digits.test_labels.tobytes()).hexdigest() == DIGITS_TEST
     assert digits is sources.get("digits")
-
-
-DIGITS_TEST = "b6179388841bc0d533c5f5cf2304060d4f054f48071a8f6d9a5e900ea878112c"
-
-
-def test_digits_training_and_test_images_together_are_all_of_scikit_learns():
     from sklearn.datasets import load_digits
 
     digits = sources.get("digits")
     mine = np.vstack([digits.train.pixels, digits.test.pixels])
     assert sorted(map(bytes, mine)) == sorted(map(bytes, load_digits().data.astype(np.uint8)))
+
+
+DIGITS_TEST = "b6179388841bc0d533c5f5cf2304060d4f054f48071a8f6d9a5e900ea878112c"
 
 
 def test_real_mnist_is_what_was_published(shared_mnist, data_folder):
@@ -152,7 +146,8 @@ def test_a_bad_mirror_is_passed_over(tmp_path, serve, bad, reason):
     assert left_in(tmp_path) == set(tiny_files())
 
 
-def test_a_mirror_that_falls_silent_is_passed_over(tmp_path, serve, monkeypatch):
+def test_a_mirror_that_is_dead_or_falls_silent_is_passed_over(tmp_path, serve, nobody, monkeypatch):
+    assert_is_tiny(tiny(nobody, serve(gzipped()).url).get(tmp_path))
     monkeypatch.setattr(fetch, "PATIENCE", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -169,10 +164,6 @@ def test_a_bomb_takes_little_memory(tmp_path, serve):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000  # of 50 million bytes
-
-
-def test_a_dead_first_mirror_is_passed_over(tmp_path, serve, nobody):
-    assert_is_tiny(tiny(nobody, serve(gzipped()).url).get(tmp_path))
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
@@ -197,24 +188,18 @@ def test_a_bad_source_is_bad_input_and_leaves_nothing(tmp_path, serve, bad, reas
     assert left_in(tmp_path) == set()
 
 
-def test_a_truncated_file_in_a_source_folder_is_bad_input(tmp_path):
-    files = tiny_files()
-    theirs = put(tmp_path / "theirs", files | {"test-images": files["test-images"][:100]})
-    with pytest.raises(BadInput, match=r"test-images: it should unpack to 376 bytes but has only 100"):
-        tiny().get(tmp_path / "cache", theirs)
-
-
-def test_a_source_that_is_no_folder_is_bad_input(tmp_path):
+def test_a_source_that_is_no_folder_no_address_or_truncated_is_bad_input(tmp_path):
     for source in (tmp_path / "missing", "ftp://example.org/mnist"):
         with pytest.raises(BadInput, match="is neither a folder nor an address"):
             tiny().get(tmp_path / "cache", source)
     assert not (tmp_path / "cache").exists()
-
-
-def test_an_address_that_makes_no_sense_is_bad_input(tmp_path):
     for address in ("http://[::1", "http://", "http://127.0.0.1:port"):
         with pytest.raises(BadInput, match="does not give tiny"):
             tiny().get(tmp_path / "cache", address)
+    files = tiny_files()
+    theirs = put(tmp_path / "theirs", files | {"test-images": files["test-images"][:100]})
+    with pytest.raises(BadInput, match=r"test-images: it should unpack to 376 bytes but has only 100"):
+        tiny().get(tmp_path / "cache", theirs)
 
 
 def test_a_damaged_file_in_the_cache_is_replaced(tmp_path, serve):

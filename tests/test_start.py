@@ -1,11 +1,15 @@
-"""What is imported when the package is, and by the commands that compute nothing."""
+"""What is imported at the start, how to install is said truly, and the version is one."""
 
-import subprocess
-import sys
+import re
+import tomllib
+from pathlib import Path
 
 import pytest
 
 import metareplay
+from commands import python
+from metareplay.cli import main
+from metareplay.errors import INSTALL
 
 SLOW = {"numba", "scipy", "sklearn", "torch"}
 
@@ -13,8 +17,7 @@ SLOW = {"numba", "scipy", "sklearn", "torch"}
 def imported(code):
     """The modules that a fresh interpreter has imported after some code."""
     code += "\nimport sys; print('imported', *sys.modules)"
-    end = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()
-    return set(end[-1].split())
+    return set(python(code).stdout.splitlines()[-1].split())
 
 
 def test_importing_the_package_imports_none_of_what_it_stands_on():
@@ -46,17 +49,39 @@ from numba.core.dispatcher import Dispatcher
 {run}
 print("compiled", *(o.__qualname__ for o in gc.get_objects() if isinstance(o, Dispatcher) and o.stats.cache_misses))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "compiled\n"
+    assert python(code).stdout == "compiled\n"
 
 
-def test_every_name_of_the_package_is_there():
+def test_every_name_of_the_package_is_there_and_another_is_refused_as_in_any_module():
     for name in metareplay.__all__:
         assert getattr(metareplay, name).__name__ == name if name != "METHODS" else metareplay.METHODS
     assert set(metareplay.__all__) <= set(dir(metareplay))
-
-
-def test_another_name_is_refused_as_in_any_module():
     name = "nosuch"
     with pytest.raises(AttributeError, match="module 'metareplay' has no attribute 'nosuch'"):
         getattr(metareplay, name)
+
+
+ROOT = Path(__file__).parents[1]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+TEXTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+
+
+def test_every_extra_that_a_message_names_is_there():
+    named = {name for text in TEXTS for name in re.findall(r"INSTALL\.format\(['\"](\w+)['\"]\)", text.read_text())}
+    assert {"torch", "ray", "river", "report"} <= named <= EXTRAS.keys()
+
+
+@pytest.mark.parametrize(
+    "text", [text for text in TEXTS if "pip install" in text.read_text()], ids=lambda path: path.name
+)
+def test_nobody_is_told_to_install_a_name_that_is_not_on_the_package_index(text):
+    """The page on releases says what will be written one day."""
+    if "metareplay[" not in INSTALL and text.name != "releasing.md":
+        assert not re.search(r"pip install\s+['\"]?metareplay\b(?!-)", text.read_text())
+
+
+def test_the_version_is_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out == f"metareplay {metareplay.__version__}\n"
+    assert f"\nversion: {metareplay.__version__}\n" in (ROOT / "CITATION.cff").read_text()

@@ -74,12 +74,9 @@ def test_an_interval_is_students(values):
     assert ours.n == len(values)
 
 
-def test_an_interval_by_hand():
+def test_an_interval_by_hand_of_one_seed_and_of_equal_ones():
     # s = 1, t(0.975; 2) = 4.3027 from a printed table.
     assert estimate([1.0, 2.0, 3.0]).half_width == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
-
-
-def test_one_seed_has_a_mean_and_no_interval_and_equal_ones_an_interval_without_width():
     one = estimate([0.7])
     assert (one.mean, one.half_width, one.ends, one.n) == (0.7, None, (None, None), 1)
     assert estimate([0.5, 0.5, 0.5]).half_width == 0
@@ -120,17 +117,14 @@ def test_p_does_not_depend_on_order_scale_or_which_method_comes_first(values, sc
     assert sign_flip_test(shuffled) == sign_flip_test(values)
 
 
-@pytest.mark.parametrize("n", range(1, 31))
-def test_differences_of_one_sign_have_the_smallest_p_there_is(n):
-    assert sign_flip_test(np.linspace(0.1, 0.3, n)) == smallest_p(n) == 2 / 2**n
+def test_differences_of_one_sign_have_the_smallest_p_there_is():
+    for n in range(1, 31):
+        assert sign_flip_test(np.linspace(0.1, 0.3, n)) == smallest_p(n) == 2 / 2**n
 
 
-def test_no_differences_tell_nothing():
+def test_no_differences_tell_nothing_and_thirty_pairs_are_counted_exactly():
     assert sign_flip_test([0.0, 0.0, 0.0, 0.0, 0.0, 0.0]) == 1
     assert sign_flip_test([0.1, -0.1]) == 1
-
-
-def test_thirty_pairs_are_counted_exactly():
     # All ones: the sum of n signs is binomial, so p is known.
     values = [1.0] * 21 + [-1.0] * 9
     assert sign_flip_test(values) == pytest.approx(2 * scipy.stats.binom.cdf(9, 30, 0.5), rel=1e-12)
@@ -203,13 +197,10 @@ def test_more_differences_need_more_seeds(tests, seeds):
     assert {difference.verdict for difference in fewer} == {f"too few seeds to tell (needs at least {seeds})"}
 
 
-def test_enough_seeds_without_a_difference_establish_none_and_no_comparison_is_no_error():
+def test_seeds_enough_without_a_difference_establish_none_and_many_of_one_comparison_help_another():
     (one,) = differences([[0.1, -0.1, 0.2, -0.2, 0.1, -0.1, 0.0]])
     assert (one.established, one.verdict) == (False, "not established")
     assert differences([]) == []
-
-
-def test_a_comparison_with_many_seeds_helps_one_with_six():
     # The larger sample's p is below 0.025, so that the other's need not be doubled.
     many, six = differences([np.linspace(0.1, 0.2, 10), np.linspace(0.1, 0.2, 6)])
     assert (many.verdict, six.verdict) == ("established", "established")

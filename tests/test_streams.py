@@ -93,13 +93,10 @@ def test_each_angle_lies_in_its_slice(tasks, seed, low, span):
     assert (place < 1 + 1e-6).all()
 
 
-def test_angles_are_uniform_within_their_slices():
+def test_angles_are_uniform_within_their_slices_however_wide_the_range_is():
     place = np.array(angles(20_000, 0.0, 180.0, 0)) / 180 * 20_000 % 1
     counts = np.bincount((place * 20).astype(int), minlength=20)
     assert ((counts - 1000) ** 2 / 1000).sum() < 43.8  # chi-square, 19 degrees of freedom, p = 0.001
-
-
-def test_an_angle_does_not_depend_on_how_wide_the_range_is():
     np.testing.assert_allclose(np.array(angles(5, 0.0, 90.0, 3)) * 2, angles(5, 0.0, 180.0, 3))
 
 
@@ -109,7 +106,7 @@ def test_every_order_holds_every_input_once(tasks, inputs, seed):
         np.testing.assert_array_equal(np.sort(order), np.arange(inputs))
 
 
-def test_every_task_is_permuted_and_the_first_too():
+def test_every_task_is_permuted_alike_in_training_and_testing_and_more_tasks_leave_the_first_as_they_were():
     stream = permutations(made_up(), tasks=20)
     maps = [np.asarray(task.train.index_map) for task in stream.tasks]
     identity = np.arange(784)
@@ -117,18 +114,12 @@ def test_every_task_is_permuted_and_the_first_too():
         assert np.mean(order == identity) < 0.02
         assert all(np.mean(order == other) < 0.02 for other in maps[:number])
     assert stream.tasks[0].description == "random permutation"
-
-
-def test_training_and_test_images_are_permuted_alike():
     images = made_up(50)
     task = permutations(images, tasks=1).tasks[0]
     order = orders(1, 784, 0)[0]
     expected = images.train.inputs(np.arange(50))[:, order]
     np.testing.assert_array_equal(task.train.inputs(np.arange(50)), expected)
     np.testing.assert_array_equal(task.test.inputs(np.arange(50)), expected)
-
-
-def test_more_tasks_leave_the_first_ones_as_they_were():
     np.testing.assert_array_equal(orders(3, 784, 5), orders(10, 784, 5)[:3])
 
 
@@ -268,16 +259,13 @@ def test_benchmarks_have_their_published_sizes():
     }
 
 
-def test_a_stream_records_what_it_was_made_with():
+def test_a_stream_records_what_it_was_made_with_and_options_tell_their_defaults():
     stream = find("digits-rotations").stream(tasks=3, max_angle=90.0, stream_seed=4, samples_per_task=100)
     assert stream.name == "digits-rotations"
     assert stream.settings == {"tasks": 3, "min_angle": 0.0, "max_angle": 90.0, "stream_seed": 4}
     assert (len(stream.tasks), stream.samples_per_task, stream.classes) == (3, 100, 10)
     assert stream.data_sha256 == sources.get("digits").sha256
     assert find("digits-permutations").stream().settings == {"tasks": 10, "stream_seed": 0}
-
-
-def test_options_tell_their_defaults():
     defaults = {"tasks": 100, "stream_seed": 0, "samples_per_task": 200, "held_out": 0.0}
     assert {o.name: o.default for o in find("mnist-many-permutations").options} == defaults
     flags = "--tasks --min-angle --max-angle --stream-seed --samples-per-task --held-out"
@@ -311,14 +299,11 @@ def test_an_option_out_of_range_is_bad_input(name, options, message):
         find(name).stream(**options)
 
 
-def test_an_unknown_benchmark_is_offered_the_nearest():
+def test_an_unknown_benchmark_is_offered_the_nearest_and_inputs_that_form_no_image_cannot_be_rotated():
     with pytest.raises(BadInput, match=r"'mnist-rotation'; did you mean mnist-rotations\?"):
         find("mnist-rotation")
     with pytest.raises(BadInput, match="there is no benchmark ''; `metareplay benchmarks` lists all"):
         find("")
-
-
-def test_inputs_that_form_no_image_cannot_be_rotated():
     base = BaseImages(np.zeros((5, 12), np.uint8))
     labels = np.zeros(5, np.int64)
     with pytest.raises(BadInput, match="form no image"):

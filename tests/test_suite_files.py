@@ -130,18 +130,12 @@ def test_a_suite_is_the_product_of_benchmarks_methods_settings_and_seeds(tmp_pat
     assert asked(suite)[-1] == last
 
 
-def test_all_configurations_are_run_with_one_seed_before_any_with_the_next(tmp_path):
+def test_seeds_come_one_after_another_those_of_the_command_line_first_and_without_any_there_is_one(tmp_path):
     suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online", "eralg4"]')
     order = [("online", 3), ("eralg4", 3), ("online", 7), ("eralg4", 7)]
     assert [(r.method, r.run["seed"]) for r in suite.requests] == order
-
-
-def test_seeds_of_the_command_line_come_first(tmp_path):
     suite = read(tmp_path, SMALL + 'seeds = [7, 3]\nmethods = ["online"]', seeds=3)
     assert [r.run["seed"] for r in suite.requests] == [0, 1, 2]
-
-
-def test_without_a_name_a_suite_is_called_as_its_file_and_has_one_seed(tmp_path):
     suite = read(tmp_path, 'benchmarks = "digits-rotations"\nmethods = "online"')
     assert suite.name == "study"
     assert asked(suite) == [("digits-rotations", "online", {}, {}, {"seed": 0})]
@@ -233,13 +227,10 @@ def test_an_include_adds_its_own_grid_with_its_own_seeds_and_is_not_excluded(tmp
     ]
 
 
-def test_includes_alone_make_a_suite(tmp_path):
+def test_includes_alone_make_a_suite_and_what_is_asked_for_twice_is_run_once(tmp_path):
     suite = read(tmp_path, 'seeds = 2\n[[include]]\nbenchmark = "digits-rotations"\nmethod = "online"')
     assert len(suite.requests) == 2
-
-
-def test_a_run_that_is_asked_for_twice_is_run_once_and_that_is_said(tmp_path):
-    """Also where one says what the other takes from the recipe."""
+    # Also where one says what the other takes from the recipe.
     text = "[[methods.eralg4]]\n[[methods.eralg4]]\nmemories = [500, 200]\nlr = 0.1\nreplay_batch_size = 10\n"
     suite = read(tmp_path, SMALL + text)
     assert len(suite.requests) == 2
@@ -339,7 +330,7 @@ def test_all_mistakes_are_told_together_in_the_order_of_their_lines(tmp_path):
     assert [int(line.split()[1].rstrip(":")) for line in others] == [2, 3, 5, 7, 8, 9]
 
 
-def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path):
+def test_a_suite_that_cannot_be_read_gets_one_line_and_a_pipe_is_not_waited_for(tmp_path):
     with pytest.raises(BadInput, match="there is no suite 'mer-papers'; did you mean mer-paper"):
         Suite.read("mer-papers")
     with pytest.raises(BadInput, match=r"none\.toml cannot be read: No such file"):
@@ -347,9 +338,6 @@ def test_a_suite_that_cannot_be_read_gets_one_line(tmp_path):
     (tmp_path / "bytes.toml").write_bytes(b"name = '\xff'")
     with pytest.raises(BadInput, match=r"is not text in UTF-8 \(byte 8\): save it as UTF-8"):
         Suite.read(tmp_path / "bytes.toml")
-
-
-def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "suite.toml")
     with pytest.raises(BadInput, match=r"suite\.toml cannot be read: it is a pipe"):
         Suite.read(tmp_path / "suite.toml")
@@ -488,11 +476,8 @@ def examples(language):
     return re.findall(rf"```{language}\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
 
 
-def test_the_docs_first_suite_has_the_runs_that_they_count(tmp_path):
+def test_the_docs_suites_are_what_they_say(tmp_path):
     assert len(read(tmp_path, examples("toml")[0]).requests) == 40
-
-
-def test_the_docs_show_the_paper_s_suite_as_it_is(tmp_path):
     (shown,) = (text for text in examples("toml") if "as published" in text)
     assert asked(read(tmp_path, shown)) == asked(Suite.read("mer-paper"))
 
@@ -514,13 +499,14 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("run", [{}, {"batch_size": 7, "epochs": 2}, {"order": "iid", "batch_size": 4}])
-def test_the_steps_that_are_counted_before_are_those_that_are_taken(method, run):
+def test_the_steps_that_are_counted_before_are_those_that_are_taken(method):
     stream = {"tasks": 3, "samples_per_task": 25}
-    experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
-    counted = steps_of(experiment)
-    # How often ergap replays depends on what it meets; what gdumb learns, on when it is tested.
-    assert counted is None if method in ("ergap", "gdumb") else counted == Trainer(experiment).train().steps
+    for run in ({}, {"batch_size": 7, "epochs": 2}, {"order": "iid", "batch_size": 4}):
+        run = run | {"evaluate": "never"}
+        experiment = Request("digits-rotations", method, SETTINGS.get(method, {}), stream, run).experiment()
+        counted = steps_of(experiment)
+        # How often ergap replays depends on what it meets; what gdumb learns, on when it is tested.
+        assert counted is None if method in ("ergap", "gdumb") else counted == Trainer(experiment).train().steps
 
 
 def test_steps_of_a_method_of_one_s_own_are_not_known(tmp_path):

@@ -1,11 +1,11 @@
 """A user's FILE.py:NAME, with the modules beside it: what is loaded is what is hashed."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
+from commands import python
 from metareplay import BadInput, user_code
 
 
@@ -96,11 +96,7 @@ def test_modules_from_elsewhere_count_as_well_and_all_together_load_in_another_f
         "for name, content in user_code.contents(Path(sys.argv[1])).items():\n"
         "    (Path(sys.argv[2]) / name).write_bytes(content)"
     )
-    subprocess.run(
-        [sys.executable, "-c", text, str(file), str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "there"), *sys.path])},
-        check=True,
-    )
+    python(text, file, tmp_path, env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "there"), *sys.path])})
     assert load(tmp_path / "mine.py") == 1.0
     assert user_code.sources(f"{tmp_path}/mine.py:rate").keys() == {"mine.py", "factor.py"}
 

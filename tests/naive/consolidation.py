@@ -1,4 +1,4 @@
-"""Quadratic pulls to what past tasks left: SI (Zenke 2017), online EWC (Schwarz 2018), MAS (Aljundi 2018)."""
+"""Pulls to the past: SI (Zenke 2017), online EWC (Schwarz 2018), MAS (Aljundi 2018), LwF (Li, Hoiem 2016)."""
 
 import numpy as np
 import torch
@@ -87,3 +87,25 @@ class MAS(Pulled):
         each = [self.gradient((z[torch.isfinite(z)] ** 2).sum()) for z in lengths]
         found = [torch.stack([g[k].abs() for g in each]).mean(0) for k in range(len(self.theta))]
         return [old + new for old, new in zip(self.omega, found, strict=True)]
+
+
+class LwF(Naive):
+    """Equations 2 to 4."""
+
+    def start(self) -> None:
+        self.old, self.met, self.seen = self.copy(), [], set()
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        if previous is not None and previous != task:
+            self.old, self.met = self.copy(), sorted(self.seen)
+
+    def observe(self, batch: list[Example]) -> None:
+        z = self.z(batch)
+        loss = self.ce(batch, z).mean()
+        if self.met:
+            before = (self.z(batch, self.old)[:, self.met].detach() / self.temperature).softmax(1)
+            now = (z[:, self.met] / self.temperature).log_softmax(1)
+            loss = loss - self.strength * self.temperature**2 * (before * now).sum(1).mean()
+            self.counters["examples distilled"] += len(batch)
+        self.step(loss)
+        self.seen |= {e.y for e in batch}

@@ -1,4 +1,7 @@
-"""ER-ACE (Caccia et al. 2022), MIR and GSS (Aljundi et al. 2019), CLS-ER (Arani et al. 2022)."""
+"""Replay: ER-ACE (Caccia 2022), DER++ (Buzzega 2020), MIR and GSS (Aljundi 2019), CLS-ER (Arani 2022), A-GEM, GDumb."""
+
+import math
+from collections import Counter
 
 import torch
 from torch import Tensor
@@ -160,3 +163,93 @@ class CLSER(Naive):
 
     def answers(self, examples: list[Example]) -> Tensor:
         return self.z(examples, self.stable)
+
+
+class DERPP(Naive):
+    """Equations 5 and 6."""
+
+    def start(self) -> None:
+        self.memory = Memory(self.memories, self.rng)
+
+    def observe(self, batch: list[Example]) -> None:
+        past = self.memory.draw(self.replay_batch_size)
+        again = self.memory.draw(self.replay_batch_size) if "beta" in self.settings else []
+        z = self.z(batch)
+        loss = self.ce(batch, z).mean()
+        if past:
+            loss = loss + self.alpha * ((self.z(past) - torch.stack([e.z for e in past])) ** 2).mean()
+        if again:
+            loss = loss + self.settings["beta"] * self.ce(again).mean()
+        for example, scores in zip(batch, z.detach(), strict=True):
+            example.z = scores
+        self.step(loss)
+        self.memory.offer(batch)
+
+
+class AGEM(Naive):
+    """Chaudhry et al. 2019, equation 11."""
+
+    def start(self) -> None:
+        self.ring: list[list[Example]] = [[] for _ in range(self.tasks)]
+
+    def begin_task(self, task: int, previous: int | None) -> None:
+        # In the order of the table: a full ring is overwritten from its start.
+        per_task = self.memories // self.tasks
+        self.past = []
+        for ring in (ring for other, ring in enumerate(self.ring) if other != task):
+            slots = dict(enumerate(ring[:per_task]))
+            slots.update({place % per_task: example for place, example in enumerate(ring)})
+            self.past += list(slots.values())
+
+    def observe(self, batch: list[Example]) -> None:
+        g = self.gradient(self.ce(batch).mean())
+        fractions = self.rng.random(min(self.replay_batch_size, len(self.past)))
+        if len(fractions):
+            drawn = [self.past[int(fraction * len(self.past))] for fraction in fractions]
+            reference = self.gradient(self.ce(drawn).mean())
+            product, square = (sum((a * b).sum() for a, b in zip(x, reference, strict=True)) for x in (g, reference))
+            self.near(product / square)
+            if product < 0:
+                g = [a - product / square * b for a, b in zip(g, reference, strict=True)]
+                self.counters["projections"] += 1
+        self.descend(g)
+        for example in batch:
+            self.ring[example.task].append(example)
+
+
+class GDumb(Naive):
+    """Prabhu et al. 2020, Algorithm 1."""
+
+    def start(self) -> None:
+        self.keeping, self.fitting = self.rng.spawn(2)
+        self.initial = self.copy()
+        self.kept: list[Example] = []
+
+    def observe(self, batch: list[Example]) -> None:
+        for example in batch:
+            counts = Counter(e.y for e in self.kept)
+            most = max(counts.values(), default=0)
+            if len(self.kept) < self.memories:
+                self.kept.append(example)
+            elif counts[example.y] < most:
+                largest = min(y for y, count in counts.items() if count == most)
+                places = [i for i, e in enumerate(self.kept) if e.y == largest]
+                self.kept[places[int(self.keeping.random() * len(places))]] = example
+                self.counters["replaced"] += 1
+
+    def answers(self, examples: list[Example]) -> Tensor:
+        lr, before = self.settings["lr"], self.fitting.bit_generator.state
+        theta = [part.clone().requires_grad_() for part in self.initial]
+        self.theta, now = theta, self.theta
+        for p in range(self.passes):
+            angle = math.pi * p / (self.passes - 1)
+            rate = lr / 100 + (lr - lr / 100) * (1 + math.cos(angle)) / 2
+            order = [self.kept[i] for i in self.fitting.permutation(len(self.kept))]
+            for begin in range(0, len(order), self.fit_batch_size):
+                self.settings = self.settings | {"lr": rate}
+                self.step(self.ce(order[begin : begin + self.fit_batch_size]).mean())
+        self.settings = self.settings | {"lr": lr}
+        z = self.z(examples)
+        self.theta = now
+        self.fitting.bit_generator.state = before  # what is done to be tested is undone
+        return z
