@@ -1,5 +1,6 @@
 """The page in a real browser: everything is drawn, nothing is fetched, filters and copying work, no name breaks it."""
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -38,13 +39,13 @@ def browser():
         started.close()
 
 
-@pytest.fixture
-def open_page(browser, tmp_path):
-    """Opens a report of records; at the end nothing may have been fetched, and nothing complained of."""
+@contextlib.contextmanager
+def opener(browser, folder):
+    """Opens reports of records; at the end nothing may have been fetched, and nothing complained of."""
     contexts, told, fetched = [], [], []
 
     def opened(records, absent=(), **options):
-        file = tmp_path / f"report-{len(contexts)}.html"
+        file = folder / f"report-{len(contexts)}.html"
         file.write_text(page(results(records, absent, "runs")), encoding="utf-8")
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}} | options)
         contexts.append(context)
@@ -62,6 +63,19 @@ def open_page(browser, tmp_path):
     assert told == []
     assert {url.split(":")[0] for url in fetched} <= {"file", "data"}
     assert len([url for url in fetched if url.startswith("file")]) == len(contexts)
+
+
+@pytest.fixture
+def open_page(browser, tmp_path):
+    with opener(browser, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def shown(browser, tmp_path_factory):
+    """The report of a study, for tests that only look at it."""
+    with opener(browser, tmp_path_factory.mktemp("shown")) as opened:
+        yield opened(study())
 
 
 def draw_all(shown):
@@ -89,8 +103,7 @@ def rows(shown, table):
     return found
 
 
-def test_every_figure_is_drawn_and_described(open_page):
-    shown = open_page(study())
+def test_every_figure_is_drawn_and_described_and_the_tables_have_their_numbers(shown):
     for index in (0, 1):
         for figure in FIGURES:
             name = f"figure-{index}-{figure.id}"
@@ -101,6 +114,9 @@ def test_every_figure_is_drawn_and_described(open_page):
     label = shown.locator("#figure-0-retained .view").first.get_attribute("aria-label")
     (value,) = re.findall(r"meralg1 ([\d.]+) %", label)
     assert rows(shown, "answer-0-50")[0][2].startswith(value)
+    made = results(study())
+    assert rows(shown, "answer-0-50") == texts(tables.answers(made)["little"][0].table)
+    assert rows(shown, "paper-table") == texts(tables.paper(made))
 
 
 def texts(table):
@@ -108,16 +124,7 @@ def texts(table):
     return [["–" if cell is None else str(cell) for cell in row.cells] for row in table.rows]
 
 
-def test_the_page_has_the_tables_numbers(open_page):
-    records = study()
-    made = results(records)
-    shown = open_page(records)
-    assert rows(shown, "answer-0-50") == texts(tables.answers(made)["little"][0].table)
-    assert rows(shown, "paper-table") == texts(tables.paper(made))
-
-
-def test_a_figures_data_are_there_as_a_table(open_page):
-    shown = open_page(study())
+def test_a_figures_data_are_there_as_a_table(shown):
     figure = shown.locator("#figure-0-average")
     figure.locator("summary").press("Enter")
     figure.locator("table").wait_for()
@@ -212,8 +219,7 @@ def test_tables_are_copied_as_csv_and_latex(open_page):
         assert shown.evaluate("navigator.clipboard.readText()") == expected
 
 
-def test_it_has_the_structure_that_screen_readers_want(open_page):
-    shown = open_page(study())
+def test_it_has_the_structure_that_screen_readers_want(shown):
     assert shown.evaluate("document.documentElement.lang") == "en"
     for landmark in ("header", "main", "nav", "[role=search]"):
         assert shown.locator(landmark).count() == 1
@@ -249,8 +255,7 @@ def test_it_can_be_used_with_the_keyboard_alone(open_page):
     assert {"problem", "size", "method", "every", "none", "csv", "latex"} <= reached
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (1280, "dark")])
 def test_it_fits_phone_and_desk_and_is_readable_in_both_schemes(open_page, width, scheme):
     shown = open_page(study(), viewport={"width": width, "height": 800}, color_scheme=scheme)
     assert shown.evaluate("document.documentElement.scrollWidth") <= width
