@@ -1,7 +1,6 @@
 """Runs that are killed and go on, for ``test_resume.py``: a program, since a process with threads forks badly.
 
-    python killed_runs.py operations FOLDER SCENARIO...    killed before each file operation in turn
-    python killed_runs.py moments FOLDER METHOD...         killed at random moments
+    python killed_runs.py FOLDER SCENARIO...    killed before each file operation in turn
 
 It prints as JSON what happened, and fails where a record is not what it should be.
 """
@@ -15,7 +14,6 @@ import fcntl
 import itertools
 import json
 import os
-import random
 import resource
 import shutil
 import signal
@@ -236,9 +234,6 @@ def prepare(scenario: str, run: Run, old: Record) -> None:
         (run.folder / ".writing-checkpoint.npz-abc").write_text("half of")
 
 
-# At random moments
-
-
 class Often(FileCheckpoints):
     """A checkpoint every millisecond."""
 
@@ -246,54 +241,7 @@ class Often(FileCheckpoints):
         return time.monotonic() - self.last > 0.001
 
 
-def moments(folder: Path, name: str) -> dict[str, Any]:
-    experiment = little(name, little_stream(200), epochs=6, eval_every=40, hidden=(20, 20))
-    expected = Trainer(experiment).train()
-    run = Run(folder / experiment.key)
-    begin = time.monotonic()
-    assert same(run.carry_out(experiment, checkpoints=Often(run.folder / CHECKPOINT)), expected)
-    whole = time.monotonic() - begin
-    shutil.rmtree(run.folder)
-    rng = random.Random(0)
-    places = []
-    while True:
-        process = forked(lambda: run.carry_out(experiment, checkpoints=Often(run.folder / CHECKPOINT)))
-        status = None if len(places) < 25 else os.waitpid(process, 0)[1]
-        before = newest(run)
-        while status is None:
-            ended, code = os.waitpid(process, os.WNOHANG)
-            if ended:
-                status = code
-            elif newest(run) != before:  # it has gone on: any moment will do
-                time.sleep(rng.uniform(0, whole / 25))
-                os.kill(process, signal.SIGKILL)
-                status = os.waitpid(process, 0)[1]
-            else:
-                time.sleep(0.0005)
-        if not os.WIFSIGNALED(status):
-            assert os.WEXITSTATUS(status) == 0
-            break
-        found = run.status()
-        assert found.state in ("stopped", "done"), found
-        if found.state == "stopped":
-            places.append(found.examples)
-    record = run.record()
-    assert record is not None
-    assert same(record, expected)
-    assert run.status().state == "done"
-    return {"kills": len(places), "places": places}
-
-
-def newest(run: Run) -> int:
-    """Which checkpoint there is."""
-    try:
-        return (run.folder / CHECKPOINT).stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
 if __name__ == "__main__":
     os.fsync = lambda descriptor: None  # which is for power cuts, and takes long on some disks
-    what, where, *which = sys.argv[1:]
-    do = {"operations": operations, "moments": moments}[what]
-    print(json.dumps({one: do(Path(where) / one, one) for one in which}))
+    where, *which = sys.argv[1:]
+    print(json.dumps({one: operations(Path(where) / one, one) for one in which}))

@@ -362,6 +362,10 @@ def test_what_weighs_nothing_is_as_if_it_were_not_there(method):
     model = ContinualClassifier(method, **SMALL).partial_fit(X, y_wrong, task=task, sample_weight=there.astype(float))
     assert bits(model) == bits(without)
     assert list(model.classes_) == list(without.classes_)
+    weights = np.random.default_rng(0).uniform(0, 3, len(y))
+    weighed = ContinualClassifier(method, class_weight="balanced", **SMALL)
+    weighed.partial_fit(X, y, task=task, sample_weight=weights)
+    assert np.isfinite(weighed._life.learner.parameters()).all()
     fitted = ContinualClassifier(method, **SMALL).fit(X, y_wrong, task=task, sample_weight=there * 1)
     assert bits(fitted) == bits(ContinualClassifier(method, **SMALL).fit(X[there], y[there], task=task[there]))
 
@@ -376,15 +380,6 @@ def test_a_weight_of_two_doubles_the_loss(method):
     assert bits(even) == bits(ContinualClassifier(method, **SMALL).partial_fit(X, y))
     with pytest.raises(ValueError, match="Negative values"):
         even.partial_fit(X, y, sample_weight=-np.ones(len(y)))
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_every_method_learns_with_weights(method):
-    X, y = blobs(120)
-    model = ContinualClassifier(method, class_weight="balanced", **SMALL)
-    task = np.arange(len(y)) // 60
-    model.partial_fit(X, y, task=task, sample_weight=np.random.default_rng(0).uniform(0, 3, len(y)))
-    assert np.isfinite(model._life.learner.parameters()).all()
 
 
 def test_rare_classes_are_found_where_classes_are_balanced():

@@ -446,17 +446,3 @@ def test_processes_share_one_copy_of_the_base_data(big_file, tmp_path):
     assert shared >= big_file.size
     with pytest.raises(ValueError, match="read-only"):
         content[0] = 1
-
-
-def test_what_is_mapped_is_verified(big_file, tmp_path):
-    with (tmp_path / "images").open("r+b") as file:
-        file.seek(5_000_000)
-        file.write(b"changed")
-    with pytest.raises(fetch.Refused, match="SHA-256"):
-        fetch.content(tmp_path, big_file)
-    (tmp_path / "images").write_bytes(b"")
-    with pytest.raises(fetch.Refused, match="truncated"):
-        fetch.content(tmp_path, big_file)
-    (tmp_path / "images").unlink()
-    with pytest.raises(fetch.Refused, match="it has neither"):
-        fetch.content(tmp_path, big_file)

@@ -3,9 +3,7 @@
 import argparse
 import re
 import shlex
-import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -193,7 +191,7 @@ def plain_scores(model, weights, x, task):
     return x
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", ["taskinput", "independent", "gem"])
 def test_the_state_in_plain_layers_has_the_accuracies_of_the_last_row(learn, model):
     _, path = learn("--model", model, "--lr", "0.1", "--n_hiddens", "36", *SETTINGS.get(model, ()))
     _, result_a, weights, *_ = torch.load(f"{path}.pt", weights_only=False)
@@ -226,16 +224,20 @@ def test_the_run_is_kept_as_a_record_too(learn):
     assert command.written("results/", run.key) == str(path)
 
 
-@pytest.mark.parametrize("model", MODELS)
+EDGES = (
+    ("--memories", "0", "--n_memories", "0", "--replay_batch_size", "0"),
+    ("--n_layers", "0"),
+    ("--n_layers", "1", "--batch_size", "7"),
+    ("--n_layers", "3", "--memories", "3", "--n_memories", "1"),
+    ("--batches_per_example", "2.9", "--replay_batch_size", "3.9"),
+)
+
+
 @pytest.mark.parametrize(
-    "flags",
+    ("model", "flags"),
     [
-        (),
-        ("--memories", "0", "--n_memories", "0", "--replay_batch_size", "0"),
-        ("--n_layers", "0"),
-        ("--n_layers", "1", "--batch_size", "7"),
-        ("--n_layers", "3", "--memories", "3", "--n_memories", "1"),
-        ("--batches_per_example", "2.9", "--replay_batch_size", "3.9"),
+        *((model, ()) for model in MODELS),
+        *((model, flags) for flags in EDGES for model in ("independent", "gem", "meralg6")),
     ],
     ids=words,
 )
@@ -471,24 +473,6 @@ def test_two_processes_do_not_share_a_run(capsys):
     with run.lock():
         assert main([*OWN, "--model", "online"]) == 1
     assert "is running results/runs/" in one_line(capsys)
-
-
-@pytest.mark.slow
-def test_a_killed_command_goes_on_to_the_same_bits(learn):
-    long = ("--n_epochs", "5", "--batches_per_example", "100", "--replay_batch_size", "400")
-    flags = ("--model", "meralg1", "--lr", "0.1", *long)
-    start = (sys.executable, str(ROOT / "main.py"), *OWN, *flags, "--save_path", "killed")
-    process = subprocess.Popen(start, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    for _ in range(1200):
-        if list(Path("killed/runs").glob("*/checkpoint.npz")):
-            break
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    done = ran(*start)
-    assert "goes on from there" in done.stderr
-    same(read_results(done.stdout.partition(": ")[0] + ".pt"), read_results(f"{learn(*flags)[1]}.pt"))
 
 
 @pytest.mark.slow

@@ -18,33 +18,8 @@ from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK, Images, St
 torch = pytest.importorskip("torch")
 
 import test_learner_primitives as primitives
-from test_learner_primitives import flat
 
 engine = primitives.engine  # the fixture: each learner in turn
-
-
-def test_nothing_flows_back_from_a_class_that_is_not_allowed(engine):
-    problem = primitives.ordinary_problem()
-    allowed = np.zeros((3, 5), bool)
-    allowed[:, [1, 3]] = True
-    problem.labels[:] = np.where(problem.labels % 2, 1, 3)
-    learner = problem.learner(engine)
-    learner.restrict(allowed)
-    learner.reptile(problem.rows(5, 20), 0.01, 0.3)
-    learner.sgd(problem.rows(20), 0.01)
-    for before, after in zip(problem.layers[-1], learner.layers()[-1], strict=True):
-        changed = (before != after).reshape(-1, 5).any(0)
-        assert changed.tolist() == [False, True, False, True, False]
-
-
-def test_a_single_allowed_class_is_certain_and_teaches_nothing(engine):
-    problem = primitives.ordinary_problem()
-    problem.labels[:] = 2
-    learner = problem.learner(engine)
-    learner.restrict(np.arange(5)[None] == np.array([[2]] * 3))
-    learner.sgd_each(problem.rows(10), 0.1)
-    assert np.array_equal(flat(learner.layers()), flat(problem.layers))
-    assert (learner.forward(problem.rows(10)).argmax(1) == 2).all()
 
 
 @pytest.mark.parametrize("allowed", [None, np.ones((3, 5), bool)])
