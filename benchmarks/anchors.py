@@ -126,14 +126,8 @@ def row(anchor: Anchor) -> str:
     spread = f" ± {np.std(found, ddof=1):.1f}" if len(found) > 1 else ""
     given = ", ".join(f"{name} {value}" for name, value in anchor.settings.items())
     print(f"{anchor.name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
-    columns = (
-        anchor.source,
-        f"`{anchor.method}`, {given}",
-        f"{np.mean(found):.1f}{spread}",
-        anchor.theirs,
-        anchor.differs,
-    )
-    return f"| {' | '.join(columns)} |"
+    ours = f"`{anchor.method}`, {given} | {np.mean(found):.1f}{spread}"
+    return f"| {anchor.source} | {ours} | {anchor.theirs} | {anchor.differs} |"
 
 
 def main() -> None:

@@ -40,9 +40,6 @@ HELD_OUT = 6
 """One in so many examples."""
 
 
-# Streams
-
-
 def of_images(stream: Stream, train: int, test: int) -> list[Part]:
     """The tasks of one of this package's streams; pixels by number."""
     parts = []
@@ -100,9 +97,6 @@ ABOUT = {
 }
 
 
-# Models
-
-
 MODELS: dict[str, Callable[[int, list[Any]], Any]] = {
     "default": lambda seed, classes: ContinualRiverClassifier(seed=seed),
     "MER": lambda seed, classes: ContinualRiverClassifier("meralg1", memories=500, recency=None, seed=seed),
@@ -116,9 +110,6 @@ MODELS: dict[str, Callable[[int, list[Any]], Any]] = {
     "adaptive random forest": lambda seed, classes: forest.ARFClassifier(seed=seed),
 }
 WITHOUT_SEED = ("SGDClassifier", "softmax regression", "naive Bayes", "Hoeffding tree")
-
-
-# Measuring
 
 
 @dataclass(frozen=True)
@@ -175,9 +166,6 @@ def measure(models: list[str], processes: int) -> list[Outcome]:
             outcomes.append(outcome)
             print(f"{len(outcomes)} of {len(jobs)}: {outcome.model} on {outcome.stream}", end="\r\033[K", flush=True)
     return outcomes
-
-
-# Telling
 
 
 def tables(outcomes: list[Outcome]) -> Iterator[str]:

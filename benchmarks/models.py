@@ -189,10 +189,7 @@ def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: 
 
     in_one_call = type(ours.method).observe_each is not Method.observe_each
     x, y = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    competitors = {
-        "ours": at_once if in_one_call else one_by_one,
-        "PyTorch": naive,
-    }
+    competitors = {"ours": at_once if in_one_call else one_by_one, "PyTorch": naive}
     if case.gradients:
         competitors["step"] = step
     times = in_turns(competitors, seconds, rounds)

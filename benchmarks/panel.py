@@ -127,9 +127,6 @@ FULL = (
 )
 
 
-# Models: each takes a seed and the classes, and gives (learn(X, y), probabilities(X), their classes)
-
-
 class Scaled:
     """A model of scikit-learn behind its StandardScaler, an example at a time (ten, in streams of more than 20 000)."""
 
@@ -146,8 +143,6 @@ class Scaled:
 
     def predict_proba(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(self.model.predict_proba(self.scaler.transform(X)))
-
-    # River's interface
 
     def learn_one(self, x: dict[Any, float], y: Any) -> None:
         self.partial_fit(np.fromiter(x.values(), float)[None], [y])

@@ -79,9 +79,6 @@ def write(name: str, rows: Sequence[SetRow]) -> None:
             writer.writerow([row.benchmark, row.method, row.memories, settings, seeds, *row.found.values(), *cost])
 
 
-# The page
-
-
 def shown(row: SetRow, measure: str) -> str:
     """A mean, with its standard deviation where there is one."""
     mean, deviation = row.mean(measure)

@@ -12,6 +12,23 @@ from typing import Any
 METAREPLAY = (sys.executable, "-m", "metareplay")
 
 
+PATIENT = '''
+from metareplay import Method, setting
+
+
+class Patient(Method):
+    """Several SGD steps on each batch as it comes."""
+
+    lr: float = setting(0.01, "(0, inf)", help="the learning rate, 100 % of it")
+    times: int = setting(2, "[1, inf)", help="the steps taken on each batch")
+
+    def observe(self, rows):
+        for _ in range(self.times):
+            self.learner.sgd(rows, self.lr)
+'''
+"""A user's file."""
+
+
 def ran(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """A program that has ended, with what it said."""
     return subprocess.run([*map(str, command)], **{"capture_output": True, "text": True} | options)

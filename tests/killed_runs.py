@@ -75,7 +75,6 @@ class Trap:
 
 
 def little(name: str, stream: Stream | None = None, **options: Any) -> Experiment:
-    """A run of a moment."""
     rate = {"lr": 0.1} if hasattr(METHODS[name], "lr") else {}
     method = METHODS[name](**rate, **SETTINGS.get(name, {}))
     return Experiment(stream=stream or little_stream(), method=method, **({"seed": 3, "hidden": (9, 6)} | options))
@@ -100,7 +99,6 @@ def same(one: Record, other: Record) -> bool:
 
 
 def forked(action: Callable[[], Any]) -> int:
-    """The process that does it."""
     process = os.fork()
     if process == 0:
         try:
@@ -110,9 +108,6 @@ def forked(action: Callable[[], Any]) -> int:
             os._exit(1)
         os._exit(0)
     return process
-
-
-# Between each pair of file operations
 
 
 class EveryFew(FileCheckpoints):
@@ -220,7 +215,6 @@ def operations(folder: Path, scenario: str) -> dict[str, Any]:
 
 
 def prepare(scenario: str, run: Run, old: Record) -> None:
-    """What the run finds in its folder."""
     if scenario != "fresh":
         run.folder.mkdir(parents=True)
     if scenario == "again":

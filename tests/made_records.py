@@ -83,7 +83,6 @@ def untested(*given: Any, **more: Any) -> Record:
 
 
 def study(seeds: int = 3) -> list[Record]:
-    """Two benchmarks, methods with and without memories of two sizes."""
     levels = {"online": 0.5, "ewc": 0.6, "eralg4": 0.8, "meralg1": 0.85}
     return [
         record(method, seed, benchmark=benchmark, memories=memories, level=level - (0.1 if memories == 20 else 0))
@@ -95,10 +94,8 @@ def study(seeds: int = 3) -> list[Record]:
 
 
 def results(records: Iterable[Record], unfinished: Iterable[Unfinished] = (), source: str = "") -> Contents:
-    """What a folder with these runs holds."""
     return Contents(groups(records), list(unfinished), source)
 
 
 def first_problem(records: Iterable[Record]) -> list[Group]:
-    """The configurations of the first problem of these records."""
     return next(iter(results(records).problems.values()))

@@ -80,7 +80,6 @@ def tinted(n: int, classes: int, rng: np.random.Generator) -> tuple[list[int], n
 
 
 def cifar10_files(each: int = 20, classes: int = 10, seed: int = 0) -> dict[str, bytes]:
-    """CIFAR-10's six files of images, with ``each`` of them in each."""
     rng = np.random.default_rng(seed)
     names = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
     files = {f"cifar-10-batches-bin/{name}.bin": records(*tinted(each, classes, rng)) for name in names}

@@ -109,11 +109,7 @@ WHOLE = {
     "key": "0123456789abcdef",
     "seen": 9000,
     "generator": np.random.default_rng(0).bit_generator.state,
-    "learner": {
-        "parameters": np.linspace(-1, 1, 9000, dtype=np.float32),
-        "tasks": np.arange(8000),
-        "steps": np.array(3),
-    },
+    "learner": {"parameters": np.ones(9000, np.float32), "tasks": np.arange(8000), "steps": np.array(3)},
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from commands import METAREPLAY, on_terminal, python, ran, rest_of, start
+from commands import METAREPLAY, PATIENT, on_terminal, python, ran, rest_of, start
 from metareplay.cli import main, status_of
 from metareplay.data.catalogue import SOURCES
 from metareplay.methods import METHODS
@@ -24,20 +24,9 @@ from metareplay.streams.catalogue import BENCHMARKS
 SHORT = ("--tasks", "2", "--samples-per-task", "30")
 RUN = ("run", "digits-rotations", "online", "--lr", "0.01", *SHORT)
 
-PATIENT = '''
-from metareplay import Method, setting
-
-
-class Patient(Method):
-    """Several SGD steps on each batch as it comes."""
-
-    lr: float = setting(0.01, "(0, inf)", help="the learning rate, 100 % of it")
-    times: int = setting(2, "[1, inf)", help="the steps taken on each batch")
-
-    def observe(self, rows):
-        for _ in range(self.times):
-            self.learner.sgd(rows, self.lr)
-
+OWN = (
+    PATIENT
+    + """
 
 class Idle(Method):
     pass
@@ -48,7 +37,8 @@ class Clash(Method):
 
     def observe(self, rows):
         pass
-'''
+"""
+)
 
 
 pytestmark = pytest.mark.usefixtures("plain")
@@ -126,10 +116,14 @@ def test_bad_input_gets_one_line_and_status_2(arguments, told, refused, tmp_path
 @pytest.mark.parametrize(
     ("content", "name", "told"),
     [
-        (PATIENT, "Patent", "no method 'Patent' in patient.py; did you mean Patient? it has Patient, Idle, Clash"),
-        (PATIENT, "Method", "there is no method 'Method' in patient.py"),
-        (PATIENT, "Idle", "Idle in patient.py does not say how to learn"),
-        (PATIENT, "Clash", "seed cannot be the name of a hyper-parameter"),
+        (
+            OWN,
+            "Patent",
+            "no method 'Patent' in patient.py; did you mean Patient? it has Patient, Idle, Clash",
+        ),
+        (OWN, "Method", "there is no method 'Method' in patient.py"),
+        (OWN, "Idle", "Idle in patient.py does not say how to learn"),
+        (OWN, "Clash", "seed cannot be the name of a hyper-parameter"),
         ("", "Patient", "it has none: write class MyMethod(metareplay.Method)"),
         ("x = 1\nclass Patient(Metod): pass", "Patient", "line 2: NameError: name 'Metod' is not defined"),
         ("class Patient", "Patient", "patient.py cannot be read: line 1"),

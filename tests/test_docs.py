@@ -26,12 +26,7 @@ from metareplay.runs import conformance, trackers
 from metareplay.suites.suite import Suite
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "CONTRIBUTING.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    ROOT / "benchmarks/README.md",
-]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md", *sorted(ROOT.glob("docs/*.md"))]
 RUN = "0123456789abcdef"
 """In the docs, the run that was made last."""
 MARK = re.compile(r"#(?:.*[;:,.])? *(needs|takes) (.*)$", re.MULTILINE)

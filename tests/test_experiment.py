@@ -443,10 +443,7 @@ def test_a_loss_may_be_found_infinite_between_tasks_too():
         ({"evaluate": "every 0"}, "must be borders, end, never or 'every N'"),
         ({"evaluate": "every 5", "eval_every": 6}, "eval_every is 6: give one of them"),
         ({"evaluate": "never", "eval_every": 5}, "eval_every cannot be 5"),
-        (
-            {"samples_per_task": TRAIN + 1},
-            f"samples_per_task is {TRAIN + 1}, but no task of told-apart has more than {TRAIN}",
-        ),
+        ({"samples_per_task": TRAIN + 1}, f"samples_per_task is {TRAIN + 1}, but no task of told-apart has more than"),
         ({"task_order": ()}, "order of tasks is empty"),
         ({"task_order": "1-x"}, "task_order is '1-x', but must be numbers of tasks"),
         ({"task_order": "0,2-1"}, "task_order is '0,2-1', but must be numbers of tasks"),
@@ -576,11 +573,8 @@ class ByBatches(Online):
     ],
 )
 def test_examples_learned_in_one_call_give_the_bits_of_a_call_for_each(name, options):
-    stream = benchmark(name, tasks=3)
-    trainers = [
-        Trainer(Experiment(stream=stream, method=cls(lr=0.05), samples_per_task=40, **options))
-        for cls in (ByBatches, Online)
-    ]
+    options = options | {"stream": benchmark(name, tasks=3), "samples_per_task": 40}
+    trainers = [Trainer(Experiment(method=cls(lr=0.05), **options)) for cls in (ByBatches, Online)]
     plain, at_once = (trainer.train() for trainer in trainers)
     assert [trainer.one_by_one for trainer in trainers] == [False, True]
     assert at_once.steps == plain.steps == 120

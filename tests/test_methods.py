@@ -1,19 +1,160 @@
-"""The published defaults, GEM's projection, and networks with parts of their own for each task."""
+"""Every method: what it can rely on, its published defaults, GEM's projection, private layers, decay and noise."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
-from metareplay import METHODS, BadInput
+import metareplay
+from metareplay import METHODS, BadInput, Diverged, Method, Stream, setting
 from metareplay.data.images import BaseImages
+from metareplay.learners import engines
+from metareplay.learners.base import Learner
 from metareplay.learners.fused import FusedPerceptron
+from metareplay.learners.normal import normal
+from metareplay.methods.base import FAMILIES
+from metareplay.methods.cbp import CBP
 from metareplay.methods.gem import GEM, project
+from metareplay.methods.replay import ER
 from metareplay.methods.task_networks import Independent, TaskInput
-from metareplay.networks import Perceptron
+from metareplay.networks import ModuleNetwork, Perceptron
+from metareplay.runs.checkpoint import pack, unpack
 from metareplay.settings import hyperparameters
 from metareplay.streams.stream import Images
-from test_method_base import PUBLISHED
+
+ENGINES = ["fused", "torch"]
+PUBLISHED = ["online", "taskinput", "independent", "ewc", "gem", "eralg4", "eralg5", "meralg1", "meralg6", "meralg7"]
+
+
+class KeepsAll(Method):
+    """Keeps one of everything that can be kept."""
+
+    lr: float = setting(0.1, "(0, inf)", help="the learning rate")
+
+    def start(self, learner, rng, tasks):
+        self.learner, self.rng = learner, rng
+        self.anchor = 0 * learner.parameters()
+        self.by_class = {}
+        self.recent = []
+        self.pair = (0, "nothing")
+        self.none = None
+
+    def observe(self, rows):
+        self.anchor += self.learner.gradient(rows)
+        self.by_class[int(self.learner.labels[rows[0]])] = self.learner.parameters()
+        self.recent.append(self.learner.forward(rows))
+        self.pair = (len(self.recent), "something")
+        self.counters["seen"] = self.counters.get("seen", 0) + len(rows)
+        self.drawn = self.rng.random()
+        self.learner.sgd(rows, self.lr)
+
+
+def ready_on(method, engine):
+    made = engines.learner(Perceptron((4, 6, 3)), 3, 2, np.random.default_rng(0), engine)
+    method.start(made, np.random.default_rng(1), 2)
+    made.put(np.arange(2), np.ones((2, 4), np.float32), np.array([0, 2]), 0)
+    return method
+
+
+def as_arrays(value):
+    """Nested values with every vector as an array, to be compared."""
+    if isinstance(value, dict):
+        return {key: as_arrays(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(as_arrays(part) for part in value)
+    return np.asarray(value).tolist() if hasattr(value, "__array__") else value
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_whatever_can_be_kept_comes_back_from_a_file_as_it_was(engine):
+    method, other = ready_on(KeepsAll(), engine), ready_on(KeepsAll(), engine)
+    for _ in range(3):
+        method.observe(np.arange(2))
+    saved = pack(method.state()), method.learner.state()
+    other.load_state(unpack(saved[0]))
+    other.learner.load_state(saved[1])
+    for each in (method, other):
+        each.observe(np.arange(1, 2))
+    kept = [as_arrays({k: v for k, v in vars(m).items() if k not in ("learner", "rng")}) for m in (method, other)]
+    assert kept[0] == kept[1]
+    assert kept[0]["pair"] == (4, "something")
+    assert list(kept[0]["by_class"]) == [0, 2]
+    assert type(other.by_class[0]) is type(other.learner.parameters())
+
+
+def test_what_cannot_be_saved_is_refused_before_the_first_example():
+    class KeepsAFunction(KeepsAll):
+        def start(self, learner, rng, tasks):
+            super().start(learner, rng, tasks)
+            self.rule = print
+
+    stream = metareplay.benchmark("digits-rotations")
+    with pytest.raises(BadInput, match=r"keeps rule = .*print.*cannot be saved; keep numbers, text, arrays"):
+        metareplay.Trainer(metareplay.Experiment(stream=stream, method=KeepsAFunction()))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_what_being_ready_does_is_undone(engine):
+    class TrainsBeforeItIsTested(KeepsAll):
+        def ready(self):
+            for _ in range(5):
+                self.observe(np.arange(2))
+
+    method = ready_on(TrainsBeforeItIsTested(), engine)
+    method.observe(np.arange(2))
+    before, learned = method.learner.state(), np.asarray(method.learner.parameters())
+    with method.readied():
+        assert method.pair[0] == 6
+        assert not np.array_equal(method.learner.parameters(), learned)
+    assert method.pair[0] == 1
+    after = method.learner.state()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready():
+    class Restless(metareplay.Online):
+        def ready(self):
+            self.learner.sgd(np.arange(1), 0.5)
+
+    stream = metareplay.benchmark("digits-rotations", tasks=2)
+    records = [
+        metareplay.run(stream, Restless(lr=0.1), samples_per_task=20, hidden=(8,), eval_every=every) for every in (0, 3)
+    ]
+    assert np.array_equal(records[0].predicted_right, records[1].predicted_right)
+    assert np.array_equal(records[0].correct[-1], records[1].correct[-1])
+    plain = metareplay.run(stream, metareplay.Online(lr=0.1), samples_per_task=20, hidden=(8,))
+    assert np.array_equal(plain.predicted_right, records[0].predicted_right)
+    assert not np.array_equal(plain.correct[-1], records[0].correct[-1])
+
+
+def test_the_published_methods_come_in_their_order_others_among_their_family_and_a_users_own_not_at_all():
+    assert [name for name in METHODS if name in PUBLISHED] == PUBLISHED
+    families = [FAMILIES.index(method.family) for method in METHODS.values()]
+    assert families == sorted(families)
+    assert all(getattr(metareplay, method.__name__) is method for method in METHODS.values())
+    assert all(name == method.id for name, method in METHODS.items())
+
+    class Mine(ER):
+        id = "mine"
+
+    assert Mine().id == "mine"
+    assert "mine" not in METHODS
+    assert METHODS["eralg4"] is ER
+
+
+def test_a_method_with_begin_task_needs_boundaries():
+    class Bounded(Method):
+        def begin_task(self, task, previous):
+            pass
+
+    class Unbounded(Bounded):
+        needs_boundaries = False
+
+    assert Bounded.needs_boundaries
+    assert not Unbounded.needs_boundaries
+    assert [name for name in PUBLISHED if METHODS[name].needs_boundaries] == ["independent", "ewc", "gem"]
+
 
 INPUTS, CLASSES = 20, 4
 
@@ -197,3 +338,256 @@ def test_independent_starts_a_task_from_the_one_before_at_its_first_visit_only(f
             assert (t == task) != np.array_equal(scores(learner, t), expected[t])
         visited.add(task)
         before = task
+
+
+STREAMS = {"domain-incremental": [range(4), range(4)], "task-incremental": [(0, 1), (2, 3)]}
+STREAMS["class-incremental"] = STREAMS["task-incremental"]
+
+
+def stream(scenario):
+    rng = np.random.default_rng(0)
+    centres, parts = rng.standard_normal((4, 16)), []
+    for classes in STREAMS[scenario]:
+        y = rng.choice(np.array(classes), 24)
+        x = (centres[y] + 0.2 * rng.standard_normal((24, 16))).astype(np.float32)
+        parts.append((x, y, x[:12], y[:12]))
+    return Stream.from_arrays("little", parts, classes=4, scenarios=[scenario])
+
+
+@pytest.mark.parametrize("scenario", STREAMS)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_learns_in_batches_of_one_and_of_ten(name, scenario):
+    for batch_size in (1, 10):
+        options = {"scenario": scenario, "batch_size": batch_size, "hidden": (12,), "epochs": 4}
+        method = METHODS[name](**({"lr": 0.1} if hasattr(METHODS[name], "lr") else {}))
+        record = metareplay.run(stream(scenario), method, **options)
+        assert (record.gradients > 0) == (method.steps(9, 9) != 0)
+        assert record.configuration["scenario"] == scenario
+        if scenario == "class-incremental":
+            assert not record.accuracy[0, 1], "a class that was never met cannot be the answer"
+        assert record.accuracy[-1].mean() > (0.6 if scenario == "task-incremental" else 0.4), "chance is 0.5, else 0.25"
+
+
+@pytest.mark.parametrize("name", ["ncm", "slda"])
+def test_what_writes_the_last_layer_refuses_a_module(name):
+    with pytest.raises(BadInput, match=f"{name} writes the last layer .* network mlp"):
+        METHODS[name]().network(ModuleNetwork(lambda shape, classes: None, (1, 6, 6), 4), 2)
+
+
+PIXELS, LABELS = 40, 4
+BLACK = slice(30, PIXELS)
+
+
+def made(seed=0, **options):
+    return FusedPerceptron(Perceptron((PIXELS, 20, 18, LABELS), **options), 4, 2, np.random.default_rng(seed))
+
+
+def examples(count=60):
+    rng = np.random.default_rng(1)
+    x = rng.random((count, PIXELS)) * (rng.random((count, PIXELS)) < 0.3)
+    x[:, BLACK] = 0
+    return x.astype(np.float32), rng.integers(LABELS, size=count)
+
+
+def each(learner, x, y, *pull, task=0):
+    """Learn one by one; what was predicted."""
+    predicted = []
+    for one, label in zip(x, y, strict=True):
+        learner.put(np.zeros(1, int), one[None], np.array([label]), task)
+        predicted.append(int(learner.forward([0]).argmax()))
+        learner.sgd_pulled([0], *pull)
+    return predicted
+
+
+@pytest.mark.parametrize("to_initial", [False, True])
+@pytest.mark.parametrize("options", [{}, {"private": (True, False, True), "tasks": 2}])
+def test_a_lazy_pull_is_a_step_on_all_parameters(to_initial, options):
+    lazy, eager, (x, y) = made(**options), made(**options), examples()
+    towards = lazy.parameters() if to_initial else None
+    allowed = np.array([[True] * 4, [True, True, True, False]])
+    for learner in (lazy, eager):
+        learner.restrict(allowed)
+    y[y == 3] = 0
+    for task in (0, 1, 0):
+        predicted = lazy.predict_and_learn(x, y, task, 0.2, 0.5, towards)
+        for row, (one, label) in enumerate(zip(x, y, strict=True)):
+            eager.put(np.zeros(1, int), one[None], np.array([label]), task)
+            assert eager.forward([0]).argmax() == predicted[row]
+            Learner.sgd_pulled(eager, np.zeros(1, int), 0.2, 0.5, towards)
+    np.testing.assert_allclose(lazy.parameters(), eager.parameters(), atol=2e-6)
+    assert (lazy.steps, lazy.gradients_taken, lazy.forward_passes) == (180, 180, 180)
+
+
+def test_rows_whose_input_is_zero_shrink_by_a_power():
+    learner, (x, y) = made(), examples()
+    before = learner.layers()[0][0][BLACK].copy()
+    learner.predict_and_learn(np.tile(x, (40, 1)), np.tile(y, 40), 0, 0.01, 0.5)
+    np.testing.assert_allclose(learner.layers()[0][0][BLACK], before * (1 - 0.005) ** 2400, rtol=1e-4)
+
+
+@pytest.mark.parametrize("to_initial", [False, True])
+def test_nobody_who_looks_changes_a_bit_and_it_resumes(to_initial):
+    at_once, one_by_one, (x, y) = made(), made(), examples()
+    towards = at_once.parameters() if to_initial else None
+    predicted = at_once.predict_and_learn(x, y, 0, 0.1, 0.2, towards)
+    half = each(one_by_one, x[:31], y[:31], 0.1, 0.2, towards)
+    one_by_one.layers(), one_by_one.activations([0]), one_by_one.gradient([0])
+    with one_by_one.trial():
+        one_by_one.sgd([0], 1.0)
+    resumed = made(seed=5)
+    resumed.load_state(one_by_one.state())
+    half += each(resumed, x[31:], y[31:], 0.1, 0.2, None if towards is None else towards.copy())
+    assert half == predicted.tolist()
+    assert np.array_equal(resumed.parameters(), at_once.parameters())
+    assert at_once.state().keys() > made().state().keys()
+
+
+def test_what_others_write_is_what_is_pulled_on():
+    learner, eager, (x, y) = made(), made(), examples()
+    for one in (learner, eager):
+        for begin in range(0, 60, 20):
+            part = x[begin : begin + 20], y[begin : begin + 20]
+            if one is learner:
+                one.predict_and_learn(*part, 0, 0.1, 0.3)
+            else:
+                for row in range(20):
+                    one.put(np.zeros(1, int), part[0][row : row + 1], part[1][row : row + 1], 0)
+                    Learner.sgd_pulled(one, np.zeros(1, int), 0.1, 0.3)
+            one.sgd([0], 0.5)
+            one.layers()[1][1][:] += 1
+    np.testing.assert_allclose(learner.parameters(), eager.parameters(), atol=2e-6)
+
+
+def test_without_decay_it_is_sgd_and_with_too_much_it_is_still_right():
+    (x, y), ends = examples(), {}
+    for decay in (0.0, 1e-12, 9.0):
+        plain, pulled = made(), made()
+        pulled.predict_and_learn(x, y, 0, 0.1, decay)
+        plain.predict_and_learn(x, y, 0, 0.1)
+        ends[decay] = np.abs(plain.parameters() - pulled.parameters()).max()
+        if decay == 9:
+            theirs = made()
+            each(theirs, x, y, 0.1, decay)
+            assert np.array_equal(theirs.parameters(), pulled.parameters())
+    assert ends[0.0] == 0
+    assert ends[1e-12] < 1e-5 < ends[9.0]
+
+
+def test_what_is_wrong_is_refused_and_nothing_of_it_is_done():
+    learner, (x, y) = made(), examples()
+    y[3] = LABELS
+    with pytest.raises(BadInput, match="the label in slot 0 is 4"):
+        learner.predict_and_learn(x, y, 0, 0.1, 0.2)
+    assert learner.steps == 3
+    with pytest.raises(BadInput, match="the label in slot 0 is 4"):
+        learner.sgd_pulled([0], 0.1, 0.2)
+    x[0, 0], y[3] = np.nan, 0
+    before = learner.parameters()
+    with pytest.raises(Diverged, match="slot 0"):
+        learner.predict_and_learn(x, y, 0, 0.1, 0.2)
+    assert np.array_equal(before, learner.parameters())
+    with pytest.raises(IndexError):
+        learner.sgd_pulled([4], 0.1, 0.2)
+    with pytest.raises(BadInput, match="a vector has the shape"):
+        learner.sgd_pulled([0], 0.1, 0.2, np.zeros(3, np.float32))
+
+
+def started(**settings):
+    method = CBP(lr=1e-9, **settings)
+    method.start(made(), np.random.default_rng(2), 1)
+    return method
+
+
+def test_a_newborn_unit_of_use_is_not_made_anew_again():
+    """Ranking by averages that are not corrected for age would take it every time: they begin at zero."""
+    method = started(replacement_rate=1e-9, maturity=3, utility_decay=0.99)
+    reach, rng = np.linspace(1, 2, 20), np.random.default_rng(3)
+    for _ in range(600):
+        method.generate_and_test(0, rng.random((1, 20)), reach)
+    best = 19
+    method.age[0][best] = method.output[0][best] = method.utility[0][best] = 0  # as if it had just been made anew
+    for _ in range(4):
+        method.generate_and_test(0, rng.random((1, 20)), reach)
+    assert method.utility[0].argmin() == best
+    method.count[0] = 1
+    method.generate_and_test(0, rng.random((1, 20)), reach)
+    assert method.age[0][best] == 5
+    assert np.flatnonzero(method.age[0] == 0).size == 1
+
+
+def test_the_next_layer_takes_over_what_a_unit_gave():
+    """Were ĥ set to zero before, the next layer's outputs would jump."""
+    method, (x, y) = started(replacement_rate=1.0, maturity=5), examples(1)
+    learner = method.learner
+    learner.put(np.zeros(1, int), x, y, 0)
+    before, hidden = learner.forward([0]), learner.activations([0])
+    for _ in range(6):
+        method.observe(np.zeros(1, int))
+    assert method.counters["units_reborn"] == 38
+    assert not learner.layers()[2][0].any()
+    assert any(h.any() for h in hidden)
+    np.testing.assert_allclose(learner.forward([0]), before, atol=1e-5)
+    bound = np.sqrt(6 / (PIXELS + 20))
+    weights = learner.layers()[0][0]
+    assert np.abs(weights).max() <= bound
+    assert np.abs(weights).max() > 0.9 * bound
+
+
+AVERAGES = {"beta1": 0.9, "beta2": 0.95}
+DECAYING = {
+    "online": {"weight_decay": 1.0},
+    "shrink-perturb": {"weight_decay": 1.0, "sigma": 0.0},
+    "adamw": AVERAGES | {"weight_decay": 1.0},
+    "cbp": AVERAGES | {"base": "adamw", "weight_decay": 1.0},
+    "upgd": {"beta": 0.95, "weight_decay": 1.0, "sigma": 0.0},
+}
+
+
+@pytest.mark.parametrize(("engine", "name"), [*(("fused", name) for name in DECAYING), ("torch", "adamw")])
+def test_no_number_is_subnormal_after_many_steps(engine, name):
+    """A pass over such numbers takes many times as long: all that decays without new input must become zero."""
+    # after 1 700 steps what decays slowest, by 0.95 a step, is below 1e-38
+    steps = 20_000 if (engine, name) == ("fused", "adamw") else 2_000
+    method, network, rng = METHODS[name](lr=0.1, **DECAYING[name]), Perceptron((6, 5, 3)), np.random.default_rng(0)
+    if engine == "fused":
+        learner = FusedPerceptron(network, 1, 1, rng)
+    else:
+        learner = pytest.importorskip("metareplay.learners.pytorch").PyTorchLearner(network, 1, 1, rng)
+    method.start(learner, np.random.default_rng(1), 1)
+    x = np.random.default_rng(2).random((steps, 6), np.float32)
+    x[1:, :3] = 0  # they are never on again
+    row, y = np.zeros(1, np.int64), np.arange(steps) % 3
+
+    def vectors():
+        theta = learner.parameters()
+        return [np.asarray(theta), *(np.asarray(v) for v in vars(method).values() if np.shape(v) == theta.shape)]
+
+    for step in range(steps):
+        learner.put(row, x[step : step + 1], y[step : step + 1], 0)
+        method.observe(row)
+        if step in (0, steps - 1):
+            rows = [np.asarray(learner.layers(vector)[0][0])[:3] for vector in vectors()]
+            assert all(part.any() == (step == 0) for part in rows), "not zero at first, and at last"
+            subnormal = [(np.abs(v) > 0) & (np.abs(v) < np.finfo(np.float32).tiny) for v in vectors()]
+            assert not np.any(subnormal)
+
+
+def test_they_are_distributed_as_they_should_be():
+    numbers = normal(np.random.default_rng(0), 400_000)
+    assert stats.kstest(numbers, "norm").pvalue > 0.01
+    assert stats.chisquare(np.histogram(stats.norm.cdf(numbers), 1000, (0, 1))[0]).pvalue > 0.01
+    assert [stats.moment(numbers.astype(float), k) for k in (2, 3, 4)] == pytest.approx([1, 0, 3], abs=0.03)
+    assert 4.2 < np.abs(numbers).max() < 5.3
+
+
+@pytest.mark.parametrize("lag", [1, 2, 16, 256, 784])
+def test_they_do_not_follow_from_one_another(lag):
+    rng = np.random.default_rng(1)
+    numbers, later = normal(rng, 200_000), normal(rng, 200_000)
+    for one, other in ((numbers[:-lag], numbers[lag:]), (numbers[:-lag] ** 2, numbers[lag:] ** 2), (numbers, later)):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 4 / np.sqrt(len(one))
+
+
+def test_fewer_of_them_are_the_first_ones():
+    many, few = (normal(np.random.default_rng(2), count) for count in (1001, 17))
+    assert np.array_equal(few, many[:17])

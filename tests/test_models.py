@@ -1,17 +1,27 @@
-"""What a run has learned can be had afterwards, and learned on."""
+"""What a run leaves: its model, learned on or given to other libraries, and what a notebook shows."""
 
+import inspect
+import io
+import sys
+import types
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import metareplay
 from killed_runs import little, little_stream
-from metareplay import BadInput, Trainer
+from metareplay import BadInput, Experiment, Online, Stream, Trainer, benchmark
 from metareplay.cli import main
+from metareplay.errors import with_flags
+from metareplay.runs.display import bar
 from metareplay.runs.folder import Run
+from metareplay.runs.trainer import Progress
+from metareplay.streams import exchange
 
 
 @pytest.fixture
@@ -186,3 +196,184 @@ def test_on_the_command_line(here, capsys):
     assert "was saved without its weights" in capsys.readouterr().err
     assert main(["run", *little_one, "--from", "nowhere"]) == 2
     assert "there is no record of a run in nowhere" in capsys.readouterr().err
+
+
+STREAM = benchmark("digits-rotations", tasks=3, samples_per_task=30)
+
+
+@pytest.fixture(scope="module")
+def record():
+    return metareplay.run(STREAM, Online(lr=0.1))
+
+
+def test_every_object_is_a_line(record, tmp_path):
+    experiment = Experiment(stream=STREAM, method=Online(lr=0.1), seed=3)
+    Run(tmp_path / experiment.key).carry_out(experiment)
+    ours = STREAM, STREAM.tasks[0], STREAM.tasks[0].train, experiment, record, metareplay.MER()
+    assert all(len(repr(one)) < 400 for one in (*ours, metareplay.load(tmp_path / experiment.key)))
+    assert repr(STREAM) == (
+        "Stream('digits-rotations': 3 tasks of 30 examples, 10 classes, shape (8, 8), domain-incremental)"
+    )
+    assert "seed=3" in repr(experiment)
+    assert "epochs" not in repr(experiment)
+    retained = record.metrics["retained_accuracy"]
+    assert repr(record) == f"Record(online on digits-rotations, seed 0: retained accuracy {100 * retained:.1f} %)"
+
+
+def test_a_stream_shows_its_images_and_one_without_images_its_line():
+    png = STREAM._repr_png_()
+    assert Image.open(io.BytesIO(png)).height > 3 * 32
+    x, y = np.zeros((4, 5)), np.arange(4)
+    assert Stream.from_arrays("plain", [(x, y, x, y)])._repr_png_() is None
+
+
+def test_a_record_shows_its_matrix_and_draws_it_unless_it_has_no_evaluations(record, tmp_path):
+    html = record._repr_html_()
+    assert html.count("<td") == 9
+    assert f">{100 * record.accuracy[2, 1]:.0f}</td>" in html
+    pytest.importorskip("vl_convert")
+    record.plot().save(tmp_path / "plot.svg")
+    svg = (tmp_path / "plot.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "average accuracy" in svg
+    assert f">{100 * record.accuracy[2, 1]:.0f}" in svg or "task" in svg
+    pytest.importorskip("vl_convert")
+    with pytest.raises(BadInput, match="nothing to draw"):
+        metareplay.run(STREAM, Online(), evaluate="never").plot()
+
+
+def test_run_has_the_options_of_an_experiment_by_name():
+    names = list(inspect.signature(metareplay.run).parameters)
+    assert names[:3] == ["stream", "method", "seed"]
+    assert {"hidden", "epochs", "eval_every", "progress", "tracker"} <= set(names)
+    assert inspect.signature(metareplay.run).parameters["epochs"].default == 1
+
+
+def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards_and_where_nobody_looks_there_is_none(
+    capsys, monkeypatch
+):
+    metareplay.run(STREAM, Online())
+    assert capsys.readouterr() == ("", "")
+    shown = []
+    handle = types.SimpleNamespace(update=shown.append)
+    display = types.SimpleNamespace(HTML=str, display=lambda html, display_id: handle)
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(display=display))
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    with bar() as report:
+        report(Progress(1, 3, 40, 90, 40, 0.5))
+    assert shown[0].startswith('<progress value="40" max="90"></progress> task 2 of 3 · 40/90')
+    assert shown[-1] == ""
+
+
+@pytest.mark.parametrize(
+    ("make", "told", "flag"),
+    [
+        (lambda: metareplay.MER(lr=-1), "lr is -1.0, but must lie in (0, inf)", "--lr is"),
+        (lambda: metareplay.run(STREAM, Online(), batch_size=0), "batch_size is 0, but must lie in", "--batch-size is"),
+        (
+            lambda: metareplay.run(STREAM, Online(), samples_per_task=10**6),
+            "samples_per_task is 1000000, but no",
+            "--samples",
+        ),
+        (lambda: metareplay.run(STREAM, Online(), from_="nowhere"), "there is no", "there is no"),
+        (
+            lambda: metareplay.run(STREAM, Online(), engine="fast"),
+            "engine is 'fast', but must be one of",
+            "--engine is",
+        ),
+        (
+            lambda: benchmark("digits-rotations", min_angle=5.0, max_angle=1.0),
+            "min_angle is 5.0 and max_angle",
+            "--min",
+        ),
+        (lambda: metareplay.run(STREAM, Online(lr=1e20)), "lower lr (it is 1e+20)", "lower --lr (it is"),
+    ],
+)
+def test_errors_name_arguments_in_python_and_flags_on_the_command_line(make, told, flag):
+    with pytest.raises((BadInput, metareplay.RunFailed)) as caught:
+        make()
+    assert told in str(caught.value)
+    assert flag in with_flags(caught.value)
+
+
+def test_commands_in_a_message_stay_commands():
+    text = "weights are missing: run `metareplay run … --again`, or metareplay data get mnist --from FOLDER; see --out"
+    assert str(BadInput(text)) == text.replace("--out", "out")
+    assert str(BadInput("give more units (--hiddens 20)")) == "give more units (hidden 20)"
+    assert Trainer.__doc__
+
+
+SPLIT = benchmark("digits-split", tasks=2)
+
+
+def same(first, second):
+    def examples(stream):
+        sides = (side for task in stream.tasks for side in (task.train, task.test))
+        return [(side.inputs(np.arange(len(side))).tolist(), side.labels.tolist()) for side in sides]
+
+    return first.shape == second.shape and examples(first) == examples(second)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stream_goes_to_hugging_face_and_comes_back():
+    pytest.importorskip("datasets", reason="Hugging Face's datasets are not installed")
+    there = exchange.to_hugging_face(SPLIT)
+    assert [data["train"].num_rows for data in there] == [len(task.train) for task in SPLIT.tasks]
+    back = exchange.from_hugging_face("back", there)
+    assert same(SPLIT, back)
+    assert back.scenarios == ("class-incremental", "task-incremental")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_pictures_of_hugging_face_come_as_grey_levels_channels_first():
+    datasets = pytest.importorskip("datasets", reason="Hugging Face's datasets are not installed")
+    pixels = np.random.default_rng(0).integers(256, size=(6, 5, 4, 3), dtype=np.uint8)
+    features = datasets.Features({"picture": datasets.Image(), "kind": datasets.Value("int64")})
+    data = datasets.Dataset.from_dict({"picture": list(pixels), "kind": [0, 1] * 3}, features=features)
+    stream = exchange.from_hugging_face("pictures", [{"train": data, "test": data}], "picture", "kind")
+    assert stream.shape == (3, 5, 4)
+    shown = stream.tasks[0].train.inputs(np.arange(6)).reshape(6, 3, 5, 4)
+    np.testing.assert_allclose(shown, pixels.transpose(0, 3, 1, 2) / 255, atol=1e-7)
+    with pytest.raises(BadInput, match="train has no column image; it has picture, kind"):
+        exchange.from_hugging_face("pictures", [{"train": data, "test": data}])
+    with pytest.raises(BadInput, match="has the splits train, but must have train and test"):
+        exchange.from_hugging_face("pictures", [{"train": data}], "picture", "kind")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stream_goes_to_avalanche_and_comes_back():
+    pytest.importorskip("torch")
+    pytest.importorskip("avalanche", reason="Avalanche is not installed")
+    there = exchange.to_avalanche(SPLIT)
+    assert [len(one.dataset) for one in there.train_stream] == [len(task.train) for task in SPLIT.tasks]
+    assert [set(map(int, one.dataset.targets)) for one in there.test_stream] == [{*range(5)}, {*range(5, 10)}]
+    assert same(SPLIT, exchange.from_avalanche("back", there))
+
+
+def test_what_makes_no_array_is_refused_in_words():
+    pictures = [(np.zeros((1, side, side), np.float32), 0) for side in (4, 5)]
+    for examples in (pictures, []):
+        part = SimpleNamespace(dataset=examples)
+        with pytest.raises(BadInput, match=r"experience 0 .* one size"):
+            exchange.from_avalanche("ragged", SimpleNamespace(train_stream=[part], test_stream=[part]))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_was_learned_goes_to_a_state_dictionary_and_to_onnx(tmp_path):
+    torch = pytest.importorskip("torch")
+    experiment = Experiment(stream=SPLIT, method=Online(lr=0.1), samples_per_task=50)
+    Run(tmp_path / experiment.key).carry_out(experiment)
+    model = metareplay.load(tmp_path / experiment.key)
+    x = SPLIT.tasks[1].test.inputs(np.arange(20))
+    torch.save(model.to_torch().state_dict(), tmp_path / "weights.pt")
+    other = model.to_torch()
+    for parameter in other.parameters():
+        parameter.data.zero_()
+    other.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    np.testing.assert_allclose(other(torch.from_numpy(x)).detach().numpy(), model.scores(x), atol=1e-4)
+    pytest.importorskip("onnx", reason="ONNX is not installed")
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
+    torch.onnx.export(other.eval(), (torch.from_numpy(x),), str(tmp_path / "model.onnx"), dynamo=False)
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    (scores,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(scores, model.scores(x), atol=1e-4)

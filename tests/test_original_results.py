@@ -274,10 +274,8 @@ def original_module(model, layers):
     """The original's model as its modules are nested, and what it makes of an input and a task."""
     if model == "taskinput":
         first = [nn.Linear(INPUTS, HIDDEN if layers else CLASSES) for _ in range(TASKS)]
-        hidden, last = (
-            [nn.Linear(HIDDEN, HIDDEN) for _ in range(layers - 1)],
-            [nn.Linear(HIDDEN, CLASSES)] * bool(layers),
-        )
+        hidden = [nn.Linear(HIDDEN, HIDDEN) for _ in range(layers - 1)]
+        last = [nn.Linear(HIDDEN, CLASSES)] * bool(layers)
         lists = {"i_layer": first, "h_layer": [nn.ModuleList(hidden)], "o_layer": last}
         module = nn.ModuleDict({name: nn.ModuleList(parts) for name, parts in lists.items()})
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from commands import python
+from commands import PATIENT
 
 # A token of the tests' own: else Ray would write one into the user's home. Ray reads the mode while it is imported.
 os.environ.update({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)})
@@ -40,19 +40,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-
-PATIENT = '''\
-import metareplay
-
-class Patient(metareplay.Method):
-    """Several SGD steps on each batch as it comes."""
-
-    lr: float = metareplay.setting(0.01, "(0, inf)", help="the learning rate of every SGD step")
-
-    def observe(self, rows):
-        for _ in range(3):
-            self.learner.sgd(rows, self.lr)
-'''
 
 MEMORIES = {"memories": 200}
 SOON_OVER = {"tasks": 2, "samples_per_task": 30}
@@ -185,22 +172,6 @@ def test_where_there_is_no_cluster_that_is_said(tmp_path, monkeypatch):
         execute([], tmp_path, address="ray://somewhere:10001")
 
 
-def test_without_an_address_a_cluster_with_a_token_of_its_own_is_started_on_this_machine(tmp_path):
-    """The token is nowhere on the disk: Ray's own would be, for everybody to read, and change what starts later."""
-    code = f"""
-import os
-from pathlib import Path
-from metareplay.runs.request import Request
-from metareplay.suites.ray import execute, ray
-(outcome,) = execute([Request("digits-rotations", "online", {{}}, {SOON_OVER})], Path("runs"), jobs=1)
-print(outcome.state, ray.is_initialized(), os.environ["RAY_AUTH_MODE"], len(os.environ["RAY_AUTH_TOKEN"]))
-"""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
-    done = python(code, cwd=tmp_path, env=environment | {"HOME": str(tmp_path)})
-    assert done.stdout.split() == ["done", "False", "token", "64"], done.stderr
-    assert not (tmp_path / ".ray" / "auth_token").exists()
-
-
 @pytest.mark.parametrize("line", ["# a file of Windows\r\n", "# -*- coding: latin-1 -*- \xfc\n"])
 def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path, line):
     own = tmp_path / "patient.py"
@@ -214,19 +185,25 @@ def test_a_users_file_comes_to_another_machine_byte_by_byte(tmp_path, line):
 
 
 @pytest.mark.parametrize("moment", ["Ray starts", "runs are under way"])
-def test_ctrl_c_ends_a_suite_and_what_ray_started(tmp_path, moment):
+def test_ctrl_c_ends_a_suite_and_what_ray_started_with_a_token_of_its_own(tmp_path, moment):
     (tmp_path / "suite.toml").write_text('seeds = 9\nbenchmarks = ["digits-rotations"]\nmethods = ["meralg1"]\n')
     command = [sys.executable, "-m", "metareplay", "suite", "suite.toml", "--executor", "ray", "--jobs", "2"]
-    suite = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    own["HOME"] = str(tmp_path)
+    suite = subprocess.Popen(command, cwd=tmp_path, env=own, stderr=subprocess.PIPE, text=True, start_new_session=True)
     rays = []
 
     def has_come():
         rays[:] = descendants(suite.pid)
-        return bool(rays if moment == "Ray starts" else list((tmp_path / "runs").glob("*/configuration.json")))
+        return bool(rays if moment == "Ray starts" else list((tmp_path / "runs").glob("*/record.json")))
 
     while not has_come():
         assert suite.poll() is None, suite.communicate()
         time.sleep(0.05)
+    if moment != "Ray starts":
+        found = [Path(f"/proc/{one}/environ").read_bytes() for one in rays if alive(one)]
+        assert any(re.search(rb"\0RAY_AUTH_TOKEN=[0-9a-f]{64}\0", b"\0" + one) for one in found)
+        assert not (tmp_path / ".ray" / "auth_token").exists(), "it is nowhere on the disk, where all could read it"
     os.killpg(suite.pid, signal.SIGINT)
     assert suite.wait() == 130
     told = suite.stderr.read()
@@ -321,11 +298,11 @@ def test_the_page_s_two_machines_that_share_no_home_are_a_cluster(shell):
     while not listens(shell.address):
         assert first.poll() is None, first.stdout.read()
     shell("second", SECOND.replace("TOKEN=TOKEN", f"TOKEN={token}"))
-    for home, script in (("first", SUITE), ("second", f"export RAY_AUTH_TOKEN={token}\n{SUITE}")):
-        suite = shell(home, f"{script.rstrip()} --out runs-{home}")
-        out, _ = suite.communicate()
-        assert "5 of 5 runs are done" in out
+    scripts = {"first": SUITE, "second": f"export RAY_AUTH_TOKEN={token}\n{SUITE}"}
+    suites = [shell(home, f"{script.rstrip()} --out runs-{home}") for home, script in scripts.items()]
     locked_out = shell("third", SUITE)
+    for suite in suites:
+        assert "5 of 5 runs are done" in suite.communicate()[0]
     out, _ = locked_out.communicate()
     assert locked_out.returncode == 2
     assert "does not let this process in" in out

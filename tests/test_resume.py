@@ -14,7 +14,7 @@ from commands import ran
 from killed_runs import little, little_stream, same
 from metareplay import Stream, Trainer
 from metareplay.runs.checkpoint import FileCheckpoints, Unusable, pack, unpack
-from test_method_base import PUBLISHED
+from test_methods import PUBLISHED
 
 
 class Killed(BaseException):

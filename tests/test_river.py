@@ -17,7 +17,6 @@ from metareplay.estimators import ContinualRiverClassifier, ContinualRiverRegres
 from metareplay.estimators.estimator import SETTINGS
 
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
-WITHOUT_TASKS = [name for name, method in METHODS.items() if not method.needs_task_in_training]
 WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 TINY = {"hidden_layer_sizes": (8,), "memories": 10}
 SMALL = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
@@ -55,16 +54,6 @@ def test_it_works_in_pipelines_and_evaluations():
     chosen = compose.Select("is_popular", "age_of_domain", "request_from_other_domain")
     model = chosen | preprocessing.StandardScaler() | ContinualRiverClassifier(scale=False, **SMALL)
     assert evaluate.progressive_val_score(datasets.Phishing().take(300), model, metrics.Accuracy()).get() > 0.6
-
-
-def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept():
-    examples = list(datasets.ImageSegments())
-    held_out = examples[::5]
-    by_class = sorted((e for i, e in enumerate(examples) if i % 5), key=lambda e: e[1])
-    model = learned(ContinualRiverClassifier(seed=0), by_class)
-    assert np.mean([model.predict_one(x) == y for x, y in held_out]) > 0.9
-    forgetful = learned(ContinualRiverClassifier("online", seed=0), by_class)
-    assert np.mean([forgetful.predict_one(x) == y for x, y in held_out]) < 0.6
 
 
 def test_features_may_come_and_go_by_name():
@@ -214,8 +203,7 @@ def test_a_pipeline_hands_the_task_on():
     assert model.predict_one(x, task=1) in (True, False)
 
 
-@pytest.mark.parametrize("way", ["save", "pickle"])
-@pytest.mark.parametrize("method", WITHOUT_TASKS)
+@pytest.mark.parametrize(("method", "way"), [("ergap", "save"), ("online", "pickle"), ("meralg1", "save")])
 def test_what_was_kept_goes_on_to_the_same_bits(method, way, tmp_path):
     examples = list(datasets.ImageSegments().take(200))
     fewer = [({name: x[name] for name in list(x)[:8]}, y) for x, y in examples[:100]]
@@ -300,10 +288,7 @@ def test_a_target_that_is_no_number_is_refused(target):
     ("parameters", "message"),
     [
         ({"method": "mer"}, "method is 'mer'.*online, taskinput, .*eralg4, eralg5, meralg1, meralg6, meralg7"),
-        ({"lr": 0}, "lr is 0.0, but must lie in"),
         ({"max_features": 0}, "max_features is 0"),
-        ({"tasks": 0}, "tasks is 0"),
-        ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes is \(0,\)"),
     ],
 )
 def test_parameters_out_of_range_are_refused(parameters, message):

@@ -139,11 +139,23 @@ BAD_MIRRORS = [
 
 
 @pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
-def test_a_bad_mirror_is_passed_over(tmp_path, serve, bad, reason):
+def test_a_bad_mirror_is_passed_over_and_where_none_helps_one_line_says_why(tmp_path, serve, nobody, bad, reason):
     first, second = bad(serve), serve(gzipped())
-    assert_is_tiny(tiny(first.url, second.url).get(tmp_path))
+    assert_is_tiny(tiny(first.url, second.url).get(tmp_path / "passed over"))
     assert set(first.asked) <= {"train-images", "train-images.gz"}  # asked no more once it failed
-    assert left_in(tmp_path) == set(tiny_files())
+    assert left_in(tmp_path / "passed over") == set(tiny_files())
+    with pytest.raises(RunFailed, match=reason) as raised:
+        tiny(first.url, nobody).get(tmp_path / "failed")
+    message = str(raised.value)
+    assert "\n" not in message
+    assert f"{first.url}: " in message
+    assert f"{nobody}: Connection refused" in message
+    assert "metareplay data get tiny --from FOLDER" in message
+    assert left_in(tmp_path / "failed") == set()
+    with pytest.raises(BadInput, match=reason) as raised:
+        tiny(second.url).get(tmp_path / "named", first.url)  # a working mirror is not asked instead
+    assert str(raised.value).startswith(f"from_ {first.url} does not give tiny: train-images: ")
+    assert left_in(tmp_path / "named") == set()
 
 
 def test_a_mirror_that_is_dead_or_falls_silent_is_passed_over(tmp_path, serve, nobody, monkeypatch):
@@ -164,28 +176,6 @@ def test_a_bomb_takes_little_memory(tmp_path, serve):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000  # of 50 million bytes
-
-
-@pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
-def test_where_no_mirror_helps_one_line_says_why(tmp_path, serve, nobody, bad, reason):
-    mirror = bad(serve)
-    with pytest.raises(RunFailed, match=reason) as raised:
-        tiny(mirror.url, nobody).get(tmp_path)
-    message = str(raised.value)
-    assert "\n" not in message
-    assert f"{mirror.url}: " in message
-    assert f"{nobody}: Connection refused" in message
-    assert "metareplay data get tiny --from FOLDER" in message
-    assert left_in(tmp_path) == set()
-
-
-@pytest.mark.parametrize(("bad", "reason"), BAD_MIRRORS)
-def test_a_bad_source_is_bad_input_and_leaves_nothing(tmp_path, serve, bad, reason):
-    address = bad(serve).url
-    with pytest.raises(BadInput, match=reason) as raised:
-        tiny(serve(gzipped()).url).get(tmp_path, address)  # a working mirror is not asked instead
-    assert str(raised.value).startswith(f"from_ {address} does not give tiny: train-images: ")
-    assert left_in(tmp_path) == set()
 
 
 def test_a_source_that_is_no_folder_no_address_or_truncated_is_bad_input(tmp_path):

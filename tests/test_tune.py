@@ -101,10 +101,7 @@ batches_per_example = { low = 1, high = 5 }
         ('methods = ["online"]\nprotocol = "stream:mnst"', "protocol cannot be used: there is no benchmark 'mnst'"),
         ('methods = ["online"]\nprotocol = "first-tasks:3"', "has 3 tasks: leave some to report"),
         ('protocol = "seeds:1"\n[methods.online]\nlr = { low = 1, high = 0.1 }', "line 5: methods.online.lr must be {"),
-        (
-            'protocol = "seeds:1"\n[methods.online]\nlr = { low = -1, high = 1 }',
-            "[0] is -1.0, but must lie in (0, inf)",
-        ),
+        ('protocol = "seeds:1"\n[methods.online]\nlr = { low = -1, high = 1 }', "[0] is -1.0, but must lie in (0, inf"),
         ('protocol = "seeds:1"\n[methods.online]\nlr = 0.1', "has nothing to search"),
         ('methods = ["online"]\nprotocol = "seeds:1"\nsearch = "grit"', "line 5: search is 'grit', but must be one of"),
         ('methods = ["online"]\nprotocol = "seeds:1"\nmetric = "forgetting"', "metric is 'forgetting', but must be on"),

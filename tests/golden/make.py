@@ -68,15 +68,11 @@ def processor() -> str:
 
 
 def said(*argv: str) -> str:
-    """What ``metareplay`` prints on standard output."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
         status = main(argv)
     assert status == 0, f"metareplay {shlex.join(argv)}: exit status {status}"
     return out.getvalue()
-
-
-# The numbers
 
 
 def hyperparameters(benchmark: str, method: str, out: Path) -> dict[str, Any]:
@@ -94,18 +90,13 @@ def record(benchmark: str, method: str, settings: dict[str, Any]) -> metareplay.
     return metareplay.run(stream, metareplay.METHODS[method](**settings), seed=0, samples_per_task=SAMPLES)
 
 
-# The texts
-
-
 def runs() -> None:
-    """Two methods, three seeds, in ``runs``."""
     for flags in ("online --lr 0.01", "meralg1 --lr 0.1 --memories 50"):
         for seed in range(3):
             said("run", "digits-rotations", *flags.split(), *LITTLE, "--seed", str(seed), "--out", "runs")
 
 
 def text(name: str) -> str:
-    """What one of the commands of ``TEXTS`` prints or writes; where ``runs()`` has been."""
     argv = TEXTS[name].split()
     if argv[0] == "run":
         argv += [*LITTLE, *(("--json", "-") if name.endswith(".json") else ())]
@@ -130,7 +121,6 @@ def original(name: str) -> str:
 
 
 def own_task_list(path: Path) -> None:
-    """A file of three tasks that can be learned: each class has a centre, each task its own order of inputs."""
     import torch
 
     rng = np.random.default_rng(0)
@@ -190,9 +180,6 @@ def shape(printed: str) -> str:
     return re.sub(r"[\s▁-█]+", " ", re.sub(r"[-+−]?\d[\d.e-]*", "#", printed))
 
 
-# The folders that all this happens in
-
-
 def mnist() -> Path | None:
     """The four gzipped files of MNIST that a development machine may have, beside the repository or a worktree."""
     beside = (folder / "shared" / "data" / "mnist" for folder in ROOT.parents)
@@ -201,7 +188,6 @@ def mnist() -> Path | None:
 
 @contextlib.contextmanager
 def elsewhere(folder: Path) -> Iterator[None]:
-    """In an empty folder, with a data folder and a width of the terminal of its own."""
     before, environment = Path.cwd(), dict(os.environ)
     (folder / "here").mkdir()
     os.chdir(folder / "here")
@@ -215,7 +201,6 @@ def elsewhere(folder: Path) -> Iterator[None]:
 
 
 def write() -> None:
-    """Write everything down."""
     index: dict[str, Any] = {"processor": processor(), "cases": {}}
     arrays: dict[str, np.ndarray] = {}
     with tempfile.TemporaryDirectory() as folder, elsewhere(Path(folder)):

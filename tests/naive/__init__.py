@@ -60,7 +60,6 @@ class Naive:
         """Examples of ``task`` come next."""
 
     def observe(self, batch: list[Example]) -> None:
-        """Learn a batch."""
         raise NotImplementedError
 
     def answers(self, examples: list[Example]) -> Tensor:
@@ -71,10 +70,7 @@ class Naive:
         """Note how near to a choice this was, as a share of what it is about: rounding may turn it."""
         self.nearest = min(self.nearest, *(float(torch.as_tensor(d).abs().min()) for d in distances))
 
-    # What formulas are made of
-
     def z(self, examples: list[Example], theta: Sequence[Tensor] | None = None) -> Tensor:
-        """Raw scores ``(n, classes)``, by θ or other parameters."""
         return self.network(self.theta if theta is None else theta, torch.stack([e.x for e in examples]), self.near)
 
     def counting(self, z: Tensor, examples: list[Example]) -> Tensor:
@@ -84,16 +80,13 @@ class Naive:
         return z.masked_fill(~self.allowed[[e.task for e in examples]], -torch.inf)
 
     def ce(self, examples: list[Example], z: Tensor | None = None) -> Tensor:
-        """Each example's cross-entropy ``(n,)``."""
         z = self.counting(self.z(examples) if z is None else z, examples)
         return cross_entropy(z, torch.tensor([e.y for e in examples]), reduction="none")
 
     def gradient(self, loss: Tensor) -> list[Tensor]:
-        """∂loss/∂θ."""
         return list(torch.autograd.grad(loss, self.theta))
 
     def descend(self, gradient: Sequence[Tensor]) -> None:
-        """θ ← θ − lr·gradient."""
         with torch.no_grad():
             torch._foreach_add_(self.theta, list(gradient), alpha=-self.lr)
 
@@ -102,17 +95,14 @@ class Naive:
         self.descend(self.gradient(loss))
 
     def copy(self) -> list[Tensor]:
-        """θ as it is now."""
         return [part.detach().clone() for part in self.theta]
 
     def interpolate(self, before: Sequence[Tensor], share: float) -> None:
-        """θ ← before + share·(θ − before)."""
         with torch.no_grad():
             torch._foreach_lerp_(self.theta, list(before), 1 - share)
 
     @property
     def sizes(self) -> list[int]:
-        """How many numbers each part of θ has."""
         return [part.numel() for part in self.theta]
 
 
@@ -125,7 +115,6 @@ class Memory:
         self.keeping, self.replaying = rng.spawn(2)
 
     def offer(self, examples: list[Example]) -> None:
-        """Offer some, one after the other."""
         for example in examples:
             self.offered += 1
             if len(self.kept) < self.capacity:
@@ -134,7 +123,6 @@ class Memory:
                 self.kept[place] = example
 
     def draw(self, size: int) -> list[Example]:
-        """Uniformly, with replacement."""
         count = min(size, len(self.kept))
         return [self.kept[int(fraction * len(self.kept))] for fraction in self.replaying.random(count)]
 

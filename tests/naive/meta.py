@@ -35,7 +35,6 @@ class CMAML(Naive):
                 self.memory.offer(batch)
 
     def clipped(self, gradient: list[Tensor]) -> list[Tensor]:
-        """No longer than ``clip``."""
         length = torch.cat([g.flatten() for g in gradient]).norm()
         self.near((length - self.clip) / length)
         if not self.clip or length <= self.clip:
