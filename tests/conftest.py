@@ -23,7 +23,9 @@ SHARED_MNIST = Path(__file__).parents[2] / "shared" / "data" / "mnist"
 SHARED_OMNIGLOT = Path(__file__).parents[2] / "shared" / "data" / "omniglot"
 
 # Compiling the first time takes seconds, which is no fault of an example. In CI the same examples are tried every time.
-hypothesis.settings.register_profile("metareplay", deadline=None, derandomize=bool(os.environ.get("CI")))
+hypothesis.settings.register_profile(
+    "metareplay", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
+)
 hypothesis.settings.load_profile("metareplay")
 
 
@@ -131,6 +133,21 @@ def shared_mnist():
     if not SHARED_MNIST.is_dir():
         pytest.skip(f"real MNIST is not on this machine (looked in {SHARED_MNIST})")
     return SHARED_MNIST
+
+
+@pytest.fixture(scope="session")
+def _mnist_once(shared_mnist, tmp_path_factory):
+    from metareplay.data.catalogue import MNIST
+
+    folder = tmp_path_factory.mktemp("data")
+    MNIST.get(folder / "mnist", shared_mnist, progress=False)
+    return folder
+
+
+@pytest.fixture
+def real_mnist(_mnist_once, monkeypatch):
+    """Real MNIST, in a data folder that all tests share."""
+    monkeypatch.setenv("METAREPLAY_DATA", str(_mnist_once))
 
 
 @pytest.fixture(scope="session")

@@ -123,24 +123,16 @@ def test_a_run_that_a_process_has_in_hand_is_running(capsys):
     assert str(run.folder) in text.split("1 running: ")[1].splitlines()[1]
 
 
-@pytest.mark.parametrize("name", ["record.json", "arrays"])
-@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "gone"])
-def test_a_damaged_record_is_never_shown_as_done(name, damage, capsys):
-    run = done("online")
-    file = run.folder / name if name != "arrays" else next(run.folder.glob("record-*.npz"))
+@pytest.mark.parametrize("pattern", ["record.json", "record-*.npz"])
+def test_a_damaged_record_is_never_shown_as_done(pattern, capsys):
+    (file,) = done("online").folder.glob(pattern)
     content = file.read_bytes()
-    if damage == "gone":
-        file.unlink()
-    elif damage == "changed" and name == "arrays":
-        file.write_bytes(content[:40] + b"xyz" + content[43:])
-    elif damage == "changed":
-        file.write_bytes(content.replace(b'"configuration"', b'"configurations"'))
-    else:
-        file.write_bytes(b"" if damage == "empty" else content[: len(content) // 2])
-    assert "0 of 1 runs in runs are done" in listed(capsys)
-    (row,) = rows(capsys)
-    assert row["state"] != "done"
-    assert row["retained_accuracy"] == ""
+    for damaged in (b"", content[: len(content) // 2], content[:40] + b"xyz" + content[43:], None):
+        file.unlink() if damaged is None else file.write_bytes(damaged)
+        assert "0 of 1 runs in runs are done" in listed(capsys)
+        (row,) = rows(capsys)
+        assert row["state"] != "done"
+        assert row["retained_accuracy"] == ""
 
 
 def test_a_folder_without_runs_is_no_mistake(capsys):

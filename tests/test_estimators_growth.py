@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from metareplay import EWC, GEM, MER, METHODS, Independent
+from metareplay import EWC, METHODS
 from metareplay.estimators.core import Build, Core
 from metareplay.estimators.estimator import SETTINGS
 from metareplay.estimators.growing import GrowingPerceptron
@@ -57,19 +57,6 @@ def test_a_vector_of_the_old_network_is_found_again_in_the_new():
         assert not after.any()
 
 
-def test_replayed_memories_survive_growth():
-    grown = life(MER(memories=20, replay_batch_size=5))
-    x, y = examples(30)
-    grown.learn(x, y, 0, PLACES)
-    held = grown.learner._examples[1:].copy()
-    drawn = grown.method.memory.offered
-    grown.grow(inputs=40, classes=9)
-    np.testing.assert_array_equal(grown.learner._examples[1:], held)
-    grown.learn(x, y + 6, 0, PLACES)
-    assert grown.method.memory.offered == drawn + 30
-    assert grown.learner is grown.method.learner is grown.method.memory.learner
-
-
 def test_ewc_holds_on_to_what_mattered_when_classes_are_added():
     grown = life(EWC(lr=0.1, memory_strength=10.0, n_memories=5))
     x, y = examples(30)
@@ -95,18 +82,6 @@ def test_every_method_goes_on_when_a_class_and_an_input_are_added(method):
     assert grown.classes > CLASSES
     assert grown.inputs == INPUTS + 30
     assert np.isfinite(grown.learner.parameters()).all()
-
-
-def test_growth_in_a_life_that_is_kept_comes_to_the_same_bits():
-    x, y = examples(40, 6)
-    y = np.sort(y)
-    for method in (Independent(), GEM(memories=10), MER(memories=10)):
-        one, other = life(method), None
-        one.learn(x[:20], y[:20], 0, PLACES)
-        other = Core.of_state(type(method), one.state())
-        for each in (one, other):
-            each.learn(x[20:], y[20:], 1, PLACES)
-        assert one.learner.parameters().tobytes() == other.learner.parameters().tobytes()
 
 
 def test_a_scale_is_renewed_at_a_cost_that_does_not_grow():

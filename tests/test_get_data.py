@@ -482,10 +482,9 @@ def test_the_file_at_the_root_is_the_command():
 
 
 @pytest.mark.slow
-def test_real_mnist_becomes_the_originals_file(shared_mnist, data_folder, monkeypatch):
+def test_real_mnist_becomes_the_originals_file(real_mnist, monkeypatch):
     """Of its twenty tasks two: all are 4.4 GB."""
     monkeypatch.setitem(BENCHMARKS, "mnist-rotations", dataclasses.replace(BENCHMARKS["mnist-rotations"], tasks=2))
-    sources.get("mnist", shared_mnist, progress=False)
     assert main(["rotations", "--materialize"]) == 0
     stream = gem_format.read("data/mnist_rotations.pt")
     assert [(len(task.train), len(task.test)) for task in stream.tasks] == [(60_000, 10_000)] * 2

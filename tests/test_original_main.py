@@ -15,7 +15,6 @@ from commands import ran
 torch = pytest.importorskip("torch")
 
 from killed_runs import Trap
-from metareplay.data import catalogue as sources
 from metareplay.original import main as command
 from metareplay.original.arguments import FLAGS, MODELS, experiment, read
 from metareplay.original.main import main
@@ -484,16 +483,14 @@ def test_two_processes_do_not_share_a_run(capsys):
         ("mnist_manypermutations.pt", "mnist-many-permutations", 200),
     ],
 )
-def test_the_three_known_names_mean_the_built_in_streams(data_folder, shared_mnist, file, benchmark, samples):
-    sources.get("mnist", shared_mnist, progress=False)
+def test_the_three_known_names_mean_the_built_in_streams(real_mnist, file, benchmark, samples):
     options = read(["--data_file", file, "--samples_per_task", str(samples), "--model", "online", "--lr", "0.01"])
     same_run = Request(benchmark, "online", {"lr": 0.01}, run={"eval_every": 100})
     assert experiment(options).key == same_run.experiment().key
 
 
 @pytest.mark.slow
-def test_the_command_at_the_root_learns_mnist_in_a_fresh_process(data_folder, shared_mnist):
-    sources.get("mnist", shared_mnist, progress=False)
+def test_the_command_at_the_root_learns_mnist_in_a_fresh_process(real_mnist):
     flags = "--data_file mnist_rotations.pt --samples_per_task 100 --log_every 5000 --model online --lr 0.03"
     path = ran(sys.executable, ROOT / "main.py", *flags.split()).stdout.partition(": ")[0]
     assert read_results(f"{path}.pt").metrics["learning_accuracy"] > 0.5

@@ -11,7 +11,6 @@ import pytest
 
 from made_records import record
 from metareplay import METHODS
-from metareplay.cli import main
 from metareplay.results import sets
 from metareplay.results.groups import groups
 from metareplay.runs import recipes
@@ -168,9 +167,7 @@ def test_only_the_published_configuration_counts():
     assert sets.among(ROW, groups([run])) is not None
 
 
-def test_the_command_says_what_is_there_and_what_is_not(tmp_path, capsys):
+def test_the_command_says_what_is_there_and_what_is_not(tmp_path, refused):
     (tmp_path / "none").mkdir()
-    assert main(["check-against", "mer-paper", str(tmp_path / "none")]) == 2
-    assert "has no run of mer-paper" in capsys.readouterr().err
-    assert main(["check-against", "mer-papr", "."]) == 2
-    assert "did you mean mer-paper?" in capsys.readouterr().err
+    assert "has no run of mer-paper" in refused("check-against", "mer-paper", str(tmp_path / "none"))
+    assert "did you mean mer-paper?" in refused("check-against", "mer-papr", ".")

@@ -372,12 +372,6 @@ def mine(folder, rate):
     return dataclasses.replace(little("online"), method=methods.find(f"{folder / 'mine.py'}:Mine")(lr=0.1))
 
 
-def test_a_changed_helper_makes_another_run(tmp_path):
-    one, other, again = (mine(tmp_path, rate) for rate in (1.0, 0.0, 1.0))
-    assert one.key == again.key != other.key
-    assert not same(Trainer(one).train(), Trainer(other).train())
-
-
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_text("nonsense(")])
 def test_a_users_file_may_change_or_vanish_while_its_run_is_under_way(tmp_path, change):
     experiment = mine(tmp_path, 1.0)
