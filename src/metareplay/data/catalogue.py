@@ -3,6 +3,7 @@
 import hashlib
 import os
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,9 @@ class Digits:
 
 @cache
 def _digits() -> ImageSet:
-    from sklearn.datasets import load_digits  # takes a second, which those who learn from MNIST need not wait
-
-    data, labels = load_digits(return_X_y=True)
-    pixels, labels = data.astype(np.uint8), labels.astype(np.int64)
+    package = distribution("scikit-learn")  # to import it takes a second, and only its file is wanted
+    table = np.loadtxt(str(package.locate_file("sklearn/datasets/data/digits.csv.gz")), delimiter=",")
+    pixels, labels = np.ascontiguousarray(table[:, :-1], np.uint8), table[:, -1].astype(np.int64)
     is_test = np.zeros(1797, bool)
     is_test[np.argsort(labels, kind="stable")] = np.arange(1797) * 500 % 1797 < 500
     train, test = BaseImages(pixels[~is_test], 16, (8, 8)), BaseImages(pixels[is_test], 16, (8, 8))

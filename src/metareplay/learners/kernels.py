@@ -36,6 +36,8 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.extending import intrinsic, models, register_model
 
 from metareplay.compiled import compiled
@@ -74,9 +76,32 @@ _INT32 = ir.IntType(32)
 _INT64 = ir.IntType(64)
 
 
+class _Part(JITCodeLibrary):
+    """Code that only goes into what calls it: by itself it is not optimised, nor turned into machine code."""
+
+    codegen = property(lambda self: self)
+
+    def set_env(self, name, environment):
+        """Nothing: what there is no machine code of has no place for it."""
+
+    def finalize(self):
+        for library in dict.fromkeys(self._linking_libraries):
+            self._reload_init.update(library._reload_init)
+            self._final_module.link_in(library._get_module_for_linking(), preserve=True)
+        self._finalized = True
+
+
+class _PartCompiler(Compiler):
+    def __init__(self, typing_context, target_context, library, *rest):
+        part = _Part(target_context.codegen(), "part") if library is None else library
+        super().__init__(typing_context, target_context, part, *rest)
+
+
 def _inlined(function):
     """Compile into what calls it, without the wrappers for calls from Python and C, which take long to make."""
-    return njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return njit(forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True, pipeline_class=_PartCompiler)(
+        function
+    )
 
 
 class Block(types.Type):
@@ -93,9 +118,38 @@ class _BlockModel(models.PrimitiveModel):
         super().__init__(manager, block, ir.ArrayType(_VECTOR, block.vectors))
 
 
+def _data(context, builder, array_type, array):
+    pointer = isinstance(array_type, types.CPointer)
+    return array if pointer else context.make_array(array_type)(context, builder, array).data
+
+
 def _pointer(context, builder, array_type, array, offset):
-    data = context.make_array(array_type)(context, builder, array).data
-    return builder.gep(data, [offset])
+    return builder.gep(_data(context, builder, array_type, array), [offset])
+
+
+@intrinsic
+def at(typing_context, array, offset):
+    """A pointer to ``array[offset]``: shorter code than of a slice, of which references are counted."""
+
+    def generate(context, builder, signature, arguments):
+        return _pointer(context, builder, signature.args[0], *arguments)
+
+    return types.CPointer(array.dtype)(array, types.int64), generate
+
+
+@intrinsic
+def _pointers(typing_context, arguments):
+    """Arguments with pointers for arrays."""
+
+    def generate(context, builder, signature, given):
+        parts = zip(arguments, cgutils.unpack_tuple(builder, given[0]), strict=True)
+        values = [
+            _data(context, builder, kind, part) if isinstance(kind, types.Array) else part for kind, part in parts
+        ]
+        return context.make_tuple(builder, signature.return_type, values)
+
+    kinds = [types.CPointer(kind.dtype) if isinstance(kind, types.Array) else kind for kind in arguments]
+    return types.Tuple(kinds)(arguments), generate
 
 
 def _vector_fma(builder):
@@ -389,99 +443,110 @@ def _block_loops(vectors):
 
     @_inlined
     def forward_strip(
-        column, stride, weights, offset, end, index, value, rows, n, counts, places, transposed, present, gram, z
+        column, stride, weights, end, room, index, value, rows, n, counts, places, transposed, present, gram, z
     ):
         """Go forward with a block's inputs from ``places`` up to ``end``; write them into ``transposed``."""
         for i in range(n):
-            row, j, count = np.uint64(rows[i]), np.uint64(places[i]), np.uint64(counts[i])
-            if j < count and index[row, j] < end:
+            inputs, values, j, count = at(index, rows[i] * room), at(value, rows[i] * room), places[i], counts[i]
+            if j < count and inputs[j] < end:
                 total, products = load(z, i * stride + column), _load_steps(gram, i * BLOCK)
                 while j < count:
-                    k = np.uint64(index[row, j])
-                    if k >= np.uint64(end):
+                    k, x = np.int64(inputs[j]), values[j]
+                    if k >= end:
                         break
-                    x, lanes = value[row, j], k * np.uint64(BLOCK)
-                    at = np.uint64(offset + column) + k * np.uint64(stride)
-                    total = multiply_add(x, load(weights, at), total)
+                    total = multiply_add(x, load(weights, k * stride + column), total)
                     if column == 0:
-                        products = _multiply_add_steps(x, _load_steps(transposed, lanes), products)
-                        transposed[lanes + np.uint64(i)] = x
+                        products = _multiply_add_steps(x, _load_steps(transposed, k * BLOCK), products)
+                        transposed[k * BLOCK + i] = x
                         present[k] |= np.uint32(1 << i)
-                    j += np.uint64(1)
+                    j += 1
                 store(z, i * stride + column, total)
                 _store_steps(gram, i * BLOCK, products)
                 if column + vectors * LANES >= stride:
                     places[i] = j
 
     @_inlined
-    def update_strip(column, stride, weights, offset, begin, end, transposed, present, taken, change, undo, stamps):
+    def update_strip(
+        column, stride, weights, begin, end, transposed, present, taken, change, undo, stamps, remembering
+    ):
         """Make the update of the steps ``taken`` of a block in the rows of inputs ``begin`` to ``end``."""
         last = column + vectors * LANES >= stride
         for k in range(begin, end):
             bits = np.int64(present[k])
             if bits != 0:
-                at = offset + k * stride + column
-                row = load(weights, at)
-                if len(stamps) > 0 and stamps[k] == 0:
-                    store(undo, at, row)
+                place = k * stride + column
+                row = load(weights, place)
+                if remembering and stamps[k] == 0:
+                    store(undo, place, row)
                     stamps[k] = last
                 bits &= taken
                 while bits != 0:
                     i = lowest_bit(bits)
                     bits &= bits - 1
                     row = multiply_add(transposed[k * BLOCK + i], load(change, i * stride + column), row)
-                store(weights, at, row)
+                store(weights, place, row)
                 if last:
                     present[k] = 0
                     _store_steps(transposed, k * BLOCK, _nothing_steps())
 
     @_inlined
-    def sum_strip(column, stride, weights, layers, end, examples, index, value, rows, counts, delta):
+    def sum_strip(
+        column, stride, weights, layers, end, examples, room, index, value, rows, n, counts, depth, delta, width
+    ):
         """Add a strip's part to the first layer's outputs; the last of ``counts`` is how far each row has come."""
-        place, width, of = counts.shape[1] - 1, delta.shape[1], layers[0, OUTPUTS] + column
-        for i in range(len(rows)):
-            row, j = np.uint64(rows[i]), np.uint64(counts[i, place])
-            count = np.uint64(examples[row, COUNT])
-            if j < count and index[row, j] < end:
-                offset = layers[0, WEIGHTS] + examples[row, TASK] * layers[0, TASK_STRIDE] + column
-                total = load(delta, i * width + of)
+        for i in range(n):
+            example, j = at(examples, rows[i] * (TASK + 1)), counts[i * depth + depth - 1]
+            inputs, values, count = at(index, rows[i] * room), at(value, rows[i] * room), example[COUNT]
+            if j < count and inputs[j] < end:
+                own = at(weights, layers[WEIGHTS] + example[TASK] * layers[TASK_STRIDE] + column)
+                total = load(delta, i * width + layers[OUTPUTS] + column)
                 while j < count:
-                    k = np.uint64(index[row, j])
-                    if k >= np.uint64(end):
+                    k = np.int64(inputs[j])
+                    if k >= end:
                         break
-                    at = np.uint64(offset) + k * np.uint64(stride)
-                    total = multiply_add(value[row, j], load(weights, at), total)
-                    j += np.uint64(1)
-                store(delta, i * width + of, total)
+                    total = multiply_add(values[j], load(own, k * stride), total)
+                    j += 1
+                store(delta, i * width + layers[OUTPUTS] + column, total)
                 if column + vectors * LANES >= stride:
-                    counts[i, place] = j
+                    counts[i * depth + depth - 1] = j
 
     @_inlined
-    def add_strip(column, stride, target, layers, end, examples, index, value, rows, scales, counts, delta):
+    def add_strip(
+        column, stride, target, layers, end, examples, room, index, value, rows, n, counts, depth, delta, width, scales
+    ):
         """Add a strip's part of many rows' scaled gradients."""
-        place, width, of = counts.shape[1] - 1, delta.shape[1], layers[0, OUTPUTS] + column
-        for i in range(len(rows)):
-            row, j = np.uint64(rows[i]), np.uint64(counts[i, place])
-            count = np.uint64(examples[row, COUNT])
-            if j < count and index[row, j] < end:
-                offset = layers[0, WEIGHTS] + examples[row, TASK] * layers[0, TASK_STRIDE] + column
-                change = multiply_add(scales[i], load(delta, i * width + of), nothing())
+        for i in range(n):
+            example, j = at(examples, rows[i] * (TASK + 1)), counts[i * depth + depth - 1]
+            inputs, values, count = at(index, rows[i] * room), at(value, rows[i] * room), example[COUNT]
+            if j < count and inputs[j] < end:
+                own = at(target, layers[WEIGHTS] + example[TASK] * layers[TASK_STRIDE] + column)
+                change = multiply_add(scales[i], load(delta, i * width + layers[OUTPUTS] + column), nothing())
                 while j < count:
-                    k = np.uint64(index[row, j])
-                    if k >= np.uint64(end):
+                    k = np.int64(inputs[j])
+                    if k >= end:
                         break
-                    at = np.uint64(offset) + k * np.uint64(stride)
-                    store(target, at, multiply_add(value[row, j], change, load(target, at)))
-                    j += np.uint64(1)
+                    store(own, k * stride, multiply_add(values[j], change, load(own, k * stride)))
+                    j += 1
                 if column + vectors * LANES >= stride:
-                    counts[i, place] = j
+                    counts[i * depth + depth - 1] = j
 
     @_inlined
-    def sum_images(column, stride, weights, starts, columns, values, rows, out):
+    def sum_images(column, stride, weights, starts, columns, values, rows, n, out):
         """Add a strip's part to the first layer's outputs for images, whose inputs from ``starts[row]`` on it lists."""
-        for i in range(len(rows)):
-            at, to, of = starts[rows[i]], starts[rows[i] + 1], out[i * stride :]
-            sum_rows(column, stride, weights, np.int64(0), of, np.int64(0), columns[at:to], values[at:to], to - at, of)
+        for i in range(n):
+            begin, of = starts[rows[i]], at(out, i * stride)
+            sum_rows(
+                column,
+                stride,
+                weights,
+                np.int64(0),
+                of,
+                np.int64(0),
+                at(columns, begin),
+                at(values, begin),
+                starts[rows[i] + 1] - begin,
+                of,
+            )
 
     return (
         sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, forward_strip, update_strip, sum_strip, add_strip,
@@ -498,31 +563,24 @@ def _widest(vectors):
 
 
 def _by_columns(loops):
-    """One function for any number of columns, which it takes a block at a time.
-
-    It is in two parts, since Numba would count references to all arguments, once a block, if the loop had the branches.
-    """
+    """One function for any number of columns, which it takes a block at a time."""
     one, two, four, seven, eight = loops
 
     @_inlined
-    def block(vectors, *arguments):
-        if vectors == 7:
-            seven(*arguments)
-        elif vectors == 1:
-            one(*arguments)
-        elif vectors == 2:
-            two(*arguments)
-        elif vectors == 4:
-            four(*arguments)
-        else:
-            eight(*arguments)
-
-    @_inlined
     def loop(stride, *arguments):
-        column = 0
+        column, pointers = 0, _pointers(arguments)
         while column < stride:
             vectors = _widest((stride - column) // LANES)
-            block(vectors, column, stride, *arguments)
+            if vectors == 7:
+                seven(column, stride, *pointers)
+            elif vectors == 1:
+                one(column, stride, *pointers)
+            elif vectors == 2:
+                two(column, stride, *pointers)
+            elif vectors == 4:
+                four(column, stride, *pointers)
+            else:
+                eight(column, stride, *pointers)
             column += vectors * LANES
 
     return loop
@@ -806,14 +864,16 @@ def _visit_strips(parameters, layers, examples, index, value, rows, n, taken, du
     for begin in range(0, fan_in, STRIP):
         end = min(begin + STRIP, fan_in)
         if taken != 0:
-            _update_strip(stride, parameters, offset, begin, end, transposed, present, taken, change, undo, stamps)
+            _update_strip(
+                stride, parameters, begin, end, transposed, present, taken, change, undo, stamps, len(stamps) > 0
+            )
             if finish and len(stamps) > 0:
                 for k in range(begin, end):
                     if stamps[k] != 0:
                         stamps[k] = 0
                         _interpolate_row(parameters, offset + k * stride, undo, offset + k * stride, rate, stride)
         _forward_strip(
-            stride, parameters, offset, end, index, value, rows, n, counts, places, transposed, present, gram, z
+            stride, parameters, end, index.shape[1], index, value, rows, n, counts, places, transposed, present, gram, z
         )
 
 
@@ -935,7 +995,10 @@ def _first_layer(parameters, layers, examples, index, value, rows, counts, delta
         _copy_row(parameters, biases, delta[i], layers[0, OUTPUTS], layers[0, STRIDE])
         counts[i, len(layers) - 1] = 0
     for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-        _sum_strip(layers[0, STRIDE], parameters, layers, end, examples, index, value, rows, counts, delta)
+        _sum_strip(
+            layers[0, STRIDE], parameters, layers, end, examples, index.shape[1], index, value, rows, len(rows), counts,
+            counts.shape[1], delta, delta.shape[1],
+        )  # fmt: skip
 
 
 @_inlined
@@ -1110,7 +1173,6 @@ def add_gradients(
     transposed, present, _, change, _, _, _, _ = dual
     blocks = len(present) > 0 and len(rows) >= FEWEST
     at_once = BLOCK if blocks else max(len(rows), 1)
-    never = np.zeros(0, np.uint8)
     if fresh:
         _clear(target, layers[0, BIASES] if strips else 0, len(target))
     for begin in range(0, len(rows), at_once):
@@ -1129,11 +1191,13 @@ def add_gradients(
                 _clear(target, (end - STRIP) * stride, to * stride)
             if blocks:
                 _update_strip(
-                    stride, target, layers[0, WEIGHTS], end - STRIP, to, transposed, present, np.int64(-1), change,
-                    target, never,
-                )  # fmt: skip
+                    stride, target, end - STRIP, to, transposed, present, np.int64(-1), change, target, present, False
+                )
             else:
-                _add_strip(stride, target, layers, end, examples, index, value, rows, weights, counts, delta)
+                _add_strip(
+                    stride, target, layers, end, examples, index.shape[1], index, value, rows, len(rows), counts,
+                    counts.shape[1], delta, delta.shape[1], weights,
+                )  # fmt: skip
     _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
 
 
@@ -1394,7 +1458,10 @@ def along(vector, layers, examples, index, value, rows, active, activation, coun
             _copy_row(vector, layers[0, BIASES] + own, outputs[i], 0, stride)
             counts[begin + i, last] = 0
         for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-            _sum_strip(stride, vector, layers, end, examples, index, value, of, counts[begin:], outputs)
+            _sum_strip(
+                stride, vector, layers, end, examples, index.shape[1], index, value, of, len(of), counts[begin:],
+                counts.shape[1], outputs, outputs.shape[1],
+            )  # fmt: skip
         for i in range(len(of)):
             task, mine = examples[of[i], TASK], delta[begin + i]
             total[0] = 0
@@ -1444,7 +1511,7 @@ def scores(
         for i in range(size):
             _copy_row(first, len(first) - stride, flat, i * stride, stride)  # biases, which `fold` puts last
         for strip in range(len(starts)):
-            _sum_images(stride, first, starts[strip], columns, values, rows[begin : begin + size], flat)
+            _sum_images(stride, first, starts[strip], columns, values, rows[begin : begin + size], size, flat)
         for i in range(size):
             _copy_row(flat, i * stride, delta[0], layers[0, OUTPUTS], stride)
             _forward_from_second(parameters, layers, task, active[0], activation[0], counts[0], delta[0])
