@@ -5,12 +5,12 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.learners import kernels
 from metareplay.learners.base import Rows
@@ -68,36 +68,65 @@ def read_as(images: Images, inputs: int) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 class SortedInputs:
-    """Inputs of large groups of slots, sorted by input, from the second time on that the same ones are asked for.
+    """Inputs of large groups of slots, sorted from the second time on that the same ones are asked for.
 
     Attributes
     ----------
     slots
         Which they were read from, once they are sorted: whoever writes one says so by ``forget``.
+    strips
+        For `kernels.backward`: all groups' as ``BaseImages.strips`` has them, and which image there each row is.
+    lists
+        Each group's strips, and its inputs sorted for `kernels.add_sorted_gradients`; None until then.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unit_type: Any) -> None:
+        self._groups: list[bytes] = []
+        self.nothing = (np.zeros((0, 1), np.int64), np.zeros(0, unit_type), np.zeros(0, np.float32), np.arange(0))
+        self._forget()
+
+    def _forget(self) -> None:
         self.slots: NDArray[np.bool_] | None = None
-        self._groups: list[bytes] | None = None
-        self._lists: list[tuple[NDArray[Any], ...]] = []
+        self.strips: tuple[NDArray[Any], ...] = self.nothing
+        self.lists: list[Any] = [None] * len(self._groups)
 
     def forget(self, slots: Any) -> None:
         """Sort again if one of ``slots`` is among those that were sorted."""
         if self.slots is not None and np.any(self.slots[slots]):
-            self._groups = None
+            self._forget()
 
-    def of(self, groups: Sequence[Rows], table: tuple[NDArray[Any], ...], inputs: int) -> Sequence[Any]:
-        """For each group what `kernels.sort_inputs` makes of it; nothing the first time."""
-        large = [len(group) >= kernels.BLOCK for group in groups]
-        asked = [group.tobytes() for group in compress(groups, large)]
+    def of(self, groups: Sequence[Rows], learner: Any) -> list[Any]:
+        """Each group's ``lists``, of a `FusedPerceptron`; not the first one's, which mostly are new examples."""
+        first, others = groups[:1], groups[1:]
+        asked, sizes = [group.tobytes() for group in others], [len(group) for group in others]
         if asked != self._groups:
-            self._groups, self.slots, self._lists = asked, None, [()] * len(groups)
-        elif self.slots is None:
-            self.slots = np.zeros(len(table[0]), bool)
-            for place, group in compress(enumerate(groups), large):
-                self.slots[group] = True
-                entries = int(table[0][group, kernels.COUNT].sum())
-                ends = np.zeros((-(-len(group) // kernels.MANY), inputs), np.int64)
-                self._lists[place] = ends, np.empty(entries, np.uint8), np.empty(entries, np.float32)
-                kernels.sort_inputs(*table, group, *self._lists[place])
-        return self._lists
+            self._groups = asked
+            self._forget()
+        elif self.slots is None and learner._in_blocks and all(sizes) and sum(sizes) >= kernels.BLOCK * len(sizes) > 0:
+            self.slots = np.zeros(learner.slots, bool)
+            self.slots[np.concatenate(others)] = True
+            dense = [learner.inputs(group) for group in others]
+            *strips, places = self.strips = _in_strips(dense)
+            parts = np.split(places, np.cumsum(sizes)[:-1])
+            self.lists = [((*strips, part), _by_input(x)) for part, x in zip(parts, dense, strict=True)]
+        return [None] * len(first) + self.lists
+
+
+def _in_strips(groups: Sequence[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:
+    """The strips of several groups as those of one, in which each has an image more that is empty."""
+    parts = [BaseImages(x).strips for x in groups]
+    most, end, starts = max(len(part[0]) for part in parts), 0, []
+    for start, _, values in parts:
+        starts.append(end + np.pad(start, ((0, most - len(start)), (0, 0)), constant_values=len(values)))
+        end += len(values)
+    columns, values = (np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[1:])
+    number = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
+    return np.concatenate(starts, 1), columns, values, np.arange(len(number)) + number
+
+
+def _by_input(x: NDArray[np.float32]) -> tuple[NDArray[Any], ...]:
+    """What `kernels.add_sorted_gradients` takes: ``ends (blocks, inputs)``, ``who``, and the values."""
+    blocks = [x[begin : begin + kernels.MANY].T for begin in range(0, len(x), kernels.MANY)]
+    counts = np.array([np.count_nonzero(block, 1) for block in blocks])
+    who = np.concatenate([block.nonzero()[1] for block in blocks]).astype(np.uint8)
+    return counts.cumsum().reshape(counts.shape), who, np.concatenate([block[block != 0] for block in blocks])

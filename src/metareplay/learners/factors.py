@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metareplay.errors import BadInput
 from metareplay.learners import kernels
 from metareplay.learners.arrays import in_a_room
 from metareplay.learners.base import Rows, Vector
 
-FORMED = 48
-"""Rows in a group, on the mean, from which a gradient is rather formed."""
+FORMED = 128
+"""Rows in a group, on the mean, from which its gradient is always formed."""
 FEW = 16
 """Rows in a group up to which inner products of gradients are sums over pairs of examples: faster than to form them."""
+
+
+def factored(learner: Any, groups: Sequence[Rows]) -> Factors:
+    """The gradients of groups of a `FusedPerceptron`'s rows."""
+    sizes = np.array([len(group) for group in groups])
+    if sizes.min() == 0:
+        raise BadInput("a gradient needs at least one row")
+    rows = np.concatenate(groups)
+    learner.gradients_taken += len(rows)
+    lists = learner._sorted.of(groups, learner)
+    workspace = learner._room_for(max(len(rows), 3))  # not the one of two rows, which all that is done needs
+    factors = Factors(learner, rows, sizes, workspace, learner._sorted.strips, lists)
+    for given in factors.parts():
+        learner._require(given[0], kernels.backward(*learner._table, *given))
+    return factors
 
 
 class Factors:
@@ -33,12 +50,25 @@ class Factors:
         The rows of all groups, one after the other, and how many each group has.
     workspace
         Their backward pass: nobody else's as long as this lives.
+    strips
+        Of all groups but the first, as `SortedInputs` has them, or empty.
+    lists
+        Each group's, or None.
     """
 
     __array_ufunc__ = None  # so that NumPy leaves ``weights @ G`` to this class
 
-    def __init__(self, learner: Any, rows: Rows, sizes: NDArray[np.int64], workspace: tuple[NDArray[Any], ...]) -> None:
+    def __init__(
+        self,
+        learner: Any,
+        rows: Rows,
+        sizes: NDArray[np.int64],
+        workspace: tuple[NDArray[Any], ...],
+        strips: tuple[NDArray[Any], ...],
+        lists: Sequence[Any],
+    ) -> None:
         self._learner, self._rows, self._sizes, self._workspace = learner, rows, sizes, workspace
+        self._strips, self._lists = strips, lists
         self._examples, self._begins = learner._table[1:], np.cumsum(sizes) - sizes
 
     @property
@@ -51,13 +81,16 @@ class Factors:
             return _Row(which)
         sizes = self._sizes[which]
         if len(self._rows) > FEW * len(self._sizes):
-            formed = self._vectors(1, len(sizes))
-            for place, vector in zip(which, formed, strict=True):
-                self._sum(vector, self._part(place), 1 / self._sizes[place])
-            return formed
+            return self._formed(which)
         rows = np.concatenate([np.arange(len(self._rows))[self._part(place)] for place in which])
         workspace = tuple(array[rows] for array in self._workspace)
-        return Factors(self._learner, self._rows[rows], sizes, workspace)
+        return Factors(self._learner, self._rows[rows], sizes, workspace, self._learner._unsorted, [None] * len(sizes))
+
+    def _formed(self, which: Any) -> Vector:
+        vectors = self._vectors(1, len(which))
+        for place, vector in zip(which, vectors, strict=True):
+            self._sum(vector, self._part(place), 1 / self._sizes[place], self._lists[place])
+        return vectors
 
     def __matmul__(self, other: Any) -> NDArray[Any]:
         """``G @ vector``, ``G @ G[0]``, or ``G[which] @ G[others].T``."""
@@ -71,9 +104,20 @@ class Factors:
                 kernels.dots(*self._examples, self._rows, place, *self._workspace, self._learner._dense, products)
             products /= part.stop - part.start
         else:
-            outputs = self._learner._change.reshape(kernels.MANY + 1, -1)
-            kernels.along(other, *self._examples, self._rows, *self._workspace, outputs, products)
+            outputs, begin = self._learner._change.reshape(kernels.MANY + 1, -1), 0
+            for given in self.parts():
+                kernels.along(other, *self._examples, *given, outputs, products[begin:])
+                begin += len(given[0])
         return (np.add.reduceat(products, self._begins) / self._sizes).astype(np.float32)
+
+    def parts(self) -> Iterator[tuple[Any, ...]]:
+        """Rows, workspace and strips as `kernels.backward` takes them: the sorted rows apart from the first."""
+        first = int(self._sizes[0]) if len(self._strips[0]) else len(self._rows)
+        for part, strips in ((slice(0, first), self._learner._unsorted), (slice(first, None), self._strips)):
+            if len(rows := self._rows[part]):
+                # Tasks' masks lie behind all rows of the last array.
+                behind = (array[part.start :] for array in self._workspace)
+                yield rows, *behind, *strips
 
     def _inputs(self) -> NDArray[np.float32]:
         inputs = np.zeros((len(self._rows), len(self._learner._dense)), np.float32)
@@ -108,13 +152,17 @@ class Factors:
     def _part(self, place: int) -> slice:
         return slice(int(self._begins[place]), int(self._begins[place] + self._sizes[place]))
 
-    def _sum(self, target: Vector, part: slice, scales: Any) -> Vector:
-        """The weighted sum of some rows' gradients."""
+    def _sum(self, target: Vector, part: slice, scales: Any, lists: Any = None) -> Vector:
+        """The weighted sum of some rows' gradients, whose inputs may be sorted."""
         rows = self._rows[part]
         weights = np.empty(len(rows), np.float32)
         weights[:] = scales
         workspace = (array[part] for array in self._workspace)
-        kernels.add_gradients(target, True, *self._examples, rows, weights, *workspace, self._learner._dual)
+        if lists:
+            given = (*workspace, *lists[1], self._learner._change)
+            kernels.add_sorted_gradients(target, *self._examples[:2], rows, weights, *given)
+        else:
+            kernels.add_gradients(target, True, *self._examples, rows, weights, *workspace, self._learner._dual)
         return target
 
 

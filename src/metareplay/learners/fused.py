@@ -15,7 +15,7 @@ from metareplay.learners import ahead, base, kernels, normal, rules
 from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room, read_as
 from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
 from metareplay.learners.decay import LazyDecay
-from metareplay.learners.factors import FORMED, Factors
+from metareplay.learners.factors import FORMED, factored
 from metareplay.networks import Layer, Perceptron
 from metareplay.streams.stream import Images
 
@@ -96,7 +96,8 @@ class FusedPerceptron(LazyDecay):
         self._workspace = self._many = self._make_workspace(2)
         self._dense = np.zeros(sum(widths[:-1]), np.float32)
         self._rooms: tuple[list[Vector], list[Vector]] = [], []
-        self._sorted = SortedInputs()
+        self._sorted = SortedInputs(self._unit_type)
+        self._unsorted = self._sorted.nothing
         self._change = aligned((kernels.MANY + 1) * stride)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
@@ -252,27 +253,35 @@ class FusedPerceptron(LazyDecay):
         self.steps += 1
 
     def _add_gradient(
-        self, target: Vector, rows: Rows, scale: float, weights: Vector | None, loss: Loss | None, lists: Any = None
+        self,
+        target: Vector,
+        rows: Rows,
+        scale: float,
+        weights: Vector | None,
+        loss: Loss | None,
+        fresh: bool = False,
+        lists: Any = None,
     ) -> None:
         """Target += scale · gradient of the mean loss, of the weighted sum of losses, or of ``loss``.
 
-        With ``lists``, its inputs as they were sorted or none, what is in the target counts as zero.
+        What is in a ``fresh`` target counts as zero; its inputs may be sorted.
         """
+        strips, by_input = lists or (self._unsorted, ())
         if len(rows) == 0:
             raise BadInput("a gradient needs at least one row")
         self.gradients_taken += len(rows)
         if loss is None:
             workspace = self._room_for(len(rows))
-            self._require(rows, kernels.backward(*self._table, rows, *workspace))
+            self._require(rows, kernels.backward(*self._table, rows, *workspace, *strips))
             scale = scale / len(rows) if weights is None else scale
         else:
             workspace = self._carried_back(rows, loss)
         scales = np.empty(len(rows), np.float32)
         scales[:] = scale if weights is None else np.float32(scale) * weights
-        if lists:
-            kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *lists, self._change)
+        if by_input:
+            kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *by_input, self._change)
         else:
-            kernels.add_gradients(target, lists is not None, *self._table[1:], rows, scales, *workspace, self._dual)
+            kernels.add_gradients(target, fresh, *self._table[1:], rows, scales, *workspace, self._dual)
 
     def _carried_back(self, rows: Rows, loss: Loss) -> tuple[NDArray[Any], ...]:
         """A workspace in which a loss's gradient by the scores has been carried back.
@@ -342,35 +351,24 @@ class FusedPerceptron(LazyDecay):
 
     def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
         gradient: Vector = in_a_room(self._rooms[0], 1, len(self._parameters))[0]
-        self._add_gradient(gradient, self._slots(rows), 1, None, loss, ())
+        self._add_gradient(gradient, self._slots(rows), 1, None, loss, True)
         return gradient
 
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
         groups = [self._slots(group) for group in groups]
         gradients = in_a_room(self._rooms[1], len(groups), len(self._parameters))
-        ordered = self._sorted.of(groups, self._table[2:], self._inputs) if self._in_blocks else [()] * len(groups)
-        for group, gradient, lists in zip(groups, gradients, ordered, strict=True):
-            self._add_gradient(gradient, group, 1, None, loss, lists)
+        for group, gradient, lists in zip(groups, gradients, self._sorted.of(groups, self), strict=True):
+            self._add_gradient(gradient, group, 1, None, loss, True, lists)
         return gradients
 
     def jacobian(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
         formed = loss is not None or sum(map(len, groups)) >= FORMED * len(groups)
-        return self.gradients(groups, loss) if formed else self._factors(groups)
-
-    def _factors(self, groups: Sequence[Rows]) -> Factors:
-        sizes = np.array([len(group) for group in groups])
-        if sizes.min() == 0:
-            raise BadInput("a gradient needs at least one row")
-        rows = self._slots(np.concatenate(groups))
-        self.gradients_taken += len(rows)
-        workspace = self._room_for(max(len(rows), 3))  # not the one of two rows, which all that is done needs
-        self._require(rows, kernels.backward(*self._table, rows, *workspace))
-        return Factors(self, rows, sizes, workspace)
+        return self.gradients(groups, loss) if formed else factored(self, [self._slots(group) for group in groups])
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         if loss is not None or len(groups) == 0:
             return super().dots(rows, groups, loss)
-        factors = self._factors([rows, *groups])
+        factors = factored(self, [self._slots(group) for group in (rows, *groups)])
         return np.asarray(factors @ factors[0])[1:]
 
     look_ahead = ahead.look_ahead
@@ -434,7 +432,7 @@ class FusedPerceptron(LazyDecay):
         for what, numbers, end in (("counts", counts, index.shape[1] + 1), ("index", listed, self._inputs)):
             if np.any((numbers < 0) | (numbers >= end)):
                 raise BadInput(f"the state's {what} name inputs that there are not: it is damaged")
-        self._sorted = SortedInputs()
+        self._sorted = SortedInputs(self._unit_type)
         self.load(state["parameters"])
         self._examples[:], self._index[:], self._value[:] = state["examples"], state["index"], state["value"]
         self.steps = int(state["steps"])

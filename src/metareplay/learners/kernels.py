@@ -531,10 +531,10 @@ def _block_loops(vectors):
                     counts[i * depth + depth - 1] = j
 
     @_inlined
-    def sum_images(column, stride, weights, starts, columns, values, rows, n, out):
+    def sum_images(column, stride, weights, starts, columns, values, rows, n, width, out):
         """Add a strip's part to the first layer's outputs for images, whose inputs from ``starts[row]`` on it lists."""
         for i in range(n):
-            begin, of = starts[rows[i]], at(out, i * stride)
+            begin, of = starts[rows[i]], at(out, i * width)
             sum_rows(
                 column,
                 stride,
@@ -1106,24 +1106,41 @@ def carry_back(parameters, layers, examples, rows, gradient, active, counts, del
 
 
 @compiled
-def backward(parameters, layers, examples, index, value, rows, active, activation, counts, delta):
-    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss."""
+def backward(
+    parameters, layers, examples, index, value, rows, active, activation, counts, delta, starts, columns, values, places
+):
+    """Fill row i of the workspace for the example ``rows[i]``. Returns how many were done before a bad loss.
+
+    Where they are sorted, its inputs are those of image ``places[i]`` in strips as `scores` takes them.
+    """
     wrong = _first_wrong(rows, examples, layers, active, delta, True)
     if wrong >= 0:
         return -1 - wrong
-    masks, last = _masks(active, delta), len(layers) - 1
-    scores = layers[last, OUTPUTS]
+    masks, last, width, stride = _masks(active, delta), len(layers) - 1, delta.shape[1], layers[0, STRIDE]
+    scores, flat = layers[last, OUTPUTS], delta.reshape(-1)
     for begin in range(0, len(rows), NEAR):
         of = rows[begin : begin + NEAR]
-        _first_layer(parameters, layers, examples, index, value, of, counts[begin:], delta[begin:])
+        if len(starts) == 0:
+            _first_layer(parameters, layers, examples, index, value, of, counts[begin:], delta[begin:])
+        else:
+            for i in range(begin, begin + len(of)):
+                _copy_row(parameters, layers[0, BIASES], delta[i], layers[0, OUTPUTS], stride)
+            for strip in range(len(starts)):
+                _sum_images(
+                    stride, parameters, starts[strip], columns, values, places[begin:], len(of), width,
+                    flat[begin * width :],
+                )  # fmt: skip
+        # Each pass over all of them: what the next one asks for is then known, and no branch waits for a sum.
         for i in range(begin, begin + len(of)):
             task = examples[rows[i], TASK]
             _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
-            _mask(layers, task, delta[i], masks)
+        for i in range(begin, begin + len(of)):
+            _mask(layers, examples[rows[i], TASK], delta[i], masks)
             of_scores = delta[i, scores : scores + layers[last, STRIDE]]
             if not _loss_gradient(of_scores, layers[last, FAN_OUT], examples[rows[i], LABEL]):
                 return i
-            _backward(parameters, layers, task, active[i], counts[i], delta[i])
+        for i in range(begin, begin + len(of)):
+            _backward(parameters, layers, examples[rows[i], TASK], active[i], counts[i], delta[i])
     return len(rows)
 
 
@@ -1321,37 +1338,13 @@ def look_ahead(
 
 
 @compiled
-def sort_inputs(examples, index, value, rows, ends, who, x):
-    """Sort the inputs of ``rows (n,)`` that are not zero by input, MANY examples at a time.
-
-    Input k of block b has the examples ``who`` and their values ``x`` up to ``ends[b, k]``, where the next one's begin.
-    """
-    at = np.int64(0)
-    for block in range(len(ends)):
-        begin = block * MANY
-        of = rows[begin : begin + MANY]
-        for i in range(len(of)):
-            for j in range(examples[of[i], COUNT]):
-                ends[block, index[of[i], j]] += 1
-        for k in range(ends.shape[1]):
-            count = ends[block, k]
-            ends[block, k] = at
-            at += count
-        for i in range(len(of)):
-            for j in range(examples[of[i], COUNT]):
-                k = index[of[i], j]
-                to = ends[block, k]
-                who[to], x[to] = i, value[of[i], j]
-                ends[block, k] = to + 1
-
-
-@compiled
 def add_sorted_gradients(
     target, layers, examples, rows, weights, active, activation, counts, delta, ends, who, x, change
 ):
-    """Do what `add_gradients` does of a fresh target, with inputs as `sort_inputs` leaves them.
+    """Do what `add_gradients` does of a fresh target, where inputs are sorted: each row is written once a block.
 
-    Each row is written once a block; ``change`` has room for one row more than a block, of zeros.
+    Input k is not zero in the rows ``who`` of block b, of MANY, and has the values ``x``, up to ``ends[b, k]``, where
+    the next one's begin. ``change`` has room for one row more than a block, of zeros.
     """
     stride, of, at = layers[0, STRIDE], layers[0, OUTPUTS], np.int64(0)
     _clear(target, layers[0, BIASES], len(target))
@@ -1364,8 +1357,9 @@ def add_sorted_gradients(
                 _store_lanes(change, i * stride + column, scaled)
         for k in range(ends.shape[1]):
             count, place = ends[block, k] - at, layers[0, WEIGHTS] + k * stride
-            before, begin = (target, place) if block > 0 else (change, MANY * stride)
-            _sum_rows(stride, change, np.int64(0), before, begin, who[at:], x[at:], count, target[place:])
+            if count > 0 or block == 0:
+                before, begin = (target, place) if block > 0 else (change, MANY * stride)
+                _sum_rows(stride, change, np.int64(0), before, begin, who[at:], x[at:], count, target[place:])
             at += count
     _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
 
@@ -1441,13 +1435,17 @@ def dots(layers, examples, index, value, rows, place, active, activation, counts
 
 
 @compiled
-def along(vector, layers, examples, index, value, rows, active, activation, counts, delta, outputs, out):
+def along(
+    vector, layers, examples, index, value, rows, active, activation, counts, delta, starts, columns, values, places,
+    outputs, out,
+):  # fmt: skip
     """⟨∇ of ``rows[i]``, vector⟩ into ``out[i]``, row i of the workspace being its backward pass.
 
     In each layer that is delta · (the vector's weights times the inputs, and its biases).
-    ``outputs (MANY, stride)`` holds what the first layer would give with the vector for weights, strip by strip.
+    ``outputs (MANY, stride)`` holds what the first layer would give with the vector for weights, strip by strip; for
+    the others see `backward`.
     """
-    last, stride = len(layers) - 1, layers[0, STRIDE]
+    last, stride, flat = len(layers) - 1, layers[0, STRIDE], outputs.reshape(-1)
     first, total = np.zeros(1, np.int64), np.zeros(1, np.float32)
     scratch = np.zeros(delta.shape[1], np.float32)
     for begin in range(0, len(rows), MANY):
@@ -1457,11 +1455,14 @@ def along(vector, layers, examples, index, value, rows, active, activation, coun
             _prefetch_example(examples, index, value, of[i])
             _copy_row(vector, layers[0, BIASES] + own, outputs[i], 0, stride)
             counts[begin + i, last] = 0
-        for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-            _sum_strip(
-                stride, vector, layers, end, examples, index.shape[1], index, value, of, len(of), counts[begin:],
-                counts.shape[1], outputs, outputs.shape[1],
-            )  # fmt: skip
+        if len(starts) == 0:
+            for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
+                _sum_strip(
+                    stride, vector, layers, end, examples, index.shape[1], index, value, of, len(of), counts[begin:],
+                    counts.shape[1], outputs, outputs.shape[1],
+                )  # fmt: skip
+        for strip in range(len(starts)):
+            _sum_images(stride, vector, starts[strip], columns, values, places[begin:], len(of), stride, flat)
         for i in range(len(of)):
             task, mine = examples[of[i], TASK], delta[begin + i]
             total[0] = 0
@@ -1511,7 +1512,7 @@ def scores(
         for i in range(size):
             _copy_row(first, len(first) - stride, flat, i * stride, stride)  # biases, which `fold` puts last
         for strip in range(len(starts)):
-            _sum_images(stride, first, starts[strip], columns, values, rows[begin : begin + size], size, flat)
+            _sum_images(stride, first, starts[strip], columns, values, rows[begin : begin + size], size, stride, flat)
         for i in range(size):
             _copy_row(flat, i * stride, delta[0], layers[0, OUTPUTS], stride)
             _forward_from_second(parameters, layers, task, active[0], activation[0], counts[0], delta[0])
