@@ -40,6 +40,13 @@ def test_the_same_configuration_with_several_seeds_is_one_group():
     assert one.configuration["hyperparameters"] == {"lr": 0.1, "memories": 200}
     assert "seed" not in one.configuration
     assert (one.problem, one.label) == ("little", "eralg4, 200 memories")
+    with pytest.raises(BadInput, match=r"'accuracy'; did you mean online_accuracy\? there are retained_accuracy"):
+        one.values("accuracy")
+    with pytest.raises(BadInput, match=r"'loss'; there are average_accuracy"):
+        one.curve("loss")
+    (one,) = groups([record(0, order="shuffled", task_order=[0, 1]), record(1, order="shuffled", task_order=[1, 0])])
+    assert one.seeds == (0, 1)  # each has the order that its seed draws
+    assert groups([]) == []
 
 
 @pytest.mark.parametrize(
@@ -72,11 +79,6 @@ def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs
     apart = [{}, {"epochs": 2}, {"order": "iid"}, {"stream": {"tasks": 3}}, {"task_order": [1, 0]}]
     found = groups(record(0, **other) for other in apart)
     assert len({group.problem for group in found}) == len(apart)
-
-
-def test_an_order_of_tasks_that_the_seed_draws_does_not_part_seeds():
-    (one,) = groups([record(0, order="shuffled", task_order=[0, 1]), record(1, order="shuffled", task_order=[1, 0])])
-    assert one.seeds == (0, 1)
 
 
 def test_names_say_what_differs_and_no_more():
@@ -122,7 +124,6 @@ def test_values_matrices_and_curves_are_means_over_seeds_with_students_intervals
     np.testing.assert_array_equal(np.asarray(one.values("steps")), [1, 2, 3])
     (one,) = groups([record(0, end=5), record(1, end=8)])
     np.testing.assert_allclose(one.accuracy, [[0.8, 0.2], [0.65, 0.9]])
-    (one,) = groups([record(0, end=5), record(1, end=8)])
     curve = one.curve("first_task")
     np.testing.assert_allclose(curve.at, [0, 5, 10])
     np.testing.assert_allclose(curve.mean, [0.1, 0.8, 0.65])
@@ -139,15 +140,6 @@ def test_what_is_undefined_stays_so():
         assert isinstance(ask("forgetting"), metrics.Undefined)
     assert isinstance(one.curve("first_task"), metrics.Undefined)
     assert one.accuracy.shape == (1, 2)
-
-
-def test_no_records_make_no_groups_and_an_unknown_metric_or_curve_is_named_with_those_there_are():
-    assert groups([]) == []
-    (one,) = groups([record(0)])
-    with pytest.raises(BadInput, match=r"'accuracy'; did you mean online_accuracy\? there are retained_accuracy"):
-        one.values("accuracy")
-    with pytest.raises(BadInput, match=r"'loss'; there are average_accuracy"):
-        one.curve("loss")
 
 
 def test_unfinished_runs_count_where_they_belong(tmp_path):

@@ -108,11 +108,7 @@ def test_bad_input_gets_one_line_and_status_2(arguments, told, refused, tmp_path
 @pytest.mark.parametrize(
     ("content", "name", "told"),
     [
-        (
-            OWN,
-            "Patent",
-            "no method 'Patent' in patient.py; did you mean Patient? it has Patient, Idle, Clash",
-        ),
+        (OWN, "Patent", "no method 'Patent' in patient.py; did you mean Patient? it has Patient, Idle, Clash"),
         (OWN, "Method", "there is no method 'Method' in patient.py"),
         (OWN, "Idle", "Idle in patient.py does not say how to learn"),
         (OWN, "Clash", "seed cannot be the name of a hyper-parameter"),

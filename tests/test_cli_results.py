@@ -69,18 +69,6 @@ def test_only_settings_that_tell_configurations_apart_are_shown(capsys):
     assert settings == ["memories=20, beta=0.03", "memories=20, beta=0.5", "memories=50, beta=0.5", "–"]
 
 
-def test_the_order_of_tasks_that_a_seed_decides_makes_no_other_configuration(capsys):
-    for seed in range(4):
-        request = Request("digits-rotations", "online", {}, STREAM, {"seed": seed, "order": "shuffled"})
-        Run(Path("runs") / request.experiment().key).carry_out(request.experiment())
-    assert listed(capsys)[1].split()[:4] == ["digits-rotations", "online", "–", "4"]
-
-
-def test_what_has_no_meaning_is_a_dash(capsys):
-    done("online", stream={"tasks": 1, "samples_per_task": 30})
-    assert listed(capsys)[1].split()[-1] == "–"
-
-
 def not_done():
     """A run in each state but running and done."""
     runs = {}
@@ -173,6 +161,7 @@ def test_csv_goes_into_a_file_and_the_table_still_to_standard_output(capsys):
     ("arguments", "told"),
     [
         ("results --out none", "there is no folder none"),
+        ("compare none a b", "there is no folder none"),
         ("results --csv none/results.csv", "there is no folder none"),
         ("results --csw results.csv", "did you mean --csv?"),
         ("results runs", "'runs' is one argument too many"),
@@ -272,13 +261,6 @@ def test_a_clear_difference_over_six_seeds_is_established(tmp_path, capsys):
     assert any("Holm's method for the one difference" in line for line in shown)
 
 
-def test_five_seeds_are_too_few_whatever_they_show(tmp_path, capsys):
-    runs(tmp_path, "meralg1", [80] * 5)
-    runs(tmp_path, "online", [10] * 5)
-    shown = words(compare(capsys, tmp_path, "meralg1", "online"))
-    assert "meralg1 − online 5 +70.0 ± 0.0 0.0625 0.0625 too few seeds to tell (needs at least 6)" in shown
-
-
 def test_one_seed_says_nothing_of_how_many_are_needed(tmp_path, capsys):
     for seeds in (1, 3):
         runs(tmp_path, "meralg1", [80, 82, 84][:seeds])
@@ -293,12 +275,6 @@ def test_more_comparisons_need_more_seeds(tmp_path, capsys):
     assert [(row["method"], row["other"]) for row in rows] == [("a", "b"), ("a", "c"), ("b", "c")]
     assert {row["verdict"] for row in rows} == {"too few seeds to tell (needs at least 7)"}
     assert {float(row["corrected_p"]) for row in rows} == {3 / 32}
-
-
-def test_without_a_consistent_difference_none_is_established(tmp_path, capsys):
-    runs(tmp_path, "a", [50, 52, 50, 52, 50, 52, 51])
-    runs(tmp_path, "b", [52, 50, 52, 50, 52, 50, 51])
-    assert table(capsys, tmp_path, "a", "b")[-1]["verdict"] == "not established"
 
 
 def test_only_seeds_that_both_have_are_paired(tmp_path, capsys):
@@ -423,7 +399,3 @@ def test_what_cannot_be_compared_is_told_in_one_line(tmp_path, refused, argv, to
     runs(tmp_path, "a", [80, 81], 200)
     runs(tmp_path, "b", [70, 71], 200)
     assert told in refused("compare", tmp_path, *argv)
-
-
-def test_a_folder_that_is_not_there_is_told(tmp_path, refused):
-    assert "there is no folder" in refused("compare", tmp_path / "nowhere", "a", "b")

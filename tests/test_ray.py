@@ -207,7 +207,7 @@ def test_ctrl_c_ends_a_suite_and_what_ray_started_with_a_token_of_its_own(tmp_pa
     os.killpg(suite.pid, signal.SIGINT)
     assert suite.wait() == 130
     told = suite.stderr.read()
-    assert "of 9 runs are done, in runs; to go on: metareplay suite suite.toml --jobs 2 --executor ray" in told
+    assert "of 9 runs are done, in runs; to go on: metareplay suite suite.toml --executor ray --jobs 2" in told
     assert "Traceback" not in told
     while any(map(alive, rays)):  # the test's own limit says if what Ray started goes on
         time.sleep(0.1)

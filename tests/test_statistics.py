@@ -99,16 +99,6 @@ def test_p_is_the_share_of_all_signs_that_come_as_far(values):
     assert sign_flip_test(values) == all_signs(values)
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 9, 12])
-def test_p_agrees_with_scipys_exact_permutation_test(n):
-    for seed in range(5):
-        values = np.random.default_rng(seed).normal(0.5, 1, n)
-        theirs = scipy.stats.permutation_test(
-            (values,), np.mean, permutation_type="samples", n_resamples=np.inf, alternative="two-sided"
-        )
-        assert sign_flip_test(values) == pytest.approx(theirs.pvalue, rel=1e-12)
-
-
 @settings(max_examples=50)
 @given(st.lists(NUMBERS, min_size=1, max_size=16), st.sampled_from([-1.0, 1e-9, 1e9]), st.randoms())
 def test_p_does_not_depend_on_order_scale_or_which_method_comes_first(values, scale, random):
@@ -148,38 +138,23 @@ def test_without_a_difference_five_of_a_hundred_tests_are_below_5_percent_at_mos
 
 def test_holm_by_hand():
     np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
-
-
-@pytest.mark.parametrize(("p", "corrected"), [([0.03], [0.03]), ([], []), ([0.9, 0.8, 1.0], [1, 1, 1])])
-def test_holm_of_one_test_changes_nothing_and_none_is_above_1(p, corrected):
-    assert holm(p).tolist() == corrected
+    assert [holm(p).tolist() for p in ([0.03], [], [0.9, 0.8, 1.0])] == [[0.03], [], [1, 1, 1]]
 
 
 PS = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 
 
 @given(PS, st.floats(0.001, 0.999))
-def test_holm_rejects_what_stepping_down_rejects(p, level):
+def test_holm_rejects_what_stepping_down_rejects_between_no_correction_and_bonferronis(p, level):
     rejected = set()
     for rank, which in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
         if p[which] * (len(p) - rank) > level:
             break
         rejected.add(which)
-    assert {i for i, corrected in enumerate(holm(p)) if corrected <= level} == rejected
-
-
-@given(PS)
-def test_holm_is_between_no_correction_and_bonferronis(p):
     corrected = holm(p)
+    assert set(np.flatnonzero(corrected <= level)) == rejected
     assert (corrected >= p).all()
     assert (corrected <= np.minimum(1, len(p) * np.array(p))).all()
-
-
-@given(PS, st.integers(0, 7), st.floats(0, 1))
-def test_a_larger_p_value_makes_no_corrected_one_smaller(p, which, larger):
-    raised = list(p)
-    raised[which % len(p)] = max(larger, p[which % len(p)])
-    assert (holm(raised) >= holm(p)).all()
 
 
 def test_five_seeds_cannot_establish_a_difference_and_six_can():
@@ -208,13 +183,10 @@ def test_seeds_enough_without_a_difference_establish_none_and_many_of_one_compar
 
 
 @pytest.mark.parametrize("bad", [[], [0.1, float("nan")], [float("inf")], [[0.1, 0.2]]])
-def test_what_is_no_list_of_finite_numbers_is_refused(bad):
+def test_what_is_no_list_of_finite_numbers_or_no_probability_is_refused(bad):
     for statistic in (estimate, sign_flip_test, lambda values: differences([values])):
         with pytest.raises(BadInput, match="a statistic needs"):
             statistic(bad)
-
-
-@pytest.mark.parametrize("bad", [[1.1], [-0.1], [float("nan")]])
-def test_what_is_no_probability_is_refused(bad):
-    with pytest.raises(BadInput, match="between 0 and 1"):
-        holm(bad)
+    for wrong in (1.1, -0.1, float("nan")):
+        with pytest.raises(BadInput, match="between 0 and 1"):
+            holm([wrong])
