@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -195,14 +194,6 @@ def many(number):
                 (folder / file.name).hardlink_to(file)
         text = json.dumps(summary, indent=1) + "\n"
         (folder / "record.json").write_text(text.replace(UNSIGNED, hashlib.sha256(text.encode()).hexdigest(), 1))
-
-
-def test_a_copy_of_a_run_is_no_further_seed(capsys):
-    kept = [done("online", seed) for seed in range(2)]
-    before = listed(capsys)
-    for end in (".bak", ".bak2"):
-        shutil.copytree(kept[0].folder, kept[0].folder.with_name(kept[0].key + end))
-    assert listed(capsys) == before
 
 
 def test_a_reader_that_has_seen_enough_is_no_error():

@@ -310,13 +310,6 @@ def test_what_cannot_be_used_is_said_in_one_line(capsys, flags, said):
     assert not list(Path().glob("results/*"))
 
 
-def test_a_task_shorter_than_what_is_asked_for_shows_all_that_it_has(capsys):
-    tasks = task_list()
-    tasks[0][1] = [tasks[0][1][0], tasks[0][1][1][:10], tasks[0][1][2][:10]]
-    torch.save(tasks, "data/own.pt")
-    assert main([*OWN, "--model", "online", "--samples_per_task", "20"]) == 0
-
-
 def test_a_learning_rate_that_diverges_is_said_to(capsys):
     assert main([*OWN, "--model", "online", "--lr", "1e30"]) == 1
     assert "the loss is not finite at example" in one_line(capsys)
@@ -455,23 +448,6 @@ def same(one, other):
     assert list(one.state) == list(other.state)
     for name, values in one.state.items():
         np.testing.assert_array_equal(values, other.state[name])
-
-
-def test_a_damaged_checkpoint_begins_again(learn, capsys):
-    folder = Path("results/runs") / experiment(read([*OWN, "--model", "online"])).key
-    folder.mkdir(parents=True)
-    (folder / "checkpoint.npz").write_bytes(b"damaged")
-    assert main([*OWN, "--model", "online"]) == 0
-    assert "beginning again" in capsys.readouterr().err
-
-
-def test_two_processes_do_not_share_a_run(capsys):
-    from metareplay.runs.folder import Run
-
-    run = Run(Path("results/runs") / experiment(read([*OWN, "--model", "online"])).key)
-    with run.lock():
-        assert main([*OWN, "--model", "online"]) == 1
-    assert "is running results/runs/" in one_line(capsys)
 
 
 @pytest.mark.slow
