@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import data, plain_pytorch, steps
-from benchmarks.timing import Work, in_turns, median, ratio
+from benchmarks.timing import Work, beside, in_turns, table
 from metareplay import METHODS
 from metareplay.data.images import ImageSet
 from metareplay.learners.fused import FusedPerceptron
@@ -92,25 +92,20 @@ def measure(base: ImageSet, seconds: float, rounds: int, only: tuple[str, ...] =
         of_size = competitors(case, base)
         for size in (1, 10):
             times = in_turns(of_size(size), seconds, rounds)
-            results.setdefault(case.id, {})[size] = {
-                "microseconds": {name: median(times, name) / size for name in times},
-                "times_as_fast": ratio(times, "PyTorch", "ours"),
-            }
+            results.setdefault(case.id, {})[size] = beside(times, "PyTorch", "ours", per=size)
     return results
 
 
 def lines(results: dict[str, Any]) -> list[str]:
     """One row a method."""
-    out = [
-        "Learning one example, batches of one / of ten: 784-100-100-10, 200 memories, ten replayed, at the last task",
-        "",
-        "| | ours, µs | at most | naive PyTorch, µs | ours is faster by |",
-        "|---|--:|--:|--:|--:|",
-    ]
+    rows = []
     for name, row in results.items():
         ours, theirs = ([row[size]["microseconds"][who] for size in (1, 10)] for who in ("ours", "PyTorch"))
         faster = " / ".join(f"{row[size]['times_as_fast']:.0f}" for size in (1, 10))
         most = " / ".join(map(str, TARGETS.get(name, ())))
         shown = (f"{ours[0]:,.0f} / {ours[1]:,.1f}", most, f"{theirs[0]:,.0f} / {theirs[1]:,.0f}", f"{faster} ×")
-        out.append(f"| {name} | {' | '.join(shown)} |")
-    return out
+        rows.append((name, *shown))
+    title = (
+        "Learning one example, batches of one / of ten: 784-100-100-10, 200 memories, ten replayed, at the last task"
+    )
+    return table(title, "ours, µs | at most | naive PyTorch, µs | ours is faster by", rows)

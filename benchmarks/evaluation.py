@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from benchmarks import plain_pytorch, steps
-from benchmarks.timing import Work, in_turns, median, ratio
+from benchmarks.timing import Work, beside, in_turns, median, table
 from metareplay import Stream
 
 TASK = 7
@@ -45,9 +45,7 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
             "PyTorch": competitors[size],
         }
         times = in_turns(competitors, seconds, rounds)
-    return {
-        "microseconds": {name: median(times, name) / len(test) for name in times},
-        "times_as_fast": ratio(times, "PyTorch", "ours"),
+    return beside(times, "PyTorch", "ours", per=len(test)) | {
         "batch_size": int(size),
         "predictions_that_differ": int(different.sum()),
         "images": len(test),
@@ -58,14 +56,16 @@ def lines(result: dict[str, Any]) -> list[str]:
     """A table, and what was checked."""
     required, aim = NEEDED
     mine, theirs = result["microseconds"]["ours"], result["microseconds"]["PyTorch"]
-    return [
-        f"Evaluation on {result['images']} rotated test images, by the image",
-        "",
-        "| | µs an image | ours is faster by | required | aim |",
-        "|---|--:|--:|--:|--:|",
-        f"| ours | {mine:.2f} | | | |",
-        f"| PyTorch, {result['batch_size']} at once | {theirs:.2f} "
-        f"| {result['times_as_fast']:.1f} × | {required} | {aim} |",
-        "",
-        f"{result['predictions_that_differ']} of {result['images']} predictions differ.",
-    ]
+    rows = (
+        ("ours", f"{mine:.2f}", "", "", ""),
+        (
+            f"PyTorch, {result['batch_size']} at once",
+            f"{theirs:.2f}",
+            f"{result['times_as_fast']:.1f} ×",
+            required,
+            aim,
+        ),
+    )
+    title = f"Evaluation on {result['images']} rotated test images, by the image"
+    differ = f"{result['predictions_that_differ']} of {result['images']} predictions differ."
+    return [*table(title, "µs an image | ours is faster by | required | aim", rows), "", differ]

@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import models
 from benchmarks.models import Case
-from benchmarks.timing import Work, in_turns, median, ratio
+from benchmarks.timing import Work, beside, in_turns, table
 from metareplay import Images
 from metareplay.data.images import ImageSet
 
@@ -44,23 +44,16 @@ def measure(base: ImageSet, seconds: float, rounds: int) -> dict[str, Any]:
         ours, (*_, images) = models.lived(case, base)
         ways = {"ours": ours.learner.jacobian, "formed": ours.learner.gradients}
         times = in_turns({name: learning(case, ours, images, way) for name, way in ways.items()}, seconds, rounds)
-        result[f"{case.benchmark}, {case.memories} memories"] = {
-            "milliseconds": {name: median(times, name) / 1000 for name in times},
-            "times_as_fast": ratio(times, "formed", "ours"),
-        }
+        name = f"{case.benchmark}, {case.memories} memories"
+        result[name] = beside(times, "formed", "ours", unit="milliseconds", per=1000)
     return result
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """A table."""
-    return [
-        "One example of gem at the last task, published settings, every memory full",
-        "",
-        "| | ours, ms | every gradient formed, ms | ours is faster by |",
-        "|---|--:|--:|--:|",
-        *(
-            f"| {name} | {row['milliseconds']['ours']:.2f} | {row['milliseconds']['formed']:.2f} "
-            f"| {row['times_as_fast']:.2f} × |"
-            for name, row in result.items()
-        ),
-    ]
+    rows = (
+        (name, *(f"{row['milliseconds'][way]:.2f}" for way in ("ours", "formed")), f"{row['times_as_fast']:.2f} ×")
+        for name, row in result.items()
+    )
+    title = "One example of gem at the last task, published settings, every memory full"
+    return table(title, "ours, ms | every gradient formed, ms | ours is faster by", rows)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks import data, steps
 from benchmarks.baselines import through
-from benchmarks.timing import Work, in_turns, median, ratio
+from benchmarks.timing import Work, in_turns, median, ratio, table
 from metareplay import METHODS, Images, Stream
 from metareplay.data.images import ImageSet
 from metareplay.learners.fused import FusedPerceptron
@@ -219,24 +219,17 @@ def measure(base: ImageSet, seconds: float, rounds: int, cases: tuple[Case, ...]
 
 def lines(result: dict[str, Any]) -> list[str]:
     """Two tables: against PyTorch, and against the step benchmark."""
-    out = [
-        "Learning one example, published settings of mnist-rotations, memory full, at the last task",
-        "",
-        "| | ours, µs | PyTorch, µs | ours is faster by |",
-        "|---|--:|--:|--:|",
-    ]
+    rows: list[tuple[object, ...]] = []
     for name, row in result.items():
         label = f"{name} ({row['violated']:.0%} of steps turned)" if "violated" in row else name
         mine, theirs = row["microseconds"]["ours"], row["microseconds"]["PyTorch"]
-        out.append(f"| {label} | {mine:,.1f} | {theirs:,.0f} | {row['times_as_fast']:.0f} × |")
-    out += [
-        "",
-        "What each gradient costs in a replay method, all else included, in steps of the step benchmark",
-        "",
-        "| | gradients an example | steps each | required at most |",
-        "|---|--:|--:|--:|",
+        rows.append((label, f"{mine:,.1f}", f"{theirs:,.0f}", f"{row['times_as_fast']:.0f} ×"))
+    title = "Learning one example, published settings of mnist-rotations, memory full, at the last task"
+    out = [*table(title, "ours, µs | PyTorch, µs | ours is faster by", rows), ""]
+    rows = [
+        (name, row["gradients"], f"{row['steps_each']:.2f}", row["most_steps_each"])
+        for name, row in result.items()
+        if "gradients" in row
     ]
-    for name, row in result.items():
-        if "gradients" in row:
-            out.append(f"| {name} | {row['gradients']} | {row['steps_each']:.2f} | {row['most_steps_each']} |")
-    return out
+    title = "What each gradient costs in a replay method, all else included, in steps of the step benchmark"
+    return out + table(title, "gradients an example | steps each | required at most", rows)

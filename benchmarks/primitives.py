@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.steps import HIDDEN, MEMORIES, learner
-from benchmarks.timing import in_turns, median
+from benchmarks.timing import in_turns, median, table
 from metareplay import Stream
 from metareplay.learners.base import Learner
 from metareplay.learners.pytorch import PyTorchLearner
@@ -87,5 +87,5 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """A table."""
-    out = ["A call of each primitive, 784-100-100-10, in µs", "", "| | compiled | PyTorch |", "|---|--:|--:|"]
-    return out + [f"| {name} | {cost['compiled']:.1f} | {cost['PyTorch']:.0f} |" for name, cost in result.items()]
+    rows = ((name, f"{cost['compiled']:.1f}", f"{cost['PyTorch']:.0f}") for name, cost in result.items())
+    return table("A call of each primitive, 784-100-100-10, in µs", "compiled | PyTorch", rows)

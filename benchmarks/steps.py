@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import plain_pytorch
+from benchmarks import plain_pytorch, timing
 from benchmarks.timing import Work, in_turns, median, ratio
 from metareplay import Stream
 from metareplay.learners.fused import FusedPerceptron
@@ -102,16 +102,11 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
 def lines(result: dict[str, Any]) -> list[str]:
     """A table, and what was checked."""
-    out = [
-        f"One SGD step on one example, 784-100-100-10, random rows of {MEMORIES}",
-        "",
-        "| | µs a step | ours is faster by | required | aim |",
-        "|---|--:|--:|--:|--:|",
-        f"| ours | {result['microseconds']['ours']:.2f} | | | |",
-    ]
+    rows = [("ours", f"{result['microseconds']['ours']:.2f}", "", "", "")]
     for name, times in result["times_as_fast"].items():
-        required, aim = NEEDED.get(name, ("", ""))
-        out.append(f"| {name} | {result['microseconds'][name]:.1f} | {times:.1f} × | {required} | {aim} |")
+        rows.append((name, f"{result['microseconds'][name]:.1f}", f"{times:.1f} ×", *NEEDED.get(name, ("", ""))))
+    title = f"One SGD step on one example, 784-100-100-10, random rows of {MEMORIES}"
+    out = timing.table(title, "µs a step | ours is faster by | required | aim", rows)
     largest = max(result["largest_difference"].values())
     out += ["", f"After {CHECKED} steps the parameters of all differ by at most {largest:.0e}."]
     if "JAX" not in result["microseconds"]:

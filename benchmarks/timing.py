@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,17 @@ def ratio(times: Times, of: str, to: str) -> float:
 def median(times: Times, of: str) -> float:
     """Microseconds per unit: the median over the rounds."""
     return float(np.median(times[of]))
+
+
+def beside(times: Times, slow: str, fast: str, *, unit: str = "microseconds", per: float = 1) -> dict[str, Any]:
+    """Each competitor's median, in ``per`` microseconds, and how many times as fast one is as another."""
+    return {unit: {name: median(times, name) / per for name in times}, "times_as_fast": ratio(times, slow, fast)}
+
+
+def table(title: str, columns: str, rows: Iterable[tuple[object, ...]]) -> list[str]:
+    """A Markdown table under its title: names, and numbers in so many columns."""
+    head = [title, "", f"| | {columns} |", f"|---|{'--:|' * (columns.count('|') + 1)}"]
+    return head + [f"| {' | '.join(map(str, row))} |" for row in rows]
 
 
 def _units_in(seconds: float, work: Work) -> int:

@@ -11,7 +11,7 @@ from torch.nn import Linear, ReLU, Sequential
 from torch.nn.functional import cross_entropy
 
 from benchmarks import steps
-from benchmarks.timing import Work, in_turns, median, ratio
+from benchmarks.timing import Work, beside, in_turns, table
 from metareplay import METHODS, Stream
 from metareplay.learners.pytorch import PyTorchLearner
 from metareplay.networks import Perceptron, describe
@@ -71,11 +71,7 @@ def _perceptron(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
         seconds,
         rounds,
     )
-    return {
-        "microseconds": {name: median(times, name) / AT_ONCE for name in times},
-        "times_as_fast": ratio(times, "usual", "ours"),
-        "largest_difference": difference,
-    }
+    return beside(times, "usual", "ours", per=AT_ONCE) | {"largest_difference": difference}
 
 
 class Usual:
@@ -134,33 +130,22 @@ def _resnet(seconds: float, rounds: int) -> dict[str, Any]:
 
         competitors: dict[str, Work] = {"ours": learn, "usual": as_usual}
         times = in_turns(competitors, seconds, rounds)
-        result[name] = {
-            "milliseconds": {each: median(times, each) / 1000 for each in times},
-            "times_as_fast": ratio(times, "usual", "ours"),
-        }
+        result[name] = beside(times, "usual", "ours", unit="milliseconds", per=1000)
     return result
 
 
 def lines(result: dict[str, Any]) -> list[str]:
     """Two tables."""
     step = result["perceptron"]
-    out = [
-        "The engine torch: one SGD step on one example, 784-100-100-10",
-        "",
-        "| | µs a step | ours is faster by | required |",
-        "|---|--:|--:|--:|",
-        f"| ours, `sgd_each` on the engine torch | {step['microseconds']['ours']:.1f} | | |",
-        f"| module, loss, `torch.optim.SGD` | {step['microseconds']['usual']:.1f} | {step['times_as_fast']:.1f} × "
-        f"| {NEEDED} |",
-        "",
-        f"After {steps.CHECKED} steps the parameters differ by at most {step['largest_difference']:.0e}.",
-        "",
-        f"Reduced ResNet-18, images of {SHAPE}, {CLASSES} classes; {REPLAYED} memories in a batch",
-        "",
-        "| | ours, ms an example | as usual, ms | ours is faster by |",
-        "|---|--:|--:|--:|",
+    title = "The engine torch: one SGD step on one example, 784-100-100-10"
+    ours, usual = (f"{step['microseconds'][name]:.1f}" for name in ("ours", "usual"))
+    rows: list[tuple[object, ...]] = [("ours, `sgd_each` on the engine torch", ours, "", "")]
+    rows.append(("module, loss, `torch.optim.SGD`", usual, f"{step['times_as_fast']:.1f} ×", NEEDED))
+    out = table(title, "µs a step | ours is faster by | required", rows)
+    out += ["", f"After {steps.CHECKED} steps the parameters differ by at most {step['largest_difference']:.0e}.", ""]
+    title = f"Reduced ResNet-18, images of {SHAPE}, {CLASSES} classes; {REPLAYED} memories in a batch"
+    rows = [
+        (name, *(f"{row['milliseconds'][who]:.1f}" for who in ("ours", "usual")), f"{row['times_as_fast']:.2f} ×")
+        for name, row in result["resnet"].items()
     ]
-    for name, row in result["resnet"].items():
-        mine, theirs = row["milliseconds"]["ours"], row["milliseconds"]["usual"]
-        out.append(f"| {name} | {mine:.1f} | {theirs:.1f} | {row['times_as_fast']:.2f} × |")
-    return out
+    return out + table(title, "ours, ms an example | as usual, ms | ours is faster by", rows)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import cProfile
-import pstats
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +25,6 @@ MOST = 0.10
 """Python's share at most."""
 TRAINING = ("put", "steps", "sgd_each", "copy")
 """The kernels that meralg1 learns with."""
-SHOWN = 8
 
 
 @dataclass
@@ -75,7 +71,7 @@ def seconds_to_enter_a_kernel() -> float:
 
 
 def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
-    """Run it, shortened, twice: with the kernels timed, and under Python's profiler."""
+    """Run it, shortened, with the kernels timed."""
     method = METHODS[CASE.model](**CASE.settings)
     experiment = Experiment(stream=data.rotations(base, TASKS), method=method, samples_per_task=samples_per_task)
     run(experiment.stream, method, samples_per_task=1)  # compiles
@@ -83,9 +79,6 @@ def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
     with timed_kernels() as calls:
         record = Trainer(experiment).train()
     inside = sum(call.seconds - call.number * entering for call in calls.values())
-    profile = cProfile.Profile()
-    with timed_kernels():
-        profile.runcall(Trainer(experiment).train)
     return {
         "examples": len(record.predicted_right),
         "steps": record.steps,
@@ -94,29 +87,14 @@ def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
         "kernel_seconds": inside,
         "python_share": 1 - inside / record.train_seconds,
         "microseconds_to_enter_a_kernel": entering * 1e6,
-        "profile": _own_times(profile),
     }
 
 
-def _own_times(profile: cProfile.Profile) -> list[tuple[str, int, float]]:
-    """Function, calls and seconds in the function itself, the longest first."""
-    statistics = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    functions = [
-        (f"{Path(file).name}:{name}" if line else name, calls, own)
-        for (file, line, name), (_, calls, own, *_) in statistics.items()
-    ]
-    return sorted(functions, key=lambda function: -function[2])[:SHOWN]
-
-
 def lines(result: dict[str, Any]) -> list[str]:
-    """A sentence and a profile."""
+    """A sentence."""
     train, examples = result["train_seconds"], result["examples"]
-    out = [
+    return [
         f"A run of {CASE.name}, shortened to {examples} examples: {result['steps']} steps in {train:.1f} s, evaluation "
         f"{result['eval_seconds']:.1f} s. Python's own share of training is {result['python_share']:.1%} "
-        f"(required: under {MOST:.0%}).",
-        "",
-        "| function, by time of its own | calls | s |",
-        "|---|--:|--:|",
+        f"(required: under {MOST:.0%})."
     ]
-    return out + [f"| {name} | {calls} | {seconds:.3f} |" for name, calls, seconds in result["profile"]]
