@@ -25,7 +25,7 @@ from metareplay import cli
 from metareplay.data import catalogue, download
 from metareplay.data.decode import BALANCED
 from metareplay.data.download import Published
-from metareplay.errors import BadInput, RunFailed
+from metareplay.errors import BadInput
 from metareplay.methods import METHODS
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.trainer import Trainer
@@ -150,15 +150,6 @@ def test_a_truncated_or_foreign_archive_is_refused_and_nothing_is_kept(tmp_path,
         assert left_in(tmp_path / "cache") == set()
 
 
-def test_a_mirror_that_breaks_off_is_passed_over(tmp_path, serve, nobody):
-    files = cifar10_files()
-    broken, good = serve({CIFAR: tar_gz(files)}, cut=0.6), serve({CIFAR: tar_gz(files)})
-    source, _ = cifar10(files, nobody, broken.url, good.url)
-    assert len(source.get(tmp_path, progress=False).train) == 100
-    with pytest.raises(RunFailed, match=r"broke off after \d+ of \d+ bytes.*--from FOLDER"):
-        cifar10(files, broken.url)[0].get(tmp_path / "other", progress=False)
-
-
 def test_the_published_archives_are_named_by_checksums_of_the_right_form():
     for source in catalogue.SOURCES.values():
         for file in getattr(source, "files", ()):
@@ -206,8 +197,8 @@ def omniglot(tmp_path, one=ONE, two=TWO):
     return fetched(tmp_path, *small_omniglot(zipped(one), zipped(two)))
 
 
-def small_omniglot(*archives, mirrors=()):
-    return published(catalogue.OMNIGLOT_SMALL, archives, 9, *mirrors), *archives
+def small_omniglot(*archives):
+    return published(catalogue.OMNIGLOT_SMALL, archives, 9), *archives
 
 
 def test_a_character_is_a_class_and_an_alphabet_a_group_of_them(tmp_path):
@@ -293,14 +284,6 @@ def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot, data_folder
     assert {path.split("/")[0] for path in both} == {"Greek", "Latin"}
     assert len(both) == (24 + 26) * 20
     assert all(found[0][path] == found[1][path] for path in both)
-
-
-def test_a_mirror_serves_both_archives(tmp_path, serve, nobody):
-    archives = zipped(ONE), zipped(TWO)
-    mirror = serve(dict(zip((FIRST, SECOND), archives, strict=True)))
-    source = small_omniglot(*archives, mirrors=(nobody, mirror.url))[0]
-    assert len(source.get(tmp_path, progress=False).train) == 135
-    assert mirror.asked == [FIRST, SECOND]
 
 
 PART, NAMED = "cifar-10-batches-bin/data_batch_3.bin", next(iter(ONE))

@@ -129,12 +129,6 @@ def test_a_checkpoint_cut_short_anywhere_is_refused():
         assert refused_or(content[:length], WHOLE)
 
 
-@given(st.binary(max_size=200))
-def test_what_is_no_checkpoint_is_refused(content):
-    with pytest.raises(Unusable):
-        unpack(content)
-
-
 def archive(**members):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as written:

@@ -34,7 +34,7 @@ def cells(table, row):
     return line.split()[len(row.split()) :]
 
 
-def test_the_tables_and_the_conclusion_say_what_the_runs_found():
+def test_the_tables_and_the_conclusion_say_what_the_runs_found_in_80_columns():
     stream = benchmark("digits-rotations", tasks=TASKS)
     table = shown(demo.every_task(stream, ACCURACIES))
     assert cells(table, f"1 {stream.tasks[0].description}") == ["92.0", "32.0", "-60.0", "95.0", "95.0", "+0.0"]
@@ -52,9 +52,6 @@ def test_the_tables_and_the_conclusion_say_what_the_runs_found():
     assert "That it retains more is, over 2 seeds, too few seeds to tell (needs at least 6) (p = 0.5," in text
     six = {name: np.tile(runs, (3, 1, 1)) for name, runs in ACCURACIES.items()}
     assert "over 6 seeds, established (p = 0.031," in " ".join(shown(demo.conclusion(six), width=200).split())
-
-
-def test_the_tables_fit_a_terminal_of_80_columns():
     stream = benchmark("digits-rotations")
     runs = {name: np.full((3, 10, 10), 50.0) for name in ACCURACIES}
     for table in (demo.every_task(stream, runs), demo.first_task(runs)):

@@ -194,10 +194,15 @@ NAMES = re.findall("^::: (.*)", (ROOT / "docs/api.md").read_text(encoding="utf-8
 WITH_EXAMPLES = sorted(path for path in (ROOT / "src").rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 
 
-def test_every_public_name_is_in_the_reference():
+def test_every_public_name_and_page_is_found_and_every_module_has_examples():
     methods = {method.__name__ for method in metareplay.METHODS.values()}
     named = {name.rpartition(".")[2] for name in NAMES}
     assert (set(metareplay.__all__) | set(estimators.__all__)) - methods - {"METHODS"} <= named
+    modules = {".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in WITH_EXAMPLES}
+    assert {name.rpartition(".")[0] for name in NAMES} - {"metareplay"} <= modules
+    pages = (path.name for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/notebooks").glob("*.py")])
+    named = re.findall(r": (?:notebooks/)?([\w-]+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(page.rpartition(".")[0] for page in pages)
 
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES, ids=lambda path: path.stem)
@@ -220,11 +225,6 @@ def test_examples_of_docstrings_run(module, monkeypatch, here):
         pytest.skip("what its examples need is not installed")
 
 
-def test_every_module_of_the_reference_has_examples():
-    modules = {".".join(path.relative_to(ROOT / "src").with_suffix("").parts) for path in WITH_EXAMPLES}
-    assert {name.rpartition(".")[0] for name in NAMES} - {"metareplay"} <= modules
-
-
 def without_code(page, code=r"```.*?```|`[^`]*`"):
     return re.sub(code, "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
@@ -238,9 +238,3 @@ def test_every_link_of_a_page_leads_somewhere(page):
         headings = re.findall(r"^#+ (.*)", without_code(target, "```.*?```"), re.MULTILINE) if anchor else []
         places = {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in headings}
         assert anchor in {"", *places}, f"{page.name}: {link}#{anchor}"
-
-
-def test_every_page_is_in_the_navigation():
-    pages = (path.name for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs/notebooks").glob("*.py")])
-    named = re.findall(r": (?:notebooks/)?([\w-]+)\.md$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
-    assert sorted(named) == sorted(page.rpartition(".")[0] for page in pages)

@@ -586,16 +586,13 @@ def test_methods_that_need_the_task_say_so(method):
         assert model.predict(X).shape == y.shape
 
 
-def test_more_tasks_than_were_said_are_refused():
+def test_fit_goes_through_tasks_one_after_another_and_not_more_than_were_said():
     X, y = blobs()
     model = ContinualClassifier("gem", tasks=2, **SMALL).partial_fit(X, y, task=np.arange(len(y)) % 2)
     with pytest.raises(BadInput, match="task 5 would be one more than the 2 that tasks=2 allows"):
         model.partial_fit(X, y, task=5)
     with pytest.raises(BadInput, match="task has the shape"):
         model.partial_fit(X, y, task=[0, 1])
-
-
-def test_fit_goes_through_tasks_one_after_another():
     X, y = blobs()
     task = np.arange(len(y)) % 3
     model = ContinualClassifier("ewc", tasks=3, **SMALL).fit(X, y, task=task)

@@ -92,15 +92,7 @@ def test_what_is_written_is_read_back_by_us_and_by_pytorch(kind, descriptions, t
                 assert x.data_ptr() % 64 == y.data_ptr() % 64 == 0
 
 
-def test_the_file_is_a_sound_zip_archive_of_the_promised_size(tmp_path):
-    stream = permutations(sources.get("digits"), tasks=10)
-    gem_format.write(stream, tmp_path / "tasks.pt")
-    with zipfile.ZipFile(tmp_path / "tasks.pt") as archive:
-        assert archive.testzip() is None
-    assert (tmp_path / "tasks.pt").stat().st_size == pytest.approx(gem_format.size(stream), rel=0.01)
-
-
-def test_the_same_stream_gives_the_same_bytes_and_another_one_others(tmp_path):
+def test_the_same_stream_gives_the_same_bytes_in_a_sound_zip_archive_of_the_promised_size(tmp_path):
     contents = []
     for seed in (0, 0, 1):
         gem_format.write(permutations(sources.get("digits"), tasks=2, stream_seed=seed), tmp_path / "tasks.pt")
@@ -108,6 +100,11 @@ def test_the_same_stream_gives_the_same_bytes_and_another_one_others(tmp_path):
         sha256 = hashlib.sha256(contents[-1]).hexdigest()
         assert gem_format.read(tmp_path / "tasks.pt").data_sha256 == sha256
     assert contents[0] == contents[1] != contents[2]
+    stream = permutations(sources.get("digits"), tasks=10)
+    gem_format.write(stream, tmp_path / "tasks.pt")
+    with zipfile.ZipFile(tmp_path / "tasks.pt") as archive:
+        assert archive.testzip() is None
+    assert (tmp_path / "tasks.pt").stat().st_size == pytest.approx(gem_format.size(stream), rel=0.01)
 
 
 def test_tasks_that_share_tensors_share_them_after_a_round_trip(tmp_path):
@@ -292,16 +289,6 @@ def test_a_foreign_file_is_told_in_one_line(content, tmp_path):
     (tmp_path / "tasks.pt").write_bytes(content)
     with pytest.raises(BadInput, match=r"damaged, or was not written by torch\.save"):
         gem_format.read(tmp_path / "tasks.pt")
-
-
-@pytest.mark.parametrize("save", [saved, legacy])
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
-def test_a_truncated_file_is_told_in_one_line(save, share, tmp_path):
-    path = save(tmp_path / "tasks.pt", [[task()], [task()]])
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(BadInput, match="it is damaged"):
-        gem_format.read(path)
 
 
 def test_a_compressed_archive_is_refused_before_it_is_unpacked(tmp_path):

@@ -340,20 +340,17 @@ def test_an_archive_that_is_too_large_is_not_fetched(serve, monkeypatch, capsys)
         assert "it is not the file that it should be" in one_line(capsys.readouterr().err)
 
 
-def test_too_little_room_is_told_before_anything_is_fetched(serve, monkeypatch, capsys):
+def test_there_must_be_room_for_an_archive_and_what_it_unpacks_to(serve, tmp_path, monkeypatch, capsys):
+    site = serve(honest())
+    with pytest.raises(RunFailed, match=r"and what it unpacks to: 1000000\.0 GB are needed"):
+        downloading.download(f"{site.root}/{ARCHIVE}", tmp_path / "part", 10**6, room=10**15)
+    assert not (tmp_path / "part").exists()
     site = serve(honest())
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: shutil._ntuple_diskusage(10**9, 10**9 - 1000, 1000))
     assert main(["rotations", "--original"]) == 1
     told = one_line(capsys.readouterr().err)
     assert re.search(r"mnist_rotations\.pt: 6\.3 MB are needed, but only 1\.0 kB are free in data", told)
     assert site.asked == []
-
-
-def test_what_an_archive_unpacks_to_must_find_room_too(serve, tmp_path):
-    site = serve(honest())
-    with pytest.raises(RunFailed, match=r"and what it unpacks to: 1000000\.0 GB are needed"):
-        downloading.download(f"{site.root}/{ARCHIVE}", tmp_path / "part", 10**6, room=10**15)
-    assert not (tmp_path / "part").exists()
 
 
 def test_two_processes_do_not_fetch_the_same_file(serve, capsys):

@@ -70,12 +70,7 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path):
     os.close(writer)
 
 
-def test_a_very_long_name_can_be_written(tmp_path):
-    files.write_atomically(tmp_path / ("ü" * 127), b"new")
-    assert files.read_regular(tmp_path / ("ü" * 127)) == b"new"
-
-
-def test_only_regular_files_are_read(tmp_path):
+def test_only_regular_files_are_read_and_a_very_long_name_can_be_written(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "device").symlink_to("/dev/zero")
     (tmp_path / "folder").mkdir()
@@ -85,6 +80,8 @@ def test_only_regular_files_are_read(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     (tmp_path / "link").symlink_to("file")
     assert files.read_regular(tmp_path / "link") == b"content"
+    files.write_atomically(tmp_path / ("ü" * 127), b"new")
+    assert files.read_regular(tmp_path / ("ü" * 127)) == b"new"
 
 
 @pytest.fixture(
@@ -305,15 +302,12 @@ def test_a_changed_helper_is_loaded_anew_and_changes_the_hash_even_within_a_seco
     assert os.listdir(tmp_path) == before  # no __pycache__ in a user's folder
 
 
-def test_two_files_have_each_their_own_helper_of_one_name(tmp_path):
+def test_two_files_have_each_their_own_helper_of_one_name_and_one_may_import_the_file_that_imports_it(tmp_path):
     one = write(tmp_path / "one", WAYS["in a function"])
     two = write(tmp_path / "two", WAYS["in a function"] | {"factor.py": "def factor(): return 2.0\n"})
     first, second = (user_code.load(f"{file}:rate", "a rate") for file in (one, two))
     assert [first(), second(), first()] == [1.0, 2.0, 1.0]
     assert "factor" not in sys.modules
-
-
-def test_a_helper_may_import_the_file_that_imports_it(tmp_path):
     file = write(tmp_path, {"mine.py": "import helper\nX = 4.0\ndef rate(): return helper.x()\n"})
     write(tmp_path, {"helper.py": "def x():\n    import mine\n    return mine.X\n"})
     assert load(file) == 4.0

@@ -99,7 +99,7 @@ def test_labels_with_wide_gaps_are_numbered_in_ascending_order(labels, classes, 
         Stream.from_arrays("mine", [(x, labels, x, labels)], classes=2)
 
 
-def test_scenarios_follow_from_the_labels_unless_told():
+def test_scenarios_follow_from_the_labels_of_training_and_testing_unless_told():
     x = np.ones((4, 2))
 
     def stream(*classes, **options):
@@ -112,9 +112,6 @@ def test_scenarios_follow_from_the_labels_unless_told():
     assert [each.classes for each in stream([0, 1, 0, 1], [2, 3, 2, 3]).tasks] == [(0, 1), (2, 3)]
     with pytest.raises(BadInput, match="'by task'"):
         stream([0, 1, 0, 1], scenarios=["by task"])
-
-
-def test_classes_that_only_testing_shows_belong_to_the_task_too():
     x = np.ones((1, 2))
     stream = Stream.from_arrays("mine", [(x, [0], x, [1]), (x, [2], x, [3])])
     assert [each.classes for each in stream.tasks] == [(0, 1), (2, 3)]
@@ -342,7 +339,7 @@ def test_data_that_are_not_there_are_bad_input(text, message, here):
     assert find("digits-split") is BENCHMARKS["digits-split"], "a folder does not hide a benchmark"
 
 
-def test_a_run_of_a_folder_from_the_command_line(here, capsys):
+def test_a_run_of_own_data_from_the_command_line(here, capsys):
     Path("mine").mkdir()
     x = np.ones((6, 5))
     save(Path("mine/a.npz"), (x, np.arange(6) % 2, x, np.arange(6) % 2))
@@ -355,6 +352,11 @@ def test_a_run_of_a_folder_from_the_command_line(here, capsys):
     assert result["configuration"]["samples_per_task"] == 4
     assert main(["run", "mine/", "online", "--scenario", "domain-incremental"]) == 2
     assert "mine allows only class-incremental, task-incremental" in capsys.readouterr().err
+    folder_of_classes(Path("pets"), "abcd")
+    table(Path("sensors/1.csv"), ROWS)
+    for words in ("pets online --tasks 2", "sensors online", "sensors/1.csv online"):
+        assert main(["run", *words.split(), "--hiddens", "5"]) == 0
+        assert "retained accuracy" in capsys.readouterr().out
 
 
 def test_the_line_that_the_page_quotes_is_what_one_gets():
@@ -542,13 +544,17 @@ def test_images_that_cannot_be_used_are_bad_input(tmp_path, change, message):
 ROWS = [["x", "label", "y"], *([i / 2, f"{i % 2}", -i] for i in range(10))]
 
 
-def test_a_file_s_columns_beside_label_are_inputs(tmp_path):
+def test_a_file_s_columns_beside_label_are_inputs_the_same_in_every_file(tmp_path):
     (task,) = benchmark(str(table(tmp_path / "mine.csv", ROWS))).tasks
     assert task.description == "mine"
     x = np.concatenate([side.inputs(np.arange(len(side))) for side in (task.train, task.test)])
     y = np.concatenate([task.train.labels, task.test.labels])
     assert sorted(x.tolist()) == [[i / 2, -i] for i in range(10)]
     assert (y == -x[:, 1] % 2).all()
+    table(tmp_path / "a.csv", ROWS)
+    table(tmp_path / "b.csv", [["y", "label", "x"], *ROWS[1:]])
+    with pytest.raises(BadInput, match=r"b.csv has other columns than .*a.csv"):
+        own_files.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -601,13 +607,6 @@ def test_files_that_cannot_be_used_are_bad_input(tmp_path, content, message):
     assert "\n" not in str(caught.value)
 
 
-def test_tables_must_have_the_same_columns(tmp_path):
-    table(tmp_path / "a.csv", ROWS)
-    table(tmp_path / "b.csv", [["y", "label", "x"], *ROWS[1:]])
-    with pytest.raises(BadInput, match=r"b.csv has other columns than .*a.csv"):
-        own_files.read(tmp_path)
-
-
 def test_the_hash_is_that_of_the_content(tmp_path):
     def sha256(path):
         return own_files.read(path).data_sha256
@@ -621,11 +620,3 @@ def test_the_hash_is_that_of_the_content(tmp_path):
     assert before == sha256(other)
     (other / "b" / "4.png").rename(other / "a" / "4b.png")
     assert before != sha256(other), "labels count"
-
-
-def test_a_run_learns_from_them(here, capsys):
-    folder_of_classes(Path("pets"), "abcd")
-    table(Path("sensors/1.csv"), ROWS)
-    for words in ("pets online --tasks 2", "sensors online", "sensors/1.csv online"):
-        assert main(["run", *words.split(), "--hiddens", "5"]) == 0
-        assert "retained accuracy" in capsys.readouterr().out

@@ -523,13 +523,10 @@ def test_numbers_are_read_well_on_every_shade():
         assert (max(shades) + 0.05) / (min(shades) + 0.05) >= 4.5
 
 
-def test_one_task_has_no_matrix_and_still_is_shown(runs, capsys):
+def test_one_task_has_no_matrix_and_a_curve_that_never_changes_is_flat(runs, capsys):
     made = record("one", tasks=1)
     made.save(runs / key_of(made.configuration))
     assert "There is no accuracy matrix" in shown_run(capsys, key_of(made.configuration))
-
-
-def test_a_curve_that_never_changes_is_flat():
     assert show.spark([0.5] * 4, 80) == show.BARS[0] * 4
     assert show.spark([0, 7, 3.5], 80) == "▁█▅"
     assert len(show.spark(list(range(1000)), 80)) <= 80

@@ -154,14 +154,11 @@ def test_learning_new_classes_online_forgets_the_old_ones_unless_it_replays_is_t
     assert record.accuracy[-1].mean() > 0.8
 
 
-def test_the_order_of_tasks_decides_which_classes_are_met():
+def test_the_order_of_tasks_decides_which_classes_are_met_unless_all_share_them():
     record = run("online", CLASS, task_order=(3, 1, 3), samples_per_task=20)
     _, first, *others = record.correct > 0
     assert first.tolist() == [False, False, False, True, False]
     assert not np.array(others)[:, [0, 2, 4]].any()
-
-
-def test_where_all_tasks_share_their_classes_the_scenarios_are_one():
     stream = replace(benchmark("digits-rotations", tasks=2, samples_per_task=50), scenarios=SCENARIOS)
     records = [metareplay.run(stream, METHODS["online"](), scenario=s, hidden=(20,)) for s in SCENARIOS]
     for record in records[1:]:

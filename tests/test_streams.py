@@ -281,9 +281,12 @@ def test_an_option_out_of_range_is_bad_input(name, options, message):
         find(name).stream(**options)
 
 
-def test_inputs_that_form_no_image_cannot_be_rotated():
+def test_what_forms_no_image_cannot_be_rotated_or_drawn():
     with pytest.raises(BadInput, match="form no image"):
         rotations(of_classes(), tasks=2)
+    x, y = np.ones((4, 7), np.float32), np.array([0, 1, 0, 1])
+    with pytest.raises(BadInput, match="form no images"):
+        gallery.rows(Stream.from_arrays("mine", [(x, y, x, y)]))
 
 
 def test_a_benchmark_holds_images_out_where_it_is_asked_to():
@@ -437,12 +440,6 @@ def test_colours_are_shown_as_they_are(tmp_path):
     assert rows[0][1].shape == (10, 32, 32, 3)
     red_green_blue = images.train.pixels[0].reshape(3, 32, 32)
     np.testing.assert_array_equal(rows[0][1][0], red_green_blue.transpose(1, 2, 0))
-
-
-def test_what_forms_no_image_cannot_be_drawn():
-    x, y = np.ones((4, 7), np.float32), np.array([0, 1, 0, 1])
-    with pytest.raises(BadInput, match="form no images"):
-        gallery.rows(Stream.from_arrays("mine", [(x, y, x, y)]))
 
 
 def test_the_command_writes_a_small_image_file(tmp_path, capsys):

@@ -512,7 +512,7 @@ def summary(experiment, seconds):
     return {"configuration": experiment.configuration(), "train_seconds": seconds, "eval_seconds": 0.0, "steps": count}
 
 
-def test_times_are_those_of_the_same_configuration_then_of_the_same_method():
+def test_times_are_those_of_the_same_configuration_then_of_the_same_method_and_have_words():
     stream = benchmark("digits-rotations", tasks=3, samples_per_task=100)
     first, again, longer = (
         Experiment(stream=stream, method=METHODS["online"](), seed=seed, epochs=epochs)
@@ -523,6 +523,8 @@ def test_times_are_those_of_the_same_configuration_then_of_the_same_method():
     assert pace.seconds(longer) == pytest.approx(400.0)  # ten times the steps
     other = Experiment(stream=stream, method=METHODS["taskinput"](), evaluate="never")
     assert pace.seconds(other) == Pace().seconds(other) == pytest.approx(300 * 2.5e-6, rel=0.5)
+    said = {0.1: "1 s", 40: "40 s", 89: "89 s", 91: "2 min", 700: "12 min", 12_000: "3 h 20 min"}
+    assert {seconds: in_words(seconds) for seconds in said} == said
 
 
 def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations():
@@ -543,11 +545,6 @@ def test_what_a_method_does_beside_its_steps_counts_and_so_do_evaluations():
     assert {*BESIDE} < {*METHODS}
     # Of these it is not known how much they will learn.
     assert Pace().seconds(Experiment(stream=stream, method=METHODS["gdumb"]())) is None
-
-
-def test_times_in_words():
-    said = {0.1: "1 s", 40: "40 s", 89: "89 s", 91: "2 min", 700: "12 min", 12_000: "3 h 20 min"}
-    assert {seconds: in_words(seconds) for seconds in said} == said
 
 
 def test_what_a_run_is_is_flat_and_whole(tmp_path):
