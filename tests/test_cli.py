@@ -187,9 +187,6 @@ def test_flags_reach_the_experiment():
     assert configuration["stream"] == {"tasks": 2, "min_angle": -10.0, "max_angle": 10.0, "stream_seed": 8}
     assert [configuration[name] for name in ("epochs", "batch_size", "eval_every", "samples_per_task")] == [2, 4, 3, 30]
     assert len(list(Path("here").iterdir())) == 1
-
-
-def test_a_truth_value_is_switched_off_with_no():
     assert main(["run", "digits-permutations", "independent", "--no-finetune", "--json", "result.json", *SHORT]) == 0
     assert json.loads(Path("result.json").read_text())["hyperparameters"]["finetune"] is False
 
@@ -416,13 +413,10 @@ def test_lists_have_every_name_and_say_which_methods_must_know_the_task(capsys):
         assert main(command.split()) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines[::2]] == list(names)
+    assert main(["data", "get", "digits"]) == 0
+    assert capsys.readouterr().out == "digits is here and verified: 1297 images for training, 500 for testing\n"
     main(["methods"])
     shown = capsys.readouterr().out
     told = [(method.needs_task_in_training, method.needs_task_in_testing) for method in METHODS.values()]
     assert shown.count("must know the task in training") == sum(training for training, _ in told) >= 5
     assert shown.count("must know the task in training and testing") == told.count((True, True)) >= 2
-
-
-def test_data_get(capsys):
-    assert main(["data", "get", "digits"]) == 0
-    assert capsys.readouterr().out == "digits is here and verified: 1297 images for training, 500 for testing\n"
