@@ -514,15 +514,6 @@ def test_copy_task_copies_all_private_layers_and_nothing_else(engine):
     assert np.array_equal(learner.layers()[0][0][2], case.layers[0][0][2]), "copied, not shared"
 
 
-def test_a_private_layer_moves_only_with_its_own_task(engine):
-    problem = ordinary_problem()
-    learner = problem.learner(engine)
-    of_one = np.flatnonzero(problem.tasks == problem.tasks[0])
-    learner.sgd(of_one, 0.1)
-    for task, (before, after) in enumerate(zip(problem.layers[1][0], learner.layers()[1][0], strict=True)):
-        assert np.array_equal(before, after) == (task != problem.tasks[0])
-
-
 def test_a_copied_slot_is_the_same_example(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
