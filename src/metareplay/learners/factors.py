@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 from metareplay.learners import kernels
-from metareplay.learners.arrays import in_a_room
+from metareplay.learners.arrays import aligned, in_a_room
 from metareplay.learners.base import Rows, Vector
 
 FORMED = 128
@@ -70,6 +70,7 @@ class Factors:
         self._learner, self._rows, self._sizes, self._workspace = learner, rows, sizes, workspace
         self._strips, self._lists = strips, lists
         self._examples, self._begins = learner._table[1:], np.cumsum(sizes) - sizes
+        self._known: tuple[Any, Any] = ([], None)  # those of the groups that were formed last
 
     @property
     def T(self) -> Factors:
@@ -81,7 +82,8 @@ class Factors:
             return _Row(which)
         sizes = self._sizes[which]
         if len(self._rows) > FEW * len(self._sizes):
-            return self._formed(which)
+            self._known = which, self._formed(which)
+            return _Formed(self._known[1])
         rows = np.concatenate([np.arange(len(self._rows))[self._part(place)] for place in which])
         workspace = tuple(array[rows] for array in self._workspace)
         return Factors(self._learner, self._rows[rows], sizes, workspace, self._learner._unsorted, [None] * len(sizes))
@@ -104,11 +106,28 @@ class Factors:
                 kernels.dots(*self._examples, self._rows, place, *self._workspace, self._learner._dense, products)
             products /= part.stop - part.start
         else:
-            outputs, begin = self._learner._change.reshape(kernels.MANY + 1, -1), 0
-            for given in self.parts():
-                kernels.along(other, *self._examples, *given, outputs, products[begin:])
-                begin += len(given[0])
+            return self._along(other)
+        return self._means(products)
+
+    def _means(self, products: NDArray[Any]) -> NDArray[np.float32]:
         return (np.add.reduceat(products, self._begins) / self._sizes).astype(np.float32)
+
+    def _along(self, vector: Vector) -> NDArray[np.float32]:
+        """``G @ vector``: of the gradients that are formed by themselves, of the others by a forward pass."""
+        (which, formed), products = self._known, np.zeros(len(self._rows))
+        wanted, held = np.ones(len(self._sizes), bool), aligned(len(vector), make=np.empty)
+        wanted[which], held[:] = False, vector
+        at = np.flatnonzero(np.repeat(wanted, self._sizes))
+        outputs = self._learner._change.reshape(kernels.MANY + 1, -1)
+        first = int(self._sizes[0]) if len(self._strips[0]) else len(self._rows)
+        for some, (*strips, images) in ((at[at < first], self._learner._unsorted), (at[at >= first], self._strips)):
+            given = (self._rows[some], some, *self._workspace, *strips, images[some - first] if len(images) else images)
+            kernels.along(held, *self._examples, *given, outputs, out := np.empty(len(some)))
+            products[some] = out
+        means = self._means(products)
+        if len(which):
+            means[which] = formed @ vector
+        return means
 
     def parts(self) -> Iterator[tuple[Any, ...]]:
         """Rows, workspace and strips as `kernels.backward` takes them: the sorted rows apart from the first."""
@@ -168,3 +187,28 @@ class Factors:
 
 class _Row(NamedTuple):
     place: int
+
+
+class _Formed:
+    """Gradients that are formed: for ``weights @ G``, ``G @ vector`` and ``G @ H.T``."""
+
+    __array_ufunc__ = None
+
+    def __init__(self, vectors: Vector) -> None:
+        self.vectors = vectors
+
+    @property
+    def T(self) -> _Formed:
+        """For ``G @ H.T`` alone."""
+        return self
+
+    def __rmatmul__(self, weights: NDArray[np.floating[Any]]) -> Any:
+        return weights @ self.vectors
+
+    def __matmul__(self, other: Any) -> Any:
+        number, side = len(self.vectors), kernels.SIDE
+        if other is not self or number < side:
+            return self.vectors @ (other.vectors.T if isinstance(other, _Formed) else other)
+        gram, sides = np.empty((number, number), np.float32), -(-number // side)
+        kernels.gram(self.vectors, aligned(sides * (sides + 1) // 2 * side * side * kernels.LANES), gram)
+        return gram
