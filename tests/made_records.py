@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from metareplay.results.groups import Contents, Group, Unfinished, groups
+from metareplay.results.groups import Contents, Group, groups
+from metareplay.runs.folder import Status
 from metareplay.runs.record import Record
 
 
@@ -93,7 +94,7 @@ def study(seeds: int = 3) -> list[Record]:
     ]
 
 
-def results(records: Iterable[Record], unfinished: Iterable[Unfinished] = (), source: str = "") -> Contents:
+def results(records: Iterable[Record], unfinished: Iterable[Status] = (), source: str = "") -> Contents:
     return Contents(groups(records), list(unfinished), source)
 
 

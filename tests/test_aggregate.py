@@ -9,9 +9,10 @@ import scipy.stats
 
 import made_records
 from metareplay import BadInput
-from metareplay.results.groups import Unfinished, groups
+from metareplay.results.groups import groups
 from metareplay.results.statistics import Estimate
 from metareplay.runs import metrics
+from metareplay.runs.folder import Status
 
 
 def record(seed=0, *, end=9, **configuration):
@@ -102,7 +103,7 @@ def test_names_say_what_differs_and_no_more():
 
 def test_long_orders_of_tasks_have_short_names_that_differ():
     one, other = list(range(100))[::-1], [*range(50, 100), *range(50)]
-    made = groups(Unfinished(Path(), "failed", configuration=CONFIGURATION | {"task_order": o}) for o in (one, other))
+    made = groups(Status(Path(), "failed", configuration=CONFIGURATION | {"task_order": o}) for o in (one, other))
     assert len({group.problem for group in made}) == 2
     assert max(len(group.problem) for group in made) < 60
 
@@ -143,9 +144,9 @@ def test_what_is_undefined_stays_so():
 
 
 def test_unfinished_runs_count_where_they_belong(tmp_path):
-    stopped = Unfinished(tmp_path, "stopped", configuration=CONFIGURATION | {"seed": 1})
-    other = Unfinished(tmp_path, "failed", configuration=CONFIGURATION | {"epochs": 2})
-    one, alone = groups([record(0), stopped, Unfinished(tmp_path, "broken"), other])
+    stopped = Status(tmp_path, "stopped", configuration=CONFIGURATION | {"seed": 1})
+    other = Status(tmp_path, "failed", configuration=CONFIGURATION | {"epochs": 2})
+    one, alone = groups([record(0), stopped, Status(tmp_path, "broken"), other])
     assert (one.seeds, one.unfinished) == ((0,), 1)
     assert (alone.seeds, alone.unfinished) == ((), 1)
 

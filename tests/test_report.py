@@ -27,11 +27,11 @@ from metareplay.cli.run import show_result
 from metareplay.methods import METHODS
 from metareplay.results import tables
 from metareplay.results.charts import styles
-from metareplay.results.groups import Unfinished
 from metareplay.results.page import page
 from metareplay.results.table import Column, Row, Table, latex
 from metareplay.results.tables import command
 from metareplay.runs.experiment import key_of
+from metareplay.runs.folder import Status
 from metareplay.runs.metrics import METRICS
 from metareplay.runs.request import Request
 
@@ -160,7 +160,7 @@ def test_missing_seeds_and_failed_runs_are_listed_with_their_reason():
     lines = tables.missing(results(records)).rows
     assert [line.cells[:2] for line in lines] == [("little, b", "seeds missing")]
     assert "1–2, 4–5" in lines[0].cells[2]
-    absent = Unfinished(Path("0123"), "failed", "the loss is not finite", None, record("gem", 2).configuration)
+    absent = Status(Path("0123"), "failed", "the loss is not finite", None, record("gem", 2).configuration)
     (line,) = tables.missing(results([record("a")], [absent])).rows
     assert line.cells == ("little, gem, seed 2", "failed", "the loss is not finite (0123)")
     assert tables.ranges([0, 1, 2, 5, 7, 8]) == "0–2, 5, 7–8"

@@ -17,8 +17,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 
 from metareplay.results import tables
 from metareplay.results.figures import FIGURES
-from metareplay.results.groups import Unfinished
 from metareplay.results.page import LIMIT, page
+from metareplay.runs.folder import Status
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -338,7 +338,7 @@ def test_odd_data_make_a_page(open_page, records):
 
 def test_runs_that_failed_are_told_at_the_top_and_listed(open_page):
     gem = record("gem", 2).configuration
-    absent = (Unfinished(Path("0123"), "failed", f"the loss is not finite {NASTY}", None, gem),)
+    absent = (Status(Path("0123"), "failed", f"the loss is not finite {NASTY}", None, gem),)
     shown = open_page([record("a", 0), record("a", 1), record("b", 0)], absent)
     warning = shown.locator(".warning").first.inner_text()
     assert "1 run has no result; 1 configuration lacks seeds that others have" in warning

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from types import NoneType
@@ -29,9 +29,7 @@ class Range(NamedTuple):
     scale: Literal["log", "linear"]
 
 
-def setting(
-    default: Any, valid: str | tuple[str, ...] = "", *, help: str, search: Range | tuple[Any, ...] | list[Any] = ()
-) -> Any:
+def setting(default: Any, valid: str | tuple[str, ...] = "", *, help: str, search: Sequence[Any] = ()) -> Any:
     """Declare a setting: as a field of a dataclass, or as the default of a function's parameter.
 
     Parameters

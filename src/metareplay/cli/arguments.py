@@ -105,12 +105,10 @@ def add_flag(group: Group, parameter: Hyperparameter, default: Any) -> None:
         raise BadInput(f"{what}`metareplay run` itself; give it another name") from None
 
 
-def owners(
-    declared: Mapping[str, Iterable[Hyperparameter]], written: Callable[[str], str] = str
-) -> dict[str, list[str]]:
+def owners(of: Mapping[str, Iterable[Hyperparameter]], written: Callable[[str], str] = str) -> dict[str, list[str]]:
     """By flag, as it is written, the names of those that declare it."""
     found: dict[str, list[str]] = {}
-    for name, parameters in declared.items():
+    for name, parameters in of.items():
         for parameter in parameters:
             found.setdefault(written(parameter.flag), []).append(name)
     return found

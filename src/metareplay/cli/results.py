@@ -9,9 +9,10 @@ from metareplay.errors import BadInput, RunFailed
 from metareplay.results import compare as comparisons
 from metareplay.results import groups, require_drawing, sets, statistics, tables
 from metareplay.results.compare import Pair, Section, Selection
-from metareplay.results.groups import Contents, Unfinished
+from metareplay.results.groups import Contents
 from metareplay.results.statistics import Difference
 from metareplay.runs.display import note
+from metareplay.runs.folder import Status
 from metareplay.runs.metrics import METRICS, Undefined
 from metareplay.settings import Hyperparameter
 
@@ -103,7 +104,7 @@ def compare(argv: list[str]) -> None:
 
 
 def _show_comparison(
-    found: Sequence[Section], judged: Mapping[Pair, Difference], metric: str, unfinished: Sequence[Unfinished]
+    found: Sequence[Section], judged: Mapping[Pair, Difference], metric: str, unfinished: Sequence[Status]
 ) -> None:
     out = console()
     for section in found:
@@ -128,9 +129,7 @@ def _show_comparison(
         lines.append(f"With more than {statistics.EXACT} seeds p is estimated from {statistics.DRAWS} draws.")
     if unfinished:
         lines.append(f"Not counted: {len(unfinished)} without a whole record")
-    lines += [
-        f"  {one.name} ({one.folder.name}): {one.state}{one.why and f', {one.why}'}" for one in unfinished[:NAMED]
-    ]
+    lines += [f"  {it.name} ({it.folder.name}): {it.state}{it.why and f', {it.why}'}" for it in unfinished[:NAMED]]
     if len(unfinished) > NAMED:
         lines.append(f"  and {len(unfinished) - NAMED} more; `metareplay results` lists all")
     for line in lines:

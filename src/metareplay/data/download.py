@@ -115,9 +115,7 @@ class Published:
                 for file in self.files:
                     self._fetch_file(file, folder, places, source, progress)
 
-    def _fetch_file(
-        self, file: DataFile, folder: Path, places: list[Place], source: Place | None, progress: bool
-    ) -> None:
+    def _fetch_file(self, file: DataFile, folder: Path, places: list[Place], source: Place | None, bar: bool) -> None:
         failures: list[str] = []
         if source is None:
             try:
@@ -127,7 +125,7 @@ class Published:
                 if any(folder.glob(f"{file.name}*")):  # it may be gzipped
                     failures.append(f"{folder / file.name}: {damage}")
         damaged = bool(failures)
-        with progress_bar(file.name, progress) as report:
+        with progress_bar(file.name, bar) as report:
             for place in tuple(places):
                 try:
                     write_atomically(folder / file.name, read(place, file, report), follow=False)

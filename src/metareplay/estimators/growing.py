@@ -197,9 +197,8 @@ class GrowingPerceptron(GrowingLearner, FusedPerceptron):
                 return grown
 
             self._parameters[:] = translate(before._parameters)
-        layers = zip(
-            self._blocks(self._parameters), widths, widths[1:], network.widths, network.widths[1:], strict=False
-        )
+        wide = network.widths
+        layers = zip(self._blocks(self._parameters), widths, widths[1:], wide, wide[1:], strict=False)
         for blocks, fan_in, fan_out, inputs, width in layers:
             bound = np.sqrt(6 / (inputs + width))
             for block in blocks:

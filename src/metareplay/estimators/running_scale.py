@@ -146,15 +146,11 @@ def take_in(x: Floats, places: Places, size: int, features: Floats, unit: float,
                     mean[place], deviations[place], limited = of_few(few)
                     clipped += limited and len(few) == SETTLED
                 else:
-                    farthest = (
-                        LIMIT * math.sqrt(deviations[place] / counts[place]) if deviations[place] > 0 else LARGEST
-                    )
-                    clipped += abs(reading - mean[place]) > farthest
+                    limit = LIMIT * math.sqrt(deviations[place] / counts[place]) if deviations[place] > 0 else LARGEST
+                    clipped += abs(reading - mean[place]) > limit
                     counts[place] += 1
-                    mean[place], deviations[place] = moved(
-                        mean[place], deviations[place], counts[place],
-                        min(max(reading, mean[place] - farthest), mean[place] + farthest),
-                    )  # fmt: skip
+                    held = min(max(reading, mean[place] - limit), mean[place] + limit)
+                    mean[place], deviations[place] = moved(mean[place], deviations[place], counts[place], held)
                 if counts[place] >= due[place]:
                     due[place] = counts[place] + max(1, counts[place] // MORE)
                     centre[place] = mean[place]

@@ -18,7 +18,8 @@ from metareplay.files import read_regular
 from metareplay.results import choices
 from metareplay.results.choices import Choice
 from metareplay.results.statistics import Estimate, Progress, estimate, half_widths
-from metareplay.runs.folder import find
+from metareplay.runs.experiment import but_the_seed
+from metareplay.runs.folder import Status, find
 from metareplay.runs.metrics import CURVES, METRICS, Undefined
 from metareplay.runs.record import COUNTED, NUMBERS, Record
 from metareplay.settings import nearest
@@ -79,29 +80,6 @@ class Finished:
     @cached_property
     def record(self) -> Record:
         return self.load()
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """A run without a record: its state and the rest as ``runs.folder.Status`` has them, as far as they are known."""
-
-    folder: Path
-    state: str
-    message: str = ""
-    examples: int | None = None
-    configuration: dict[str, Any] | None = None
-
-    @property
-    def name(self) -> str:
-        if self.configuration is None:
-            return "not known"
-        memories = self.configuration["hyperparameters"].get("memories")
-        size = "" if memories is None else f", {memories} memories"
-        return "{benchmark}, {method}{size}, seed {seed}".format(**self.configuration, size=size)
-
-    @property
-    def why(self) -> str:
-        return f"{self.message} {'' if self.examples is None else f'{self.examples} examples were learned.'}".strip()
 
 
 class CurveEstimate(NamedTuple):
@@ -207,7 +185,7 @@ class Contents(NamedTuple):
     """What a folder of runs holds: its configurations, the runs not finished, where it is, how settings were chosen."""
 
     groups: list[Group]
-    unfinished: Sequence[Unfinished] = ()
+    unfinished: Sequence[Status] = ()
     source: str = ""
     choices: Sequence[Choice] = ()
 
@@ -234,8 +212,7 @@ def load(root: Path, progress: Progress = lambda done, of: None) -> Contents:
     for done, run in enumerate(found):
         progress(done, len(found))
         if (summary := (status := run.status()).summary) is None:
-            known = status.message or "", status.examples, status.configuration
-            unfinished.append(Unfinished(run.folder, status.state, *known))
+            unfinished.append(status)
             continue
         if not METRICS.keys() <= summary.keys():  # of a version that had fewer metrics
             summary |= Record.load(run.folder).summary()
@@ -268,16 +245,11 @@ def looks(root: Path) -> dict[frozenset[str], Comparison]:
 
 
 def shared(configuration: Mapping[str, Any]) -> str:
-    """What runs of one configuration share, as text: all but the seed, and what a seed decides."""
-    return json.dumps(_shared(configuration), sort_keys=True)
+    """What runs of one configuration share, as text."""
+    return json.dumps(but_the_seed(configuration), sort_keys=True)
 
 
-def _shared(configuration: Mapping[str, Any]) -> dict[str, Any]:
-    drawn = ("seed", "task_order") if configuration.get("order") == "shuffled" else ("seed",)
-    return {name: value for name, value in configuration.items() if name not in drawn}
-
-
-def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choice] = ()) -> list[Group]:
+def groups(runs: Iterable[Record | Finished | Status], chosen: Sequence[Choice] = ()) -> list[Group]:
     """Runs of one configuration together, by benchmark, problem, method and settings; of one seed the last started."""
     found: dict[str, dict[int, Finished]] = defaultdict(dict)
     unfinished, configurations = Counter[str](), dict[str, dict[str, Any]]()
@@ -285,8 +257,8 @@ def groups(runs: Iterable[Record | Finished | Unfinished], chosen: Sequence[Choi
         if run.configuration is None:
             continue
         key = shared(run.configuration)
-        configurations.setdefault(key, _shared(run.configuration))
-        if isinstance(run, Unfinished):
+        configurations.setdefault(key, but_the_seed(run.configuration))
+        if isinstance(run, Status):
             unfinished[key] += 1
             continue
         one = Finished(run.summary(), partial(lambda record: record, run)) if isinstance(run, Record) else run

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -82,9 +83,7 @@ class Experiment:
 
     stream: Stream
     method: Method
-    seed: int = setting(
-        0, "[0, inf)", help="the seed of which examples are seen, their order, initial weights and replay"
-    )
+    seed: int = setting(0, "[0, inf)", help="the seed of the examples seen, their order, initial weights and replay")
     hidden: tuple[int, ...] = (100, 100)
     samples_per_task: int | None = None
     epochs: int = setting(1, "[1, inf)", help="how often a task's examples are seen before the next task comes")
@@ -92,9 +91,7 @@ class Experiment:
     evaluate: str = setting(
         "borders", help="when to test on all tasks: borders, before and after tasks; every N batches too; end; or never"
     )
-    eval_every: int = setting(
-        0, "[0, inf)", help="how many batches lie between evaluations; 0: only before and after tasks"
-    )
+    eval_every: int = setting(0, "[0, inf)", help="how many batches lie between evaluations; 0: only at tasks' borders")
     order: str = setting(
         "tasks",
         help="the order of the stream: tasks, one after another; shuffled, these in a random order; iid, the examples "
@@ -128,9 +125,7 @@ class Experiment:
         "devices take by themselves",
     )
     device: str = setting("cpu", help="where the engine torch computes: cpu, cuda, cuda:NUMBER or mps")
-    from_: str | None = setting(
-        None, help="a run to go on from, by its folder: this one begins with what that one learned"
-    )
+    from_: str | None = setting(None, help="a run to go on from, by its folder: this begins with what that one learned")
     initial: State | None = field(init=False, repr=False, compare=False, default=None)
     """What the run ``from_`` learned, as it was when this was made."""
     sources: dict[str, str | None] = field(init=False, repr=False, compare=False)
@@ -302,6 +297,12 @@ def _whole_numbers(given: Any, name: str, least: int) -> tuple[int, ...]:
 def key_of(configuration: dict[str, Any]) -> str:
     """The key of the experiment that has a configuration."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def but_the_seed(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs of one configuration share: all but the seed, and what a seed decides."""
+    drawn = ("seed", "task_order") if configuration.get("order") == "shuffled" else ("seed",)
+    return {name: value for name, value in configuration.items() if name not in drawn}
 
 
 def method_name(method: type[Method]) -> str:

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -51,11 +52,24 @@ class Status:
     or is another run's.
     """
 
-    state: Literal["done", "running", "stopped", "failed", "broken"]
+    folder: Path
+    state: Literal["new", "done", "running", "stopped", "failed", "broken"]
+    message: str = ""  # what went wrong, if failed or broken
+    examples: int | None = None  # how many it has learned, where that is known
     configuration: dict[str, Any] | None = None  # what decides it; None where that cannot be read
     summary: dict[str, Any] | None = None  # ``Record.summary()``, if done
-    message: str | None = None  # what went wrong, if failed or broken
-    examples: int | None = None  # how many it has learned, where that is known
+
+    @property
+    def name(self) -> str:
+        if self.configuration is None:
+            return "not known"
+        memories = self.configuration["hyperparameters"].get("memories")
+        size = "" if memories is None else f", {memories} memories"
+        return "{benchmark}, {method}{size}, seed {seed}".format(**self.configuration, size=size)
+
+    @property
+    def why(self) -> str:
+        return f"{self.message} {'' if self.examples is None else f'{self.examples} examples were learned.'}".strip()
 
 
 class Run:
@@ -69,12 +83,12 @@ class Run:
         self.folder, self.key = folder, folder.name
 
     def status(self) -> Status:
-        broken = ""
+        broken, found = "", partial(Status, self.folder)
         if (self.folder / RECORD).exists():
             try:
                 summary = read_summary(self.folder)
                 self._require_own(summary["configuration"])
-                return Status("done", summary["configuration"], summary)
+                return found("done", configuration=summary["configuration"], summary=summary)
             except (BadInput, RunFailed) as error:
                 broken = with_flags(error)
         configuration = _json(self.folder / CONFIGURATION).get("configuration")
@@ -82,15 +96,15 @@ class Run:
             configuration = None
         examples, damaged = self._examples()
         if holder(self.folder / LOCK):
-            return Status("running", configuration, examples=examples)
+            return found("running", "", examples, configuration)
         if not broken and (failed := self.folder / FAILURE).exists():
             message = str(_json(failed).get("message", "it is not known why"))
-            return Status("failed", configuration, message=message, examples=examples)
+            return found("failed", message, examples, configuration)
         if configuration is None:
             broken = broken or f"{self.folder / CONFIGURATION} is missing or damaged; run it again"
         if broken or damaged:
-            return Status("broken", configuration, message=broken or damaged)
-        return Status("stopped", configuration, examples=examples)
+            return found("broken", broken or damaged, None, configuration)
+        return found("stopped", "", examples, configuration)
 
     def record(self, note: Note = lambda text: None) -> Record | None:
         """Its record; None if there is none, noted if damaged or another's; RunFailed if it cannot be read now."""

@@ -112,9 +112,8 @@ class Record(History):
         A reader sees this record whole, or the one before it, whatever happens. RunFailed if it cannot be written.
         """
         folder, arrays = Path(folder), io.BytesIO()
-        np.savez_compressed(
-            arrays, **{name: kept for name in (*ARRAYS, *OPTIONAL) if (kept := getattr(self, name)) is not None}
-        )
+        kept = {name: getattr(self, name) for name in (*ARRAYS, *OPTIONAL)}
+        np.savez_compressed(arrays, **{name: array for name, array in kept.items() if array is not None})
         contents = {"arrays": arrays.getvalue()} | ({"weights": pack(self.weights)} if self.weights else {})
         sums = {what: hashlib.sha256(content).hexdigest() for what, content in contents.items()}
         named = {what: {"file": f"{PREFIXES[what]}{sum[:8]}.npz", "sha256": sum} for what, sum in sums.items()}

@@ -143,10 +143,7 @@ def nth(task: int, length: int, stream_seed: int) -> NDArray[np.int32]:
 
 
 def _reordered(images: ImageSet, train: BaseImages, test: BaseImages, tasks: int, stream_seed: int) -> Sequence[Task]:
-    def task(number: int) -> Task:
-        return _mapped("random permutation", images, train, test, nth(number, train.width, stream_seed))
-
-    return Tasks(tasks, task)
+    return Tasks(tasks, lambda t: _mapped("random permutation", images, train, test, nth(t, train.width, stream_seed)))
 
 
 def _mapped(text: str, images: ImageSet, train: BaseImages, test: BaseImages, index_map: NDArray[np.int32]) -> Task:
@@ -159,9 +156,7 @@ def _centred(base: BaseImages) -> BaseImages:
 
 
 @partial(Kind, "split", "each task has some of the classes", scenarios=(CLASS, TASK))
-def splits(
-    images: ImageSet, tasks: int = _count(5, "; the classes are shared out among them", "[1, inf)")
-) -> list[Task]:
+def splits(images: ImageSet, tasks: int = _count(5, "; the classes are shared among them", "[1, inf)")) -> list[Task]:
     """Tasks show the images of consecutive classes: 0 and 1, then 2 and 3 …, as in GEM's CIFAR-100.
 
     Where the classes do not divide by the tasks, the first tasks have one class more than the others. BadInput if there

@@ -13,8 +13,9 @@ from metareplay.files import write_atomically
 from metareplay.results import compare
 from metareplay.results.choices import Choice
 from metareplay.results.compare import Pair, Selection
-from metareplay.results.groups import LOOKED_AT, LOOKS, Comparison, Unfinished, groups, load, looks, shared
+from metareplay.results.groups import LOOKED_AT, LOOKS, Comparison, groups, load, looks, shared
 from metareplay.results.statistics import LEVEL, next_look, sign_flip_test, smallest_p, spending
+from metareplay.runs.folder import Status
 from metareplay.runs.request import Request
 from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome, Source
@@ -27,7 +28,7 @@ def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice
     here = [request for request in suite.requests if at_hand(benchmarks.find(request.benchmark))]
     if not here or not selections:
         return
-    planned = [Unfinished(Path(), "new", configuration=as_experiment(request).configuration()) for request in here]
+    planned = [Status(Path(), "new", configuration=as_experiment(request).configuration()) for request in here]
     made = groups(planned, chosen)
     asked = [one for one in selections if one.method != compare.CONTROL]  # whose settings are not known yet
     beside = Counter((group.problem, group.memories) for group in made if group.memories)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from metareplay.data import catalogue as sources
 from metareplay.methods.base import Method
-from metareplay.runs.experiment import Experiment
+from metareplay.runs.experiment import Experiment, but_the_seed
 from metareplay.runs.folder import Run, find
 from metareplay.runs.request import NETWORK, RUN, Request
 from metareplay.streams import catalogue as benchmarks
@@ -130,7 +130,7 @@ class Pace:
         same, like = defaultdict[str, list[float]](list), defaultdict[str, list[tuple[float, int]]](list)
         for summary in summaries:
             took = summary["train_seconds"] + summary["eval_seconds"]
-            same[_but_the_seed(summary["configuration"])].append(took)
+            same[repr(but_the_seed(summary["configuration"]))].append(took)
             like[_machinery(summary["configuration"])].append((took, summary["steps"]))
         self.same = {key: fmean(seconds) for key, seconds in same.items()}
         sums = {key: (sum(s for s, _ in runs), sum(n for _, n in runs)) for key, runs in like.items()}
@@ -139,7 +139,7 @@ class Pace:
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
         configuration, count = experiment.configuration(), steps_of(experiment)
-        if (known := self.same.get(_but_the_seed(configuration))) is not None:
+        if (known := self.same.get(repr(but_the_seed(configuration)))) is not None:
             return known
         if (step := self.like.get(_machinery(configuration))) is not None and count:
             return step * count
@@ -154,11 +154,6 @@ class Pace:
 def _machinery(configuration: Mapping[str, Any]) -> str:
     names = ("benchmark", "method", "batch_size", "hidden", "engine", "device", "network")
     return repr([configuration.get(name) for name in names])
-
-
-def _but_the_seed(configuration: Mapping[str, Any]) -> str:
-    drawn = {"seed", "task_order"} if configuration.get("order") == "shuffled" else {"seed"}
-    return repr(sorted((name, value) for name, value in configuration.items() if name not in drawn))
 
 
 def at_hand(benchmark: Benchmark) -> bool:
