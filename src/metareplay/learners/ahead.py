@@ -1,7 +1,5 @@
 """Fast weights that look ahead, in one compiled call."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

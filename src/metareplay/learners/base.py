@@ -1,7 +1,5 @@
 """The primitives that every learner has, whatever it is made of, and the checks that all engines share."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,8 +26,7 @@ Loss = Callable[[NDArray[np.float32], Rows], ArrayLike]
 Rule = Callable[..., Any]
 """``rule(theta, g, *state, **numbers) -> theta``, or ``(theta, new values of the first state vectors …)``."""
 
-EXCLUDED = -1e30
-"""The score of a class that is not allowed: its exponential, and so its gradient, is exactly zero."""
+EXCLUDED = -1e30  # the score of a class that is not allowed: its exponential, and so its gradient, is exactly zero
 
 
 class Diverged(RunFailed):
@@ -117,8 +114,6 @@ class Learner(ABC):
         """How many scores there are."""
         return self.network.classes
 
-    # Scenarios
-
     @abstractmethod
     def restrict(self, allowed: NDArray[np.bool_] | None) -> None:
         """Exclude classes from the scores, from now on; None: all classes count, as at the start.
@@ -147,8 +142,6 @@ class Learner(ABC):
         counts = [self.network.tasks] if np.any(self.network.private) else []
         return min(counts + ([] if self._restriction is None else [len(self._restriction)]), default=None)
 
-    # The table
-
     @abstractmethod
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
         """Write examples ``x (n, inputs)`` with classes ``y (n,)`` of one task into slots ``rows (n,)``."""
@@ -160,8 +153,6 @@ class Learner(ABC):
     def inputs(self, rows: Rows) -> NDArray[np.float32]:
         """The inputs ``(n, inputs)`` of slots ``rows (n,)``."""
         raise NotImplementedError
-
-    # Reading
 
     @abstractmethod
     def scores(self, images: Images, task: int) -> NDArray[np.float32]:
@@ -185,8 +176,6 @@ class Learner(ABC):
         """Of each hidden layer's units, the mean abs weight that comes in and the sum of those that go out."""
         sizes = [np.abs(weights) for weights, _ in self.layers()]
         return [(np.asarray(a.mean(-2)), np.asarray(b.sum(-1))) for a, b in pairwise(sizes)]
-
-    # Stepping
 
     @abstractmethod
     def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
@@ -232,8 +221,6 @@ class Learner(ABC):
             self.sgd_each(batch, rates, loss)
             self.interpolate(start, rate)
 
-    # Gradients as vectors
-
     @abstractmethod
     def gradient(self, rows: Rows, loss: Loss | None = None) -> Vector:
         """The gradient of the loss of ``rows (n,)``."""
@@ -267,8 +254,6 @@ class Learner(ABC):
         finally:
             self.load(start)
         return meta, slope
-
-    # Parameters
 
     def update(self, rule: Rule, gradient: Vector, *state: Vector, **numbers: float) -> None:
         """Let θ be what ``rule`` makes of it, parameter by parameter; counts as one step.
@@ -336,8 +321,6 @@ class Learner(ABC):
     def copy_task(self, source: int, target: int) -> None:
         """Start task ``target``'s private parameters from task ``source``'s."""
 
-    # Saving
-
     @abstractmethod
     def state(self) -> dict[str, NDArray[Any]]:
         """All that a later ``load_state`` needs to go on exactly from here."""
@@ -355,9 +338,6 @@ class Learner(ABC):
     @abstractmethod
     def table_bytes(self) -> int:
         """Bytes that the table of examples takes."""
-
-
-# What every engine checks, and in the same words
 
 
 def as_rows(rows: ArrayLike, dimensions: int = 1, slots: int | None = None) -> Rows:

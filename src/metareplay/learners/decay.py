@@ -5,8 +5,6 @@ is then s ← (1 − lr·decay)·s, and d ← d − (lr / s)·g in the rows whos
 are one power, in s. Whoever reads θ sees what it stands for, since each call ends by writing that down.
 """
 
-from __future__ import annotations
-
 import inspect
 import zlib
 from collections.abc import Callable, Mapping
@@ -20,8 +18,7 @@ from metareplay.learners import base, kernels
 from metareplay.learners.arrays import aligned
 from metareplay.learners.base import Learner, Rows, Vector
 
-LEAST = 2.0**-20
-"""Below this s becomes 1 again and d takes it over, so that neither leaves the range of its type."""
+LEAST = 2.0**-20  # below this s becomes 1 again and d takes it over, so that neither leaves the range of its type
 TINY = np.finfo(np.float32).tiny
 
 

@@ -1,7 +1,5 @@
 """The engines by name, and the learner that each makes."""
 
-from __future__ import annotations
-
 import re
 from importlib.util import find_spec
 
@@ -19,13 +17,7 @@ ENGINES = {
 
 
 def chosen(engine: str | None, device: str, network: str) -> str:
-    """The engine that is asked for; where none is, ``fused`` if it can do it, else ``torch``.
-
-    Raises
-    ------
-    BadInput
-        If there is no such engine, it does not compute that network, or the device is not there.
-    """
+    """The engine asked for, else ``fused`` if it can do it, else ``torch``; BadInput if none such does that, there."""
     if engine is None:
         engine = "fused" if network == "mlp" and device == "cpu" else "torch"
     if engine not in ENGINES:

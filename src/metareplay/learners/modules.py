@@ -1,7 +1,5 @@
 """Modules that are called with parameters and buffers as values, and draw from a sequence of their own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
@@ -151,8 +149,6 @@ class Modules:
             parts[name].data.copy_(value)
         return made.eval()
 
-    # Checks
-
     def _check_parameters(self) -> None:
         name = f"the network {self.network.name}"
         parts = [part for copy in self.copies for part in copy.parameters()]
@@ -191,8 +187,6 @@ class Modules:
                 reason += "take GroupNorm, larger images or batches"
             raise kind(f"the network {self.network.name} fails on {n} × {self.network.shape}: {reason}") from error
 
-    # Draws
-
     @contextmanager
     def _drawing(self) -> Iterator[None]:
         """Swap the states of PyTorch's global generators for this module's own while the block runs."""
@@ -213,8 +207,6 @@ class Modules:
         states = [generator.manual_seed(seed).get_state() for generator in self._generators]
         self._set(outside)
         return states
-
-    # Saving
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Copies of buffers, fixed parameters and generator states, by name."""

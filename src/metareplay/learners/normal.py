@@ -1,7 +1,5 @@
 """Standard normal numbers for every parameter, ten times as fast as NumPy draws them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 
@@ -11,8 +9,7 @@ from numpy.typing import NDArray
 
 from metareplay.compiled import compiled
 
-LANES, ROW = 16, 512
-"""Numbers that are computed together, and that are at hand together."""
+LANES, ROW = 16, 512  # numbers that are computed together, and that are at hand together
 FAR = np.float32(5)
 
 

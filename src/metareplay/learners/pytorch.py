@@ -1,7 +1,5 @@
 """The learner on PyTorch: any network, any device, float32 or float64. Needs the extra ``torch``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -27,8 +25,7 @@ from torch.nn.functional import hardshrink, nll_loss, relu
 from metareplay.learners.modules import Modules
 from metareplay.learners.vector import DeviceVector, on_host
 
-Floats = NDArray[np.floating[Any]]
-"""An array of the learner's own floating-point type."""
+Floats = NDArray[np.floating[Any]]  # an array of the learner's own floating-point type
 
 
 class PyTorchLearner(Learner):
@@ -65,8 +62,7 @@ class PyTorchLearner(Learner):
         If the network cannot be made, or not be trained, or does not give one score for each class.
     """
 
-    images_at_once = 256
-    """Evaluation lays out so many at a time, which bounds the memory that it takes."""
+    images_at_once = 256  # evaluation lays out so many at a time, which bounds the memory that it takes
 
     def __init__(
         self,
@@ -95,8 +91,6 @@ class PyTorchLearner(Learner):
         self._leaves = [piece.detach().requires_grad_() for piece in self._pieces(self._theta)]
         self._table = torch.zeros(slots, network.inputs, device=self._device, dtype=dtype)
 
-    # Scenarios
-
     def restrict(self, allowed: NDArray[np.bool_] | None) -> None:
         base.check_restriction(allowed, self.classes)
         self._restriction = None if allowed is None else allowed.copy()
@@ -104,8 +98,6 @@ class PyTorchLearner(Learner):
     def _excluded(self, tasks: NDArray[np.int64]) -> Tensor | None:
         """``(n, classes)``: which classes have no part; None for none."""
         return None if self._restriction is None else self._tensor(~self._restriction[tasks])
-
-    # The table
 
     def put(self, rows: Rows, x: NDArray[np.float32], y: NDArray[np.int64], task: int) -> None:
         rows = self._rows(rows)
@@ -127,8 +119,6 @@ class PyTorchLearner(Learner):
 
     def _x(self, rows: Rows) -> Tensor:
         return self._table.index_select(0, self._tensor(rows))
-
-    # Reading
 
     def scores(self, images: Images, task: int) -> Floats:
         base.check_range("task", np.array([task]), None, self._task_count())
@@ -182,8 +172,6 @@ class PyTorchLearner(Learner):
     def _pieces(self, vector: Tensor) -> list[Tensor]:
         """Views of a vector, in the shapes of the parameters."""
         return [part.view(shape) for part, shape in zip(torch.split(vector, self._sizes), self._shapes, strict=True)]
-
-    # Stepping
 
     def sgd(self, rows: Rows, lr: float, weights: ArrayLike | None = None, loss: Loss | None = None) -> None:
         gradient = self._gradient(rows, weights, loss)
@@ -264,8 +252,6 @@ class PyTorchLearner(Learner):
         slopes = zip(self._leaves, self._slopes(scores, delta), strict=True)
         return torch.cat([(torch.zeros_like(leaf) if slope is None else slope).reshape(-1) for leaf, slope in slopes])
 
-    # Gradients as vectors
-
     def gradient(self, rows: Rows, loss: Loss | None = None) -> DeviceVector:
         """Buffers follow, as in a step."""
         return _vector(self._gradient(rows, loss=loss))
@@ -278,8 +264,6 @@ class PyTorchLearner(Learner):
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> Floats:
         gradients = self.gradients([rows, *groups], loss)
         return on_host(gradients[1:] @ gradients[0])
-
-    # Parameters
 
     def update(self, rule: Rule, gradient: Any, *state: Any, **numbers: float) -> None:
         for vector in state:
@@ -339,8 +323,6 @@ class PyTorchLearner(Learner):
             if weights.ndim == 3:
                 weights[target], biases[target] = weights[source], biases[source]
 
-    # What passing through a module moves
-
     @property
     def _moving(self) -> Any:
         return self._modules.moving if self._modules else None
@@ -357,8 +339,6 @@ class PyTorchLearner(Learner):
             yield
         finally:
             self._moving = before
-
-    # Saving
 
     def state(self) -> dict[str, NDArray[Any]]:
         state = {"parameters": on_host(self._theta), "table": on_host(self._table), "steps": np.array(self.steps)}
@@ -384,8 +364,6 @@ class PyTorchLearner(Learner):
     @property
     def table_bytes(self) -> int:
         return self._table.nbytes + self.labels.nbytes + self.tasks.nbytes
-
-    # Between NumPy and the device
 
     def _floats(self, values: ArrayLike) -> Tensor:
         return torch.as_tensor(_writable(values), dtype=self._dtype, device=self._device)

@@ -23,8 +23,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from metareplay.errors import BadInput
 from metareplay.learners.base import Rule
 
-LANES = 16
-"""Parameters that are computed together. Vectors begin at any float and are as long as a multiple of it."""
+LANES = 16  # parameters that are computed together. Vectors begin at any float and are as long as a multiple of it.
 
 _INT8, _INT16, _INT32, _INT64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _NUMBER, _FLOAT, _TRUTH = ir.DoubleType(), ir.FloatType(), ir.IntType(1)

@@ -1,7 +1,5 @@
 """The update rules of the primitives, each written for one parameter."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -22,8 +22,7 @@ FAMILIES = (
 )  # fmt: skip
 """What methods are of; they are listed in this order."""
 
-METHODS: dict[str, type[Method]] = {}
-"""The package's own methods by id, as they are imported."""
+METHODS: dict[str, type[Method]] = {}  # the package's own methods by id, as they are imported
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(setting,))

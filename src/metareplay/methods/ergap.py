@@ -7,18 +7,13 @@ from metareplay.methods.losses import cross_entropy_values
 from metareplay.methods.replay import ER
 from metareplay.settings import setting
 
-WINDOW = 50
-"""Examples over which the gap is averaged."""
-LARGEST = 5.0
-"""What one example's loss counts at most."""
-NEW = 0.3
-"""The new example's part in a batch's loss once there are ``few`` memories."""
+WINDOW = 50  # examples over which the gap is averaged
+LARGEST = 5.0  # what one example's loss counts at most
+NEW = 0.3  # the new example's part in a batch's loss once there are ``few`` memories
 PACE = 0.02
 """The share of the memories that goes with each example, for every unit by which the gap exceeds ``conflict``."""
-ODD = 1.0
-"""An example's own gap is odd beyond this and twice the gap."""
-NEAR = 0.9
-"""The share of memories that lie as near to another one as a familiar example does to one of them, or nearer."""
+ODD = 1.0  # an example's own gap is odd beyond this and twice the gap
+NEAR = 0.9  # the share of memories that lie as near to another one as a familiar example does to one of them, or nearer
 
 
 class GapER(ER):

@@ -130,7 +130,7 @@ class Pace:
         same, like = defaultdict[str, list[float]](list), defaultdict[str, list[tuple[float, int]]](list)
         for summary in summaries:
             took = summary["train_seconds"] + summary["eval_seconds"]
-            same[repr(but_the_seed(summary["configuration"]))].append(took)
+            same[repr(sorted(but_the_seed(summary["configuration"]).items()))].append(took)
             like[_machinery(summary["configuration"])].append((took, summary["steps"]))
         self.same = {key: fmean(seconds) for key, seconds in same.items()}
         sums = {key: (sum(s for s, _ in runs), sum(n for _, n in runs)) for key, runs in like.items()}
@@ -139,7 +139,7 @@ class Pace:
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
         configuration, count = experiment.configuration(), steps_of(experiment)
-        if (known := self.same.get(repr(but_the_seed(configuration)))) is not None:
+        if (known := self.same.get(repr(sorted(but_the_seed(configuration).items())))) is not None:
             return known
         if (step := self.like.get(_machinery(configuration))) is not None and count:
             return step * count
