@@ -374,10 +374,8 @@ def as_rates(lr: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float64]:
 def check_examples(rows: Rows, x: NDArray[Any], y: NDArray[Any], inputs: int) -> None:
     """Refuse examples that are not as many, or not as wide, as there is to be put into the table."""
     if x.shape != (len(rows), inputs) or y.shape != rows.shape:
-        raise BadInput(
-            f"{len(rows)} examples have inputs of shape {x.shape} and labels of shape {y.shape}, "
-            f"but must have ({len(rows)}, {inputs}) and ({len(rows)},)"
-        )
+        text = f"{len(rows)} examples have inputs of shape {x.shape} and labels of shape {y.shape}, "
+        raise BadInput(f"{text}but must have ({len(rows)}, {inputs}) and ({len(rows)},)")
 
 
 def check_range(what: str, numbers: NDArray[np.int64], rows: Rows | None, end: int | None) -> None:
@@ -394,10 +392,8 @@ def check_state(state: Mapping[str, Any], own: Mapping[str, NDArray[Any]]) -> No
         given = state.get(name)
         if not isinstance(given, np.ndarray) or (given.shape, given.dtype) != (array.shape, array.dtype):
             was = "missing" if given is None else f"{np.asarray(given).dtype} of shape {np.shape(given)}"
-            raise BadInput(
-                f"the state's {name} are {was}, but must be {array.dtype} of shape {array.shape}: "
-                "it is another network's or table's"
-            )
+            text = f"the state's {name} are {was}, but must be {array.dtype} of shape {array.shape}: "
+            raise BadInput(f"{text}it is another network's or table's")
     if state["steps"] < 0:
         raise BadInput(f"the state has taken {state['steps']} steps: it is damaged")
 
@@ -413,16 +409,13 @@ def loss_gradient(loss: Loss, scores: NDArray[Any], rows: Rows) -> NDArray[Any]:
     """Ask a loss for its gradient by the scores, in their type."""
     gradient = np.ascontiguousarray(loss(scores, rows), scores.dtype)
     if gradient.shape != scores.shape:
-        raise BadInput(
-            f"the loss gave an array {gradient.shape}, but must give its gradient by the scores {scores.shape}"
-        )
+        text = f"the loss gave an array {gradient.shape}, but must give its gradient by the scores {scores.shape}"
+        raise BadInput(text)
     return gradient
 
 
 def check_restriction(allowed: NDArray[np.bool_] | None, classes: int) -> None:
     """Raise BadInput unless ``allowed`` is something that ``Learner.restrict`` takes."""
     if allowed is not None and (allowed.dtype != bool or allowed.ndim != 2 or allowed.shape[1] != classes):
-        raise BadInput(
-            f"the allowed classes are {allowed.dtype} with shape {allowed.shape}, "
-            f"but must be truth values with shape (tasks, {classes})"
-        )
+        text = f"the allowed classes are {allowed.dtype} with shape {allowed.shape}, "
+        raise BadInput(f"{text}but must be truth values with shape (tasks, {classes})")

@@ -21,9 +21,8 @@ def chosen(engine: str | None, device: str, network: str) -> str:
     if engine is None:
         engine = "fused" if network == "mlp" and device == "cpu" else "torch"
     if engine not in ENGINES:
-        raise BadInput(
-            f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}{nearest(str(engine), ENGINES)}"
-        )
+        text = f"--engine is {engine!r}, but must be one of {', '.join(ENGINES)}{nearest(str(engine), ENGINES)}"
+        raise BadInput(text)
     if engine == "fused" and network != "mlp":
         raise BadInput(f"--engine is fused, which computes only the network mlp: take --engine torch for {network}")
     if engine == "fused" and device != "cpu":

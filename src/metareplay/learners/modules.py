@@ -115,10 +115,8 @@ class Modules:
     def _with_features(self, pieces: list[Tensor], x: Tensor, hidden: list[Tensor]) -> Tensor:
         linear = [part for part in self.copies[0].modules() if isinstance(part, Linear)]
         if self.network.private or not linear:
-            raise BadInput(
-                f"the network {self.network.name} has no features that could be read: "
-                "one module that all tasks share must end in a torch.nn.Linear"
-            )
+            text = f"the network {self.network.name} has no features that could be read: "
+            raise BadInput(f"{text}one module that all tasks share must end in a torch.nn.Linear")
         hook = linear[-1].register_forward_pre_hook(lambda module, given: hidden.append(given[0].flatten(1)))
         try:
             return self._call(pieces, 0, x, learning=False)
@@ -167,10 +165,8 @@ class Modules:
         wanted = (n, self.network.classes)
         found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
         if found != wanted:
-            raise BadInput(
-                f"the network {self.network.name} makes {found} of {n} × {self.network.shape}, but must make scores "
-                f"{wanted}, one for each of the {self.network.classes} classes"
-            )
+            text = f"the network {self.network.name} makes {found} of {n} × {self.network.shape}, but must make scores "
+            raise BadInput(f"{text}{wanted}, one for each of the {self.network.classes} classes")
         return scores  # type: ignore[no-any-return]
 
     @contextmanager

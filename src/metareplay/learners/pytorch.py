@@ -303,9 +303,8 @@ class PyTorchLearner(Learner):
 
     def layers(self, vector: Any = None) -> list[tuple[DeviceVector, DeviceVector]]:
         if self._modules:
-            raise BadInput(
-                f"the network {self._modules.network.name} is a module, whose layers are its own: use --network mlp"
-            )
+            text = f"the network {self._modules.network.name} is a module, whose layers are its own: use --network mlp"
+            raise BadInput(text)
         pieces = self._pieces(self._theta if vector is None else self._like_theta(vector).as_subclass(Tensor))
         return [(_vector(weights), _vector(biases)) for weights, biases in zip(pieces[::2], pieces[1::2], strict=True)]
 

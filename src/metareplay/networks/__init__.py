@@ -66,10 +66,8 @@ class Perceptron:
         """Give every task a network of its own, narrower: each layer's hidden units are shared out."""
         inputs, *hidden, classes = self.widths
         if tasks > min(hidden, default=tasks):
-            raise BadInput(
-                f"independent shares {min(hidden)} hidden units out among {tasks} tasks, but each needs one; "
-                f"give at least {tasks} units a layer (--hiddens {tasks})"
-            )
+            text = f"independent shares {min(hidden)} hidden units out among {tasks} tasks, but each needs one; "
+            raise BadInput(f"{text}give at least {tasks} units a layer (--hiddens {tasks})")
         widths = (inputs, *(units // tasks for units in hidden), classes)
         return replace(self, widths=widths, private=(True,) * (len(widths) - 1), tasks=tasks)
 
@@ -201,8 +199,6 @@ def describe(name: str, shape: Sequence[int], classes: int, hidden: Sequence[int
         return Perceptron((math.prod(shape), *hidden, classes))
     shape = (1, *shape) if len(shape) == 2 else tuple(shape)
     if name in NETWORKS and len(shape) != 3:
-        raise BadInput(
-            f"the network {name} is for images, but the stream's examples are {math.prod(shape)} numbers "
-            "that form none: use --network mlp"
-        )
+        text = f"the network {name} is for images, but the stream's examples are {math.prod(shape)} numbers "
+        raise BadInput(f"{text}that form none: use --network mlp")
     return ModuleNetwork(name, shape, classes)
