@@ -14,10 +14,10 @@ import pytest
 
 from killed_runs import EveryFew, Often, little, room, same
 from metareplay import METHODS, Diverged, Record, RunFailed
-from metareplay.files import write_atomically
+from metareplay.files import Held, write_atomically
 from metareplay.runs.checkpoint import FileCheckpoints, pack
 from metareplay.runs.experiment import key_of
-from metareplay.runs.folder import CHECKPOINT, CONFIGURATION, FAILURE, LOCK, LockedElsewhere, Run, Unsaved, find
+from metareplay.runs.folder import CHECKPOINT, CONFIGURATION, FAILURE, LOCK, Run, Unsaved, find
 from metareplay.runs.trackers import Evaluation
 from metareplay.runs.trainer import Trainer
 
@@ -203,8 +203,8 @@ with Run(Path(sys.argv[1])).locked(little("meralg1")):
         assert process.stdout.readline() == "running\n"
         try:
             assert run.status().state == "running"
-            words = rf"process {process.pid} on .* is running .*{run.key}: wait for it, or stop it"
-            with pytest.raises(LockedElsewhere, match=words):
+            words = rf"the run .*{run.key} is held by process {process.pid} on .*: wait for it, or stop it"
+            with pytest.raises(Held, match=words):
                 run.carry_out(experiment)
             assert run.status().state == "running"
         finally:

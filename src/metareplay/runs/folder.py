@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from metareplay.errors import BadInput, RunFailed, with_flags
-from metareplay.files import Held, holder, locked, read_regular, unfinished, write_atomically
+from metareplay.files import holder, locked, read_regular, unfinished, write_atomically
 from metareplay.methods import METHODS
 from metareplay.runs.checkpoint import FileCheckpoints, Unusable, peek, set_aside
 from metareplay.runs.experiment import Experiment, key_of
@@ -29,10 +29,6 @@ FAILURE = "failed.json"
 LOCK = ".lock"
 KEY = re.compile("[0-9a-f]{16}")
 Note = Callable[[str], None]  # told in one line what the user may want to know
-
-
-class LockedElsewhere(RunFailed):
-    """Another process is running this run."""
 
 
 class Unsaved(RunFailed):
@@ -125,20 +121,17 @@ class Run:
 
     @contextlib.contextmanager
     def lock(self, experiment: Experiment | None = None) -> Iterator[None]:
-        """Hold the run's lock, and note an ``experiment`` that begins; LockedElsewhere, or RunFailed if not."""
+        """Hold the run's lock, and note an ``experiment`` that begins; Held by another process, or RunFailed if not."""
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 # A second, since whoever asks how runs stand takes each lock for a moment.
-                stack.enter_context(locked(self.folder / LOCK, patience=1))
+                stack.enter_context(locked(self.folder / LOCK, 1, f"the run {self.folder}"))
                 if experiment is not None:
                     for path in (*unfinished(self.folder), self.folder / FAILURE):
                         path.unlink(missing_ok=True)
                     process = {"pid": os.getpid(), "host": platform.node()}
                     self._write(CONFIGURATION, "began", configuration=experiment.configuration(), process=process)
-            except Held as held:
-                message = f"{held.holder} is running {self.folder}: wait for it, or stop it first"
-                raise LockedElsewhere(message) from None
             except OSError as error:
                 where, why = error.filename or self.folder, error.strerror or error
                 raise RunFailed(f"{where} cannot be written: {why}; name another folder with --out") from error
@@ -153,7 +146,7 @@ class Run:
 
         ``progress``, ``tracker``, ``checkpoints`` and ``note`` are as ``Trainer.train`` takes them; its state is by
         default kept in the folder. ``again``: run it even if its record is there. ``weights``: save what was learned
-        with the record, for ``metareplay.load``. LockedElsewhere if another process is running it; RunFailed if the
+        with the record, for ``metareplay.load``. Held if another process is running it; RunFailed if the
         run fails, or cannot be saved (``Unsaved``). What was saved before stays.
         """
         if not again and (record := self.record(note)) is not None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from metareplay.errors import RunFailed, failing, handling
+from metareplay.files import Held
 from metareplay.runs.display import note
-from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
+from metareplay.runs.folder import Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.settings import Hyperparameter
@@ -269,7 +270,7 @@ class Driver:
             try:
                 with Run(self.out / self.elsewhere[0].key).lock():
                     pass
-            except LockedElsewhere as error:
+            except Held as error:
                 self.note(f"waiting for {len(self.elsewhere)} runs that other processes do: {error}")
 
 

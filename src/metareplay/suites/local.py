@@ -15,9 +15,10 @@ from threading import Thread
 from typing import NoReturn
 
 from metareplay.errors import RunFailed
+from metareplay.files import Held
 from metareplay.runs import trackers
 from metareplay.runs.experiment import Experiment
-from metareplay.runs.folder import LockedElsewhere, Note, Run, one_line
+from metareplay.runs.folder import Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.suites import driver
 from metareplay.suites.driver import Ended, Event, Job
@@ -153,7 +154,7 @@ def carry_out(request: Request, key: str, out: Path, tracker: str | None, send: 
         if experiment.key != key:
             raise RunFailed("its data or its method's file changed while the suite was under way: start that again")
         Run(out / key).carry_out(experiment, send, trackers.find(tracker) if tracker else None, note=send)
-    except LockedElsewhere as error:
+    except Held as error:
         return Ended("elsewhere", str(error))
     except (Exception, SystemExit) as error:  # a user's method may call exit()
         return Ended("failed", one_line(error, experiment))

@@ -17,10 +17,11 @@ from typing import Any, Self
 
 from metareplay import methods, user_code
 from metareplay.errors import INSTALL, BadInput, RunFailed
+from metareplay.files import Held
 from metareplay.runs import trackers
 from metareplay.runs.checkpoint import FileCheckpoints
 from metareplay.runs.experiment import Experiment
-from metareplay.runs.folder import CHECKPOINT, LockedElsewhere, Note, Run, one_line
+from metareplay.runs.folder import CHECKPOINT, Note, Run, one_line
 from metareplay.runs.record import Record
 from metareplay.runs.request import Request
 from metareplay.runs.trackers import Tracker
@@ -176,7 +177,7 @@ class Cluster:
                 stack.enter_context(Run(self.out / job.key).locked(experiment))
                 payload = Payload.pack(request, experiment, self.tracker)
             except Exception as error:  # a user's code may raise anything; the other runs go on
-                state: Any = "elsewhere" if isinstance(error, LockedElsewhere) else "failed"
+                state: Any = "elsewhere" if isinstance(error, Held) else "failed"
                 self.refused.append((job, Ended(state, one_line(error))))
                 return
             wanted = json.dumps([request.benchmark, dict(request.stream)], sort_keys=True)
