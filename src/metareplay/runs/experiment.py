@@ -88,9 +88,7 @@ class Experiment:
     samples_per_task: int | None = None
     epochs: int = setting(1, "[1, inf)", help="how often a task's examples are seen before the next task comes")
     batch_size: int = setting(1, "[1, inf)", help="how many examples come at once")
-    evaluate: str = setting(
-        "borders", help="when to test on all tasks: borders, before and after tasks; every N batches too; end; or never"
-    )
+    evaluate: str = setting("borders", help="when all tasks are tested: borders; every N batches too; end; or never")
     eval_every: int = setting(0, "[0, inf)", help="how many batches lie between evaluations; 0: only at tasks' borders")
     order: str = setting(
         "tasks",
@@ -98,22 +96,16 @@ class Experiment:
         "of all tasks mixed, the upper bound; 'recurring N', all tasks N times, with other examples each time; "
         "'gradual WIDTH', neighbours mixed around the border; or 'blurry SHARE', with a share of others' examples",
     )
-    imbalance: float = setting(
-        1.0, "[1, 1000000]", help="how many times as many examples the first class has as the last; between, ever fewer"
-    )
+    imbalance: float = setting(1.0, "[1, 1000000]", help="how many times the last class's examples the first one has")
     task_order: tuple[int, ...] | str | None = None
-    watch_units: bool = setting(
-        False, help="whether dead units, effective rank and mean weight of each layer are recorded when a task ends"
-    )
+    watch_units: bool = setting(False, help="whether dead units, rank and weight of layers are recorded as tasks end")
     normalise: float | None = setting(
         None,
         "(0, 1)",
         help="inputs less their running mean, over their running spread: what the means keep of themselves at each "
         "example, such as 0.999; none: inputs as they are",
     )
-    scenario: str | None = setting(
-        None, help="among which classes has to be chosen: domain-incremental, task-incremental or class-incremental"
-    )
+    scenario: str | None = setting(None, help="among which classes to choose: domain-, task- or class-incremental")
     network: str = setting(
         "mlp",
         help="what is trained: mlp, which has those layers; cnn-small; resnet18-reduced; or FILE.py:FACTORY, a "
