@@ -45,12 +45,9 @@ def suite(argv: list[str]) -> None:
     parser = Parser("metareplay suite", suite)
     parser.add_argument("suite", metavar="NAME|FILE.toml", help=f"which suite: {', '.join(Suite.shipped())}, or a file")
     parser.add_options(OPTIONS, seeds="as the file says", until="none are added")
-    add_flags(parser, "runs")
     parser.add_argument("--tracker", metavar="NAME", help=trackers.HELP)
     parser.add_argument("--dry-run", action="store_true", help="only say what would run, and about how long it takes")
-    given = parser.parse(argv)
-    given.command = shlex.join(["metareplay", "suite", *argv])
-    check(given)
+    given = parsed(parser, "runs", argv)
     file = Suite.read(given.suite, given.seeds)
     if given.until and len(file.compare) < 2:
         raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
@@ -89,22 +86,21 @@ def suite(argv: list[str]) -> None:
     _tell(file, outcomes, given)
 
 
-def add_flags(parser: Parser, out: str) -> None:
-    """Add the flags of all that carries out many runs."""
+def parsed(parser: Parser, out: str, argv: list[str]) -> Namespace:
+    """The arguments, with the flags of all that carries out many runs, checked before anything is read."""
     parser.add_options((JOBS, EXECUTOR), jobs="one for each core")
     parser.add_argument("--out", metavar="DIR", default=out, help=f"where records are kept (default: {out})")
     parser.add_argument("--address", metavar="ADDRESS", help="the Ray cluster, such as auto; else one on this machine")
     parser.add_argument("--quiet", action="store_true", help="show no progress and no notes")
-
-
-def check(given: Namespace) -> None:
-    """What can be said of those flags before anything is read."""
+    given = parser.parse(argv)
+    given.command = shlex.join([*parser.prog.split(), *argv])
     if given.address and given.executor != "ray":
         raise BadInput("--address is where a Ray cluster is, and needs --executor ray")
     if getattr(given, "tracker", None):
         trackers.find(given.tracker)
     if Path(given.out).exists() and not Path(given.out).is_dir():
         raise BadInput(f"--out is {given.out}, but must be a folder")
+    return given
 
 
 def fetch(requests: Iterable[Request], quiet: bool) -> bool:
@@ -201,9 +197,7 @@ def tune(argv: list[str]) -> None:
     parser.add_argument("file", metavar="FILE.toml", help="methods, benchmarks, the protocol and how many trials")
     text = "the suite of what was chosen (default: tuned.toml)"
     parser.add_argument("-o", "--output", metavar="FILE", default="tuned.toml", help=text)
-    add_flags(parser, "runs/tuning")
-    given = parser.parse(argv)
-    check(given)
+    given = parsed(parser, "runs/tuning", argv)
     check_file("--output", given.output)
     file = read(given.file)
     if fetch([request for study in file.studies for request in study.needed], given.quiet):
@@ -220,8 +214,8 @@ def tune(argv: list[str]) -> None:
                 report=display, note=display.note,
             )  # fmt: skip
     except KeyboardInterrupt:
-        command = shlex.join(["metareplay", "tune", *argv])
-        raise KeyboardInterrupt(f"stopped: {display.done} runs are done, in {given.out}; to go on: {command}") from None
+        stopped = f"stopped: {display.done} runs are done, in {given.out}; to go on: {given.command}"
+        raise KeyboardInterrupt(stopped) from None
     for choice in chosen:
         shown = choices.table(choice)
         console().print(shown.terminal())

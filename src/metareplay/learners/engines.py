@@ -17,7 +17,7 @@ ENGINES = {
 
 
 def chosen(engine: str | None, device: str, network: str) -> str:
-    """The engine asked for, else ``fused`` if it can do it, else ``torch``; BadInput if it cannot train that network there."""
+    """The engine asked for, else ``fused`` if it can do it, else ``torch``; BadInput if that cannot, or not there."""
     if engine is None:
         engine = "fused" if network == "mlp" and device == "cpu" else "torch"
     if engine not in ENGINES:
