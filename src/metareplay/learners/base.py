@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from metareplay.errors import BadInput, RunFailed
-from metareplay.learners.steps import decayed, descend, fast_weights, interpolate, pulled
 from metareplay.networks import Network
 from metareplay.streams.stream import Images
 
@@ -419,3 +418,28 @@ def check_restriction(allowed: NDArray[np.bool_] | None, classes: int) -> None:
     if allowed is not None and (allowed.dtype != bool or allowed.ndim != 2 or allowed.shape[1] != classes):
         text = f"the allowed classes are {allowed.dtype} with shape {allowed.shape}, "
         raise BadInput(f"{text}but must be truth values with shape (tasks, {classes})")
+
+
+def descend(theta: Any, g: Any, lr: float) -> Any:
+    """The rule of one SGD step."""
+    return theta - lr * g
+
+
+def decayed(theta: Any, g: Any, lr: float, decay: float) -> Any:
+    """The rule of one SGD step with weight decay."""
+    return (1 - lr * decay) * theta - lr * g
+
+
+def pulled(theta: Any, g: Any, towards: Any, lr: float, decay: float) -> Any:
+    """The rule of one SGD step with a pull."""
+    return theta - lr * (g + decay * (theta - towards))
+
+
+def fast_weights(theta: Any, g: Any, moved: Any, rates: Any) -> Any:
+    """The rule of a step at rates of its own, and of the sum of the gradients that led there."""
+    return theta - np.maximum(rates, 0) * g, moved + g
+
+
+def interpolate(theta: Any, start: Any, rate: float) -> Any:
+    """The rule of a step back towards where one came from."""
+    return start + rate * (theta - start)
