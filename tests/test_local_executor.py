@@ -169,7 +169,8 @@ def test_what_another_process_runs_is_waited_for_and_that_is_said(out, monkeypat
     backend = InTurn(out, Ended("elsewhere"))
     assert_done(carry_out([tiny(), tiny(seed=1)], backend, note=note), out)
     assert len(notes) == 1
-    assert re.match(rf"waiting for 1 runs that other processes do: process {os.getpid()}.* {out}", notes[0])
+    waits = rf"waiting for 1 runs that other processes do: the run {out}.* is held by process {os.getpid()}"
+    assert re.match(waits, notes[0])
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
