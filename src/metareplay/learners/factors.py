@@ -70,7 +70,8 @@ class Factors:
         self._learner, self._rows, self._sizes, self._workspace = learner, rows, sizes, workspace
         self._strips, self._lists = strips, lists
         self._examples, self._begins = learner._table[1:], np.cumsum(sizes) - sizes
-        self._known: tuple[Any, Any] = ([], None)  # those of the groups that were formed last
+        self._known: dict[int, int] = {}  # of each group whose gradient is formed, the row of `self._room` that has it
+        self._room: Vector | None = None
 
     @property
     def T(self) -> Factors:
@@ -82,17 +83,21 @@ class Factors:
             return _Row(which)
         sizes = self._sizes[which]
         if len(self._rows) > FEW * len(self._sizes):
-            self._known = which, self._formed(which)
-            return _Formed(self._known[1])
+            return _Formed(self._formed(which))
         rows = np.concatenate([np.arange(len(self._rows))[self._part(place)] for place in which])
         workspace = tuple(array[rows] for array in self._workspace)
         return Factors(self._learner, self._rows[rows], sizes, workspace, self._learner._unsorted, [None] * len(sizes))
 
     def _formed(self, which: Any) -> Vector:
-        vectors = self._vectors(1, len(which))
-        for place, vector in zip(which, vectors, strict=True):
-            self._sum(vector, self._part(place), 1 / self._sizes[place], self._lists[place])
-        return vectors
+        """These gradients, each formed once: rows of a room that has one for each group."""
+        if self._room is None:
+            self._room = self._vectors(1, len(self._sizes))
+        for place in map(int, which):
+            if place not in self._known:
+                self._known[place] = row = len(self._known)
+                self._sum(self._room[row], self._part(place), 1 / self._sizes[place], self._lists[place])
+        rows = np.array([self._known[int(place)] for place in which])
+        return self._room[rows[0] : rows[-1] + 1] if np.all(np.diff(rows) == 1) else self._room[rows]
 
     def __matmul__(self, other: Any) -> NDArray[Any]:
         """``G @ vector``, ``G @ G[0]``, or ``G[which] @ G[others].T``."""
@@ -114,7 +119,7 @@ class Factors:
 
     def _along(self, vector: Vector) -> NDArray[np.float32]:
         """``G @ vector``: of the gradients that are formed by themselves, of the others by a forward pass."""
-        (which, formed), products = self._known, np.zeros(len(self._rows))
+        which, products = list(self._known), np.zeros(len(self._rows))
         wanted, held = np.ones(len(self._sizes), bool), aligned(len(vector), make=np.empty)
         wanted[which], held[:] = False, vector
         at = np.flatnonzero(np.repeat(wanted, self._sizes))
@@ -125,8 +130,8 @@ class Factors:
             kernels.along(held, *self._examples, *given, outputs, out := np.empty(len(some)))
             products[some] = out
         means = self._means(products)
-        if len(which):
-            means[which] = formed @ vector
+        if self._room is not None:
+            means[which] = self._room[: len(which)] @ vector
         return means
 
     def parts(self) -> Iterator[tuple[Any, ...]]:
