@@ -160,7 +160,7 @@ def _made(source: int) -> Callable[..., int]:
                 if layer > 0:
                     before = layers[layer - 1, kernels.OUTPUTS]
                     units, values = active[before:], activation[before:]
-                    count = kernels._rectify(delta[before : before + layers[layer - 1, kernels.STRIDE]], units, values)
+                    count = kernels._rectify(delta[before:], layers[layer - 1, kernels.STRIDE], units, values)
                     counts[layer - 1] = count
                 own = task * layers[layer, kernels.TASK_STRIDE]
                 _affine(
@@ -173,7 +173,7 @@ def _made(source: int) -> Callable[..., int]:
                 if delta[scores + c] > delta[scores + best]:
                     best = c
             predicted[i] = best
-            if not kernels._loss_gradient(delta[scores : scores + layers[last, kernels.STRIDE]], classes, y[i]):
+            if not kernels._loss_gradient(delta[scores:], layers[last, kernels.STRIDE], classes, y[i]):
                 scale[0] = s
                 return i
             now, s = np.float32(s), s * keep

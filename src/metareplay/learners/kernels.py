@@ -130,7 +130,7 @@ def _pointer(context, builder, array_type, array, offset):
 
 
 @intrinsic
-def at(typing_context, array, offset):
+def _at(typing_context, array, offset):
     """A pointer to ``array[offset]``: shorter code than of a slice, of which references are counted."""
 
     def generate(context, builder, signature, arguments):
@@ -486,7 +486,7 @@ def _block_loops(vectors):
     ):
         """Go forward with a block's inputs from ``places`` up to ``end``; write them into ``transposed``."""
         for i in range(n):
-            inputs, values, j, count = at(index, rows[i] * room), at(value, rows[i] * room), places[i], counts[i]
+            inputs, values, j, count = _at(index, rows[i] * room), _at(value, rows[i] * room), places[i], counts[i]
             if j < count and inputs[j] < end:
                 total, products = load(z, i * stride + column), _load_steps(gram, i * BLOCK)
                 while j < count:
@@ -534,10 +534,10 @@ def _block_loops(vectors):
     ):
         """Add a strip's part to the first layer's outputs; the last of ``counts`` is how far each row has come."""
         for i in range(n):
-            example, j = at(examples, rows[i] * (TASK + 1)), counts[i * depth + depth - 1]
-            inputs, values, count = at(index, rows[i] * room), at(value, rows[i] * room), example[COUNT]
+            example, j = _at(examples, rows[i] * (TASK + 1)), counts[i * depth + depth - 1]
+            inputs, values, count = _at(index, rows[i] * room), _at(value, rows[i] * room), example[COUNT]
             if j < count and inputs[j] < end:
-                own = at(weights, layers[WEIGHTS] + example[TASK] * layers[TASK_STRIDE] + column)
+                own = _at(weights, layers[WEIGHTS] + example[TASK] * layers[TASK_STRIDE] + column)
                 total = load(delta, i * width + layers[OUTPUTS] + column)
                 while j < count:
                     k = np.int64(inputs[j])
@@ -555,10 +555,10 @@ def _block_loops(vectors):
     ):
         """Add a strip's part of many rows' scaled gradients."""
         for i in range(n):
-            example, j = at(examples, rows[i] * (TASK + 1)), counts[i * depth + depth - 1]
-            inputs, values, count = at(index, rows[i] * room), at(value, rows[i] * room), example[COUNT]
+            example, j = _at(examples, rows[i] * (TASK + 1)), counts[i * depth + depth - 1]
+            inputs, values, count = _at(index, rows[i] * room), _at(value, rows[i] * room), example[COUNT]
             if j < count and inputs[j] < end:
-                own = at(target, layers[WEIGHTS] + example[TASK] * layers[TASK_STRIDE] + column)
+                own = _at(target, layers[WEIGHTS] + example[TASK] * layers[TASK_STRIDE] + column)
                 change = multiply_add(scales[i], load(delta, i * width + layers[OUTPUTS] + column), nothing())
                 while j < count:
                     k = np.int64(inputs[j])
@@ -573,19 +573,9 @@ def _block_loops(vectors):
     def sum_images(column, stride, weights, starts, columns, values, rows, n, width, out):
         """Add a strip's part to the first layer's outputs for images, whose inputs from ``starts[row]`` on it lists."""
         for i in range(n):
-            begin, of = starts[rows[i]], at(out, i * width)
-            sum_rows(
-                column,
-                stride,
-                weights,
-                np.int64(0),
-                of,
-                np.int64(0),
-                at(columns, begin),
-                at(values, begin),
-                starts[rows[i] + 1] - begin,
-                of,
-            )
+            begin, end, of = starts[rows[i]], starts[rows[i] + 1], _at(out, i * width)
+            zero, listed, x = np.int64(0), _at(columns, begin), _at(values, begin)
+            sum_rows(column, stride, weights, zero, of, zero, listed, x, end - begin, of)
 
     return (
         sum_rows, add_to_rows, dot_rows, dot_and_add_to_rows, forward_strip, update_strip, sum_strip, add_strip,
@@ -638,6 +628,12 @@ def _copy_row(source, begin, target, to, stride):
 
 
 @_inlined
+def _clear(target, begin, end):
+    for k in range(begin, end, LANES):
+        _store_lanes(target, k, _nothing_lanes())
+
+
+@_inlined
 def _interpolate_row(now, offset, before, begin, rate, stride):
     """now = before + rate·(now − before)."""
     for column in range(0, stride, LANES):
@@ -650,24 +646,12 @@ def _interpolate_row(now, offset, before, begin, rate, stride):
 
 
 @_inlined
-def _rectify(z, active, activation):
+def _rectify(z, stride, active, activation):
     """List the units that are on and their values; how many. Without a branch: no processor can guess which are on."""
     on = 0
-    for unit in range(0, len(z), LANES):  # padding is zero, so never on
+    for unit in range(0, stride, LANES):  # padding is zero, so never on
         on += list_active(z, unit, unit, active, activation, on)
     return on
-
-
-@_inlined
-def _forward(parameters, layers, index, value, count, task, active, activation, counts, delta, masks):
-    """Scores into delta's last segment; for each hidden layer the active units and their values."""
-    own = task * layers[0, TASK_STRIDE]
-    _sum_rows(
-        layers[0, STRIDE], parameters, layers[0, WEIGHTS] + own, parameters, layers[0, BIASES] + own,
-        index, value, count, delta[layers[0, OUTPUTS] :],
-    )  # fmt: skip
-    _forward_from_second(parameters, layers, task, active, activation, counts, delta)
-    _mask(layers, task, delta, masks)
 
 
 @_inlined
@@ -675,7 +659,7 @@ def _mask(layers, task, delta, masks):
     """Exclude the classes that are not a task's from its scores, the last segment of ``delta``."""
     begin, rows = masks
     if begin > 0:
-        for c in range(layers[len(layers) - 1, OUTPUTS], len(delta)):
+        for c in range(layers[len(layers) - 1, OUTPUTS], rows.shape[1]):
             delta[c] += rows[begin + task, c]
 
 
@@ -684,13 +668,20 @@ def _forward_from_second(parameters, layers, task, active, activation, counts, d
     """Go on where delta's first segment holds the first layer's outputs."""
     for layer in range(1, len(layers)):
         before = layers[layer - 1, OUTPUTS]
-        units, values = active[before:], activation[before:]
-        counts[layer - 1] = _rectify(delta[before : before + layers[layer - 1, STRIDE]], units, values)
+        units, values = _at(active, before), _at(activation, before)
+        counts[layer - 1] = _rectify(_at(delta, before), layers[layer - 1, STRIDE], units, values)
         own = task * layers[layer, TASK_STRIDE]
         _sum_rows(
             layers[layer, STRIDE], parameters, layers[layer, WEIGHTS] + own, parameters, layers[layer, BIASES] + own,
-            units, values, counts[layer - 1], delta[layers[layer, OUTPUTS] :],
+            units, values, counts[layer - 1], _at(delta, layers[layer, OUTPUTS]),
         )  # fmt: skip
+
+
+@_inlined
+def _workspace(active, activation, counts, delta, i):
+    """Pointers to a row of the workspace."""
+    width = delta.shape[1]
+    return _at(active, i * width), _at(activation, i * width), _at(counts, i * counts.shape[1]), _at(delta, i * width)
 
 
 @_inlined
@@ -700,19 +691,19 @@ def _masks(active, delta):
 
 
 @_inlined
-def _loss_gradient(scores, classes, label):
+def _loss_gradient(scores, stride, classes, label):
     """Turn padded scores into softmax − onehot(label), the cross-entropy's gradient. False if it is not finite."""
     largest = scores[0]
     for c in range(1, classes):
         largest = max(largest, scores[c])
     margin = scores[label] - largest
     total = np.float32(0)
-    for c in range(0, len(scores), LANES):
+    for c in range(0, stride, LANES):
         total += exponentials(scores, c, largest, classes - c)
     if not (total <= classes and margin > -np.inf):  # a NaN fails the first comparison
         return False
     inverse = np.float32(1) / total
-    for c in range(len(scores)):
+    for c in range(stride):
         scores[c] *= inverse
     scores[label] -= np.float32(1)
     return True
@@ -723,11 +714,10 @@ def _backward(parameters, layers, task, active, counts, delta):
     """Delta of every layer, from that of the last."""
     for layer in range(len(layers) - 1, 0, -1):
         before = layers[layer - 1, OUTPUTS]
-        out = delta[before : before + layers[layer - 1, STRIDE]]
-        out[:] = np.float32(0)
+        _clear(delta, before, before + layers[layer - 1, STRIDE])
         _dot_rows(
             layers[layer, STRIDE], parameters, layers[layer, WEIGHTS] + task * layers[layer, TASK_STRIDE],
-            active[before:], counts[layer - 1], delta[layers[layer, OUTPUTS] :], out,
+            _at(active, before), counts[layer - 1], _at(delta, layers[layer, OUTPUTS]), _at(delta, before),
         )  # fmt: skip
 
 
@@ -747,16 +737,16 @@ def _learn_behind_first(parameters, layers, label, task, active, activation, cou
     """
     last = len(layers) - 1
     scores = layers[last, OUTPUTS]
-    if not _loss_gradient(delta[scores : scores + layers[last, STRIDE]], layers[last, FAN_OUT], label):
+    if not _loss_gradient(_at(delta, scores), layers[last, STRIDE], layers[last, FAN_OUT], label):
         return False
     for layer in range(last, 0, -1):
         before = layers[layer - 1, OUTPUTS]
         own = task * layers[layer, TASK_STRIDE]
-        out = delta[before : before + layers[layer - 1, STRIDE]]
-        out[:] = np.float32(0)
+        _clear(delta, before, before + layers[layer - 1, STRIDE])
         _dot_and_add_to_rows(
             layers[layer, STRIDE], parameters, layers[layer, WEIGHTS] + own, layers[layer, BIASES] + own,
-            active[before:], activation[before:], counts[layer - 1], -lr, delta[layers[layer, OUTPUTS] :], out,
+            _at(active, before), _at(activation, before), counts[layer - 1], -lr, _at(delta, layers[layer, OUTPUTS]),
+            _at(delta, before),
         )  # fmt: skip
     return True
 
@@ -820,7 +810,7 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
     wrong = _first_wrong(rows, examples, layers, active, delta, True)
     if wrong >= 0:
         return -1 - wrong
-    masks = _masks(active, delta)
+    masks, workspace = _masks(active, delta), _workspace(active, activation, counts, delta, np.int64(0))
     of = layers[0, OUTPUTS]
     for i in range(len(rows)):
         row, scale = rows[i], -lr[i if len(lr) > 1 else 0]
@@ -828,14 +818,13 @@ def sgd_each(parameters, layers, examples, index, value, rows, lr, active, activ
             _prefetch_example(examples, index, value, rows[i + 1])
         own = examples[row, TASK] * layers[0, TASK_STRIDE]
         weights, stride, biases = layers[0, WEIGHTS] + own, layers[0, STRIDE], layers[0, BIASES] + own
-        count = examples[row, COUNT]
-        _sum_rows(stride, parameters, weights, parameters, biases, index[row], value[row], count, delta[0, of:])
+        inputs, values, count = _at(index, row * index.shape[1]), _at(value, row * value.shape[1]), examples[row, COUNT]
+        _sum_rows(stride, parameters, weights, parameters, biases, inputs, values, count, _at(delta, of))
         if not _step_behind_first(
-            parameters, layers, examples[row, LABEL], examples[row, TASK], active[0], activation[0], counts[0],
-            delta[0], masks, -scale,
+            parameters, layers, examples[row, LABEL], examples[row, TASK], *workspace, masks, -scale
         ):  # fmt: skip
             return i
-        _add_to_rows(stride, parameters, weights, biases, index[row], value[row], count, scale, delta[0, of:])
+        _add_to_rows(stride, parameters, weights, biases, inputs, values, count, scale, _at(delta, of))
     return len(rows)
 
 
@@ -860,27 +849,26 @@ def predict_and_learn(
 ):
     """Put each dense example into slot 0, predict its class, and take one SGD step on it; how many before a bad one."""
     masks, of, stride = _masks(active, delta), layers[0, OUTPUTS], layers[0, STRIDE]
+    workspace = _workspace(active, activation, counts, delta, np.int64(0))
     own = task * layers[0, TASK_STRIDE]
     weights, biases, scores = layers[0, WEIGHTS] + own, layers[0, BIASES] + own, layers[len(layers) - 1, OUTPUTS]
-    slot = np.zeros(1, np.int64)
+    slot, inputs, values = np.zeros(1, np.int64), _at(index, np.int64(0)), _at(value, np.int64(0))
     for i in range(len(y)):
         _put(examples[0], index[0], value[0], x[i], y[i], task)
         if _first_wrong(slot, examples, layers, active, delta, True) >= 0:
             return i
         count = examples[0, COUNT]
-        _forward(
-            parameters, layers, index[0], value[0], count, task, active[0], activation[0], counts[0], delta[0], masks
-        )
+        _sum_rows(stride, parameters, weights, parameters, biases, inputs, values, count, _at(delta, of))
+        _forward_from_second(parameters, layers, task, *workspace)
+        _mask(layers, task, workspace[3], masks)
         best = 0
         for c in range(1, layers[len(layers) - 1, FAN_OUT]):
             if delta[0, scores + c] > delta[0, scores + best]:
                 best = c
         predicted[i] = best
-        if not _learn_behind_first(
-            parameters, layers, y[i], task, active[0], activation[0], counts[0], delta[0], lr
-        ):  # fmt: skip
+        if not _learn_behind_first(parameters, layers, y[i], task, *workspace, lr):
             return i
-        _add_to_rows(stride, parameters, weights, biases, index[0], value[0], count, -lr, delta[0, of:])
+        _add_to_rows(stride, parameters, weights, biases, inputs, values, count, -lr, _at(delta, of))
     return len(y)
 
 
@@ -933,14 +921,14 @@ def steps(
     wrong = _first_wrong(rows.reshape(-1), examples, layers, active, delta, True)
     if wrong >= 0:
         return -1 - wrong
-    masks = _masks(active, delta)
-    active, activation, counts, delta = active[0], activation[0], counts[0], delta[0]
+    masks, workspace = _masks(active, delta), _workspace(active, activation, counts, delta, np.int64(0))
     batches, size = rows.shape
     offset, stride, biases = layers[0, WEIGHTS], layers[0, STRIDE], layers[0, BIASES]
-    of = layers[0, OUTPUTS]
+    outputs = _at(delta, layers[0, OUTPUTS])
     transposed, present, z, change, gram, _, _, order = dual
+    first = _at(order, np.int64(0))
     begin = biases if blocks else offset + len(stamps) * stride
-    rest, rest_before = parameters[begin:], undo[begin:]
+    rest = len(parameters) - begin
     moved = rate != 1
     remembered = stamps[: len(stamps) if blocks and moved and size > BLOCK else 0]
     at_once = max(size if size <= BLOCK or not blocks else BLOCK // 2, 1)
@@ -950,7 +938,7 @@ def steps(
     for batch in range(batches + 1):  # once more, without steps, for the last block's update
         ending = batch == batches or not good
         if moved and not ending:
-            _copy_row(rest, 0, rest_before, 0, len(rest))
+            _copy_row(parameters, begin, undo, begin, rest)
         for at in range(0, size, at_once):
             n = 0 if ending else min(at_once, size - at)
             if blocks:
@@ -968,21 +956,19 @@ def steps(
                     _prefetch_example(examples, index, value, flat[ahead])
                 task, count, lr_now = examples[row, TASK], examples[row, COUNT], lr[done if len(lr) > 1 else 0]
                 own = task * layers[0, TASK_STRIDE]
+                inputs, values = _at(index, row * index.shape[1]), _at(value, row * value.shape[1])
                 if blocks:
-                    _sum_rows(stride, change, np.int64(0), z, q * stride, order, gram[q * BLOCK :], q, delta[of:])
+                    _sum_rows(stride, change, np.int64(0), z, q * stride, first, _at(gram, q * BLOCK), q, outputs)
                 else:
                     _sum_rows(
-                        stride, parameters, offset + own, parameters, biases + own, index[row], value[row], count,
-                        delta[of:],
-                    )  # fmt: skip
-                good = _step_behind_first(
-                    parameters, layers, examples[row, LABEL], task, active, activation, counts, delta, masks, lr_now
-                )
+                        stride, parameters, offset + own, parameters, biases + own, inputs, values, count, outputs
+                    )
+                good = _step_behind_first(parameters, layers, examples[row, LABEL], task, *workspace, masks, lr_now)
                 if not good:
                     break
                 if blocks:
                     for column in range(0, stride, LANES):
-                        change_now = _multiply_add_lanes(-lr_now, _load_lanes(delta, of + column), _nothing_lanes())
+                        change_now = _multiply_add_lanes(-lr_now, _load_lanes(outputs, column), _nothing_lanes())
                         _store_lanes(change, q * stride + column, change_now)
                         settled = _multiply_add_lanes(
                             np.float32(1), change_now, _load_lanes(parameters, biases + column)
@@ -992,16 +978,15 @@ def steps(
                 else:
                     if moved:
                         for j in range(count + 1):
-                            place = own // stride + (np.int64(index[row, j]) if j < count else layers[0, FAN_IN])
+                            place = own // stride + (np.int64(inputs[j]) if j < count else layers[0, FAN_IN])
                             if stamps[place] == 0:
                                 stamps[place] = 1
                                 touched[changed] = place
                                 changed += 1
                                 _copy_row(parameters, offset + place * stride, undo, offset + place * stride, stride)
                     _add_to_rows(
-                        stride, parameters, offset + own, biases + own, index[row], value[row], count, -lr_now,
-                        delta[of:],
-                    )  # fmt: skip
+                        stride, parameters, offset + own, biases + own, inputs, values, count, -lr_now, outputs
+                    )
                 done += 1
             if not good:
                 break
@@ -1014,7 +999,7 @@ def steps(
         if ending:
             break
         if moved and good:
-            _interpolate_row(rest, 0, rest_before, 0, rate, len(rest))
+            _interpolate_row(parameters, begin, undo, begin, rate, rest)
             if blocks and len(remembered) == 0:  # a batch in one block: all of its change is still to be made
                 for k in range(n * stride):
                     change[k] *= rate
@@ -1031,7 +1016,7 @@ def _first_layer(parameters, layers, examples, index, value, rows, counts, delta
     for i in range(len(rows)):
         _prefetch_example(examples, index, value, rows[i])
         biases = layers[0, BIASES] + examples[rows[i], TASK] * layers[0, TASK_STRIDE]
-        _copy_row(parameters, biases, delta[i], layers[0, OUTPUTS], layers[0, STRIDE])
+        _copy_row(parameters, biases, delta, i * delta.shape[1] + layers[0, OUTPUTS], layers[0, STRIDE])
         counts[i, len(layers) - 1] = 0
     for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
         _sum_strip(
@@ -1055,10 +1040,11 @@ def _forward_each(parameters, layers, examples, index, value, rows, active, acti
             own = task * layers[0, TASK_STRIDE]
             _sum_rows(
                 layers[0, STRIDE], parameters, layers[0, WEIGHTS] + own, parameters, layers[0, BIASES] + own,
-                index[row], value[row], examples[row, COUNT], delta[i, layers[0, OUTPUTS] :],
+                _at(index, row * index.shape[1]), _at(value, row * value.shape[1]), examples[row, COUNT],
+                _at(delta, i * delta.shape[1] + layers[0, OUTPUTS]),
             )  # fmt: skip
-        _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
-        _mask(layers, task, delta[i], masks)
+        _forward_from_second(parameters, layers, task, *_workspace(active, activation, counts, delta, i))
+        _mask(layers, task, _at(delta, i * delta.shape[1]), masks)
 
 
 @compiled
@@ -1071,7 +1057,8 @@ def forward(parameters, layers, examples, index, value, rows, active, activation
         parameters, layers, examples, index, value, rows, active, activation, counts, delta, _masks(active, delta)
     )
     for i in range(len(rows)):
-        _copy(delta[i, layers[len(layers) - 1, OUTPUTS] :], out[i], out.shape[1])
+        for c in range(out.shape[1]):
+            out[i, c] = delta[i, layers[len(layers) - 1, OUTPUTS] + c]
     return len(rows)
 
 
@@ -1140,7 +1127,8 @@ def carry_back(parameters, layers, examples, rows, gradient, active, counts, del
             total += delta[i, scores + c] * np.float32(0)
         if total != 0:
             return i
-        _backward(parameters, layers, examples[rows[i], TASK], active[i], counts[i], delta[i])
+        units, _, on, deltas = _workspace(active, active, counts, delta, i)
+        _backward(parameters, layers, examples[rows[i], TASK], units, on, deltas)
     return len(rows)
 
 
@@ -1163,7 +1151,7 @@ def backward(
             _first_layer(parameters, layers, examples, index, value, of, counts[begin:], delta[begin:])
         else:
             for i in range(begin, begin + len(of)):
-                _copy_row(parameters, layers[0, BIASES], delta[i], layers[0, OUTPUTS], stride)
+                _copy_row(parameters, layers[0, BIASES], delta, i * width + layers[0, OUTPUTS], stride)
             for strip in range(len(starts)):
                 _sum_images(
                     stride, parameters, starts[strip], columns, values, places[begin:], len(of), width,
@@ -1172,14 +1160,16 @@ def backward(
         # Each pass over all of them: what the next one asks for is then known, and no branch waits for a sum.
         for i in range(begin, begin + len(of)):
             task = examples[rows[i], TASK]
-            _forward_from_second(parameters, layers, task, active[i], activation[i], counts[i], delta[i])
+            _forward_from_second(parameters, layers, task, *_workspace(active, activation, counts, delta, i))
         for i in range(begin, begin + len(of)):
-            _mask(layers, examples[rows[i], TASK], delta[i], masks)
-            of_scores = delta[i, scores : scores + layers[last, STRIDE]]
-            if not _loss_gradient(of_scores, layers[last, FAN_OUT], examples[rows[i], LABEL]):
+            deltas = _at(delta, i * width)
+            _mask(layers, examples[rows[i], TASK], deltas, masks)
+            label = examples[rows[i], LABEL]
+            if not _loss_gradient(_at(deltas, scores), layers[last, STRIDE], layers[last, FAN_OUT], label):
                 return i
         for i in range(begin, begin + len(of)):
-            _backward(parameters, layers, examples[rows[i], TASK], active[i], counts[i], delta[i])
+            units, _, on, deltas = _workspace(active, activation, counts, delta, i)
+            _backward(parameters, layers, examples[rows[i], TASK], units, on, deltas)
     return len(rows)
 
 
@@ -1190,14 +1180,14 @@ def _add_behind_first(target, layers, examples, rows, weights, active, activatio
         task = examples[rows[i], TASK]
         _add_to_rows(
             layers[0, STRIDE], target, np.int64(0), layers[0, BIASES] + task * layers[0, TASK_STRIDE],
-            active[0], activation[0], 0, weights[i], delta[i, layers[0, OUTPUTS] :],
+            active, activation, np.int64(0), weights[i], _at(delta, i * delta.shape[1] + layers[0, OUTPUTS]),
         )  # fmt: skip
         for layer in range(1, len(layers)):
             own, before = task * layers[layer, TASK_STRIDE], layers[layer - 1, OUTPUTS]
             _add_to_rows(
                 layers[layer, STRIDE], target, layers[layer, WEIGHTS] + own, layers[layer, BIASES] + own,
-                active[i, before:], activation[i, before:], counts[i, layer - 1], weights[i],
-                delta[i, layers[layer, OUTPUTS] :],
+                _at(active, i * delta.shape[1] + before), _at(activation, i * delta.shape[1] + before),
+                counts[i, layer - 1], weights[i], _at(delta, i * delta.shape[1] + layers[layer, OUTPUTS]),
             )  # fmt: skip
 
 
@@ -1208,12 +1198,6 @@ def _transpose(examples, index, value, row, lane, transposed, present):
         k = np.uint64(index[row, j])
         transposed[k * np.uint64(BLOCK) + np.uint64(lane)] = value[row, j]
         present[k] |= np.uint32(1 << lane)
-
-
-@_inlined
-def _clear(target, begin, end):
-    for k in range(begin, end, LANES):
-        _store_lanes(target, k, _nothing_lanes())
 
 
 @compiled
@@ -1288,13 +1272,15 @@ def look_ahead(
         for q in range(len(given)):
             row, at = given[q], begin + q
             task = examples[row, TASK]
-            _forward_from_second(parameters, layers, task, active[at], activation[at], counts[at], delta[at])
-            _mask(layers, task, delta[at], masks)
-            of_scores = delta[at, scores : scores + layers[last, STRIDE]]
-            good = _loss_gradient(of_scores, layers[last, FAN_OUT], examples[row, LABEL])
+            units, values, on, deltas = _workspace(active, activation, counts, delta, at)
+            _forward_from_second(parameters, layers, task, units, values, on, deltas)
+            _mask(layers, task, deltas, masks)
+            good = _loss_gradient(
+                _at(deltas, scores), layers[last, STRIDE], layers[last, FAN_OUT], examples[row, LABEL]
+            )
             if not good:
                 break
-            _backward(parameters, layers, task, active[at], counts[at], delta[at])
+            _backward(parameters, layers, task, units, on, deltas)
             for column in range(0, stride, LANES):
                 place = ((column // LANES * n + i // 2) * (many + 1) + at) * LANES
                 scaled = _multiply_add_lanes(weights[at], _load_lanes(delta[at], of + column), _nothing_lanes())
@@ -1582,7 +1568,7 @@ def scores(
     strip, passes over them.
     """
     stride, segment = layers[0, STRIDE], layers[len(layers) - 1, OUTPUTS]
-    group = len(outputs)
+    group, workspace = len(outputs), _workspace(active, activation, counts, delta, np.int64(0))
     flat = outputs.reshape(-1)
     for begin in range(0, len(rows), group):
         size = min(group, len(rows) - begin)
@@ -1591,9 +1577,10 @@ def scores(
         for strip in range(len(starts)):
             _sum_images(stride, first, starts[strip], columns, values, rows[begin : begin + size], size, stride, flat)
         for i in range(size):
-            _copy_row(flat, i * stride, delta[0], layers[0, OUTPUTS], stride)
-            _forward_from_second(parameters, layers, task, active[0], activation[0], counts[0], delta[0])
-            _copy(delta[0, segment:], out[begin + i], out.shape[1])
+            _copy_row(flat, i * stride, delta, layers[0, OUTPUTS], stride)
+            _forward_from_second(parameters, layers, task, *workspace)
+            for c in range(out.shape[1]):
+                out[begin + i, c] = delta[0, segment + c]
 
 
 @compiled
