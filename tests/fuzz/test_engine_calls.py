@@ -17,6 +17,7 @@ from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks import Perceptron
+from test_learner_primitives import flat, write
 
 COUNT = int(os.environ.get("FUZZ", "6000"))
 AT_ONCE = 20_000
@@ -62,12 +63,11 @@ class Pair:
     def renew(self):
         """Give both finite parameters and a table that can be learned."""
         rng = self.rng
-        values = [rng.normal(0, 0.4, part.shape) for layer in self.learners[0].layers() for part in layer]
+        values = [[rng.normal(0, 0.4, part.shape) for part in layer] for layer in self.learners[0].layers()]
         x = rng.standard_normal((self.slots, self.network.inputs)) * (rng.random((self.slots, 1)) < 0.9)
         y, tasks = (rng.integers(end, size=self.slots) for end in (self.network.classes, self.network.tasks))
         for learner in self.learners:
-            for part, value in zip((part for layer in learner.layers() for part in layer), values, strict=True):
-                part[...] = value.astype(np.float32)
+            write(learner, values)
             for task in range(self.network.tasks):
                 own = np.flatnonzero(tasks == task)
                 learner.put(own, x[own].astype(np.float32), y[own], task)
@@ -141,19 +141,19 @@ def reptile(pair):
 
 def gradient(pair):
     rows, loss = pair.rows(), pair.loss()
-    return lambda learner: numbers(learner, learner.gradient(rows, loss))
+    return lambda learner: flat(learner.layers(learner.gradient(rows, loss)))
 
 
 def gradients(pair):
     groups, loss = [pair.rows() for _ in range(pair.rng.integers(1, 4))], pair.loss()
-    return lambda learner: np.stack([numbers(learner, one) for one in learner.gradients(groups, loss)])
+    return lambda learner: np.stack([flat(learner.layers(one)) for one in learner.gradients(groups, loss)])
 
 
 def dots(pair):
     rows, groups, loss = pair.rows(), [pair.rows() for _ in range(pair.rng.integers(1, 4))], pair.loss()
 
     def call(learner):
-        lengths = [np.linalg.norm(numbers(learner, v)) for v in learner.gradients([rows, *groups], loss)]
+        lengths = [np.linalg.norm(flat(learner.layers(v))) for v in learner.gradients([rows, *groups], loss)]
         return np.asarray(learner.dots(rows, groups, loss)) / (1e-30 + lengths[0] * np.array(lengths[1:]))
 
     return call
@@ -188,7 +188,7 @@ def move(pair):
         if how == "update":
             state = [pair.vector(learner, seed + 1 + i, "") for i in range(2)]
             learner.update(momentum, vector, *state[: max(count, 1)], lr=lr, decay=0.9)
-            return numbers(learner, state[0])
+            return flat(learner.layers(state[0]))
         if how == "trial":
             with learner.trial():
                 learner.load(vector)
@@ -251,11 +251,6 @@ def others(pair):
 CALLS = (*[sgd, sgd_each, reptile, read, move] * 2, gradient, gradients, dots, table, others)
 
 
-def numbers(learner, vector):
-    """A vector's numbers, in the order that both engines have in common."""
-    return np.concatenate([np.asarray(part).ravel() for layer in learner.layers(vector) for part in layer])
-
-
 def outcome(call, learner):
     try:
         return "", call(learner)
@@ -309,11 +304,11 @@ def run(seed, count):
         clear = not before and not unclear
         if clear or "diverged" not in (one[0], other[0]):
             assert one[0] == other[0], f"{where}: {one[0] or 'done'} and {other[0] or 'done'}"
-        theta = numbers(ours, ours.parameters())
+        theta = flat(ours.layers())
         if clear and one[0] == "":
             compared += 1
             assert one[1] is None or same(one[1], other[1]), f"{where}: {one[1]} and {other[1]}"
-            assert same(theta, numbers(theirs, theirs.parameters())), f"{where}: θ differs"
+            assert same(theta, flat(theirs.layers())), f"{where}: θ differs"
             for counted in COUNTED:
                 assert getattr(ours, counted) == getattr(theirs, counted), f"{where}: {counted}"
         assert not np.nan_to_num(ours.parameters()[pair.padding]).any(), f"{where}: padding is not zero"
@@ -324,9 +319,7 @@ def run(seed, count):
             pair.renew()
             unclear = None
         else:
-            for mine, its in zip(ours.layers(), theirs.layers(), strict=True):
-                for part, value in zip(its, mine, strict=True):
-                    part[...] = value
+            write(theirs, ours.layers())
             for counted in COUNTED:
                 setattr(theirs, counted, getattr(ours, counted))
     assert compared > 0.4 * count, f"only {compared} of {count} calls could be compared"
