@@ -1,5 +1,6 @@
 """Images: grey levels in one byte each, shared by all tasks that are made from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, NamedTuple
@@ -9,9 +10,8 @@ from numpy.typing import NDArray
 
 from metareplay.errors import BadInput
 
-STRIP, REST = 56, 24
-"""Inputs whose weights, some 100 units wide, stay in the nearest cache while images pass over them; and of how many an
-image must have values, on the mean, that another strip pays."""
+STRIP = 112
+"""Columns of inputs whose weights, some 100 units wide, stay in the near caches while images pass over them."""
 
 
 class BaseImages:
@@ -72,20 +72,21 @@ class BaseImages:
 
     @cached_property
     def strips(self) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]:
+        """All columns ``in_strips`` of 112: made once, at the first evaluation, and shared by every task."""
+        return self.in_strips(np.arange(self.width), range(STRIP, self.width, STRIP))
+
+    def in_strips(
+        self, order: NDArray[np.int64], cuts: Sequence[int]
+    ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float32]]:
         """All inputs that are not zero: ``starts (strips, n + 1)``, ``columns``, ``values``.
 
-        ``columns[starts[s, i] : starts[s, i + 1]]`` are those of image i that lie in the s-th strip. The first has the
-        56 columns that are not zero most often, and so on; the last has all that are left.
-        Made once, at the first evaluation, and shared by every task.
+        ``columns[starts[s, i] : starts[s, i + 1]]`` are those of image i that lie in the s-th strip, which are the
+        columns ``order[cuts[s - 1] : cuts[s]]``.
         """
         there = self.pixels != 0 if self.pixels.dtype != np.uint8 else (self.levels != 0)[self.pixels]
-        often = there.mean(0)
-        order = np.argsort(-often, kind="stable")
-        cuts = [end for end in range(STRIP, self.width, STRIP) if often[order[end - STRIP :]].sum() > REST]
         starts = np.zeros((len(cuts) + 1, len(self) + 1), np.int64)
         columns, values, end = [], [], 0
-        for start, strip in zip(starts, np.split(order, cuts), strict=True):
-            strip.sort()
+        for start, strip in zip(starts, map(np.sort, np.split(order, cuts)), strict=True):
             image, place = there[:, strip].nonzero()
             start[:] = end + np.searchsorted(image, np.arange(len(self) + 1))
             end += len(image)
