@@ -98,21 +98,28 @@ class SortedInputs:
         if self.slots is not None and np.any(self.slots[slots]):
             self._forget()
 
-    def of(self, groups: Sequence[Rows], learner: Any) -> list[Any]:
-        """Each group's ``lists``, of a `FusedPerceptron`; not the first one's, which mostly are new examples."""
+    def of(self, groups: Sequence[Rows], learner: Any) -> tuple[tuple[NDArray[Any], ...], list[Any]]:
+        """``strips`` and each group's ``lists``, of a `FusedPerceptron`.
+
+        Not the first one's, which mostly are new examples; nothing of groups that are small.
+        """
         first, others = groups[:1], groups[1:]
-        asked, sizes = [group.tobytes() for group in others], [len(group) for group in others]
+        sizes = [len(group) for group in others]
+        if not learner._in_blocks or not sizes or min(sizes) == 0 or sum(sizes) < kernels.BLOCK * len(sizes):
+            return self.nothing, [None] * len(groups)
+        others = [learner._slots(group) for group in others]
+        asked = [group.tobytes() for group in others]
         if asked != self._groups:
             self._groups = asked
             self._forget()
-        elif self.slots is None and learner._in_blocks and all(sizes) and sum(sizes) >= kernels.BLOCK * len(sizes) > 0:
+        elif self.slots is None:
             self.slots = np.zeros(learner.slots, bool)
             self.slots[np.concatenate(others)] = True
             dense = [learner.inputs(group) for group in others]
             *strips, places = self.strips = _in_strips(dense)
             parts = np.split(places, np.cumsum(sizes)[:-1])
             self.lists = [((*strips, part), _by_input(x)) for part, x in zip(parts, dense, strict=True)]
-        return [None] * len(first) + self.lists
+        return self.strips, [None] * len(first) + self.lists
 
 
 def _in_strips(groups: Sequence[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:

@@ -24,11 +24,11 @@ def factored(learner: Any, groups: Sequence[Rows]) -> Factors:
     sizes = np.array([len(group) for group in groups])
     if sizes.min() == 0:
         raise BadInput("a gradient needs at least one row")
-    rows = np.concatenate(groups)
+    rows = learner._slots(np.concatenate(groups))
     learner.gradients_taken += len(rows)
-    lists = learner._sorted.of(groups, learner)
+    strips, lists = learner._sorted.of(groups, learner)
     workspace = learner._room_for(max(len(rows), 3))  # not the one of two rows, which all that is done needs
-    factors = Factors(learner, rows, sizes, workspace, learner._sorted.strips, lists)
+    factors = Factors(learner, rows, sizes, workspace, strips, lists)
     for given in factors.parts():
         learner._require(given[0], kernels.backward(*learner._table, *given))
     return factors

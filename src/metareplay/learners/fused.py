@@ -357,18 +357,18 @@ class FusedPerceptron(LazyDecay):
     def gradients(self, groups: Sequence[Rows], loss: Loss | None = None) -> Vector:
         groups = [self._slots(group) for group in groups]
         gradients = in_a_room(self._rooms[1], len(groups), len(self._parameters))
-        for group, gradient, lists in zip(groups, gradients, self._sorted.of(groups, self), strict=True):
+        for group, gradient, lists in zip(groups, gradients, self._sorted.of(groups, self)[1], strict=True):
             self._add_gradient(gradient, group, 1, None, loss, True, lists)
         return gradients
 
     def jacobian(self, groups: Sequence[Rows], loss: Loss | None = None) -> Any:
         formed = loss is not None or sum(map(len, groups)) >= FORMED * len(groups)
-        return self.gradients(groups, loss) if formed else factored(self, [self._slots(group) for group in groups])
+        return self.gradients(groups, loss) if formed else factored(self, groups)
 
     def dots(self, rows: Rows, groups: Sequence[Rows], loss: Loss | None = None) -> NDArray[np.floating[Any]]:
         if loss is not None or len(groups) == 0:
             return super().dots(rows, groups, loss)
-        factors = factored(self, [self._slots(group) for group in (rows, *groups)])
+        factors = factored(self, [rows, *groups])
         return np.asarray(factors @ factors[0])[1:]
 
     look_ahead = ahead.look_ahead
