@@ -71,7 +71,7 @@ wheel: $(VENV)/python
 	@$(PIP) 'hatchling>=1.27,<2'
 	@$(VENV)/bin/hatchling build
 
-lines: $(VENV)/installed-core
+lines: $(VENV)/installed-test
 	@$(VENV)/bin/python tests/test_architecture.py
 
 # What is installed for one purpose serves those before it too; two pips must not work in one environment at once.
