@@ -103,23 +103,21 @@ class SortedInputs:
 
         Not the first one's, which mostly are new examples; nothing of groups that are small.
         """
-        first, others = groups[:1], groups[1:]
-        sizes = [len(group) for group in others]
-        if not learner._in_blocks or not sizes or min(sizes) == 0 or sum(sizes) < kernels.BLOCK * len(sizes):
+        if not learner._in_blocks or not 0 < kernels.BLOCK * (len(groups) - 1) <= sum(map(len, groups[1:])):
             return self.nothing, [None] * len(groups)
-        others = [learner._slots(group) for group in others]
+        others = [learner._slots(group) for group in groups[1:]]
         asked = [group.tobytes() for group in others]
         if asked != self._groups:
             self._groups = asked
             self._forget()
-        elif self.slots is None:
+        elif self.slots is None and all(map(len, others)):
             self.slots = np.zeros(learner.slots, bool)
             self.slots[np.concatenate(others)] = True
             dense = [learner.inputs(group) for group in others]
             *strips, places = self.strips = _in_strips(dense)
-            parts = np.split(places, np.cumsum(sizes)[:-1])
+            parts = np.split(places, np.cumsum([len(group) for group in others])[:-1])
             self.lists = [((*strips, part), _by_input(x)) for part, x in zip(parts, dense, strict=True)]
-        return self.strips, [None] * len(first) + self.lists
+        return self.strips, [None, *self.lists]
 
 
 def _in_strips(groups: Sequence[NDArray[np.float32]]) -> tuple[NDArray[Any], ...]:

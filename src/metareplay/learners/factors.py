@@ -21,14 +21,14 @@ FEW = 16
 
 def factored(learner: Any, groups: Sequence[Rows]) -> Factors:
     """The gradients of groups of a `FusedPerceptron`'s rows."""
-    sizes = np.array([len(group) for group in groups])
-    if sizes.min() == 0:
+    sizes = list(map(len, groups))
+    if 0 in sizes:
         raise BadInput("a gradient needs at least one row")
     rows = learner._slots(np.concatenate(groups))
     learner.gradients_taken += len(rows)
     strips, lists = learner._sorted.of(groups, learner)
     workspace = learner._room_for(max(len(rows), 3))  # not the one of two rows, which all that is done needs
-    factors = Factors(learner, rows, sizes, workspace, strips, lists)
+    factors = Factors(learner, rows, np.array(sizes), workspace, strips, lists)
     for given in factors.parts():
         learner._require(given[0], kernels.backward(*learner._table, *given))
     return factors
@@ -136,12 +136,13 @@ class Factors:
 
     def parts(self) -> Iterator[tuple[Any, ...]]:
         """Rows, workspace and strips as `kernels.backward` takes them: the sorted rows apart from the first."""
-        first = int(self._sizes[0]) if len(self._strips[0]) else len(self._rows)
+        if not len(self._strips[0]):
+            yield self._rows, *self._workspace, *self._strips
+            return
+        first = int(self._sizes[0])
         for part, strips in ((slice(0, first), self._learner._unsorted), (slice(first, None), self._strips)):
-            if len(rows := self._rows[part]):
-                # Tasks' masks lie behind all rows of the last array.
-                behind = (array[part.start :] for array in self._workspace)
-                yield rows, *behind, *strips
+            # Tasks' masks lie behind all rows of the last array.
+            yield self._rows[part], *(array[part.start :] for array in self._workspace), *strips
 
     def _inputs(self) -> NDArray[np.float32]:
         inputs = np.zeros((len(self._rows), len(self._learner._dense)), np.float32)
