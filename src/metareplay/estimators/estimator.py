@@ -145,8 +145,8 @@ class Estimator:
             )
         if name_of(chosen) in METHODS.keys() - SETTINGS.keys():
             raise BadInput(
-                f"method is {chosen.id}, which is for runs: its loss knows nothing of classes that come later, weights "
-                f"or targets that are numbers; an estimator's is one of {', '.join(SETTINGS)}"
+                f"method is {chosen.id}, which is for runs alone: nobody tried it with classes, features and weights "
+                f"that come later; an estimator's is one of {', '.join(SETTINGS)}, or a class of your own"
             )
         if hasattr(self, "loss") and chosen is METHODS["ergap"]:
             raise BadInput("method is ergap, which compares examples of a class, but targets have none; give eralg4")
