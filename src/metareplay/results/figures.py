@@ -43,6 +43,14 @@ class Figure:
     """What is drawn apart: each ``size`` of memory, each ``configuration``, or nothing (``problem``)."""
     whole: bool = False  # whether the accuracy axis shows all of 0 to 100 %
 
+    def parts(self, problem: list[Group]) -> list[tuple[str, str, list[Group]]]:
+        """What is drawn apart: its title, the attribute of its panel in a page, and its configurations."""
+        if self.panels == "configuration":
+            return [(group.label, f"data-group={place}", [group]) for place, group in enumerate(problem)]
+        if self.panels == "problem":
+            return [("", "", sorted(problem, key=lambda group: group.memories or 0))]
+        return [(f"{n} memories" if n else "", f"data-size={n}", of_size(problem, n)) for n in sizes(problem)]
+
 
 def of_curve(problem: list[Group], group: Group, points: int, *, name: str) -> list[Line]:
     """The rows of one of the curves along the stream."""
@@ -153,12 +161,12 @@ FIGURES = (
         f"On all tasks, at the end of the stream. Mark: mean; bar: {INTERVAL}; thin strokes: single seeds. "
         "Methods without a memory stand beside those of every size.",
         partial(charts.ranking_chart, of=RETAINED), of_retained,
-        {"name": "method", **WITH_INTERVAL, "values": "each seed"},
+        {"label": "method", **WITH_INTERVAL, "values": "each seed"},
     ),
     *(
         Figure(
             id, title, f"{caption} Band: {INTERVAL}.", partial(charts.curve_chart, of=of, x=x),
-            partial(of_curve, name=curve), {"name": "method", "at": x, **WITH_INTERVAL}, whole=whole,
+            partial(of_curve, name=curve), {"label": "method", "at": x, **WITH_INTERVAL}, whole=whole,
         )
         for id, title, caption, of, x, curve, whole in CURVES_ALONG
     ),
@@ -166,21 +174,21 @@ FIGURES = (
         "memory", "Retained accuracy against memory size",
         f"Mark: mean; bar: {INTERVAL}; dots: single seeds. Lines join each method's best settings of every size.",
         partial(charts.memory_chart, of=RETAINED), of_memory,
-        {"name": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"}, "problem",
+        {"label": "method", "size": "memories", **WITH_INTERVAL, "values": "each seed"}, "problem",
     ),
     Figure(
         "time", "Retained accuracy against training time",
         f"Mean time of training, without evaluation; the larger the mark, the more memories. Bar: {INTERVAL}; dots: "
         "single seeds. Times compare only where machines are alike.",
         partial(charts.time_chart, of=RETAINED, x="time of training"), of_time,
-        {"name": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"}, "problem",
+        {"label": "method", "seconds": "seconds of training", **WITH_INTERVAL, "values": "each seed"}, "problem",
     ),
     Figure(
         "matrix", "Accuracy matrices",
         "Each row is a moment: when that task had been learned. Each column is a task: how well it was done then. "
         "Right of the diagonal are tasks to come; a column that darkens downwards is forgotten. Means over seeds.",
         partial(charts.matrix_chart, of="accuracy, %"), of_matrix,
-        {"after": "after task", "task": "on task", "accuracy": "accuracy, %"}, "configuration",
+        {"label": "method", "after": "after task", "task": "on task", "accuracy": "accuracy, %"}, "configuration",
     ),
 )  # fmt: skip
 
@@ -211,12 +219,10 @@ def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of:
 
 def drawing(figure: Figure, problem: list[Group]) -> Spec | None:
     """A figure of a problem in Vega-Lite, all panels and their legend; None if there is nothing to draw."""
-    parts = {
-        "size": [(f"{size} memories" if size else "", of_size(problem, size)) for size in sizes(problem)],
-        "configuration": [(group.label, [group]) for group in problem],
-        "problem": [("", sorted(problem, key=lambda group: group.memories or 0))],
-    }[figure.panels]
-    panels = [(title, [row for one in of for row in figure.rows(problem, one, POINTS)]) for title, of in parts]
+    panels = [
+        (title, [row for one in of for row in figure.rows(problem, one, POINTS)])
+        for title, _, of in figure.parts(problem)
+    ]
     panels = [(title, rows) for title, rows in panels if rows]
     if not panels:
         return None

@@ -18,7 +18,6 @@ from metareplay.results.charts import Styles, styles, theme
 from metareplay.results.figures import FIGURES, POINTS, Figure, ends
 from metareplay.results.groups import Contents, Group
 from metareplay.results.statistics import Progress
-from metareplay.runs.metrics import METRICS
 
 LIMIT = 3_000_000
 """Bytes that a page should have at most: with more, curves have fewer points, and matrices fewer rows and columns."""
@@ -42,10 +41,10 @@ def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: 
         "problems": list(enumerate(problems.items())),
         "answers": tables.answers(contents, progress("rankings tested")),
         "tables": tables,
+        "metrics": functools.partial(tables.metrics, contents),
         "missing": tables.missing(contents),
         "chosen": [choices.table(choice) for choice in contents.choices if choice.ended],
         "environments": environments.most_common(),
-        "meanings": METRICS,
         "sizes": sorted({size for group in groups if (size := group.memories)}),
         "figures": FIGURES,
         "looks": look,
@@ -100,8 +99,8 @@ def _data(problems: Collection[list[Group]], points: int, progress: Progress) ->
                     own[figure.id] = {name: each for name, each in columns.items() if known.get(name, ...) != each}
                     before[figure.id] = columns
                     rows[figure.id] += found
-            named = {"method": plain(group.method), "label": group.label, "memories": group.memories}
-            groups.append(named | {"rows": own})
+            size = "" if group.memories is None else str(group.memories)
+            groups.append({"method": plain(group.method), "label": group.label, "memories": size, "rows": own})
         data.append({"groups": groups, "ends": {figure.id: ends(rows[figure.id], figure.whole) for figure in FIGURES}})
     return _json(data)
 

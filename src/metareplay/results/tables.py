@@ -20,6 +20,12 @@ from metareplay.streams.catalogue import BENCHMARKS
 RA = "retained_accuracy"
 PAPER = (RA, "learning_accuracy", "backward_transfer")  # what the paper's tables give
 words = partial(Column, holds="words")
+MEASURED = (
+    *(Column(metric.short, meaning=metric.meaning) for metric in METRICS.values()),
+    Column(
+        "to iid", meaning="how much less is retained than by the same run with all tasks' examples mixed (--order iid)"
+    ),
+)
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
 UNITS = {
     "steps": "SGD steps",
@@ -141,9 +147,6 @@ def paper(contents: Contents) -> Table:
 
 def metrics(contents: Contents, problem: list[Group]) -> Table:
     """Every metric of a problem's configurations."""
-    columns = [words("method"), words("seeds")]
-    columns += [Column(metric.short, meaning=metric.meaning) for metric in METRICS.values()]
-    columns += [Column("to iid", meaning="how much less is retained than with all tasks' examples mixed")]
     rows, notes = [], dict[str, None]()
     for group in problem:
         found = {metric.short: (group.interval(name), metric.difference) for name, metric in METRICS.items()}
@@ -153,7 +156,8 @@ def metrics(contents: Contents, problem: list[Group]) -> Table:
         missing = missing_seeds(problem, group)
         seeds = f"{ranges(group.seeds)}{f' ({len(missing)} missing)' if missing else ''}"
         rows.append(_row(group, (group.label, seeds, *(with_interval(v, signed=s) for v, s in found.values()))))
-    return Table(tuple(columns), tuple(rows), problem[0].problem, (INTERVALS, *notes))
+    columns = (words("method"), words("seeds"), *MEASURED)
+    return Table(columns, tuple(rows), problem[0].problem, (INTERVALS, *notes))
 
 
 def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined:
