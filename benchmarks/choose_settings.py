@@ -25,7 +25,7 @@ import numpy as np
 from metareplay import METHODS, Diverged, Stream, benchmark, run
 from metareplay.data import catalogue as sources
 from metareplay.data.decode import DRAWINGS, FOR_TESTING
-from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.images import ImageSet
 from metareplay.settings import hyperparameters
 from metareplay.streams.catalogue import find
 
@@ -103,12 +103,8 @@ OMNIGLOT_CNN: Grids = {
 
 def held_out(images: ImageSet, out: np.ndarray) -> ImageSet:
     """The same with some of the training images in the place of the test images."""
-
-    def some(which: np.ndarray) -> BaseImages:
-        return BaseImages(images.train.pixels[which], images.train.white, images.train.shape)
-
-    train, test, labels = some(~out), some(out), images.train_labels
-    return replace(images, train=train, train_labels=labels[~out], test=test, test_labels=labels[out])
+    train, test = (images.train.only(np.flatnonzero(side)) for side in (~out, out))
+    return replace(images, train=train, test=test)
 
 
 @cache
@@ -116,7 +112,7 @@ def digits() -> ImageSet:
     """One in every so many of a class's training images, 297 in all, is held out."""
     images = sources.get("digits")
     out = np.zeros(len(images.train), bool)
-    out[np.argsort(images.train_labels, kind="stable")[:: len(images.train) // 297][:297]] = True
+    out[np.argsort(images.train.labels, kind="stable")[:: len(images.train) // 297][:297]] = True
     return held_out(images, out)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from metareplay.data import catalogue as sources
-from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.images import BaseImages, Images, ImageSet
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.stream import Stream
 
@@ -36,7 +36,8 @@ def rotations(base: ImageSet, tasks: int = 20) -> Stream:
 
 def description(base: ImageSet) -> str:
     """What was measured on, and how much of it is not zero."""
-    return f"{base.name}, {100 * np.count_nonzero(base.test.pixels) / base.test.pixels.size:.0f} % of inputs not zero"
+    pixels = base.test.base.pixels
+    return f"{base.name}, {100 * np.count_nonzero(pixels) / pixels.size:.0f} % of inputs not zero"
 
 
 def _enlarged(digits: ImageSet) -> ImageSet:
@@ -44,9 +45,8 @@ def _enlarged(digits: ImageSet) -> ImageSet:
     return replace(
         digits,
         name="digits enlarged to 28 × 28 (MNIST is not here: `metareplay data get mnist`, or --mnist FOLDER)",
-        train=_as_mnist(digits.train.pixels),
-        test=_as_mnist(digits.test.pixels[test]),
-        test_labels=digits.test_labels[test],
+        train=replace(digits.train, base=_as_mnist(digits.train.base.pixels)),
+        test=Images(_as_mnist(digits.test.base.pixels[test]), digits.test.labels[test]),
     )
 
 

@@ -62,9 +62,9 @@ def test_a_mirror_gives_the_official_format(tmp_path, serve):
     assert not source.present(tmp_path)
     images = source.get(tmp_path, progress=False)
     assert (len(images.train), len(images.test), images.classes) == (100, 20, 10)
-    assert images.train.shape == (3, 32, 32)
-    assert images.train.pixels.dtype == np.uint8
-    assert images.train_labels.tolist() == [i % 20 % 10 for i in range(100)]
+    assert images.train.base.shape == (3, 32, 32)
+    assert images.train.base.pixels.dtype == np.uint8
+    assert images.train.labels.tolist() == [i % 20 % 10 for i in range(100)]
     assert left_in(tmp_path) == {CIFAR} | DECODED
     assert source.present(tmp_path)
     assert mirror.asked == [CIFAR]
@@ -82,7 +82,7 @@ def test_pixels_are_red_then_green_then_blue_row_by_row_and_255_is_one(tmp_path)
 def test_cifar100_has_the_fine_labels(tmp_path):
     archive = tar_gz(cifar100_files(train=200, test=100))
     images = fetched(tmp_path, published(catalogue.CIFAR100, [archive], 100), archive)
-    assert np.bincount(images.train_labels).tolist() == [2] * 100
+    assert np.bincount(images.train.labels).tolist() == [2] * 100
     stream = BENCHMARKS["cifar100-split"].stream(images=images)
     assert len(stream.tasks) == 20
     assert stream.tasks[19].classes == (95, 96, 97, 98, 99)
@@ -95,8 +95,8 @@ def test_it_is_unpacked_once_and_later_processes_map_what_was_kept(tmp_path, mon
     monkeypatch.setattr(download, "_LOADED", {})
     monkeypatch.setattr("tarfile.open", None)  # so that unpacking fails
     second = source.get(tmp_path / "cache")
-    assert isinstance(second.train.pixels.base, np.memmap) or isinstance(second.train.pixels, np.memmap)
-    np.testing.assert_array_equal(first.train.pixels, second.train.pixels)
+    assert isinstance(second.train.base.pixels.base, np.memmap) or isinstance(second.train.base.pixels, np.memmap)
+    np.testing.assert_array_equal(first.train.base.pixels, second.train.base.pixels)
     assert first.sha256 == second.sha256
     assert source.get(tmp_path / "cache") is second
 
@@ -106,7 +106,7 @@ def test_it_is_unpacked_once_and_later_processes_map_what_was_kept(tmp_path, mon
 def test_what_was_kept_and_is_damaged_is_made_anew(tmp_path, monkeypatch, damaged, how):
     source, archive = cifar10(cifar10_files())
     first = fetched(tmp_path, source, archive)
-    first_pixels, path = first.train.pixels.copy(), tmp_path / "cache" / damaged
+    first_pixels, path = first.train.base.pixels.copy(), tmp_path / "cache" / damaged
     content = path.read_bytes()
     path.unlink()
     if how != "gone":
@@ -115,7 +115,7 @@ def test_what_was_kept_and_is_damaged_is_made_anew(tmp_path, monkeypatch, damage
         )
     monkeypatch.setattr(download, "_LOADED", {})
     again = source.get(tmp_path / "cache")
-    np.testing.assert_array_equal(again.train.pixels, first_pixels)
+    np.testing.assert_array_equal(again.train.base.pixels, first_pixels)
     assert again.sha256 == first.sha256
     assert left_in(tmp_path / "cache") == {CIFAR} | DECODED
     json.loads((tmp_path / "cache" / "decoded.json").read_bytes())
@@ -179,10 +179,10 @@ def emnist(train=188, test=94):
 
 def test_images_of_nists_archive_stand_upright(tmp_path):
     images = fetched(tmp_path, published(catalogue.EMNIST_BALANCED, [zipped(emnist())], 47), zipped(emnist()))
-    assert (len(images.train), len(images.test), images.classes, images.train.shape) == (188, 94, 47, (28, 28))
-    np.testing.assert_array_equal(images.train.pixels.reshape(-1, 28, 28), drawn(188, 0))
-    np.testing.assert_array_equal(images.test.pixels.reshape(-1, 28, 28), drawn(94, 1))
-    assert np.bincount(images.train_labels).tolist() == [4] * 47
+    assert (len(images.train), len(images.test), images.classes, images.train.base.shape) == (188, 94, 47, (28, 28))
+    np.testing.assert_array_equal(images.train.base.pixels.reshape(-1, 28, 28), drawn(188, 0))
+    np.testing.assert_array_equal(images.test.base.pixels.reshape(-1, 28, 28), drawn(94, 1))
+    assert np.bincount(images.train.labels).tolist() == [4] * 47
     assert left_in(tmp_path / "cache") == {EMNIST} | DECODED
     named = BENCHMARKS["emnist-label-permuted"]
     assert (named.tasks, named.samples_per_task) == (400, 2500)
@@ -204,15 +204,15 @@ def small_omniglot(*archives):
 def test_a_character_is_a_class_and_an_alphabet_a_group_of_them(tmp_path):
     images = omniglot(tmp_path)
     assert images.groups == (("Early A", (0, 1, 2)), ("Zulu", (3, 4)), ("B (new)", (5, 6, 7, 8)))
-    assert np.bincount(images.train_labels).tolist() == [15] * 9
-    assert np.bincount(images.test_labels).tolist() == [5] * 9
-    assert images.train.shape == (28, 28)
+    assert np.bincount(images.train.labels).tolist() == [15] * 9
+    assert np.bincount(images.test.labels).tolist() == [5] * 9
+    assert images.train.base.shape == (28, 28)
 
 
 def test_an_alphabet_that_is_in_two_archives_counts_once_as_the_first_has_it(tmp_path):
     both = omniglot(tmp_path / "both")
     alone = omniglot(tmp_path / "alone", two={name: body for name, body in TWO.items() if "Early_A" not in name})
-    np.testing.assert_array_equal(both.train.pixels, alone.train.pixels)
+    np.testing.assert_array_equal(both.train.base.pixels, alone.train.base.pixels)
 
 
 def test_ink_is_one_and_a_pixel_is_the_share_of_ink_where_it_lies(tmp_path):
@@ -220,7 +220,7 @@ def test_ink_is_one_and_a_pixel_is_the_share_of_ink_where_it_lies(tmp_path):
     ink[:15, :30] = True  # of each 15 × 15 pixels 4 × 4 are made
     ink[90, 90] = True
     images = omniglot(tmp_path, ONE | {next(iter(ONE)): drawing(ink)})
-    zulu = images.train.inputs(np.flatnonzero(images.train_labels == 3)[:1]).reshape(28, 28)
+    zulu = images.train.inputs(np.flatnonzero(images.train.labels == 3)[:1]).reshape(28, 28)
     np.testing.assert_array_equal(zulu[:4, :8], 1)
     assert zulu[24, 24] == pytest.approx(1 / 3.75**2, abs=1 / 255)
     zulu[:4, :8] = zulu[24, 24] = 0
@@ -234,10 +234,8 @@ def test_the_last_five_drawings_of_each_character_are_for_testing(tmp_path):
         ink[0, : int(name[-6:-4])] = True  # as many pixels as the drawing's number
         marked[name] = drawing(ink)
     images = omniglot(tmp_path, marked)
-    for side, labels, numbers in (
-        (images.train, images.train_labels, range(1, 16)), (images.test, images.test_labels, range(16, 21)),
-    ):  # fmt: skip
-        ink = side.inputs(np.flatnonzero(labels < 5)).sum(1) * 3.75**2
+    for side, numbers in ((images.train, range(1, 16)), (images.test, range(16, 21))):
+        ink = side.inputs(np.flatnonzero(side.labels < 5)).sum(1) * 3.75**2
         np.testing.assert_allclose(ink, [*numbers] * 5, atol=0.2)
 
 

@@ -30,28 +30,28 @@ def gzipped():
 
 def assert_is_tiny(images):
     files = tiny_files()
-    assert images.train.pixels.tobytes() == files["train-images"][16:]
-    assert images.test.pixels.tobytes() == files["test-images"][16:]
-    assert images.train_labels.tolist() == [i % 10 for i in range(30)]
-    assert images.test_labels.tolist() == [i % 10 for i in range(12)]
-    assert images.train.pixels.dtype == np.uint8
-    assert images.train.shape == (6, 5)
+    assert images.train.base.pixels.tobytes() == files["train-images"][16:]
+    assert images.test.base.pixels.tobytes() == files["test-images"][16:]
+    assert images.train.labels.tolist() == [i % 10 for i in range(30)]
+    assert images.test.labels.tolist() == [i % 10 for i in range(12)]
+    assert images.train.base.pixels.dtype == np.uint8
+    assert images.train.base.shape == (6, 5)
 
 
 def test_digits_are_split_in_1297_and_500_as_ever_with_each_class_in_proportion_and_none_left_out():
     digits = sources.get("digits")
     assert (len(digits.train), len(digits.test)) == (1297, 500)
-    train, test = np.bincount(digits.train_labels), np.bincount(digits.test_labels)
+    train, test = np.bincount(digits.train.labels), np.bincount(digits.test.labels)
     assert np.abs(test - (train + test) * 500 / 1797).max() < 1
-    assert digits.train.pixels.max() == 16
+    assert digits.train.base.pixels.max() == 16
     assert digits.train.inputs(np.arange(1297)).max() == 1.0
     digits = sources.get("digits")
-    assert hashlib.sha256(digits.test.pixels.tobytes() + digits.test_labels.tobytes()).hexdigest() == DIGITS_TEST
+    assert hashlib.sha256(digits.test.base.pixels.tobytes() + digits.test.labels.tobytes()).hexdigest() == DIGITS_TEST
     assert digits is sources.get("digits")
     from sklearn.datasets import load_digits
 
     digits = sources.get("digits")
-    mine = np.vstack([digits.train.pixels, digits.test.pixels])
+    mine = np.vstack([digits.train.base.pixels, digits.test.base.pixels])
     assert sorted(map(bytes, mine)) == sorted(map(bytes, load_digits().data.astype(np.uint8)))
 
 
@@ -61,8 +61,8 @@ DIGITS_TEST = "b6179388841bc0d533c5f5cf2304060d4f054f48071a8f6d9a5e900ea878112c"
 def test_real_mnist_is_what_was_published(shared_mnist, data_folder):
     mnist = sources.get("mnist", source=shared_mnist, progress=False)
     assert (len(mnist.train), len(mnist.test), mnist.train.width) == (60000, 10000, 784)
-    assert np.bincount(mnist.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    assert mnist.test_labels[:4].tolist() == [7, 2, 1, 0]
+    assert np.bincount(mnist.train.labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    assert mnist.test.labels[:4].tolist() == [7, 2, 1, 0]
     assert left_in(data_folder / "mnist") == {file.name for file in MNIST.files}
     assert MNIST.present(data_folder / "mnist")
 

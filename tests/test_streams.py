@@ -16,7 +16,7 @@ from metareplay import cli
 from metareplay.data import catalogue
 from metareplay.data import catalogue as sources
 from metareplay.data.catalogue import MNIST
-from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.images import BaseImages, Images, ImageSet
 from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.networks import Perceptron
@@ -45,8 +45,8 @@ def noise(n, height, width):
 
 def made_up(n=1000, side=28):
     pixels, labels = noise(n, side, side).reshape(n, -1), np.arange(n) % 10
-    base = BaseImages(pixels, shape=(side, side))
-    return ImageSet("made-up", base, labels, base, labels, 10, "abc")
+    own = Images(BaseImages(pixels, shape=(side, side)), labels)
+    return ImageSet("made-up", own, own, 10, "abc")
 
 
 @given(st.integers(-12, 36).map(lambda n: 15.0 * n) | st.floats(-1e4, 1e4), st.integers(1, 30), st.integers(1, 30))
@@ -62,7 +62,7 @@ def test_digits_are_turned_as_pillow_turns_them():
     digits = sources.get("digits")
     stream = rotations(digits, tasks=10)
     for task, angle in zip(stream.tasks, angles(10, 0.0, 180.0, 0), strict=True):
-        turned = [Image.fromarray(image).rotate(angle) for image in digits.test.pixels[:60].reshape(-1, 8, 8)]
+        turned = [Image.fromarray(image).rotate(angle) for image in digits.test.base.pixels[:60].reshape(-1, 8, 8)]
         expected = np.stack([np.asarray(image).ravel() for image in turned]).astype(np.float32) / np.float32(16)
         np.testing.assert_array_equal(task.test.inputs(np.arange(60)), expected)
         assert task.description == f"{angle:.2f}°"
@@ -127,7 +127,7 @@ def test_pixels_are_centred_where_the_stream_says_so():
     for one, other in zip(plain.tasks, centred.tasks, strict=True):
         x = one.train.inputs(np.arange(20)).astype(np.float64)
         np.testing.assert_allclose(other.train.inputs(np.arange(20)), (x - 0.5) / 0.5, atol=1e-7)
-        assert other.train.base.pixels is images.train.pixels, "no image is copied"
+        assert other.train.base.pixels is images.train.base.pixels, "no image is copied"
     digits = input_permuted(sources.get("digits"), tasks=1).tasks[0].train.inputs(np.arange(1297))
     assert (digits.min(), digits.max()) == (-1, 1)
 
@@ -138,8 +138,8 @@ def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay():
     names = [nth(task, 10, 0) for task in range(6)]
     assert len({tuple(own) for own in names}) == 6
     for task, own in zip(stream.tasks, names, strict=True):
-        np.testing.assert_array_equal(task.train.labels, own[images.train_labels])
-        np.testing.assert_array_equal(task.test.labels, own[images.test_labels])
+        np.testing.assert_array_equal(task.train.labels, own[images.train.labels])
+        np.testing.assert_array_equal(task.test.labels, own[images.test.labels])
         x = images.train.inputs(np.arange(50)).astype(np.float64)
         np.testing.assert_allclose(task.train.inputs(np.arange(50)), 2 * x - 1, atol=1e-6)
 
@@ -200,7 +200,8 @@ def test_tasks_share_one_base_and_cost_only_their_maps(name):
         tasks = BENCHMARKS[name].tasks
         labels = np.arange(1300) % (2 * tasks)
         groups = tuple((f"alphabet {task}", (2 * task, 2 * task + 1)) for task in range(tasks))
-        images = dataclasses.replace(images, train_labels=labels, test_labels=labels, classes=2 * tasks, groups=groups)
+        own = dataclasses.replace(images.train, labels=labels)
+        images = dataclasses.replace(images, train=own, test=own, classes=2 * tasks, groups=groups)
     find(name).stream(images=images, samples_per_task=1)  # what is imported and cached on first use does not count
     tracemalloc.start()
     stream = find(name).stream(images=images, samples_per_task=1)
@@ -208,8 +209,8 @@ def test_tasks_share_one_base_and_cost_only_their_maps(name):
     tracemalloc.stop()
     assert allocated < 100_000 + 5000 * len(stream.tasks)
     for task in stream.tasks:
-        assert task.train.base.pixels is images.train.pixels
-        assert task.test.base.pixels is images.test.pixels
+        assert task.train.base.pixels is images.train.base.pixels
+        assert task.test.base.pixels is images.test.base.pixels
         assert task.train.index_map is task.test.index_map
 
 
@@ -355,7 +356,8 @@ def of_classes(classes=10, n=100):
     """Images whose first pixel is their class, in no order."""
     labels = np.random.default_rng(0).permutation(np.arange(n) % classes)
     pixels = np.repeat(labels[:, None], 4, 1).astype(np.uint8)
-    return ImageSet("made-up", BaseImages(pixels), labels, BaseImages(pixels[::2]), labels[::2], classes, "abc")
+    train, test = Images(BaseImages(pixels), labels), Images(BaseImages(pixels[::2]), labels[::2])
+    return ImageSet("made-up", train, test, classes, "abc")
 
 
 @given(st.integers(1, 30), st.integers(1, 30))
@@ -438,7 +440,7 @@ def test_colours_are_shown_as_they_are(tmp_path):
     images = source.get(tmp_path / "cache", put(tmp_path, {source.files[0].name: archive}), progress=False)
     rows = gallery.rows(BENCHMARKS["cifar100-split"].stream(images=images))
     assert rows[0][1].shape == (10, 32, 32, 3)
-    red_green_blue = images.train.pixels[0].reshape(3, 32, 32)
+    red_green_blue = images.train.base.pixels[0].reshape(3, 32, 32)
     np.testing.assert_array_equal(rows[0][1][0], red_green_blue.transpose(1, 2, 0))
 
 

@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # as type checkers take it; until Ctrl-C is handled, `typ
 if TYPE_CHECKING:
     from typing import Any
 
-    from metareplay.data.images import BaseImages
+    from metareplay.data.images import BaseImages, Images
     from metareplay.errors import BadInput, RunFailed
     from metareplay.learners.base import Diverged
     from metareplay.methods import METHODS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from metareplay.runs.trainer import Progress, Trainer
     from metareplay.settings import setting
     from metareplay.streams.catalogue import benchmark
-    from metareplay.streams.stream import Images, Stream, Task
+    from metareplay.streams.stream import Stream, Task
     from metareplay.studies.tune import tune
 
 __version__ = "0.1.0.dev0"
@@ -39,7 +39,7 @@ _MODULE = {
     "Method": "methods.base", "Reservoir": "methods.memory", "RingPerTask": "methods.memory",
     "Experiment": "runs.experiment", "Model": "runs.model", "load": "runs.model", "Record": "runs.record",
     "run": "runs.in_memory", "Evaluation": "runs.trackers", "Progress": "runs.trainer", "Trainer": "runs.trainer",
-    "setting": "settings", "benchmark": "streams.catalogue", "BaseImages": "data.images", "Images": "streams.stream",
+    "setting": "settings", "benchmark": "streams.catalogue", "BaseImages": "data.images", "Images": "data.images",
     "Stream": "streams.stream", "Task": "streams.stream", "tune": "studies.tune",
 }  # fmt: skip
 __all__ = [

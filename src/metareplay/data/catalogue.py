@@ -11,7 +11,7 @@ import platformdirs
 
 from metareplay.data import decode
 from metareplay.data.download import DataFile, Decoder, Published
-from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.images import BaseImages, Images, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import nearest
 
@@ -38,9 +38,9 @@ def _digits() -> ImageSet:
     pixels, labels = np.ascontiguousarray(table[:, :-1], np.uint8), table[:, -1].astype(np.int64)
     is_test = np.zeros(1797, bool)
     is_test[np.argsort(labels, kind="stable")] = np.arange(1797) * 500 % 1797 < 500
-    train, test = BaseImages(pixels[~is_test], 16, (8, 8)), BaseImages(pixels[is_test], 16, (8, 8))
+    train, test = (Images(BaseImages(pixels[side], 16, (8, 8)), labels[side]) for side in (~is_test, is_test))
     sha256 = hashlib.sha256(b"".join(array.tobytes() for array in (pixels, labels, is_test))).hexdigest()
-    return ImageSet("digits", train, labels[~is_test], test, labels[is_test], 10, sha256)
+    return ImageSet("digits", train, test, 10, sha256)
 
 
 def _idx(name: str, description: str, sha256: tuple[str, str, str, str], *mirrors: str) -> Published:

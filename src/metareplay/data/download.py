@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from metareplay.data.images import BaseImages, Decoded, ImageSet
+from metareplay.data.images import BaseImages, Decoded, Images, ImageSet
 from metareplay.errors import BadInput, Refused, RunFailed, failing
 from metareplay.files import locked, open_regular, read_regular, require_room, shown, unfinished, write_atomically
 
@@ -183,10 +183,10 @@ class Published:
             return None
 
     def _image_set(self, decoded: Decoded, values: list[str]) -> ImageSet:
-        train, test = (BaseImages(pixels, shape=self.shape) for pixels in (decoded.train, decoded.test))
-        labels = [np.asarray(given, np.int64) for given in (decoded.train_labels, decoded.test_labels)]
+        sides = (decoded.train, decoded.train_labels), (decoded.test, decoded.test_labels)
+        train, test = (Images(BaseImages(x, shape=self.shape), np.asarray(y, np.int64)) for x, y in sides)
         sha256 = hashlib.sha256("".join(values).encode()).hexdigest()
-        return ImageSet(self.name, train, labels[0], test, labels[1], self.classes, sha256, decoded.groups)
+        return ImageSet(self.name, train, test, self.classes, sha256, decoded.groups)
 
 
 _LOADED: dict[tuple[Published, Path], ImageSet] = {}

@@ -1,9 +1,9 @@
 """Images: grey levels in one byte each, shared by all tasks that are made from them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,60 @@ class BaseImages:
         return starts, np.concatenate(columns), np.concatenate(values)
 
 
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled examples: rows of the base images, read through a map of indices.
+
+    Parameters
+    ----------
+    base
+        The images that this task and others share.
+    labels
+        ``(n,)`` int64 classes, one per example.
+    index_map
+        ``(inputs,)`` integers: input ``i`` is base pixel ``index_map[i]``, or black where that is -1.
+        None for the base images as they are.
+    rows
+        ``(n,)`` which base images these are; None for all of them, in order.
+
+    Examples
+    --------
+    >>> test = stream.tasks[1].test
+    >>> test.inputs(np.arange(3)).shape, len(test.labels) == len(test)
+    ((3, 64), True)
+    """
+
+    base: BaseImages
+    labels: NDArray[np.int64]
+    index_map: NDArray[np.int32] | None = None
+    rows: NDArray[np.int64] | None = None
+
+    def __repr__(self) -> str:
+        return f"Images({len(self)} of {self.width} inputs)"
+
+    def __post_init__(self) -> None:
+        n = len(self.base) if self.rows is None else len(self.rows)
+        if self.labels.shape != (n,):
+            raise BadInput(f"{self.labels.shape} labels were given for {n} images; there must be one for each")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def width(self) -> int:
+        """How many inputs an example has."""
+        return self.base.width if self.index_map is None else len(self.index_map)
+
+    def inputs(self, which: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """The inputs of examples ``which``: ``(len(which), width)`` float32."""
+        return self.base.inputs(which if self.rows is None else self.rows[which], self.index_map)
+
+    def only(self, which: NDArray[np.integer[Any]]) -> Self:
+        """The examples ``which`` alone; no image is copied."""
+        rows = np.asarray(which, np.int64) if self.rows is None else self.rows[which]
+        return replace(self, labels=self.labels[which], rows=rows)
+
+
 @cache
 def _lay_out() -> Any:
     """Of each row of grey levels input j is that at ``place[j]``: NumPy would move them twice."""
@@ -128,8 +182,8 @@ class ImageSet:
     ----------
     name
         The data set's name, such as ``mnist``.
-    train_labels, test_labels
-        ``(n,)`` int64 classes, 0 … ``classes - 1``.
+    train, test
+        Its examples, with labels 0 … ``classes - 1``.
     sha256
         SHA-256 over all of it, as hexadecimal: part of a run's identity.
     groups
@@ -138,10 +192,8 @@ class ImageSet:
     """
 
     name: str
-    train: BaseImages
-    train_labels: NDArray[np.int64]
-    test: BaseImages
-    test_labels: NDArray[np.int64]
+    train: Images
+    test: Images
     classes: int
     sha256: str
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metareplay.data.images import BaseImages
+from metareplay.data.images import BaseImages, Images
 from metareplay.errors import BadInput
 from metareplay.learners import kernels
 from metareplay.learners.base import Rows
-from metareplay.streams.stream import Images
 
 STRIP, REST = 56, 24
 """Columns in a strip of sorted inputs; and of how many a row must have values, on the mean, that another strip pays."""

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metareplay.data.images import Images
 from metareplay.errors import BadInput, RunFailed
 from metareplay.networks import Network
-from metareplay.streams.stream import Images
 
 Rows = NDArray[np.int64]
 """Slots of the learner's table: ``(n,)`` is one batch, ``(b, n)`` is b batches. Lists of whole numbers do too."""

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metareplay.data.images import Images
 from metareplay.errors import BadInput
 from metareplay.learners import ahead, base, kernels, normal, rules
 from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room, read_as
@@ -17,7 +18,6 @@ from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
 from metareplay.learners.decay import LazyDecay
 from metareplay.learners.factors import FORMED, factored
 from metareplay.networks import Layer, Perceptron
-from metareplay.streams.stream import Images
 
 Vector = NDArray[np.float32]
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from metareplay.data.images import Images
 from metareplay.errors import INSTALL, BadInput
 from metareplay.learners import base
 from metareplay.learners.base import EXCLUDED, Diverged, Learner, Loss, Rows, Rule
 from metareplay.learners.normal import normal
 from metareplay.networks import Network, Perceptron
-from metareplay.streams.stream import Images
 
 try:
     import torch

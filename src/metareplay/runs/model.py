@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from metareplay.data.images import BaseImages
+from metareplay.data.images import BaseImages, Images
 from metareplay.errors import BadInput, failing
 from metareplay.files import read_regular
 from metareplay.learners import engines
@@ -20,7 +20,6 @@ from metareplay.networks import ModuleNetwork, Network, Perceptron
 from metareplay.runs.checkpoint import State, unpack
 from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.runs.record import Record, read_summary
-from metareplay.streams.stream import Images
 
 if TYPE_CHECKING:
     from torch.nn import Module

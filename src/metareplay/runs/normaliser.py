@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.images import BaseImages
-from metareplay.streams.stream import Images
+from metareplay.data.images import BaseImages, Images
 
 EPSILON, PART = 1e-8, 1000
 TINY = 1e-150

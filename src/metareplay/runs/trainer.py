@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from metareplay import __version__
+from metareplay.data.images import Images
 from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.learners.base import Diverged
@@ -23,7 +24,7 @@ from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.runs.record import Record, environment
 from metareplay.runs.trackers import Evaluation, Tracker
 from metareplay.streams.order import Span
-from metareplay.streams.stream import Images, allowed_classes
+from metareplay.streams.stream import allowed_classes
 
 SECONDS_BETWEEN_REPORTS = 0.1
 CHUNK = 1000  # examples whose inputs are laid out at a time

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from metareplay.data.images import Images
 from metareplay.errors import BadInput
-from metareplay.streams.stream import Images, Stream
+from metareplay.streams.stream import Stream
 
 Arrays = tuple[NDArray[Any], NDArray[Any]]
 

@@ -7,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from metareplay.data.images import Images
 from metareplay.errors import BadInput, RunFailed, failing
 from metareplay.files import write_atomically
-from metareplay.streams.stream import Images, Stream
+from metareplay.streams.stream import Stream
 
 COLUMNS, MOST_ROWS = 10, 20
 SIDE = 32  # pixels that an image's side has at least in the file: a small one's own pixels are enlarged

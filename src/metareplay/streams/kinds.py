@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from metareplay.data.images import BaseImages, ImageSet
+from metareplay.data.images import BaseImages, Images, ImageSet
 from metareplay.errors import BadInput
 from metareplay.settings import Hyperparameter, checked, hyperparameters, setting
-from metareplay.streams.stream import CLASS, DOMAIN, TASK, Images, Stream, Task, Tasks
+from metareplay.streams.stream import CLASS, DOMAIN, TASK, Stream, Task, Tasks
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,11 @@ def rotations(
     Nothing is turned yet: a task is a map of indices into the images, which all tasks share. BadInput if the inputs
     form no image, or there are no angles between the two.
     """
-    shape = images.train.shape
+    shape = images.train.base.shape
     if shape is None or len(shape) != 2:
         raise BadInput(f"{images.name} cannot be rotated: its inputs form no image of rows and columns")
     turned = [(f"{a:.2f}°", rotation_map(a, shape)) for a in angles(tasks, min_angle, max_angle, stream_seed)]
-    return [_mapped(angle, images, images.train, images.test, index_map) for angle, index_map in turned]
+    return [_mapped(angle, images, index_map) for angle, index_map in turned]
 
 
 def angles(tasks: int, min_angle: float, max_angle: float, stream_seed: int) -> list[float]:
@@ -102,7 +102,7 @@ def permutations(images: ImageSet, tasks: int = _count(20, PIXELS), stream_seed:
     Nothing is moved yet: a task is a map of indices into the images, which all tasks share.
     """
     made = orders(tasks, images.train.width, stream_seed)
-    return [_mapped("random permutation", images, images.train, images.test, order) for order in made]
+    return [_mapped("random permutation", images, order) for order in made]
 
 
 def orders(tasks: int, inputs: int, stream_seed: int) -> list[NDArray[np.int32]]:
@@ -114,24 +114,24 @@ def orders(tasks: int, inputs: int, stream_seed: int) -> list[NDArray[np.int32]]
 @partial(Kind, "online-permuted", "the same, but hundreds of tasks, each made when it comes", resized=True)
 def online_permuted(images: ImageSet, tasks: int = _count(800, PIXELS), stream_seed: int = SEED) -> Sequence[Task]:
     """Task t shows ``images`` with their pixels in the order ``nth(t, …)`` (Dohare et al. 2024)."""
-    return _reordered(images, images.train, images.test, tasks, stream_seed)
+    return Tasks(tasks, lambda t: _mapped("random permutation", images, nth(t, images.train.width, stream_seed)))
 
 
 @partial(Kind, "input-permuted", "the same, with pixels from −1 to 1", resized=True)
 def input_permuted(images: ImageSet, tasks: int = _count(200, PIXELS), stream_seed: int = SEED) -> Sequence[Task]:
     """``online_permuted`` with inputs (x − .5) / .5 (Elsayed and Mahmood 2024)."""
-    return _reordered(images, _centred(images.train), _centred(images.test), tasks, stream_seed)
+    return online_permuted.tasks(_centred(images), tasks, stream_seed)
 
 
 @partial(Kind, "label-permuted", "their classes have other labels in each task; pixels from −1 to 1")
 def label_permuted(images: ImageSet, tasks: int = _count(400, LABELS), stream_seed: int = SEED) -> Sequence[Task]:
     """In task t class c has the label ``nth(t, …)[c]``; inputs are (x − .5) / .5 (Elsayed and Mahmood 2024)."""
-    train, test = _centred(images.train), _centred(images.test)
+    centred = _centred(images)
 
     def task(number: int) -> Task:
         given = nth(number, images.classes, stream_seed).astype(np.int64)
-        sides = Images(train, given[images.train_labels]), Images(test, given[images.test_labels])
-        return Task("random labels", *sides)
+        train, test = (replace(side, labels=given[side.labels]) for side in (centred.train, centred.test))
+        return Task("random labels", train, test)
 
     return Tasks(tasks, task)
 
@@ -142,17 +142,15 @@ def nth(task: int, length: int, stream_seed: int) -> NDArray[np.int32]:
     return rng.permutation(length).astype(np.int32)
 
 
-def _reordered(images: ImageSet, train: BaseImages, test: BaseImages, tasks: int, stream_seed: int) -> Sequence[Task]:
-    return Tasks(tasks, lambda t: _mapped("random permutation", images, train, test, nth(t, train.width, stream_seed)))
+def _mapped(text: str, images: ImageSet, index_map: NDArray[np.int32]) -> Task:
+    return Task(text, replace(images.train, index_map=index_map), replace(images.test, index_map=index_map))
 
 
-def _mapped(text: str, images: ImageSet, train: BaseImages, test: BaseImages, index_map: NDArray[np.int32]) -> Task:
-    return Task(text, Images(train, images.train_labels, index_map), Images(test, images.test_labels, index_map))
-
-
-def _centred(base: BaseImages) -> BaseImages:
+def _centred(images: ImageSet) -> ImageSet:
     """The same pixels, not copied, as numbers from −1 to 1."""
-    return BaseImages(base.pixels, base.white, base.shape, centred=True)
+    sides = ((side, side.base) for side in (images.train, images.test))
+    train, test = (replace(own, base=BaseImages(b.pixels, b.white, b.shape, centred=True)) for own, b in sides)
+    return replace(images, train=train, test=test)
 
 
 @partial(Kind, "split", "each task has some of the classes", scenarios=(CLASS, TASK))
@@ -185,12 +183,11 @@ def alphabets(images: ImageSet, tasks: int = _count(8, ": the first alphabets", 
 def _grouped(images: ImageSet, words: Sequence[str], shares: Sequence[tuple[int, ...]]) -> list[Task]:
     """A task for each share of the classes, which are consecutive: a list of rows of the images, which all share."""
 
-    def only(base: BaseImages, labels: NDArray[np.int64], own: tuple[int, ...]) -> Images:
-        rows = np.flatnonzero((labels >= own[0]) & (labels <= own[-1]))
-        return Images(base, labels[rows], rows=rows)
+    def only(side: Images, own: tuple[int, ...]) -> Images:
+        return side.only(np.flatnonzero((side.labels >= own[0]) & (side.labels <= own[-1])))
 
-    train, test = (images.train, images.train_labels), (images.test, images.test_labels)
-    return [Task(text, only(*train, own), only(*test, own), own) for text, own in zip(words, shares, strict=True)]
+    named = zip(words, shares, strict=True)
+    return [Task(text, only(images.train, own), only(images.test, own), own) for text, own in named]
 
 
 KINDS = {

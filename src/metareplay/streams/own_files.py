@@ -83,8 +83,7 @@ def _read(path: Path, versions: tuple[tuple[Any, ...], ...], progress: bool) -> 
 def images(path: str, progress: bool) -> ImageSet:
     """A folder of classes alone as a data set, to make a stream from."""
     stream = read(path, progress)
-    train, test = stream.tasks[0].train, stream.tasks[0].test
-    return ImageSet(stream.name, train.base, train.labels, test.base, test.labels, stream.classes, stream.data_sha256)
+    return ImageSet(stream.name, stream.tasks[0].train, stream.tasks[0].test, stream.classes, stream.data_sha256)
 
 
 def tasks(path: Path) -> dict[str, list[Path]]:

@@ -1,4 +1,4 @@
-"""Streams of tasks, views of base images through index maps; scenarios are van de Ven and Tolias's (2019; 2022)."""
+"""Streams of tasks, which share images; scenarios are van de Ven and Tolias's (2019; 2022)."""
 
 import hashlib
 import io
@@ -12,67 +12,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from metareplay.data.images import BaseImages
+from metareplay.data.images import BaseImages, Images
 from metareplay.errors import BadInput, plain
 from metareplay.settings import brief, nearest
 
 DOMAIN, TASK, CLASS = SCENARIOS = ("domain-incremental", "task-incremental", "class-incremental")
 PARTS = ("x_train", "y_train", "x_test", "y_test")  # what a task of arrays consists of
 MOST_CLASSES = 1_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Images:
-    """Labelled examples: rows of the base images, read through a map of indices.
-
-    Parameters
-    ----------
-    base
-        The images that this task and others share.
-    labels
-        ``(n,)`` int64 classes, one per example.
-    index_map
-        ``(inputs,)`` integers: input ``i`` is base pixel ``index_map[i]``, or black where that is -1.
-        None for the base images as they are.
-    rows
-        ``(n,)`` which base images these are; None for all of them, in order.
-
-    Examples
-    --------
-    >>> test = stream.tasks[1].test
-    >>> test.inputs(np.arange(3)).shape, len(test.labels) == len(test)
-    ((3, 64), True)
-    """
-
-    base: BaseImages
-    labels: NDArray[np.int64]
-    index_map: NDArray[np.int32] | None = None
-    rows: NDArray[np.int64] | None = None
-
-    def __repr__(self) -> str:
-        return f"Images({len(self)} of {self.width} inputs)"
-
-    def __post_init__(self) -> None:
-        n = len(self.base) if self.rows is None else len(self.rows)
-        if self.labels.shape != (n,):
-            raise BadInput(f"{self.labels.shape} labels were given for {n} images; there must be one for each")
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def width(self) -> int:
-        """How many inputs an example has."""
-        return self.base.width if self.index_map is None else len(self.index_map)
-
-    def inputs(self, which: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
-        """The inputs of examples ``which``: ``(len(which), width)`` float32."""
-        return self.base.inputs(which if self.rows is None else self.rows[which], self.index_map)
-
-    def only(self, which: NDArray[np.integer[Any]]) -> Self:
-        """The examples ``which`` alone; no image is copied."""
-        rows = np.asarray(which, np.int64) if self.rows is None else self.rows[which]
-        return replace(self, labels=self.labels[which], rows=rows)
 
 
 @dataclass(frozen=True, eq=False)

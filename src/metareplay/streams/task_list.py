@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.data.download import progress_bar
+from metareplay.data.images import Images
 from metareplay.errors import INSTALL, BadInput, Refused, RunFailed
 from metareplay.files import open_regular, placed, shown
 from metareplay.streams.kinds import angles, rotations
-from metareplay.streams.stream import Images, Stream
+from metareplay.streams.stream import Stream
 
 ZIP = b"PK\x03\x04"  # what files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot
 ROWS_AT_ONCE = 4096
