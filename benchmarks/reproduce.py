@@ -18,9 +18,8 @@ import numpy as np
 from metareplay import METHODS, Record
 from metareplay.runs import recipes
 from metareplay.runs.request import Request
-from metareplay.suites.local import execute
+from metareplay.suites.driver import SuiteDisplay, execute
 from metareplay.suites.plan import plan
-from metareplay.suites.progress import SuiteDisplay
 
 BENCHMARKS = ("mnist-rotations", "mnist-permutations", "mnist-many-permutations")
 MEASURES = ("retained_accuracy", "learning_accuracy", "backward_transfer")

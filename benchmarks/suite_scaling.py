@@ -14,7 +14,7 @@ from pathlib import Path
 
 from metareplay.runs.record import Record
 from metareplay.runs.request import Request
-from metareplay.suites.local import execute
+from metareplay.suites.driver import execute
 
 TINY = {"tasks": 3, "samples_per_task": 200}
 LONG = {"batches_per_example": 12, "replay_batch_size": 40, "memories": 500}

@@ -36,7 +36,7 @@ def tiny(*mirrors: str) -> Published:
     files = (
         DataFile(name, len(content), hashlib.sha256(content).hexdigest()) for name, content in tiny_files().items()
     )
-    return Published("tiny", "made up", tuple(files), mirrors, idx_files, (6, 5), 10, 42)
+    return Published("tiny", "made up", tuple(files), mirrors, idx_files, (6, 5), 10, (30, 12))
 
 
 def tar_gz(files: dict[str, bytes]) -> bytes:

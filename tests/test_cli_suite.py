@@ -13,9 +13,8 @@ from metareplay.runs.folder import Run, find
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.streams.catalogue import BENCHMARKS
-from metareplay.suites.driver import Outcome, SuiteProgress
+from metareplay.suites.driver import Outcome, SuiteDisplay, SuiteProgress
 from metareplay.suites.plan import Planned, at_hand, name
-from metareplay.suites.progress import SuiteDisplay, TimeLeft
 
 SMALL = """
 name = "small"
@@ -177,7 +176,7 @@ def at(examples):
 
 def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch):
     requests, display = played([10.0, 30.0])
-    left, now = display.time_left, 0.0
+    left, now = display, 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     now = 100.0
     left.update(SuiteProgress(2, [], {"worker 1": (requests[0], at(10))}))
@@ -198,7 +197,7 @@ def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch):
 def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch):
     requests = [Request("digits-rotations", "online", run={"seed": seed}) for seed in range(3)]
     plan = [Planned(r, state, 1, 10.0) for r, state in zip(requests, ("done", "new", "new"), strict=True)]
-    left, now = TimeLeft(plan), 5.0
+    left, now = SuiteDisplay(plan), 5.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     there = [Outcome(requests[0], "a", "done")]
     left.update(SuiteProgress(3, there, {"worker 1": (requests[1], at(50))}))  # it goes on from its checkpoint
@@ -209,7 +208,7 @@ def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch)
 
 def test_what_is_not_known_counts_like_the_mean_of_the_others():
     _, display = played([10.0, None, 30.0])
-    assert display.time_left.all == 60.0
+    assert display.all == 60.0
 
 
 def test_without_a_terminal_failures_are_lines_and_progress_a_line_now_and_then(monkeypatch, capsys):
@@ -261,7 +260,7 @@ def test_what_another_process_has_in_hand_is_told_and_is_no_failure(monkeypatch,
     assert "4 runs are under way in another process, and were left to it" in shown.err
 
 
-def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
+def test_data_that_are_not_here_are_fetched_once_when_the_suite_is_checked(
     data_folder, shared_mnist, monkeypatch, capsys
 ):
     from metareplay.data import catalogue as sources
@@ -280,10 +279,15 @@ def test_data_that_are_not_here_are_fetched_first_and_the_suite_checked_again(
         'methods = ["online"]\n'
     )
     assert main(["suite", "mnist.toml"]) == 2
-    assert set(fetched) == {"mnist"}
-    told = capsys.readouterr().err
-    assert "mnist.toml, line 1: benchmarks[0].samples_per_task is 60001" in told
+    assert "mnist.toml, line 1: benchmarks[0].samples_per_task is 60001" in capsys.readouterr().err
+    assert not fetched
     assert not Path("runs").exists()
+    text = Path("mnist.toml").read_text().replace("60_001 }", "2, tasks = 1 }")
+    Path("mnist.toml").write_text(
+        text.replace('"mnist-permutations"', '{ name = "mnist-split", samples_per_task = 1 }')
+    )
+    assert main(["suite", "mnist.toml", "--quiet"]) == 0
+    assert set(fetched) == {"mnist"}
 
 
 def test_a_run_is_named_in_a_few_words():

@@ -134,7 +134,7 @@ def test_the_runs_of_one_seed_come_before_the_next_and_the_longest_first(out):
 def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFailed, match=r"file/runs cannot keep runs: Not a directory; name another folder"):
-        local.execute([tiny()], tmp_path / "file" / "runs")
+        driver.execute([tiny()], tmp_path / "file" / "runs")
 
 
 def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(out):
@@ -290,7 +290,7 @@ def follow(experiment, event):
     requests = [tiny(f"{mine}:{name}") for name in ("Divides", "OneThread", "Prints", "Leaves")] + [tiny(seed=1)]
     notes = []
     tracker = f"{tmp_path / 'tracker.py'}:follow"
-    divides, *good, leaves, last = local.execute(requests, out, jobs=1, tracker=tracker, note=notes.append)
+    divides, *good, leaves, last = driver.execute(requests, out, jobs=1, tracker=tracker, note=notes.append)
     assert f"ZeroDivisionError: division by zero ({mine}, line 7)" in divides.message
     assert [outcome.state for outcome in good] == ["done", "done"]
     # Its child holds the pipe open: the worker is missed all the same.
@@ -317,7 +317,7 @@ def test_runs_whose_workers_are_killed_give_the_same_records(out, workers):
                 os.kill(worker.process.pid, signal.SIGKILL)
 
     notes = []
-    outcomes = local.execute([long(0), long(1), tiny("gem")], out, jobs=2, report=kill, note=notes.append)
+    outcomes = driver.execute([long(0), long(1), tiny("gem")], out, jobs=2, report=kill, note=notes.append)
     assert len(killed) == 2
     assert 0 < sum("was ended by SIGKILL" in note for note in notes) <= len(killed)
     assert_done(outcomes, out)
@@ -369,7 +369,7 @@ def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path, out, who
         assert suite.returncode == 130
         assert stdout == ""
         assert re.search(rf"stopped: \d of 2 runs are done, in {out}; to go on: metareplay suite .*suite.toml", stderr)
-        assert_done(local.execute([long(seed) for seed in range(2)], out, jobs=2), out)
+        assert_done(driver.execute([long(seed) for seed in range(2)], out, jobs=2), out)
 
 
 @pytest.mark.slow
@@ -388,7 +388,7 @@ def follow(experiment, event):
 import json, sys
 from pathlib import Path
 from metareplay.runs.request import Request
-from metareplay.suites.local import execute
+from metareplay.suites.driver import execute
 requests = [Request(**request) for request in json.loads(sys.argv[1])]
 outcomes = execute(requests, Path(sys.argv[2]), jobs=1, tracker=sys.argv[3])
 print([outcome.state for outcome in outcomes if outcome.state != "done"])

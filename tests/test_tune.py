@@ -23,7 +23,7 @@ from metareplay.studies import controls
 from metareplay.studies.file import Study, read
 from metareplay.studies.search import Grid, Random, Searched
 from metareplay.studies.tune import tune
-from metareplay.suites import local
+from metareplay.suites import driver, local
 from metareplay.suites.driver import Ended, Event
 from metareplay.suites.plan import as_experiment
 from metareplay.suites.suite import Suite
@@ -293,7 +293,7 @@ def test_no_difference_is_established_on_what_settings_were_chosen_on(tmp_path):
     choice, _ = reported(tmp_path, "seeds:7")
     lr = choice.best["settings"]["lr"]
     for seed in range(1000, 1007):
-        local.execute(  # as an own method that wins everywhere would be run on the same seeds
+        driver.execute(  # as an own method that wins everywhere would be run on the same seeds
             [Request("digits-rotations", "eralg4", {}, {"tasks": 3, "samples_per_task": 30}, {"seed": seed})],
             out, report=lambda progress: None, note=print, source=None,
         )  # fmt: skip
@@ -494,7 +494,7 @@ def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tm
         Request("digits-rotations", "ergap", {"memories": 20}, {"tasks": 2, "samples_per_task": 100}, {"seed": seed})
         for seed in range(3)
     ]
-    local.execute(requests, tmp_path, report=lambda progress: None, note=print)
+    driver.execute(requests, tmp_path, report=lambda progress: None, note=print)
     costs = [run.numbers["gradients"] for group in load(tmp_path).groups for run in group.runs]
     assert len(set(costs)) > 1
     first, *others = controls.runs(requests, tmp_path, [], ["er-matched"], report=lambda progress: None, note=print)

@@ -25,9 +25,8 @@ from metareplay.streams import catalogue as benchmarks
 from metareplay.studies import controls, until
 from metareplay.studies import tune as tuning
 from metareplay.studies.file import read
-from metareplay.suites.driver import EXECUTOR, Outcome, execute
+from metareplay.suites.driver import EXECUTOR, Outcome, SuiteDisplay, execute
 from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
-from metareplay.suites.progress import SuiteDisplay
 from metareplay.suites.reader import CONTROLS
 from metareplay.suites.suite import Suite
 
@@ -53,12 +52,11 @@ def suite(argv: list[str]) -> None:
         raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
     selections = [Selection.read(text) for text in file.compare] if given.until else []
     tuned, out = [Choice.read(one) for one in file.tuned], Path(given.out)
-    if not given.dry_run and fetch(file.requests, given.quiet):
-        file = Suite.read(given.suite, given.seeds)  # now with its data, which the check wants too
     until.check(file, selections, tuned)
     if given.dry_run:
         _show_plan(file, plan(file.requests, out), given, selections)
         return
+    fetch(file.requests, given.quiet)
     for text in file.notes:
         note(text, given.quiet)
     for choice in tuned:
@@ -103,13 +101,11 @@ def parsed(parser: Parser, out: str, argv: list[str]) -> Namespace:
     return given
 
 
-def fetch(requests: Iterable[Request], quiet: bool) -> bool:
-    """Fetch what data are not here yet, once, before the workers need them; whether there were any."""
+def fetch(requests: Iterable[Request], quiet: bool) -> None:
+    """Fetch what data are not here yet, once, before the workers need them."""
     wanted = [benchmarks.find(benchmark) for benchmark in dict.fromkeys(r.benchmark for r in requests)]
-    missing = dict.fromkeys(benchmark.data for benchmark in wanted if not at_hand(benchmark))
-    for data in missing:
+    for data in dict.fromkeys(benchmark.data for benchmark in wanted if not at_hand(benchmark)):
         sources.get(data, progress=not quiet)
-    return bool(missing)
 
 
 def _show_plan(suite: Suite, planned: Sequence[Planned], given: Namespace, selections: Sequence[Selection]) -> None:
@@ -200,8 +196,7 @@ def tune(argv: list[str]) -> None:
     given = parsed(parser, "runs/tuning", argv)
     check_file("--output", given.output)
     file = read(given.file)
-    if fetch([request for study in file.studies for request in study.needed], given.quiet):
-        file = read(given.file)  # now with its data, which the check wants too
+    fetch([request for study in file.studies for request in study.needed], given.quiet)
     for text in file.notes:
         note(text, given.quiet)
     out = Path(given.out)

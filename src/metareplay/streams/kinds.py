@@ -24,7 +24,6 @@ class Kind:
     meaning: str  # what a task is, in a line
     tasks: Callable[..., Sequence[Task]]  # makes the tasks from images and its settings
     scenarios: tuple[str, ...] = (DOMAIN,)  # what a run may choose from unless the benchmark says otherwise
-    resized: bool = False  # whether tasks of other images would cost a run the same: as many, differing by a map alone
 
     @property
     def settings(self) -> tuple[Hyperparameter, ...]:
@@ -46,7 +45,7 @@ def _count(usual: int, what: str, valid: str = "[1, 10000]") -> Any:
     return setting(usual, valid, help=f"how many tasks the stream has{what}")
 
 
-@partial(Kind, "rotations", "the images are turned by another angle in each task", resized=True)
+@partial(Kind, "rotations", "the images are turned by another angle in each task")
 def rotations(
     images: ImageSet,
     tasks: int = _count(20, ", each with its own angle"),
@@ -95,7 +94,7 @@ PIXELS, LABELS = (f", each with its own order of {what}" for what in ("pixels", 
 SEED = setting(0, "[0, inf)", help="the seed that decides the orders, the same for all runs")
 
 
-@partial(Kind, "permutations", "their pixels are in another random order in each task", resized=True)
+@partial(Kind, "permutations", "their pixels are in another random order in each task")
 def permutations(images: ImageSet, tasks: int = _count(20, PIXELS), stream_seed: int = SEED) -> list[Task]:
     """Task t shows ``images`` with their pixels in the t-th of ``orders``; the first task too.
 
@@ -111,13 +110,13 @@ def orders(tasks: int, inputs: int, stream_seed: int) -> list[NDArray[np.int32]]
     return [rng.permutation(inputs).astype(np.int32) for _ in range(tasks)]
 
 
-@partial(Kind, "online-permuted", "the same, but hundreds of tasks, each made when it comes", resized=True)
+@partial(Kind, "online-permuted", "the same, but hundreds of tasks, each made when it comes")
 def online_permuted(images: ImageSet, tasks: int = _count(800, PIXELS), stream_seed: int = SEED) -> Sequence[Task]:
     """Task t shows ``images`` with their pixels in the order ``nth(t, …)`` (Dohare et al. 2024)."""
     return Tasks(tasks, lambda t: _mapped("random permutation", images, nth(t, images.train.width, stream_seed)))
 
 
-@partial(Kind, "input-permuted", "the same, with pixels from −1 to 1", resized=True)
+@partial(Kind, "input-permuted", "the same, with pixels from −1 to 1")
 def input_permuted(images: ImageSet, tasks: int = _count(200, PIXELS), stream_seed: int = SEED) -> Sequence[Task]:
     """``online_permuted`` with inputs (x − .5) / .5 (Elsayed and Mahmood 2024)."""
     return online_permuted.tasks(_centred(images), tasks, stream_seed)

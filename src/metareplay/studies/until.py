@@ -17,18 +17,16 @@ from metareplay.results.groups import LOOKED_AT, LOOKS, Comparison, groups, load
 from metareplay.results.statistics import LEVEL, next_look, sign_flip_test, smallest_p, spending
 from metareplay.runs.folder import Status
 from metareplay.runs.request import Request
-from metareplay.streams import catalogue as benchmarks
 from metareplay.suites.driver import Outcome, Source
-from metareplay.suites.plan import as_experiment, at_hand
+from metareplay.suites.plan import as_experiment, foreseen
 from metareplay.suites.suite import Suite
 
 
 def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice]) -> None:
     """BadInput if comparisons could not be made: each of one configuration for a problem and size, any two meeting."""
-    here = [request for request in suite.requests if at_hand(benchmarks.find(request.benchmark))]
-    if not here or not selections:
+    if not selections:
         return
-    planned = [Status(Path(), "new", configuration=as_experiment(request).configuration()) for request in here]
+    planned = [Status(Path(), "new", configuration=foreseen(one).configuration()) for one in suite.requests]
     made = groups(planned, chosen)
     asked = [one for one in selections if one.method != compare.CONTROL]  # whose settings are not known yet
     beside = Counter((group.problem, group.memories) for group in made if group.memories)

@@ -1,22 +1,25 @@
-"""Carry out runs: which comes next, what became of each, and one loop for every backend that computes them."""
+"""Carry out runs: which comes next, what became of each, how far all are; one loop for every backend."""
 
 import importlib
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Literal, Protocol
 
-from metareplay.errors import RunFailed, failing, handling
+from rich import progress as rich
+
+from metareplay.errors import RunFailed, failing, handling, plain
 from metareplay.files import Held
-from metareplay.runs.display import note
+from metareplay.runs.display import Display, note, where
 from metareplay.runs.folder import Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.settings import Hyperparameter
-from metareplay.suites.plan import Pace, as_experiment, forget_streams, name
+from metareplay.suites.plan import Pace, Planned, as_experiment, forget_streams, in_words, name
 
 RETRIES = 3  # how often a run whose worker died is resumed from its checkpoint
 SECONDS_BETWEEN_LOOKS = 0.5  # at runs that another process has locked, and for workers that died without a word
@@ -50,6 +53,87 @@ class SuiteProgress:
 
 
 Show = Callable[[SuiteProgress], None]
+
+
+class SuiteDisplay(Display):
+    """A suite under way: a bar for the whole and one for each worker, or lines; and how long it takes yet.
+
+    That follows from what the runs of a ``plan`` were expected to take and the speed so far; what was not known counts
+    as the mean, and a run that was not planned as one of the ``spare`` ones.
+    """
+
+    def __init__(self, plan: Sequence[Planned], quiet: bool = False, spare: Sequence[float] = ()) -> None:
+        super().__init__(quiet)
+        mean = fmean([planned.seconds for planned in plan if planned.seconds is not None] or [1.0])
+        expected = {name(planned.request): planned.seconds for planned in plan if planned.state != "done"}
+        self.left = {run: mean if seconds is None else seconds for run, seconds in expected.items()}
+        self.spare, self.known = list(spare), {name(planned.request) for planned in plan}
+        self.all, self.expected = sum(self.left.values()) + sum(spare), len(spare)
+        self.first: dict[str, float] = {}  # of each run the share that was done when it was first seen
+        self.spent = self.under_way = self.since_seen = 0.0
+        self.began: float | None = None
+        self.done, self.seen, self.unplanned = 0, 0, False  # runs, outcomes, whether one runs that nobody expected
+        self.whole = self.bars.add_task("getting ready", total=1.0, note="")
+        self.workers: dict[str, rich.TaskID] = {}
+
+    def update(self, now: SuiteProgress) -> Sequence[Outcome]:
+        """Take in where the suite is; what ended since the last time."""
+        if len(now.outcomes) < self.seen:  # another driver, after the first
+            self.seen = 0
+        ended, running = now.outcomes[self.seen :], now.running.values()
+        for request in (*(outcome.request for outcome in ended), *(request for request, _ in running)):
+            if self.spare and (run := name(request)) not in self.known:
+                self.known.add(run)
+                self.left[run] = self.spare.pop()
+        for outcome in ended:
+            run = name(outcome.request)
+            work = self.left.pop(run, 0.0)
+            self.spent += work * (1 - self.first.get(run, 1.0)) if outcome.state == "done" else 0.0
+        self.seen, self.unplanned = len(now.outcomes), any(name(request) not in self.left for request, _ in running)
+        self.under_way = self.since_seen = 0.0
+        for request, progress in running:
+            run = name(request)
+            if progress is not None and progress.steps and run in self.left:
+                self.began = self.began or time.monotonic()
+                done = progress.examples / progress.all_examples
+                self.under_way += done * self.left[run]
+                self.since_seen += (done - self.first.setdefault(run, done)) * self.left[run]
+        return ended
+
+    def to_do(self) -> float:
+        """Seconds of work that are not done."""
+        return sum(self.left.values()) + sum(self.spare) - self.under_way
+
+    def share(self) -> float:
+        return 1 - self.to_do() / self.all if self.all else 1.0
+
+    def seconds(self) -> float | None:
+        """How long the rest will take; None while it is too early to tell, or for runs that were not planned."""
+        if self.began is None or self.unplanned or self.spent + self.since_seen <= 0.01 * self.all:
+            return None
+        return self.to_do() * (time.monotonic() - self.began) / (self.spent + self.since_seen)
+
+    def __call__(self, now: SuiteProgress) -> None:
+        """Show where the suite is: what a driver reports to."""
+        for outcome in self.update(now):
+            if outcome.state == "failed":
+                self.note(f"{name(outcome.request)} failed: {outcome.message}")
+        states = Counter(outcome.state for outcome in now.outcomes)
+        self.done, failed, seconds = states["done"], states["failed"], self.seconds()
+        runs = f"{self.done} of {max(now.all, self.expected)} runs done"
+        note = "time left not known yet" if seconds is None else f"about {in_words(seconds)} left"
+        note = f"{failed} failed · {note}" if failed else note
+        self.line(f"{runs} · {note}")
+        if not self.live:
+            return
+        self.bars.update(self.whole, description=runs, completed=self.share(), note=note)
+        for worker in sorted(now.running.keys() - self.workers.keys()):
+            self.workers[worker] = self.bars.add_task("", total=1.0, note="")
+        for worker, bar in self.workers.items():
+            request, progress = now.running.get(worker, (None, None))
+            share = progress.examples / progress.all_examples if progress else 0.0
+            text = f"{worker}: {plain(name(request))}" if request else ""
+            self.bars.update(bar, visible=request is not None, description=text, completed=share, note=where(progress))
 
 
 class Source:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,12 +19,10 @@ from metareplay.runs import trackers
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.folder import Note, Run, one_line
 from metareplay.runs.request import Request
-from metareplay.suites import driver
 from metareplay.suites.driver import Ended, Event, Job
 from metareplay.suites.plan import as_experiment
 
 ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
-execute = partial(driver.execute, executor="local")
 
 
 @contextlib.contextmanager

@@ -1,18 +1,15 @@
 """What a suite would do: which of its runs are there already, and what the others cost."""
 
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice, pairwise
 from pathlib import Path
-from statistics import fmean
 from typing import Any, Literal
 
 from metareplay.data import catalogue as sources
-from metareplay.methods.base import Method
 from metareplay.runs.experiment import Experiment, but_the_seed
 from metareplay.runs.folder import Run, find
 from metareplay.runs.request import NETWORK, RUN, Request
@@ -50,20 +47,11 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
     pace = Pace(status.summary for run in islice(find(out), ENOUGH) if (status := run.status()).summary)
     planned = []
     for request in requests:
-        benchmark, method, run = request.resolved()
-        if at_hand(benchmark):
-            experiment = Experiment(stream=stream(request), method=method, **run)
-            folder = out / experiment.key
-            state: Any = Run(folder).status().state if folder.is_dir() else "new"
-            planned.append(Planned(request, state, steps_of(experiment), pace.seconds(experiment)))
-        else:
-            options = flat(request)
-            visits = [options["samples_per_task"] * options["epochs"]] * options["tasks"]
-            count = steps(method, visits, options["batch_size"]) if all(visits) else None
-            tested = 10_000 * len(visits), run["evaluate"], run["eval_every"]
-            learned = visits, options["batch_size"]
-            seconds = None if count is None else expected(method, learned, (784, *run["hidden"], 10), tested)
-            planned.append(Planned(request, "unknown", count, seconds))
+        experiment = foreseen(request)
+        folder = out / experiment.key
+        state: Any = Run(folder).status().state if folder.is_dir() else "new"
+        state = state if experiment.stream.data_sha256 else "unknown"
+        planned.append(Planned(request, state, steps_of(experiment), pace.seconds(experiment)))
     return planned
 
 
@@ -73,14 +61,22 @@ def as_experiment(request: Request) -> Experiment:
     return request.experiment(stream=stream(request))
 
 
-def stream(request: Request) -> Stream:
-    """The stream that is asked for, made once."""
-    return _stream(request.benchmark, json.dumps(dict(request.stream), sort_keys=True))
+def foreseen(request: Request) -> Experiment:
+    """The same, but where its data are not here, of a stream of as many blank images."""
+    return request.experiment(stream=stream(request, fetch=False))
+
+
+def stream(request: Request, fetch: bool = True) -> Stream:
+    """The stream that is asked for, made once; of blank images, without a hash, where the data would be fetched."""
+    blank = not fetch and not at_hand(benchmarks.find(request.benchmark))
+    return _stream(request.benchmark, json.dumps(dict(request.stream), sort_keys=True), blank)
 
 
 @lru_cache(maxsize=16)
-def _stream(benchmark: str, options: str) -> Stream:
-    return benchmarks.find(benchmark).stream(**json.loads(options), progress=False)
+def _stream(name: str, options: str, blank: bool) -> Stream:
+    benchmark, source = benchmarks.find(name), dict[str, Any](sources.SOURCES)
+    images = source[benchmark.data].blank() if blank else None
+    return benchmark.stream(**json.loads(options), images=images, progress=False)
 
 
 forget_streams = _stream.cache_clear  # to be called where a user's own data may have changed since
@@ -88,37 +84,32 @@ forget_streams = _stream.cache_clear  # to be called where a user's own data may
 
 def steps_of(experiment: Experiment) -> int | None:
     """The SGD steps of a run, exactly; None for a user's own method."""
-    return steps(experiment.method, experiment.spans.sizes.tolist(), experiment.batch_size)
+    sizes = experiment.spans.sizes
+    return experiment.method.steps(int(sizes.sum()), int(-(-sizes // experiment.batch_size).sum()))
 
 
-def steps(method: Method, visits: Sequence[int], batch_size: int) -> int | None:
-    """The SGD steps of a method that learns so many examples in each visit to a task; None if that is not known."""
-    return method.steps(sum(visits), sum(math.ceil(examples / batch_size) for examples in visits))
-
-
-def expected(
-    method: Method, learned: tuple[Sequence[int], int], widths: Sequence[int], tested: tuple[int, str, int]
-) -> float | None:
+def expected(experiment: Experiment) -> float | None:
     """Seconds of a run of which none like it was made here, to a factor of two or three; None where nothing is known.
 
-    ``learned`` are the visits' examples and the batch size; ``tested`` all tasks' test images, and when: what
-    ``evaluate`` and ``eval_every`` say. A fifth of the inputs are taken to be not zero.
+    A fifth of the inputs are taken to be not zero.
     """
-    (visits, batch_size), (images, evaluate, eval_every) = learned, tested
-    count, beside = steps(method, visits, batch_size), BESIDE.get(method.id, 0)
-    if not count and not beside:  # gdumb learns before each evaluation
+    method, stream, sizes = experiment.method, experiment.stream, experiment.spans.sizes
+    count, beside = steps_of(experiment), BESIDE.get(method.id, 0)
+    if experiment.engine != "fused" or (not count and not beside):  # gdumb learns before each evaluation
         return None
-    batches = sum(math.ceil(examples / batch_size) for examples in visits)
+    widths, examples = (*experiment.hidden, stream.classes), int(sizes.sum())
+    batches = int(-(-sizes // experiment.batch_size).sum())
     used, dense = (
-        sum(a * b for a, b in pairwise((inputs, *widths[1:]))) / of
-        for inputs, of in ((widths[0] // 5, 26_600), (widths[0], 89_400))
+        sum(a * b for a, b in pairwise((inputs, *widths))) / of
+        for inputs, of in ((stream.inputs // 5, 26_600), (stream.inputs, 89_400))
     )
-    gradients = float(max(count or 0, sum(visits)))
+    gradients = float(max(count or 0, examples))
     if beside:  # of the others each gradient is a step; of GEM's memories half are of earlier tasks, in the mean
         replayed = getattr(method, "memories", 0) / 2 if method.id == "gem" else getattr(method, "replay_batch_size", 0)
         gradients += float(max(count or 0, batches) * replayed)
-    each = sum(visits) // batch_size // eval_every if eval_every else 0
-    looks = {"never": 0, "end": 1}.get(evaluate, 1 + len(visits) + each)
+    each = examples // experiment.batch_size // experiment.eval_every if experiment.eval_every else 0
+    looks = {"never": 0, "end": 1}.get(experiment.evaluate, 1 + len(sizes) + each)
+    images = len(stream.tasks) * len(stream.tasks[0].test)
     seconds = (STEP * gradients + IMAGE * images * looks) * max(0.5, used)
     return seconds + 1e-6 * beside * batches * (1 + 2 * dense) / 3
 
@@ -127,33 +118,26 @@ class Pace:
     """How long runs take: as earlier ones, by their ``Record.summary()``, else as ``expected``."""
 
     def __init__(self, summaries: Iterable[Mapping[str, Any]] = ()) -> None:
-        same, like = defaultdict[str, list[float]](list), defaultdict[str, list[tuple[float, int]]](list)
+        took = defaultdict[str, list[tuple[float, int]]](list)  # seconds, and for how many runs or steps
         for summary in summaries:
-            took = summary["train_seconds"] + summary["eval_seconds"]
-            same[repr(sorted(but_the_seed(summary["configuration"]).items()))].append(took)
-            like[_machinery(summary["configuration"])].append((took, summary["steps"]))
-        self.same = {key: fmean(seconds) for key, seconds in same.items()}
-        sums = {key: (sum(s for s, _ in runs), sum(n for _, n in runs)) for key, runs in like.items()}
-        self.like = {key: seconds / count for key, (seconds, count) in sums.items() if count}
+            seconds, (same, like) = summary["train_seconds"] + summary["eval_seconds"], _alike(summary["configuration"])
+            took[same].append((seconds, 1))
+            took[like].append((seconds, summary["steps"]))
+        sums = {key: tuple(map(sum, zip(*runs, strict=True))) for key, runs in took.items()}
+        self.each = {key: seconds / count for key, (seconds, count) in sums.items() if count}
 
     def seconds(self, experiment: Experiment) -> float | None:
         """How long a run will take, about; None where nothing is known of its method or network."""
-        configuration, count = experiment.configuration(), steps_of(experiment)
-        if (known := self.same.get(repr(sorted(but_the_seed(configuration).items())))) is not None:
-            return known
-        if (step := self.like.get(_machinery(configuration))) is not None and count:
-            return step * count
-        if experiment.engine != "fused":
-            return None
-        stream, learned = experiment.stream, (experiment.spans.sizes.tolist(), experiment.batch_size)
-        widths = (stream.inputs, *experiment.hidden, stream.classes)
-        tested = len(stream.tasks) * len(stream.tasks[0].test), experiment.evaluate, experiment.eval_every
-        return expected(experiment.method, learned, widths, tested)
+        (same, like), count = _alike(experiment.configuration()), steps_of(experiment)
+        if same in self.each:
+            return self.each[same]
+        return self.each[like] * count if like in self.each and count else expected(experiment)
 
 
-def _machinery(configuration: Mapping[str, Any]) -> str:
+def _alike(configuration: Mapping[str, Any]) -> tuple[str, str]:
+    """What runs have in common that take as long, and what those whose steps take as long."""
     names = ("benchmark", "method", "batch_size", "hidden", "engine", "device", "network")
-    return repr([configuration.get(name) for name in names])
+    return repr(sorted(but_the_seed(configuration).items())), repr([configuration.get(name) for name in names])
 
 
 def at_hand(benchmark: Benchmark) -> bool:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metareplay import methods, networks
-from metareplay.data import catalogue as sources
 from metareplay.errors import BadInput, with_flags
 from metareplay.methods import METHODS
 from metareplay.runs import recipes
@@ -18,9 +17,9 @@ from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter, brief, hyperparameters, nearest
 from metareplay.streams import catalogue as benchmarks
-from metareplay.streams.catalogue import BENCHMARKS, Benchmark
+from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.stream import Stream
-from metareplay.suites.plan import RUN_OPTIONS, at_hand, flat, short
+from metareplay.suites.plan import RUN_OPTIONS, flat, short, stream
 
 KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "compare", "controls", "tuned")
 CONTROLS = {"er-matched": "gradients", "er-matched:seconds": "seconds"}
@@ -60,7 +59,6 @@ class Reader:
     seeds: int | None
     problems: list[tuple[int, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    streams: dict[str, Stream | None] = field(default_factory=dict)
     unfitting: dict[tuple[str, str], dict[str, None]] = field(default_factory=dict)
     """What recipes say where none fits, before and behind the methods that they say it of."""
     count: int = 0
@@ -295,12 +293,11 @@ class Reader:
             return []
 
     def fits_together(self, request: Request, block: SuiteBlock) -> bool:
-        """Whether the settings go with each other and, where they are on this machine, with the data."""
+        """Whether the settings go with each other and with the data."""
         before = len(self.problems)
         try:
-            benchmark, method, run = request.resolved()
-            stream = self.stream(request, benchmark, block)
-            if stream is not None:
+            _, method, run = request.resolved()
+            if (stream := self.stream(request, block)) is not None:
                 Experiment(stream=stream, method=method, **run)
         except BadInput as error:
             self.blame(error, request, block, block.method[0], f"does not go with {short(request.benchmark)}: ")
@@ -311,20 +308,13 @@ class Reader:
             self.unfitting.setdefault((before_it, behind), {})[request.method] = None
         return len(self.problems) == before
 
-    def stream(self, request: Request, benchmark: Benchmark, block: SuiteBlock) -> Stream | None:
-        """The stream; where its data are not here one like it, or None where there is none."""
-        key = json.dumps([request.benchmark, request.stream], sort_keys=True)
-        if key not in self.streams:
-            self.streams[key] = None
-            try:
-                if at_hand(benchmark):
-                    self.streams[key] = benchmark.stream(**request.stream, progress=False)
-                elif benchmark.kind and benchmark.kind.resized and request.run.get("network", "mlp") == "mlp":
-                    options = {**request.stream, "samples_per_task": 1}
-                    self.streams[key] = benchmark.stream(**options, images=sources.get("digits"))
-            except BadInput as error:
-                self.blame(error, request, block, block.benchmark[0], "cannot be made: ")
-        return self.streams[key]
+    def stream(self, request: Request, block: SuiteBlock) -> Stream | None:
+        """The stream; None where it cannot be made."""
+        try:
+            return stream(request, fetch=False)
+        except BadInput as error:
+            self.blame(error, request, block, block.benchmark[0], "cannot be made: ")
+            return None
 
     def blame(self, error: BadInput, request: Request, block: SuiteBlock, place: Place, text: str) -> None:
         """Note an error at the option that it is about, where it begins with one's flag; else at a place."""

@@ -12,6 +12,7 @@ from metareplay.errors import BadInput
 from metareplay.files import read_regular
 from metareplay.runs.request import Request
 from metareplay.settings import nearest
+from metareplay.suites.plan import forget_streams
 from metareplay.suites.reader import Place, Reader
 
 _TOKEN = re.compile(
@@ -57,6 +58,7 @@ class Suite:
 def parse(suite: str | Path, seeds: int | None = None) -> tuple[Path, Reader]:
     """A suite's file, or one that comes with the package, and its content; BadInput if that is no TOML."""
     file, text = _text(str(suite))
+    forget_streams()
     try:
         content = tomllib.loads(text)
         reader = Reader(content, lines(text), file.parent, seeds)
