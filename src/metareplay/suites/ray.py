@@ -267,15 +267,19 @@ def _connect(address: str | None, jobs: int | None, note: Note) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         ray.init(address=address or "local", num_cpus=None if address else jobs, **quiet)
     except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
-        why = str(error).splitlines()[0]
-        if reached or "Failed to connect" in why or isinstance(error, AuthenticationError):
-            raise BadInput(
-                f"--address is {address}, and somebody is there, but does not let this process in ({why}); if it is a "
-                "Ray cluster, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to its token, which `ray get-auth-token` "
-                "prints on the machine where it was started"
-            ) from error
-        start = "start one with: ray start --head"
-        raise BadInput(f"--address is {address}, but there is no Ray cluster ({why}); {start}") from error
+        why = str(error.__cause__ or error).strip().splitlines()[-1].removeprefix("ray.exceptions.")
+        if address is None:
+            raise BadInput(f"Ray does not start on this machine: {why}") from error
+        if "InvalidAuthToken" in why or isinstance(error, AuthenticationError):
+            what = (
+                "the Ray cluster there does not let this process in: set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN to its "
+                "token, which `ray get-auth-token` prints on the machine where it was started"
+            )
+        elif reached:
+            what = f"what is there does not answer as a Ray cluster does once it has started ({why})"
+        else:
+            what = f"there is no Ray cluster ({why}); start one with: ray start --head"
+        raise BadInput(f"--address is {address}, but {what}") from error
 
 
 execute = partial(driver.execute, executor="ray")
