@@ -3,15 +3,19 @@
 import numpy as np
 import pytest
 
-from metareplay import EWC, METHODS
+from metareplay import EWC, METHODS, Online, setting
+from metareplay.errors import BadInput
+from metareplay.estimators import ContinualClassifier
 from metareplay.estimators.core import Build, Core
-from metareplay.estimators.estimator import SETTINGS
 from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.estimators.running_scale import RunningScale
 from metareplay.networks import Perceptron
 
 INPUTS, CLASSES = 5, 3
 PLACES = np.arange(INPUTS)
+REFUSED = dict.fromkeys(("ncm", "slda", "lwf", "der", "derpp", "erace"), "all classes must be known from the start")
+REFUSED |= dict.fromkeys(("gdumb", "clser"), "it prepares another network to be tested")
+TAKEN = sorted(METHODS.keys() - REFUSED.keys())
 
 
 def life(method, scaled=False):
@@ -71,9 +75,9 @@ def test_ewc_holds_on_to_what_mattered_when_classes_are_added():
     assert not kept[-1][0][:, CLASSES:].any()
 
 
-@pytest.mark.parametrize("method", SETTINGS)
+@pytest.mark.parametrize("method", TAKEN)
 def test_every_method_goes_on_when_a_class_and_an_input_are_added(method):
-    grown = life(METHODS[method](lr=0.01), scaled=True)
+    grown = life(ContinualClassifier(method)._made_method(), scaled=True)
     for task in (0, 1, 0):
         x, y = examples(12, grown.classes + 1)
         y = np.sort(y)
@@ -82,6 +86,29 @@ def test_every_method_goes_on_when_a_class_and_an_input_are_added(method):
     assert grown.classes > CLASSES
     assert grown.inputs == INPUTS + 30
     assert np.isfinite(grown.learner.parameters()).all()
+
+
+@pytest.mark.parametrize(("method", "why"), REFUSED.items())
+def test_a_method_that_cannot_go_on_when_classes_come_is_refused(method, why):
+    with pytest.raises(BadInput, match=f"method is {method}, which no estimator can have: {why}; give another"):
+        ContinualClassifier(method).partial_fit(*examples(5))
+
+
+def test_a_method_added_to_the_package_is_had_by_its_name_with_its_own_settings(tmp_path):
+    class Added(Online):
+        __module__ = "metareplay.methods.added"
+        id = "added"
+        lr: float = setting(0.25, "(0, 1]", help="the learning rate")
+
+    try:
+        model = ContinualClassifier("added", random_state=0).partial_fit(*examples(20))
+        model.save(tmp_path / "model")
+        again = ContinualClassifier.load(tmp_path / "model")
+        assert type(again._life.method) is Added
+        assert again._life.method.lr == 0.25
+        assert again.predict_proba(examples(9)[0]).tolist() == model.predict_proba(examples(9)[0]).tolist()
+    finally:
+        del METHODS["added"]
 
 
 def test_a_scale_is_renewed_at_a_cost_that_does_not_grow():

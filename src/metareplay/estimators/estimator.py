@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "meralg6": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "batches_per_example": 5},
     "meralg7": {"lr": 0.03, "gamma": 0.3, "replay_batch_size": 10, "s": 2.0},
 }
-"""An estimator's settings where none are given, for features of about the same size.
+"""An estimator's settings where none are given, for features of about the same size; other methods have their own.
 
 Those of ``ergap``, and the size and horizon of the memory, are chosen by ``python -m benchmarks.estimators --panel``.
 """
@@ -54,7 +54,8 @@ class Numbers(dict[Any, int]):
         self, names: list[Any] | None, n: int, method: type[Method], call: str, most: int | None = None
     ) -> NDArray[np.int64]:
         """The number of each example's task, 0 if none is needed; new ones, to ``most``, to learn; or BadInput."""
-        if not (method.needs_task_in_testing if most is None else method.needs_task_in_training):
+        learning = method.needs_task_in_training or method.needs_boundaries
+        if not (method.needs_task_in_testing if most is None else learning):
             return np.zeros(n, np.int64)
         if names is None:
             also = " to predict too" if most is None else ""
@@ -140,14 +141,12 @@ class Estimator:
         chosen: Any = METHODS.get(self.method, self.method) if isinstance(self.method, str) else self.method
         if not isinstance(chosen, type) or not issubclass(chosen, Method):
             raise BadInput(
-                f"method is {chosen!r}{nearest(str(chosen), SETTINGS) or ';'} it must be one of {', '.join(SETTINGS)}, "
+                f"method is {chosen!r}{nearest(str(chosen), METHODS) or ';'} it must be one of {', '.join(METHODS)}, "
                 "or a subclass of metareplay.Method"
             )
-        if name_of(chosen) in METHODS.keys() - SETTINGS.keys():
-            raise BadInput(
-                f"method is {chosen.id}, which is for runs alone: nobody tried it with classes, features and weights "
-                f"that come later; an estimator's is one of {', '.join(SETTINGS)}, or a class of your own"
-            )
+        other = "" if chosen.ready is Method.ready else "it prepares another network to be tested"
+        if why := chosen.waived.get("estimators", other):
+            raise BadInput(f"method is {name_of(chosen)}, which no estimator can have: {why}; give another, as ergap")
         if hasattr(self, "loss") and chosen is METHODS["ergap"]:
             raise BadInput("method is ergap, which compares examples of a class, but targets have none; give eralg4")
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
@@ -157,7 +156,7 @@ class Estimator:
             if name not in known:
                 has = ", ".join(known)
                 raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {has}")
-        usual = SETTINGS[self.method].copy() if isinstance(self.method, str) else {}
+        usual = SETTINGS.get(self.method, {}).copy() if isinstance(self.method, str) else {}
         memory = {"memories": self.memories, "recency": self.recency or 0}
         usual |= {name: value for name, value in memory.items() if name in known}
         return chosen(**usual | settings)

@@ -212,9 +212,9 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
     ----------
     method
         One of ``ergap``, ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7``, which need nothing but
-        examples; one of
-        ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which need the task of each
-        (``partial_fit(X, y, task=…)``); or a subclass of :class:`metareplay.Method`.
+        examples; one of ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which need the task of each
+        (``partial_fit(X, y, task=…)``); or, untried here and with the settings of runs, the name of any other method,
+        or a subclass of :class:`metareplay.Method`.
     memories
         How many examples are kept to be replayed, for methods that keep any.
     recency

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
+from metareplay.methods.base import ALL_CLASSES
 from metareplay.methods.losses import Scores, errors
 from metareplay.methods.online import Online
 from metareplay.methods.replay import Replay
@@ -20,6 +21,7 @@ class DER(Replay):
 
     id = "der"
     family = "replay"
+    waived = ALL_CLASSES
 
     alpha: float = setting(
         0.2, "[0, inf)", search=(0.01, 2, "log"), help="α, the weight of memories' squared distance to their old scores"

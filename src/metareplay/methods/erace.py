@@ -3,6 +3,7 @@
 import numpy as np
 
 from metareplay.learners.base import Learner, Rows
+from metareplay.methods.base import ALL_CLASSES
 from metareplay.methods.losses import Scores, errors
 from metareplay.methods.replay import Replay
 
@@ -16,6 +17,7 @@ class ERACE(Replay):
 
     id = "erace"
     family = "replay"
+    waived = ALL_CLASSES
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         super().start(learner, rng, tasks)

@@ -4,6 +4,7 @@ import numpy as np
 
 from metareplay.learners.base import Learner, Rows
 from metareplay.methods import losses
+from metareplay.methods.base import ALL_CLASSES
 from metareplay.methods.online import OneStep, Online
 from metareplay.settings import setting
 
@@ -17,6 +18,7 @@ class LwF(OneStep):
 
     id = "lwf"
     family = "regularisation"
+    waived = ALL_CLASSES
 
     strength: float = setting(
         1.0, "[0, inf)", search=(0.1, 10, "log"), help="λ, what the old answers count beside the labels"

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metareplay.learners.base import EXCLUDED, Learner, Rows
-from metareplay.methods.base import Method
+from metareplay.methods.base import ALL_CLASSES, Method
 from metareplay.networks import Perceptron
 from metareplay.settings import setting
 
@@ -21,6 +21,7 @@ class NCM(Method):
     id = "ncm"
     family = "baseline"
     perceptron_for = "writes the last layer of a network"
+    waived = ALL_CLASSES
 
     def start(self, learner: Learner, rng: np.random.Generator, tasks: int) -> None:
         self.learner = learner
