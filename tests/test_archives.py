@@ -23,7 +23,7 @@ from made_up_archives import (
 )  # fmt: skip
 from metareplay import cli
 from metareplay.data import catalogue, download
-from metareplay.data.decode import BALANCED
+from metareplay.data.catalogue import BALANCED
 from metareplay.data.download import Published
 from metareplay.errors import BadInput
 from metareplay.methods import METHODS

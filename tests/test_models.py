@@ -144,10 +144,10 @@ def test_damaged_weights_are_refused(run, experiment):
     content = path.read_bytes()
     for damaged in (content[:-9], content[:300] + b"x" + content[301:]):
         path.write_bytes(damaged)
-        with pytest.raises(BadInput, match="are damaged"):
+        with pytest.raises(BadInput, match=r"is damaged \(weights-.*: it must be run again with again"):
             metareplay.load(run.folder)
     path.unlink()
-    with pytest.raises(BadInput, match="cannot be read: No such file"):
+    with pytest.raises(BadInput, match=r"weights-.* is missing"):
         metareplay.load(run.folder)
 
 

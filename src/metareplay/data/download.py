@@ -30,6 +30,7 @@ from metareplay.files import locked, open_regular, read_regular, require_room, s
 PATIENCE = 20.0  # seconds without a byte after which a mirror counts as dead
 PAUSE = 1.0  # seconds before a transfer that broke off is resumed
 CHUNK = 1 << 20
+LARGE = 100_000_000  # bytes; what is smaller is read before one would look at a bar
 STAMPS = ".verified.json"
 """Beside the files: the size, time and SHA-256 of those that were verified, so that a start need not hash them."""
 FORMAT = 2  # of the decoded arrays; to be raised when decoding changes, so that all is decoded anew
@@ -366,11 +367,13 @@ def _transferred(url: str, file: BinaryIO, limit: int, room: int, report: Report
 
 
 @contextmanager
-def progress_bar(name: str, shown: bool) -> Iterator[Report]:
-    """A bar on standard error for bytes that are transferred, moved by the function that it gives."""
+def progress_bar(name: str, shown: bool, size: float = math.inf) -> Iterator[Report]:
+    """A bar on standard error for bytes that are transferred or, where they are many, read; a function moves it."""
     columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
     console = Console(stderr=True)
-    with Progress(TextColumn("{task.description}"), *columns, console=console, disable=not shown) as bars:
+    with Progress(
+        TextColumn("{task.description}"), *columns, console=console, disable=not shown or size < LARGE
+    ) as bars:
         bar = bars.add_task(name.replace("[", r"\["), total=None)
         yield lambda received, total: bars.update(bar, completed=received, total=total)
 

@@ -68,7 +68,7 @@ class Experiment:
         1: all examples. Else class c of C keeps imbalance^(−c / (C − 1)) of them.
     watch_units, normalise
         Whether ``unit_measures`` are recorded when a visit ends, of the first 2000 test images of its task; None,
-        or the decay of ``runs.normaliser.Normaliser``.
+        or the decay of ``runs.model.Normaliser``.
     scenario, engine, device
         One of the stream's ``scenarios``, None for the first; None for ``fused`` if it can do it.
     from_

@@ -177,13 +177,10 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
     """The summary, and the verified content of the file of arrays."""
-    try:
-        text = read_regular(folder / RECORD)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadInput(f"there is no record of a run in {folder}") from None
-    except OSError as error:
-        raise _unreadable(folder, error) from error
     with _whole(folder):
+        if not (folder / RECORD).exists():
+            raise BadInput(f"there is no record of a run in {folder}")
+        text = read_regular(folder / RECORD)
         summary: dict[str, Any] = json.loads(text)
         sha256 = summary.pop("sha256")
         for name in COUNTED:
@@ -194,29 +191,31 @@ def _read(folder: Path) -> tuple[dict[str, Any], bytes]:
             raise ValueError(f"{min(missing)} is missing")
         if not isinstance(summary["configuration"], dict):
             raise ValueError("its configuration is none")
-        file, sha256 = summary["arrays"]["file"], summary["arrays"]["sha256"]
+        return summary, read_part(folder, summary["arrays"])
+
+
+def read_part(folder: Path, named: dict[str, str], how: str = "") -> bytes:
+    """The verified content of a file that a record names, for its arrays or weights; raises as ``Record.load``."""
+    with _whole(folder, how):
+        file = named["file"]
         if not file or Path(file).name != file or file == "..":
             raise ValueError(f"{file!r} is no name of a file")
         content = read_regular(folder / file)
-        if hashlib.sha256(content).hexdigest() != sha256:
+        if hashlib.sha256(content).hexdigest() != named["sha256"]:
             raise ValueError(f"{file} is another than was written")
-    return summary, content
+        return content
 
 
 @contextmanager
-def _whole(folder: Path) -> Iterator[None]:
+def _whole(folder: Path, how: str = "") -> Iterator[None]:
     """Say so where what is read from a record proves to be damaged, or cannot be read now."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, BadInput, RunFailed):
         raise
     except Exception as error:  # damaged and foreign files raise nearly anything
         missing = isinstance(error, FileNotFoundError) and f"{Path(error.filename).name} is missing"
         if isinstance(error, OSError) and (error.filename or error.errno not in (None, errno.EINVAL)) and not missing:
-            raise _unreadable(folder, error) from error
-        raise BadInput(f"the record in {folder} is damaged ({missing or error}): it must be run again") from error
-
-
-def _unreadable(folder: Path, error: OSError) -> RunFailed:
-    why = error.strerror or error
-    return RunFailed(f"the record in {folder} cannot be read now: {why}; try again when it can, or remove that file")
+            text = f"the record in {folder} cannot be read now: {error.strerror or error}"
+            raise RunFailed(f"{text}; try again when it can, or remove that file") from error
+        raise BadInput(f"the record in {folder} is damaged ({missing or error}): it must be run again{how}") from error

@@ -9,17 +9,7 @@ from metareplay.data import catalogue as sources
 from metareplay.data.images import ImageSet
 from metareplay.errors import BadInput, plain
 from metareplay.settings import Hyperparameter, checked, nearest
-from metareplay.streams import own_files, task_list
-from metareplay.streams.kinds import (
-    Kind,
-    alphabets,
-    input_permuted,
-    label_permuted,
-    online_permuted,
-    permutations,
-    rotations,
-    splits,
-)  # fmt: skip
+from metareplay.streams import kinds, own_files, task_list
 from metareplay.streams.stream import CLASS, TASK, Stream
 
 
@@ -30,7 +20,7 @@ class Benchmark:
     name: str
     description: str
     data: str  # the base data set, one of ``data.catalogue.SOURCES``; or where a user's own data is
-    kind: Kind | None  # what is done to it; None for a user's own data
+    kind: kinds.Kind | None  # what is done to it; None for a user's own data
     tasks: int  # unless asked otherwise, as the next
     samples_per_task: int  # 0 for all
     scenarios: tuple[str, ...] | None = None  # what a run may choose from, its default first; None for its kind's
@@ -82,32 +72,32 @@ class Benchmark:
 
 _TURNED, _REORDERED = "turned by another angle in each task", "pixels in another order in each task"
 _MANY, _RENAMED = "hundreds of orders of pixels, all images in each", "other labels for the classes in each task"
-_NAMED = (
-    Benchmark("digits-rotations", f"small digits, {_TURNED}", "digits", rotations, 10, 1297),
-    Benchmark("digits-permutations", f"small digits, {_REORDERED}", "digits", permutations, 10, 1297),
-    Benchmark("digits-split", "small digits, two classes in each task", "digits", splits, 5, 0),
-    Benchmark("digits-online-permuted", f"small digits, {_MANY}", "digits", online_permuted, 30, 0),
-    Benchmark("digits-input-permuted", "the same, pixels from −1 to 1", "digits", input_permuted, 30, 500),
-    Benchmark("digits-label-permuted", f"small digits, {_RENAMED}", "digits", label_permuted, 30, 500),
-    Benchmark("mnist-rotations", f"MNIST, {_TURNED} (MER paper)", "mnist", rotations, 20, 1000),
-    Benchmark("mnist-permutations", f"MNIST, {_REORDERED} (MER paper)", "mnist", permutations, 20, 1000),
-    Benchmark("mnist-many-permutations", "the same, more tasks with fewer examples (MER paper)", "mnist", permutations,
-              100, 200),
-    Benchmark("mnist-split", "MNIST, two classes in each task", "mnist", splits, 5, 1000),
-    Benchmark("mnist-online-permuted", f"MNIST, {_MANY} (Dohare 2024)", "mnist", online_permuted, 800, 0),
-    Benchmark("mnist-input-permuted", "the same, fewer images, pixels from −1 to 1 (UPGD paper)", "mnist",
-              input_permuted, 200, 5000),
-    Benchmark("mnist-label-permuted", f"MNIST, {_RENAMED} (UPGD paper)", "mnist", label_permuted, 400, 2500),
-    Benchmark("emnist-label-permuted", f"EMNIST, letters and digits, {_RENAMED} (UPGD paper)", "emnist-balanced",
-              label_permuted, 400, 2500),
-    Benchmark("fashion-mnist-rotations", f"Fashion-MNIST, {_TURNED}", "fashion-mnist", rotations, 20, 1000),
-    Benchmark("fashion-mnist-permutations", f"Fashion-MNIST, {_REORDERED}", "fashion-mnist", permutations, 20, 1000),
-    Benchmark("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", splits, 5, 0, (TASK, CLASS)),
-    Benchmark("cifar100-split", "CIFAR-100, five classes in each task (GEM)", "cifar100", splits, 20, 0, (TASK, CLASS)),
-    Benchmark("omniglot", "Omniglot, the characters of an alphabet in each task", "omniglot", alphabets, 50, 0),
-    Benchmark("omniglot-small", "the same, the eight alphabets of its small sets", "omniglot-small", alphabets, 8, 0),
+_NAMED: tuple[tuple[Any, ...], ...] = (
+    ("digits-rotations", f"small digits, {_TURNED}", "digits", kinds.rotations, 10, 1297),
+    ("digits-permutations", f"small digits, {_REORDERED}", "digits", kinds.permutations, 10, 1297),
+    ("digits-split", "small digits, two classes in each task", "digits", kinds.splits, 5, 0),
+    ("digits-online-permuted", f"small digits, {_MANY}", "digits", kinds.online_permuted, 30, 0),
+    ("digits-input-permuted", "the same, pixels from −1 to 1", "digits", kinds.input_permuted, 30, 500),
+    ("digits-label-permuted", f"small digits, {_RENAMED}", "digits", kinds.label_permuted, 30, 500),
+    ("mnist-rotations", f"MNIST, {_TURNED} (MER paper)", "mnist", kinds.rotations, 20, 1000),
+    ("mnist-permutations", f"MNIST, {_REORDERED} (MER paper)", "mnist", kinds.permutations, 20, 1000),
+    ("mnist-many-permutations", "the same, more tasks with fewer examples (MER paper)",
+     "mnist", kinds.permutations, 100, 200),
+    ("mnist-split", "MNIST, two classes in each task", "mnist", kinds.splits, 5, 1000),
+    ("mnist-online-permuted", f"MNIST, {_MANY} (Dohare 2024)", "mnist", kinds.online_permuted, 800, 0),
+    ("mnist-input-permuted", "the same, fewer images, pixels from −1 to 1 (UPGD paper)",
+     "mnist", kinds.input_permuted, 200, 5000),
+    ("mnist-label-permuted", f"MNIST, {_RENAMED} (UPGD paper)", "mnist", kinds.label_permuted, 400, 2500),
+    ("emnist-label-permuted", f"EMNIST, letters and digits, {_RENAMED} (UPGD paper)",
+     "emnist-balanced", kinds.label_permuted, 400, 2500),
+    ("fashion-mnist-rotations", f"Fashion-MNIST, {_TURNED}", "fashion-mnist", kinds.rotations, 20, 1000),
+    ("fashion-mnist-permutations", f"Fashion-MNIST, {_REORDERED}", "fashion-mnist", kinds.permutations, 20, 1000),
+    ("cifar10-split", "CIFAR-10, two classes in each task", "cifar10", kinds.splits, 5, 0, (TASK, CLASS)),
+    ("cifar100-split", "CIFAR-100, five classes in each task (GEM)", "cifar100", kinds.splits, 20, 0, (TASK, CLASS)),
+    ("omniglot", "Omniglot, the characters of an alphabet in each task", "omniglot", kinds.alphabets, 50, 0),
+    ("omniglot-small", "the same, the eight alphabets of its small sets", "omniglot-small", kinds.alphabets, 8, 0),
 )  # fmt: skip
-BENCHMARKS = {benchmark.name: benchmark for benchmark in _NAMED}
+BENCHMARKS: dict[str, Benchmark] = {row[0]: Benchmark(*row) for row in _NAMED}
 
 
 def find(name: str) -> Benchmark:
@@ -120,7 +110,7 @@ def find(name: str) -> Benchmark:
         own = plain(path.resolve().name)
         if own in BENCHMARKS:
             raise BadInput(f"{path} has the name of a benchmark: rename it, so that no result is taken for another's")
-        kind = splits if path.is_dir() and [*own_files.tasks(path)] == [""] else None
+        kind = kinds.splits if path.is_dir() and [*own_files.tasks(path)] == [""] else None
         description = f"your own data: the {'folder' if path.is_dir() else 'task list'} {path}"
         return Benchmark(own, description, str(path), kind, 1 if kind else 0, 0)
     if path.is_file():

@@ -28,7 +28,6 @@ GREY, COLOUR = {"1", "L", "LA"}, {"P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCb
 """Pillow's modes of 8 bits a colour."""
 WHOLE = re.compile(r"[-+]?[0-9]{1,15}(\.0*)?")  # a label that is a whole number, however it is written
 SIDES = ("train", "test")
-LARGE = 50_000_000  # bytes; what is smaller is read before one would look at a bar
 Examples = tuple[NDArray[Any], list[str]]  # inputs, and the name of each one's class
 
 
@@ -60,7 +59,7 @@ def _read(path: Path, versions: tuple[tuple[Any, ...], ...], progress: bool) -> 
     parts = [part for task in found.values() for part in task]
     if parts[0].suffix == ".npz":
         return Stream.from_arrays(path.name, [_arrays(file) for file in parts], descriptions=list(found))
-    with progress_bar(path.name, progress and size > LARGE) as report:
+    with progress_bar(path.name, progress, size) as report:
 
         def done(file: Path) -> None:
             nonlocal seen

@@ -34,7 +34,6 @@ from metareplay.streams.stream import Stream
 ZIP = b"PK\x03\x04"  # what files of PyTorch 1.6 and later begin with; they can be mapped into memory, older ones cannot
 ROWS_AT_ONCE = 4096
 BYTES_AT_ONCE = 1 << 22
-LARGE = 200_000_000  # bytes; what is smaller is done before one would look at a bar
 LIST = (list, tuple)
 SIDES = ("train", "test")
 ALIGNMENT = 64  # of each tensor in the file, in bytes, as torch.save has it
@@ -71,7 +70,7 @@ def _read(path: Path, version: tuple[int, ...], progress: bool) -> Stream:
     size = version[0]
     train, test = _lists(load(path))
     digest, done = hashlib.sha256(), 0
-    with progress_bar(f"SHA-256 of {path.name}", progress and size > LARGE) as report, path.open("rb") as file:
+    with progress_bar(f"SHA-256 of {path.name}", progress, size) as report, path.open("rb") as file:
         while chunk := file.read(BYTES_AT_ONCE):
             digest.update(chunk)
             done += len(chunk)
@@ -214,7 +213,7 @@ def write(stream: Stream, path: str | Path, progress: bool = True) -> None:
         *((f"data/{tensor.storage[2]}", tensor.chunks()) for tensor in tensors),
         ("version", [b"3\n"]),
     ]
-    with placed(path, total) as (file, _), progress_bar(path.name, progress and total > LARGE) as report:
+    with placed(path, total) as (file, _), progress_bar(path.name, progress, total) as report:
         with zipfile.ZipFile(file, "w") as archive:
             for name, chunks in entries:
                 entry = zipfile.ZipInfo(f"archive/{name}")

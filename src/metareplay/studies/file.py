@@ -1,6 +1,7 @@
 """Study files: which settings are searched, and by which protocol, which keeps that apart from what is reported."""
 
 import contextlib
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from metareplay.runs.metrics import METRICS
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter, Range, hyperparameters
 from metareplay.streams import catalogue as benchmarks
-from metareplay.studies.search import MADE, SEARCHES, Searched, Space, usual
+from metareplay.studies.search import MADE, Searched, Space
 from metareplay.suites.plan import short, stream
 from metareplay.suites.reader import Place, Reader
 from metareplay.suites.suite import parse, refuse
@@ -25,7 +26,7 @@ KEYS = (
 OPTIONS = (
     Hyperparameter("trials", int, None, "[1, 100000]", "how many settings are tried", optional=True),
     Hyperparameter("metric", str, "retained_accuracy", "", "what is compared", tuple(BETTER_HIGH)),
-    Hyperparameter("search", str, None, "", "who chooses what is tried", SEARCHES, optional=True),
+    Hyperparameter("search", str, None, "", "who chooses what is tried", tuple(MADE), optional=True),
 )
 PROTOCOLS = {
     "first-tasks": Hyperparameter("first_tasks", int, None, "[1, inf)", "how many tasks settings are chosen on"),
@@ -56,11 +57,6 @@ class Study:
         """How many runs its trials take, if none is given up."""
         return len(self.seeds) * (1 + MADE[self.search](self.space, self.trials).trials)
 
-    @property
-    def needed(self) -> tuple[Request, ...]:
-        kind, _, value = self.protocol.partition(":")
-        return (self.request, *([replace(self.request, benchmark=value, stream={})] if kind == "stream" else []))
-
     def apart(self) -> tuple[Request, Request]:
         """What trials run, and what is reported; BadInput if the protocol does not go with the stream."""
         kind, _, value = self.protocol.partition(":")
@@ -74,7 +70,7 @@ class Study:
             return replace(request, stream={**request.stream, "held_out": float(value)}), request
         if kind == "seeds":
             return request, request
-        tasks, most = len(stream(request).tasks), int(value)
+        tasks, most = len(stream(request, fetch=False).tasks), int(value)
         if most >= tasks:
             has = f"{request.benchmark} has {tasks} tasks"
             raise BadInput(f"protocol is {self.protocol}, but {has}: leave some to report")
@@ -101,7 +97,7 @@ def read(file: str | Path) -> StudyFile:
     reader.refuse_others((), content, KEYS)
     checked = (reader.checked((each.name,), content.get(each.name, each.default), each) for each in OPTIONS)
     trials, metric, search = ((found or [None])[0] for found in checked)
-    metric, search = metric or "", search or usual()
+    metric, search = metric or "", search or ("tpe" if importlib.util.find_spec("optuna") else "random")
     protocol = _protocol(reader, content.get("protocol"))
     seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
     if protocol.startswith("seeds:") and (used := set(seeds) & set(range(SEED, SEED + int(protocol[6:])))):

@@ -1,6 +1,5 @@
 """Which settings a study tries next: at random, all of a grid, or by Optuna's TPE."""
 
-import importlib.util
 import itertools
 import math
 from collections import Counter
@@ -12,7 +11,6 @@ import numpy as np
 from metareplay.errors import INSTALL, BadInput
 from metareplay.settings import Range
 
-SEARCHES = ("random", "grid", "tpe")
 FIRST_TO_PRUNE = 5  # trials that are carried out to their end before others are given up
 
 
@@ -32,11 +30,6 @@ class Searched(NamedTuple):
 
 
 Space = Mapping[str, Searched]
-
-
-def usual() -> str:
-    """The search that is used unless one is named: TPE where Optuna is installed."""
-    return "tpe" if importlib.util.find_spec("optuna") else "random"
 
 
 class Random:

@@ -19,7 +19,7 @@ from metareplay.runs.folder import Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.settings import Hyperparameter
-from metareplay.suites.plan import Pace, Planned, as_experiment, forget_streams, in_words, name
+from metareplay.suites.plan import Planned, as_experiment, expected, forget_streams, in_words, name
 
 RETRIES = 3  # how often a run whose worker died is resumed from its checkpoint
 SECONDS_BETWEEN_LOOKS = 0.5  # at runs that another process has locked, and for workers that died without a word
@@ -200,7 +200,7 @@ class Driver:
         self, requests: Sequence[Request], out: Path, report: Show, note: Note, source: Source | None = None
     ) -> None:
         self.out, self.report, self.note, self.source = out, report, note, source or Source()
-        self.first, self.pace, self.requests = requests, Pace(), list[Request]()
+        self.first, self.requests = requests, list[Request]()
         self.waiting, self.running, self.elsewhere = deque[Job](), list[Job](), list[Job]()
         self.outcomes: list[Outcome] = []
         self.looked, self.shown = 0.0, (0.0, -1)
@@ -244,7 +244,7 @@ class Driver:
                 self._over(Job("", [request]), "failed", one_line(error))
                 continue
             if not (job := there.get(experiment.key)):
-                seconds = self.pace.seconds(experiment)
+                seconds = expected(experiment)
                 job = there[experiment.key] = Job(experiment.key, [], float("inf") if seconds is None else seconds)
                 jobs[experiment.key] = job
             job.requests.append(request)
