@@ -20,8 +20,7 @@ from metareplay.runs.folder import find
 from metareplay.runs.request import Request
 from metareplay.settings import Range
 from metareplay.studies import further
-from metareplay.studies.file import Study, read
-from metareplay.studies.search import Grid, Random, Searched
+from metareplay.studies.file import Grid, Random, Searched, Study, read
 from metareplay.studies.tune import tune
 from metareplay.suites import driver, local
 from metareplay.suites.driver import Ended, Event

@@ -14,7 +14,6 @@ from metareplay.runs.experiment import Experiment, evaluations
 from metareplay.settings import Hyperparameter, brief, checked, hyperparameters
 from metareplay.streams import catalogue as benchmarks
 from metareplay.streams.catalogue import Benchmark
-from metareplay.streams.stream import Stream
 
 # What is shown where the stream and the network decide.
 _SHOWN = {"engine": "fused", "scenario": "the stream's first"}
@@ -93,10 +92,10 @@ class Request:
         run["engine"] = engines.chosen(given.get("engine"), device, network)
         return benchmark, method, run
 
-    def experiment(self, progress: bool = False, stream: Stream | None = None) -> Experiment:
-        """What to run, all checked before a download, whose ``progress`` may be shown; or of a ``stream``."""
+    def experiment(self, progress: bool = False) -> Experiment:
+        """What to run, all checked before a download, whose ``progress`` may be shown."""
         benchmark, method, run = self.resolved()
-        return Experiment(stream=stream or benchmark.stream(**self.stream, progress=progress), method=method, **run)
+        return Experiment(stream=benchmark.stream(**self.stream, progress=progress), method=method, **run)
 
     def _checked(self, given: Mapping[str, Any], parameters: Sequence[Hyperparameter], whose: str) -> dict[str, Any]:
         """The values, each of its type; an error names the published one."""

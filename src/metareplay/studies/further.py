@@ -25,11 +25,10 @@ from metareplay.runs.record import read_summary
 from metareplay.runs.request import Request
 from metareplay.settings import hyperparameters
 from metareplay.streams import catalogue as benchmarks
-from metareplay.studies.file import SEED, Study, StudyFile
-from metareplay.studies.search import Searched
+from metareplay.studies.file import SEED, Searched, Study, StudyFile
 from metareplay.studies.tune import tune
 from metareplay.suites.driver import Outcome, Source, execute
-from metareplay.suites.plan import as_experiment, foreseen
+from metareplay.suites.plan import as_experiment
 from metareplay.suites.reader import CONTROLS
 from metareplay.suites.suite import Suite
 
@@ -119,7 +118,9 @@ def check(suite: Suite, selections: Sequence[Selection], chosen: Sequence[Choice
     """BadInput if comparisons could not be made: each of one configuration for a problem and size, any two meeting."""
     if not selections:
         return
-    planned = [Status(Path(), "new", configuration=foreseen(one).configuration()) for one in suite.requests]
+    planned = [
+        Status(Path(), "new", configuration=as_experiment(one, fetch=False).configuration()) for one in suite.requests
+    ]
     made = groups(planned, chosen)
     asked = [one for one in selections if one.method != compare.CONTROL]  # whose settings are not known yet
     beside = Counter((group.problem, group.memories) for group in made if group.memories)

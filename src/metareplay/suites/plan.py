@@ -47,7 +47,7 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
     pace = Pace(status.summary for run in islice(find(out), ENOUGH) if (status := run.status()).summary)
     planned = []
     for request in requests:
-        experiment = foreseen(request)
+        experiment = as_experiment(request, fetch=False)
         folder = out / experiment.key
         state: Any = Run(folder).status().state if folder.is_dir() else "new"
         state = state if experiment.stream.data_sha256 else "unknown"
@@ -55,15 +55,10 @@ def plan(requests: Sequence[Request], out: Path) -> list[Planned]:
     return planned
 
 
-def as_experiment(request: Request) -> Experiment:
-    """What is asked for; requests of one stream share it."""
-    request.resolved()  # complains of everything before data are loaded
-    return request.experiment(stream=stream(request))
-
-
-def foreseen(request: Request) -> Experiment:
-    """The same, but where its data are not here, of a stream of as many blank images."""
-    return request.experiment(stream=stream(request, fetch=False))
+def as_experiment(request: Request, fetch: bool = True) -> Experiment:
+    """What is asked for; requests of one ``stream`` share it."""
+    _, method, run = request.resolved()  # complains of everything before data are loaded
+    return Experiment(stream=stream(request, fetch), method=method, **run)
 
 
 def stream(request: Request, fetch: bool = True) -> Stream:
