@@ -1,11 +1,15 @@
 """What a suite file says: blocks of one benchmark, one method and lists of values; and all that is wrong with it."""
 
+import contextlib
 import itertools
 import json
 import math
 import re
+import tomllib
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +29,7 @@ KEYS = ("name", "seeds", "benchmarks", "methods", "run", "exclude", "include", "
 CONTROLS = {"er-matched": "gradients", "er-matched:seconds": "seconds"}
 """Controls that may be asked for, and the cost that each has in common with its method."""
 PUBLISHED = "published"
+ENDS = ("", *("]" + "".join(others) for n in range(4) for others in itertools.product("]}", repeat=n)))
 MOST = 100_000  # runs that a suite may have; a grid gets to more by mistake
 KINDS = {
     "run": ("run",),
@@ -51,10 +56,10 @@ class SuiteBlock(NamedTuple):
 
 @dataclass
 class Reader:
-    """A suite file being read: its content, the line of each place, its folder, and how many seeds to run instead."""
+    """A suite file being read: its content, and as text, its folder, and how many seeds to run instead."""
 
     content: Mapping[str, Any]
-    lines: Mapping[Place, int]
+    text: str
     folder: Path
     seeds: int | None
     problems: list[tuple[int, str]] = field(default_factory=list)
@@ -109,11 +114,8 @@ class Reader:
 
     def problem(self, place: Place, text: str) -> None:
         """Note what is wrong with the value at a place, as a sentence whose subject is the place."""
-        there = place
-        while there and there not in self.lines:
-            there = there[:-1]
         in_file = re.sub(r"--([a-z][a-z-]*)", lambda flag: flag[1].replace("-", "_"), text)
-        self.problems.append((self.lines.get(there, 0), f"{_written(place)}{in_file}"))
+        self.problems.append((line_of(self.text, place), f"{_written(place)}{in_file}"))
 
     def refuse_others(self, place: Place, given: Iterable[str], known: Iterable[str]) -> None:
         """Note each name that is not known."""
@@ -345,6 +347,35 @@ class Reader:
                 self.problem(place, "excludes nothing: no run has all that it says")
             asked = rest
         return asked
+
+
+@lru_cache(maxsize=1000)
+def line_of(text: str, place: Place) -> int:
+    """The line, from 1, that a place of a TOML text begins in, or that of its last part that is there; 0 for none."""
+    lines = text.split("\n")
+
+    def read(count: int) -> Any:
+        """What so many lines say, an array that goes on behind them being closed; None if they end within a string."""
+        for end in ENDS:
+            with contextlib.suppress(tomllib.TOMLDecodeError):
+                return tomllib.loads("\n".join([*lines[:count], end]))
+        return None
+
+    def steps(count: int) -> int:
+        """How many steps of the way to the place there are in so many lines."""
+        while (inside := read(count)) is None:
+            count -= 1
+        for number, step in enumerate(place):
+            try:
+                inside = inside[step]
+            except (LookupError, TypeError):
+                return number
+        return len(place)
+
+    line = bisect_left(range(len(lines) + 1), steps(len(lines)), key=steps)
+    while line and read(line - 1) is None:
+        line -= 1
+    return line
 
 
 def _each(place: Place, value: Any) -> list[tuple[Place, Any]]:

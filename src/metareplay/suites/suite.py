@@ -1,8 +1,6 @@
 """Suites: many runs, written down in a TOML file as benchmarks × methods × settings × seeds (docs/suites.md)."""
 
-import re
 import tomllib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,13 +11,7 @@ from metareplay.files import read_regular
 from metareplay.runs.request import Request
 from metareplay.settings import nearest
 from metareplay.suites.plan import forget_streams
-from metareplay.suites.reader import Place, Reader
-
-_TOKEN = re.compile(
-    r"(?P<blank>[ \t\r]+|\#[^\n]*)|\n|\[|\]|\{|\}|,|="
-    r'|"""(?:[^\\]|\\.)*?"{3,5}|\'\'\'.*?\'{3,5}|"(?:[^"\\]|\\.)*"|\'[^\']*\'|[^\s=,\[\]{}"\'#]+',
-    re.DOTALL,
-)
+from metareplay.suites.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -61,7 +53,7 @@ def parse(suite: str | Path, seeds: int | None = None) -> tuple[Path, Reader]:
     forget_streams()
     try:
         content = tomllib.loads(text)
-        reader = Reader(content, lines(text), file.parent, seeds)
+        reader = Reader(content, text, file.parent, seeds)
         reader.refuse_absurd((), content)
     except RecursionError:
         raise BadInput(f"{file} cannot be read: its brackets are nested too deep") from None
@@ -96,57 +88,3 @@ def refuse(file: Path, reader: Reader) -> None:
         raise BadInput(f"{file}, {found[0]}")
     if found:
         raise BadInput("\n  ".join([f"{file} has {len(found)} mistakes; nothing was run:", *found]))
-
-
-def lines(text: str) -> dict[Place, int]:
-    """The line, from 1, of each key and each element of a TOML text that ``tomllib`` has accepted."""
-    found: dict[Place, int] = {}
-    newest: dict[Place, int] = {}  # the number of the last [[table]] of each name
-    line = 1
-
-    def tokens() -> Iterator[str]:
-        nonlocal line
-        for match in _TOKEN.finditer(text):
-            if match.lastgroup != "blank":
-                yield match.group()
-            line += match.group().count("\n")
-
-    def walk(place: Place, end: str, key: str = "") -> Place:
-        """The place of a key that is written up to some token, below another place."""
-        while (token := next(stream)) != end:
-            key += token
-        inside: Any = tomllib.loads(f"{key} = 0")
-        while isinstance(inside, dict):
-            ((step, inside),) = inside.items()
-            place = (*place, newest[place], step) if place in newest else (*place, step)
-            found.setdefault(place, line)
-        return place
-
-    def value(place: Place, token: str) -> None:
-        if token not in ("[", "{"):
-            return
-        end, number, begins = "]" if token == "[" else "}", 0, True
-        while (token := next(stream)) != end:
-            if token == ",":
-                number, begins = number + 1, True
-            elif begins and token != "\n":
-                begins = False  # what follows may be the rest of a date
-                if end == "]":
-                    found.setdefault((*place, number), line)
-                    value((*place, number), token)
-                else:
-                    value(walk(place, "=", token), next(stream))
-
-    table: Place = ()
-    stream, begins = tokens(), True
-    for token in stream:
-        if begins and token == "[":
-            table = walk((), "]", "" if (second := next(stream)) == "[" else second)
-            if second == "[":
-                newest[table] = newest.get(table, -1) + 1
-            table = (*table, newest[table]) if table in newest else table
-            found.setdefault(table, line)
-        elif begins and token != "\n":
-            value(walk(table, "=", token), next(stream))
-        begins = token == "\n"
-    return found
