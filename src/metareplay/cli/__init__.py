@@ -18,11 +18,7 @@ if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
 
     from metareplay.cli.arguments import Parser
 
-TOGETHER = {
-    "lists": ("benchmarks", "methods"),
-    "results": ("results", "compare", "check-against", "report"),
-    "suite": ("suite", "tune"),
-}
+TOGETHER = {"lists": "benchmarks methods", "results": "results compare check-against report", "suite": "suite tune"}
 """Files with several commands, each a function of its name; of any other command it is ``main``."""
 COMMANDS = {
     "demo": "see a network forget, and see replay help",
@@ -117,7 +113,9 @@ def _command(argv: list[str]) -> None:
             from metareplay.settings import nearest
 
             _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
-        home, function = next(((file, name) for file, names in TOGETHER.items() if name in names), (name, "main"))
+        home, function = next(
+            ((file, name) for file, names in TOGETHER.items() if name in names.split()), (name, "main")
+        )
         module = importlib.import_module(f"metareplay.cli.{home}")
     getattr(module, function.replace("-", "_"))(argv[1:])
 
@@ -127,12 +125,9 @@ def _parser() -> Parser:
     from metareplay import __version__
     from metareplay.cli.arguments import Parser
 
-    parser = Parser(
-        "metareplay",
-        usage="metareplay COMMAND …",
-        description="A laboratory for online continual learning: task after task, and nothing must be forgotten.",
-        epilog="`metareplay COMMAND --help` explains each. To begin with: `metareplay demo`",
-    )
+    description = "A laboratory for online continual learning: task after task, and nothing must be forgotten."
+    epilog = "`metareplay COMMAND --help` explains each. To begin with: `metareplay demo`"
+    parser = Parser("metareplay", usage="metareplay COMMAND …", description=description, epilog=epilog)
     parser.add_argument("--version", action="version", version=f"metareplay {__version__}")
     parser.add_list("commands", COMMANDS)
     return parser

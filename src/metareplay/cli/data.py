@@ -24,20 +24,18 @@ SHORT = {"min_angle": "min_rot", "max_angle": "max_rot", "stream_seed": "seed"}
 
 
 def main(argv: list[str]) -> None:
-    """List the data sets, get one, or make a file of tasks from one."""
-    commands = {"list": _list, "get": _get, "make": _make}
-    parser = Parser(
-        "metareplay data",
-        usage="metareplay data COMMAND …",
-        description="The data sets that benchmarks are made from. They are kept in the folder that the environment "
-        "variable\nMETAREPLAY_DATA names, else in the platform's cache folder.",
-    )
+    """The data sets that benchmarks are made from.
+
+    They are kept in the folder that the environment variable METAREPLAY_DATA names, else in the platform's cache.
+    """
+    parser = Parser("metareplay data", main, usage="metareplay data COMMAND …")
     parser.add_list("commands", COMMANDS)
-    commands[parser.choice(argv, "command", COMMANDS)](argv[1:])
+    {"list": _list, "get": _get, "make": _make}[parser.choice(argv, "command", COMMANDS)](argv[1:])
 
 
 def _list(argv: list[str]) -> None:
-    Parser("metareplay data list", description="List the data sets, and whether they are here.").parse(argv)
+    """List the data sets, and whether they are here."""
+    Parser("metareplay data list", _list).parse(argv)
     entries = []
     for name, data in sources.SOURCES.items():
         folder = sources.data_folder() / name
@@ -48,7 +46,8 @@ def _list(argv: list[str]) -> None:
 
 
 def _get(argv: list[str]) -> None:
-    parser = Parser("metareplay data get", description="Get a data set, verify it by its SHA-256, and keep it.")
+    """Get a data set, verify it by its SHA-256, and keep it."""
+    parser = Parser("metareplay data get", _get)
     parser.add_argument("name", metavar="NAME", help=f"which one: {', '.join(sources.SOURCES)}")
     where = "where its files are, plain or gzipped (default: what is here already, else its public mirrors)"
     parser.add_argument("--from", dest="source", metavar="FOLDER-OR-URL", help=where)
@@ -65,12 +64,10 @@ def _make(argv: list[str]) -> None:
     parser.add_list("kinds", {name: kind.meaning for name, kind in KINDS.items()})
     make = KINDS[parser.choice(argv, "kind", KINDS)]
     flags = {option.name: replace(option, name=SHORT.get(option.name, option.name)) for option in make.settings}
-    parser = Parser(
-        f"{prog} {make.name}",
-        usage=f"{prog} {make.name} -o FILE.pt [flags]",
-        description="Make a file of tasks, as the GEM and MER projects keep them: torch.save([train, test], FILE),\n"
-        "each a list of [description, x, y] for every task; x float32 (n, inputs), y int64 (n,). Needs PyTorch.",
-    )
+    text = "Make a file of tasks, as the GEM and MER projects keep them: torch.save([train, test], FILE),\n"
+    text += "each a list of [description, x, y] for every task; x float32 (n, inputs), y int64 (n,). Needs PyTorch."
+    prog = f"{prog} {make.name}"
+    parser = Parser(prog, usage=f"{prog} -o FILE.pt [flags]", description=text)
     parser.add_argument("-o", "--output", metavar="FILE.pt", required=True, help="the file to write")
     parser.add_argument("--yes", action="store_true", help=f"write it even if it takes more than {shown(ASK)}")
     group = parser.add_argument_group("the stream")

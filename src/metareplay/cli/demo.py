@@ -43,26 +43,20 @@ def main(argv: list[str]) -> None:
     online = Online(**recipes.settings(BENCHMARK, "online")[0])
     mer = MER(**recipes.settings(BENCHMARK, "meralg1", MEMORIES)[0])
     screen = console()
-    screen.print(introduction(len(stream.tasks), mer.memories))
+    screen.print(f"""\
+{len(stream.tasks)} tasks, one after another: to read handwritten digits that are turned, in each task by another \
+angle. Two learners with the same network see every example once:
+
+  [bold]online[/]   takes one step on each example as it comes
+  [bold]meralg1[/]  is Meta-Experience Replay (MER): it keeps {mer.memories} examples
+           and replays some of them with each new one
+""")
     records = learn(stream, {"online": online, "meralg1": mer}, range(SEEDS), out)
     accuracies = {name: 100 * np.array([record.accuracy for record in runs]) for name, runs in records.items()}
-    screen.print(every_task(stream, accuracies).terminal(), "")
-    screen.print(first_task(accuracies).terminal(), "")
+    screen.print(every_task(stream, accuracies).terminal(), "", first_task(accuracies).terminal(), "", sep="\n")
     screen.print(conclusion(accuracies))
     for text in (report([record for runs in records.values() for record in runs], out), what_next(out)):
         screen.print(text, soft_wrap=True)
-
-
-def introduction(tasks: int, memories: int) -> str:
-    """What is about to happen."""
-    return f"""\
-{tasks} tasks, one after another: to read handwritten digits that are turned, in each task by another angle. \
-Two learners with the same network see every example once:
-
-  [bold]online[/]   takes one step on each example as it comes
-  [bold]meralg1[/]  is Meta-Experience Replay (MER): it keeps {memories} examples
-           and replays some of them with each new one
-"""
 
 
 def learn(stream: Stream, methods: Mapping[str, Method], seeds: Sequence[int], out: Path) -> dict[str, list[Record]]:
@@ -93,7 +87,8 @@ def every_task(stream: Stream, accuracies: Mapping[str, Accuracies]) -> Table:
     """Each task right after it was learned, at the end, and the change; then means with 95 % intervals over seeds."""
     columns = [Column("task"), Column("turned by")]
     columns += [Column(title, f"{name}:") for name in accuracies for title in ("learned", "at the end", "change")]
-    found = [np.array([_learned(runs), _ended(runs), _ended(runs) - _learned(runs)]) for runs in accuracies.values()]
+    both = map(_learned_and_ended, accuracies.values())
+    found = [np.array([learned, ended, ended - learned]) for learned, ended in both]
     rows = []
     for number, task in enumerate(stream.tasks):
         cells: list[object] = [number + 1, task.description]
@@ -122,16 +117,15 @@ def first_task(accuracies: Mapping[str, Accuracies]) -> Table:
 
 def conclusion(accuracies: Mapping[str, Accuracies]) -> str:
     """The two tables in words."""
-    (_, online), (_, mer) = accuracies.items()
-    (judged,) = differences([(_ended(mer).mean(1) - _ended(online).mean(1)).tolist()])
-    just_learned, at_the_end = _learned(online)[:, 0].mean(), _ended(online)[:, 0].mean()
+    (online, forgot), (mer, retained) = map(_learned_and_ended, accuracies.values())
+    (judged,) = differences([retained.mean(1) - forgot.mean(1)])
     return f"""\
-[bold]Forgetting[/]: online read {just_learned:.0f} % of task 1's digits when it had just learned them, and \
-{at_the_end:.0f} % at the end: each new task overwrote the ones before. \
-Over all tasks it learned {_learned(online).mean():.0f} % and retained {_ended(online).mean():.0f} %.
+[bold]Forgetting[/]: online read {online[:, 0].mean():.0f} % of task 1's digits when it had just learned them, and \
+{forgot[:, 0].mean():.0f} % at the end: each new task overwrote the ones before. \
+Over all tasks it learned {online.mean():.0f} % and retained {forgot.mean():.0f} %.
 
-[bold]Replay[/]: meralg1 saw the same examples once, learned {_learned(mer).mean():.0f} % and retained \
-{_ended(mer).mean():.0f} %. Its steps keep those directions in which new and replayed examples agree, so that \
+[bold]Replay[/]: meralg1 saw the same examples once, learned {mer.mean():.0f} % and retained \
+{retained.mean():.0f} %. Its steps keep those directions in which new and replayed examples agree, so that \
 learning one does not undo the other. That it retains more is, over {judged.estimate.n} seeds, {judged.verdict} \
 (p = {judged.p:.2g}, exact permutation test).
 
@@ -154,13 +148,9 @@ def what_next(out: Path) -> str:
     return "\n".join(["[bold]Try next[/]", *lines])
 
 
-def _learned(runs: Accuracies) -> Accuracies:
-    """On each task right after it, ``(seeds, tasks)``."""
-    return runs.diagonal(axis1=1, axis2=2)
-
-
-def _ended(runs: Accuracies) -> Accuracies:
-    return runs[:, -1]
+def _learned_and_ended(runs: Accuracies) -> tuple[Accuracies, Accuracies]:
+    """On each task right after it, and at the end, ``(seeds, tasks)``."""
+    return runs.diagonal(axis1=1, axis2=2), runs[:, -1]
 
 
 def _invocation() -> str:

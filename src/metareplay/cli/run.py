@@ -38,7 +38,12 @@ def main(argv: list[str]) -> None:
     benchmark, method, *flags = argv
     parser = _parser(Request(benchmark, method))
     if HELP & set(flags):
-        _help(benchmark, method, parser, flags)
+        given, _ = parser.parse_known_args([flag for flag in flags if flag not in HELP])
+        with contextlib.suppress(
+            ValueError, TypeError, AttributeError
+        ):  # defaults depend on how many memories there are
+            parser = _parser(Request(benchmark, method, {"memories": int(given.memories)}))
+        parser.parse(["--help"])
     given = parser.parse(flags, _owners)
     settings = values(hyperparameters(methods.find(method)), given)
     stream = values(benchmarks.find(benchmark).options, given)
@@ -49,9 +54,8 @@ def main(argv: list[str]) -> None:
     check_file("--json", given.json)
     record = None if given.again else run.record()
     if record is not None:
-        when = datetime.fromisoformat(record.started).astimezone()
-        text = f"this was run before, on {when:%Y-%m-%d at %H:%M}: here is its result (--again runs it again)"
-        note(text, given.quiet)
+        when = f"{datetime.fromisoformat(record.started).astimezone():%Y-%m-%d at %H:%M}"
+        note(f"this was run before, on {when}: here is its result (--again runs it again)", given.quiet)
     else:
         if inexact := request.defaults()[1]:
             note(inexact, given.quiet)
@@ -68,28 +72,16 @@ def main(argv: list[str]) -> None:
 
 def _explain(argv: list[str]) -> NoReturn:
     """Say what can be said while benchmark or method is not known."""
-    parser = Parser(
-        "metareplay run",
-        main,
-        usage="metareplay run BENCHMARK METHOD [flags]",
-        epilog="The flags depend on both: `metareplay run BENCHMARK METHOD --help` explains them.\n"
-        "A method of your own is a class in a file of yours: `metareplay run BENCHMARK FILE.py:CLASS`\n"
-        "Your own data are a folder (.npz or .csv files, images) or a .pt task list: `metareplay run FOLDER METHOD`",
-    )
+    epilog = """\
+The flags depend on both: `metareplay run BENCHMARK METHOD --help` explains them.
+A method of your own is a class in a file of yours: `metareplay run BENCHMARK FILE.py:CLASS`
+Your own data are a folder (.npz or .csv files, images) or a .pt task list: `metareplay run FOLDER METHOD`"""
+    parser = Parser("metareplay run", main, usage="metareplay run BENCHMARK METHOD [flags]", epilog=epilog)
     parser.add_list("benchmarks", {name: benchmark.description for name, benchmark in BENCHMARKS.items()})
     parser.add_list("methods", {name: summary(method) for name, method in METHODS.items()})
     if HELP & set(argv):
         parser.parse(["--help"])
     parser.error("BENCHMARK and METHOD come first: metareplay run BENCHMARK METHOD [flags]")
-
-
-def _help(benchmark: str, method: str, parser: Parser, flags: list[str]) -> NoReturn:
-    """Show all flags; defaults depend on how many memories are asked for."""
-    given, _ = parser.parse_known_args([flag for flag in flags if flag not in HELP])
-    with contextlib.suppress(ValueError, TypeError, AttributeError):
-        parser = _parser(Request(benchmark, method, {"memories": int(given.memories)}))
-    parser.print_help()
-    parser.exit()
 
 
 def _parser(request: Request) -> Parser:
@@ -99,13 +91,12 @@ def _parser(request: Request) -> Parser:
     parser = Parser(prog, usage=f"{prog} [flags]", description=summary(method))
     if benchmark.allows:
         defaults["scenario"] = benchmark.allows[0]
-    for title, text, options in (
-        (f"settings of {request.method}", note, hyperparameters(method)),
-        (f"the stream, {benchmark.name}", None, benchmark.options),
-        ("the network", None, NETWORK),
-        ("the run", None, RUN),
-    ):
-        group = parser.add_argument_group(title, text)
+    titles = {
+        f"settings of {request.method}": hyperparameters(method),
+        f"the stream, {benchmark.name}": benchmark.options,
+    }
+    for title, options in (titles | {"the network": NETWORK, "the run": RUN}).items():
+        group = parser.add_argument_group(title, note if title.startswith("settings") else None)
         for option in options:
             if option.name == "scenario" and benchmark.allows:
                 option = replace(option, help=f"among which classes has to be chosen: {' or '.join(benchmark.allows)}")
@@ -122,8 +113,8 @@ def _parser(request: Request) -> Parser:
 
 def _owners() -> dict[str, list[str]]:
     """By flag the methods and benchmarks that have it."""
-    declared = {name: hyperparameters(method) for name, method in METHODS.items()}
-    return owners(declared | {name: benchmark.options for name, benchmark in BENCHMARKS.items()})
+    own = {name: benchmark.options for name, benchmark in BENCHMARKS.items()}
+    return owners({name: hyperparameters(method) for name, method in METHODS.items()} | own)
 
 
 def _show(record: Record, given: Namespace, folder: Path | None) -> None:

@@ -68,15 +68,13 @@ DATA_FILES = {
     "mnist_manypermutations.pt": "mnist-many-permutations",
 }
 """The original's own files, and the benchmark that each is here while there is no such file."""
-THEIR_WORDS = {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS} | {
-    "--epochs": "--n_epochs",
+THEIR_WORDS = {"--device is cuda": "--cuda is yes", "--device cpu": "--cuda no", "--engine is torch": "--cuda is yes"}
+THEIR_WORDS |= {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS} | {"--epochs": "--n_epochs"}
+THEIR_WORDS |= {
     "--eval-every": "--log_every",
     "--hiddens": "--n_hiddens",
     "--layers": "--n_layers",
     "--out": "--save_path",
-    "--device is cuda": "--cuda is yes",
-    "--device cpu": "--cuda no",
-    "--engine is torch": "--cuda is yes",
 }
 """Our flags, as messages name them, in the original's words."""
 
@@ -122,25 +120,15 @@ def experiment(options: Namespace) -> Experiment:
     # Numbers of batches and of examples are read as fractions, and then cut.
     settings |= {p.name: int(given[p.name]) for p in own if p.type is int and math.isfinite(given[p.name])}
     model(**settings)
-    device = "cuda" if options.cuda == "yes" else "cpu"
-    engine = engines.chosen(None, device, "mlp")
-    stream = _stream(options)
+    run: dict[str, Any] = {"seed": options.seed, "epochs": options.n_epochs, "batch_size": options.batch_size}
+    run |= {"device": "cuda" if options.cuda == "yes" else "cpu", "hidden": (options.n_hiddens,) * options.n_layers}
+    run |= {"eval_every": options.log_every, "order": "shuffled" if options.shuffle_tasks == "yes" else "tasks"}
+    run["engine"] = engines.chosen(None, run["device"], "mlp")
+    stream, samples = _stream(options), options.samples_per_task
     if options.model == "gem":  # its flag is for each task
         settings["memories"] *= len(stream.tasks)
-    samples = options.samples_per_task
-    return Experiment(
-        stream=stream,
-        method=model(**settings),
-        seed=options.seed,
-        hidden=(options.n_hiddens,) * options.n_layers,
-        samples_per_task=samples if any(len(task.train) > samples > 0 for task in stream.tasks) else 0,
-        epochs=options.n_epochs,
-        batch_size=options.batch_size,
-        eval_every=options.log_every,
-        order="shuffled" if options.shuffle_tasks == "yes" else "tasks",
-        engine=engine,
-        device=device,
-    )
+    samples = samples if any(len(task.train) > samples > 0 for task in stream.tasks) else 0
+    return Experiment(stream=stream, method=model(**settings), samples_per_task=samples, **run)
 
 
 def _stream(options: Namespace) -> Stream:
@@ -171,5 +159,6 @@ def their_words() -> Iterator[None]:
         yield
     except (BadInput, RunFailed) as error:
         kind = BadInput if isinstance(error, BadInput) else RunFailed
-        found = r"--device is cuda|--device cpu|--engine is torch|--[a-z][a-z-]*"
-        raise kind(re.sub(found, lambda words: THEIR_WORDS.get(words[0], words[0]), with_flags(error))) from error
+        raise kind(
+            re.sub(rf"({'|'.join(THEIR_WORDS)})(?![a-z-])", lambda it: THEIR_WORDS[it[0]], with_flags(error))
+        ) from error

@@ -43,14 +43,10 @@ def runs(seed: int) -> Iterator[list[str]]:
     same = {"n_layers": 2, "n_hiddens": 100, "data_path": "data/", "save_path": "results/", "batch_size": 1}
     same |= {"log_every": 100}
     for model in MODELS:
-        entries = [
-            (entry, file)
-            for file, benchmark in DATA_FILES.items()
-            for entry in recipes.entries(benchmark, model)
-            if entry.get("published", True)
-        ]
-        for entry, file in sorted(entries, key=lambda entry: -entry[0].get("memories", 0)):
-            benchmark, settings = BENCHMARKS[DATA_FILES[file]], dict(entry)
+        found = [(dict(one), file) for file, name in DATA_FILES.items() for one in recipes.entries(name, model)]
+        published = [(settings, file) for settings, file in found if settings.get("published", True)]
+        for settings, file in sorted(published, key=lambda entry: -entry[0].get("memories", 0)):
+            benchmark = BENCHMARKS[DATA_FILES[file]]
             if model == "gem":  # its flag is for each task
                 settings["n_memories"] = settings.pop("memories") // benchmark.tasks
             own = {"samples_per_task": benchmark.samples_per_task, "data_file": file, "cuda": "no", "seed": seed}

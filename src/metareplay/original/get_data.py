@@ -26,6 +26,7 @@ PLAIN = (tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE)
 NAMES = (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME)
 DAMAGED = "it is damaged, truncated, or no .tar.gz archive"
 TASK = 70_000 * (784 * 4 + 8)  # bytes: MNIST, x as float32, y as int64
+TASKS = {file: BENCHMARKS[name].tasks for file, name in DATA_FILES.items()}
 FILES = {file.removeprefix("mnist_").removesuffix(".pt"): file for file in DATA_FILES}
 """The original's files of tasks, by the names that its get_data.py takes."""
 
@@ -50,8 +51,8 @@ def _get_data(argv: list[str]) -> None:
         ("--original", _fetch, "fetch the authors' own files, which have other angles and orders"),
     ):
         either.add_argument(flag, dest="make", action="store_const", const=make, help=f"{meaning} (needs PyTorch)")
-    sizes = {name: f"{_tasks(file)} tasks; as a file: {file}, {shown(_size(file))}" for name, file in FILES.items()}
-    parser.add_list("names", sizes)
+    made = {name: f"{TASKS[file]} tasks; as a file: {file}, {shown(_size(file))}" for name, file in FILES.items()}
+    parser.add_list("names", made)
     given = parser.parse(argv)
     folder, files = Path(given.data_path), list(FILES.values()) if given.name == "all" else [FILES[given.name]]
     if given.make:
@@ -62,12 +63,8 @@ def _get_data(argv: list[str]) -> None:
         _get_mnist(files, folder)
 
 
-def _tasks(file: str) -> int:
-    return BENCHMARKS[DATA_FILES[file]].tasks
-
-
 def _size(file: str) -> int:
-    return _tasks(file) * TASK
+    return TASKS[file] * TASK
 
 
 def _get_mnist(files: list[str], folder: Path) -> None:
@@ -75,9 +72,8 @@ def _get_mnist(files: list[str], folder: Path) -> None:
     numbers = f"{len(images.train)} images for training, {len(images.test)} for testing"
     print(f"MNIST is here and verified, in {sources.data_folder() / images.name}: {numbers}")
     for file in files:
-        made = f"main.py makes its {_tasks(file)} tasks as it goes, in place of {shown(_size(file))}"
-        there = (folder / file).exists()
-        print(f"{file}: {f'{folder / file} is there, and main.py reads it' if there else made}")
+        made = f"main.py makes its {TASKS[file]} tasks as it goes, in place of {shown(_size(file))}"
+        print(f"{file}: {f'{folder / file} is there, and main.py reads it' if (folder / file).exists() else made}")
     print(
         "There is nothing else to fetch. For real files: --materialize writes them, --original gets the authors' own; "
         "`python get_data.py --help` tells more"
@@ -100,7 +96,7 @@ def _missing(files: list[str], folder: Path) -> list[str]:
 
 def _materialize(path: Path) -> None:
     task_list.write(benchmark(DATA_FILES[path.name], samples_per_task=0), path)
-    print(f"{path}: {_tasks(path.name)} tasks, {shown(path.stat().st_size)}")
+    print(f"{path}: {TASKS[path.name]} tasks, {shown(path.stat().st_size)}")
 
 
 def _fetch(path: Path) -> None:
@@ -114,8 +110,10 @@ def _fetch(path: Path) -> None:
         again = "what was fetched is removed, so the same command begins anew"
         raise BadInput(f"{url} does not give {path.name}: {reason}; {again}") from None
     archive.unlink()
-    about = f"{len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256}"
-    print(f"{path}: {about} (no checksum was published to hold it against)")
+    print(
+        f"{path}: {len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256} "
+        "(no checksum was published to hold it against)"
+    )
 
 
 def _unpack(archive: Path, path: Path, limit: int) -> Stream:

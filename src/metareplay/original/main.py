@@ -28,15 +28,12 @@ note = partial(display.note, program=NAME)
 def learn(options: Namespace) -> None:
     """Carry out one run, from its last checkpoint if it was stopped."""
     if not _have_pytorch():
-        note(
-            "PyTorch is not installed, so there will be no .pt file, only the text file; "
-            "`pip install -r requirements.txt` brings it"
-        )
+        text = "PyTorch is not installed, so there will be no .pt file, only the text file; "
+        note(f"{text}`pip install -r requirements.txt` brings it")
     if Path(options.data_file).name == "cifar100.pt":
-        note(
-            "cifar100.pt is learned by the perceptron here, all classes open; for what the original did with it, a "
-            "reduced ResNet-18 and the task's classes alone, there is `metareplay run` with --network resnet18-reduced"
-        )
+        text = "cifar100.pt is learned by the perceptron here, all classes open; for what the original did with it, a "
+        text += "reduced ResNet-18 and the task's classes alone, there is `metareplay run` with --network "
+        note(f"{text}resnet18-reduced")
     with their_words():
         asked = experiment(options)
         trainer = Trainer(asked)  # where it cannot be, the folder is not touched

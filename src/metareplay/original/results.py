@@ -113,16 +113,11 @@ class Results:
         """The ``.pt`` file, which needs PyTorch. Its columns are the tasks by number."""
         import torch
 
-        content = (
-            torch.tensor(self.labels, dtype=torch.float32),
-            torch.tensor(self.accuracies, dtype=torch.float32),
-            OrderedDict((name, torch.from_numpy(values)) for name, values in self.state.items()),
-            [torch.tensor(self.metrics[name]) for name in PRINTED],
-            self.line,
-            argparse.Namespace(**self.options),
-        )
+        measured = [torch.tensor(values, dtype=torch.float32) for values in (self.labels, self.accuracies)]
+        weights = OrderedDict((name, torch.from_numpy(values)) for name, values in self.state.items())
+        statistics = [torch.tensor(self.metrics[name]) for name in PRINTED]
         file = io.BytesIO()
-        torch.save(content, file)
+        torch.save((*measured, weights, statistics, self.line, argparse.Namespace(**self.options)), file)
         return file.getvalue()
 
 

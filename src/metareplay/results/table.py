@@ -15,21 +15,10 @@ from metareplay.results.statistics import Estimate
 from metareplay.runs.metrics import Undefined
 
 NONE = "–"
-LATEX = {
-    "\\": r"\textbackslash{}",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "[": "{[}",  # at the beginning of a row it would be taken for an option
-    "]": "{]}",
-    "±": r"$\pm$",
-    "−": "$-$",
-    "–": "--",
-    "—": "---",
-} | {character: f"\\{character}" for character in "{}$&#%_"}
+_NAMES = ("backslash", "asciicircum", "asciitilde", "less", "greater", "bar", "quotedbl")
+LATEX = {character: rf"\text{name}{{}}" for character, name in zip('\\^~<>|"', _NAMES, strict=True)}
+LATEX |= {"[": "{[}", "]": "{]}", "±": r"$\pm$", "−": "$-$", "–": "--", "—": "---"}  # a row's first [ begins an option
+LATEX |= {character: f"\\{character}" for character in "{}$&#%_"}
 """What LaTeX would take for something else; every other character stands for itself, in UTF-8."""
 FORMULA = re.compile(r"[=+\-@＝＋－＠]")
 NUMBER = re.compile(r"[-+]?[\d.]+(e[-+]?\d+)?( ± [\d.]+)?")
@@ -94,15 +83,8 @@ class Table:
     def terminal(self, heading: str = "dim") -> rich.table.Table:
         """For a terminal; minus signs of numbers are those that programs read. ``heading`` is a style of rich."""
         title = Text(plain(self.caption), "bold") if self.caption else None
-        table = rich.table.Table(
-            title=title,
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-            padding=(0, 2, 0, 0),
-            header_style=heading,
-            show_header=any(column.title for column in self.columns),
-        )
+        table = rich.table.Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table.header_style, table.show_header = heading, any(column.title for column in self.columns)
         shared = [word for above, width in self.above for word in (above, *[""] * (width - 1))]
         for column, word in zip(self.columns, shared, strict=True):
             number = column.holds == "numbers"
