@@ -1,7 +1,5 @@
 """Measure everything and print the tables: ``python -m benchmarks --help``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import platform

@@ -4,8 +4,6 @@ Each anchor is a protocol as closely as it is known and as the data here allow; 
 must be there (``metareplay data get mnist``). Prints Markdown, a row as soon as it is there, for ``docs/results.md``.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time
@@ -117,7 +115,6 @@ ANCHORS = (
 
 
 def row(anchor: Anchor) -> str:
-    """Run it, and put ours beside theirs."""
     begin = time.perf_counter()
     settings = METHODS[anchor.method](**anchor.settings)
     stream = anchor.stream()
@@ -131,7 +128,6 @@ def row(anchor: Anchor) -> str:
 
 
 def main() -> None:
-    """Run those named, else all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [anchor.name.split()[0] for anchor in ANCHORS]
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(dict.fromkeys(names))}")

@@ -1,7 +1,5 @@
 """The methods that the field compares with: microseconds per example, beside the naive loops of the tests."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +82,6 @@ def competitors(case: Case, base: ImageSet) -> Callable[[int], dict[str, Work]]:
 
 
 def measure(base: ImageSet, seconds: float, rounds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
-    """For each method and batch size, microseconds per example of both."""
     results: dict[str, Any] = {}
     for case in CASES:
         if only and case.id not in only:
@@ -97,7 +94,6 @@ def measure(base: ImageSet, seconds: float, rounds: int, only: tuple[str, ...] =
 
 
 def lines(results: dict[str, Any]) -> list[str]:
-    """One row a method."""
     rows = []
     for name, row in results.items():
         ours, theirs = ([row[size]["microseconds"][who] for size in (1, 10)] for who in ("ours", "PyTorch"))

@@ -4,8 +4,6 @@ Each learns two tasks of 784 inputs, one example at a time, with a 784-100-100-1
 replayed. Of the processor's time for one example more goes what ``plan.expected`` has for its gradients.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 

@@ -9,8 +9,6 @@ every candidate is tried: ``digits`` (297 of the 1297 training images held out, 
 to 15 of every character, two seeds); ``omniglot-cnn``, for the convolutional network: three alphabets, one seed.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import sys
@@ -200,7 +198,6 @@ def best_by_turns(search: str, stream: str, method: str, _: ProcessPoolExecutor)
 
 
 def main() -> None:
-    """Search for every stream and method named."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("streams", nargs="*", metavar="STREAM")
     parser.add_argument("--search", default="field", choices=SEARCHES)

@@ -5,8 +5,6 @@ drawn is the mean accuracy on the tasks met by then. Those against loss of plast
 it is the online accuracy in each task. In grey is ``online`` on the same stream.
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

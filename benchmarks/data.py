@@ -1,7 +1,5 @@
 """The images that everything is measured on."""
 
-from __future__ import annotations
-
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +28,6 @@ def images(folder: Path | None) -> ImageSet:
 
 
 def rotations(base: ImageSet, tasks: int = 20) -> Stream:
-    """The stream mnist-rotations of ``base``."""
     return benchmarks.find("mnist-rotations").stream(tasks=tasks, images=base)
 
 

@@ -6,8 +6,6 @@ part of the stream. Prints the tables of ``docs/estimators.md``; with ``--draw F
 Needs the extras ``river`` and, for figures, ``report``.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Scores of 10 000 test images: ours through a map of indices, PyTorch's on images already converted."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -53,7 +51,6 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A table, and what was checked."""
     required, aim = NEEDED
     mine, theirs = result["microseconds"]["ours"], result["microseconds"]["PyTorch"]
     rows = (

@@ -1,7 +1,5 @@
 """How long the first run after an installation takes, compilation included, and how long the next."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
@@ -34,7 +32,6 @@ def _seconds(environment: dict[str, str]) -> float:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """One sentence."""
     return [
         f"A first run in a fresh process takes {result['empty_cache_seconds']:.1f} s, compilation included "
         f"(required: under {MOST_SECONDS} s), and {result['warm_cache_seconds']:.1f} s "

@@ -1,7 +1,5 @@
 """GEM at the last task, by the example: as it is, and with every gradient formed."""
 
-from __future__ import annotations
-
 import itertools
 from typing import Any
 
@@ -50,7 +48,6 @@ def measure(base: ImageSet, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A table."""
     rows = (
         (name, *(f"{row['milliseconds'][way]:.2f}" for way in ("ours", "formed")), f"{row['times_as_fast']:.2f} ×")
         for name, row in result.items()

@@ -3,8 +3,6 @@
 `c/mer1.c` and `c/dual.c` need a C compiler, the latter a processor with AVX-512; what cannot be built is left out.
 """
 
-from __future__ import annotations
-
 import ctypes
 import shutil
 import subprocess
@@ -27,7 +25,6 @@ FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
 
 
 def built(name: str, folder: Path) -> Any:
-    """The compiled library, or None where it cannot be compiled."""
     compiler = shutil.which("cc")
     source, library = Path(__file__).parent / "c" / f"{name}.c", folder / f"{name}.so"
     if compiler is None:
@@ -94,7 +91,6 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A table."""
     names = {"ours": "ours", "mer1": "C, step by step", "dual": "C, blocks of 16"}
     none = all(len(row["microseconds"]) == 1 for row in result.values())
     return [

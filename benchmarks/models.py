@@ -1,7 +1,5 @@
 """Every model: microseconds per example with the published settings, beside the naive loops of the tests in PyTorch."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +41,6 @@ class Case:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The published hyper-parameters."""
         return recipes.settings(self.benchmark, self.model, self.memories)[0]
 
     @property
@@ -98,7 +95,6 @@ class Ours:
         self.learner.put(self.row, x, y, task)
 
     def keep(self) -> None:
-        """Keep the example that was put, without learning it."""
         if isinstance(self.memory, RingPerTask):
             self.memory.offer(0, int(self.learner.tasks[0]))
         else:
@@ -207,7 +203,6 @@ def measure_one(case: Case, base: ImageSet, step: Work, seconds: float, rounds: 
 
 
 def measure(base: ImageSet, seconds: float, rounds: int, cases: tuple[Case, ...] = CASES) -> dict[str, Any]:
-    """One row after the other."""
     stepping = steps.learner(data.rotations(base))
     rng = np.random.default_rng(1)
 
@@ -218,7 +213,6 @@ def measure(base: ImageSet, seconds: float, rounds: int, cases: tuple[Case, ...]
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Two tables: against PyTorch, and against the step benchmark."""
     rows: list[tuple[object, ...]] = []
     for name, row in result.items():
         label = f"{name} ({row['violated']:.0%} of steps turned)" if "violated" in row else name

@@ -4,8 +4,6 @@ Every place is a stream of made-up data or of half of scikit-learn's digits, whi
 learn it once, in its order, and then answer held-out examples of what holds at its end, with right labels.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

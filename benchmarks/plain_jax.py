@@ -1,7 +1,5 @@
 """The step loop in JAX: one compiled ``lax.scan`` over the steps, parameters donated."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import jax

@@ -1,7 +1,5 @@
 """The step loop written plainly and well in PyTorch: lists of parameters, autograd, updates in place, no copies."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,19 +18,16 @@ def tensors(layers: Layers) -> list[Tensor]:
 
 
 def forward(parameters: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Scores of a batch ``x (n, inputs)``."""
     for weights, biases in zip(parameters[:-2:2], parameters[1:-2:2], strict=True):
         x = linear(x, weights, biases).relu()
     return linear(x, parameters[-2], parameters[-1])
 
 
 def gradient(parameters: Sequence[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, ...]:
-    """The gradient of the mean loss of a batch."""
     return torch.autograd.grad(cross_entropy(forward(parameters, x), y), parameters)
 
 
 def descend(parameters: Sequence[Tensor], direction: Sequence[Tensor], lr: float) -> None:
-    """Step along minus ``direction``."""
     with torch.no_grad():
         torch._foreach_add_(parameters, direction, alpha=-lr)
 

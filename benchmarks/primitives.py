@@ -1,7 +1,5 @@
 """What each primitive of a learner costs, on both engines."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -86,6 +84,5 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A table."""
     rows = ((name, f"{cost['compiled']:.1f}", f"{cost['PyTorch']:.0f}") for name, cost in result.items())
     return table("A call of each primitive, 784-100-100-10, in µs", "compiled | PyTorch", rows)

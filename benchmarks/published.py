@@ -5,8 +5,6 @@ anew from a folder of runs, as ``metareplay suite SET`` fills it. Of each benchm
 have; a row that has no run there, or more seeds in the set already, stays as it is.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 import json
@@ -68,7 +66,6 @@ def with_results(row: SetRow, group: groups.Group, seeds: set[int]) -> SetRow:
 
 
 def write(name: str, rows: Sequence[SetRow]) -> None:
-    """Keep a set in the package: what ``sets.read`` reads."""
     with (SETS / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["benchmark", "method", "memories", "settings", "seeds", *MEASURES, *COSTS])
@@ -80,13 +77,11 @@ def write(name: str, rows: Sequence[SetRow]) -> None:
 
 
 def shown(row: SetRow, measure: str) -> str:
-    """A mean, with its standard deviation where there is one."""
     mean, deviation = row.mean(measure)
     return f"{mean:.1f}" if deviation is None else f"{mean:.1f} ± {deviation:.1f}"
 
 
 def markdown(*rows: Sequence[object]) -> str:
-    """A table in Markdown, its first row the heading."""
     lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]]) + "\n"
 
@@ -195,7 +190,6 @@ def _names(methods: Sequence[str]) -> str:
 
 
 def main() -> None:
-    """Write the page, after the set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", nargs="?", choices=("mer-paper", "online-baselines"), help="the set to make anew")
     parser.add_argument("--from", dest="runs", type=Path, help="the folder of runs that it is made from")

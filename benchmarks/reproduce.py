@@ -6,8 +6,6 @@ Rotations the same beside the reference results in ``reference.csv``. With ``--v
 published form differs from the textbook's both ways instead, on Rotations with otherwise the same settings.
 """
 
-from __future__ import annotations
-
 import argparse
 import csv
 from pathlib import Path
@@ -35,7 +33,6 @@ class Configuration(NamedTuple):
     changes: dict[str, Any] | None = None
 
     def request(self, seed: int) -> Request:
-        """It, with one seed."""
         settings, _ = recipes.settings(self.benchmark, self.method, self.memories)
         return Request(self.benchmark, self.method, settings | (self.changes or {}), run={"seed": seed})
 
@@ -65,7 +62,6 @@ VARIANTS = [
 
 
 def configurations(benchmarks: list[str], methods: list[str]) -> list[Configuration]:
-    """All that have settings, in the order of the recipe file."""
     return [
         Configuration(benchmark, method, entry.get("memories"))
         for benchmark in benchmarks
@@ -75,13 +71,11 @@ def configurations(benchmarks: list[str], methods: list[str]) -> list[Configurat
 
 
 def percent(values: list[float]) -> str:
-    """Mean, and standard deviation where there are several."""
     spread = f" ± {100 * np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
     return f"{100 * np.mean(values):.1f}{spread}"
 
 
 def tables(chosen: list[Configuration], seeds: int, out: Path) -> None:
-    """Print all results, and those that have a reference beside it."""
     with (Path(__file__).parent / "reference.csv").open() as file:
         reference = {("mnist-rotations", r["method"], int(r["memories"] or 0)): r for r in csv.DictReader(file)}
     compared = []
@@ -110,7 +104,6 @@ def tables(chosen: list[Configuration], seeds: int, out: Path) -> None:
 
 
 def main() -> None:
-    """Run, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--benchmarks", nargs="+", default=list(BENCHMARKS), choices=BENCHMARKS)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))

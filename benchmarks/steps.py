@@ -1,7 +1,5 @@
 """One SGD step on one example: ours, plain PyTorch, JAX."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -32,7 +30,6 @@ NEEDED = {"PyTorch": (60, 100), "JAX": (3.5, 5)}
 
 
 def learner(stream: Stream, seed: int = 0) -> FusedPerceptron:
-    """Make a network and a table full of examples from all tasks."""
     rng = np.random.default_rng(seed)
     ours = FusedPerceptron(Perceptron((stream.inputs, *HIDDEN, stream.classes)), MEMORIES, 1, rng)
     for task, rows in enumerate(np.array_split(rng.permutation(MEMORIES), len(stream.tasks))):
@@ -101,7 +98,6 @@ def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A table, and what was checked."""
     rows = [("ours", f"{result['microseconds']['ours']:.2f}", "", "", "")]
     for name, times in result["times_as_fast"].items():
         rows.append((name, f"{result['microseconds'][name]:.1f}", f"{times:.1f} ×", *NEEDED.get(name, ("", ""))))

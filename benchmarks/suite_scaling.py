@@ -3,8 +3,6 @@
 Small digits throughout, so nothing need be fetched. Where other programs take much of the machine, it says little.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import tempfile
@@ -31,7 +29,6 @@ def measure(requests: Sequence[Request], jobs: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print both."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.suite_scaling", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="how often one worker and two are compared, in turns")
     parser.add_argument("--runs", type=int, default=20, help="runs of the suite that they are compared on")

@@ -1,7 +1,5 @@
 """Fair timing: one core, one thread, and what is compared measured in turns."""
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -49,7 +47,6 @@ def ratio(times: Times, of: str, to: str) -> float:
 
 
 def median(times: Times, of: str) -> float:
-    """Microseconds per unit: the median over the rounds."""
     return float(np.median(times[of]))
 
 

@@ -1,7 +1,5 @@
 """The engine torch beside PyTorch as one finds it in most programs: a module, its loss, ``torch.optim.SGD``."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
@@ -24,7 +22,6 @@ MEMORIES, REPLAYED, LR = 50, 10, 0.001
 
 
 def measure(stream: Stream, seconds: float, rounds: int) -> dict[str, Any]:
-    """The perceptron's step, then three methods on the ResNet."""
     return {"perceptron": _perceptron(stream, seconds, rounds), "resnet": _resnet(seconds, max(3, rounds // 3))}
 
 
@@ -135,7 +132,6 @@ def _resnet(seconds: float, rounds: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """Two tables."""
     step = result["perceptron"]
     title = "The engine torch: one SGD step on one example, 784-100-100-10"
     ours, usual = (f"{step['microseconds'][name]:.1f}" for name in ("ours", "usual"))

@@ -1,7 +1,5 @@
 """Where a whole run's time goes: meralg1 with 5120 memories, and Python's own share of it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +35,6 @@ class Calls:
 
 @contextmanager
 def timed_kernels() -> Iterator[dict[str, Calls]]:
-    """Time every call of a kernel that trains."""
     calls = {name: Calls() for name in TRAINING}
     compiled = {name: getattr(kernels, name) for name in TRAINING}
 
@@ -71,7 +68,6 @@ def seconds_to_enter_a_kernel() -> float:
 
 
 def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
-    """Run it, shortened, with the kernels timed."""
     method = METHODS[CASE.model](**CASE.settings)
     experiment = Experiment(stream=data.rotations(base, TASKS), method=method, samples_per_task=samples_per_task)
     run(experiment.stream, method, samples_per_task=1)  # compiles
@@ -91,7 +87,6 @@ def measure(base: ImageSet, samples_per_task: int) -> dict[str, Any]:
 
 
 def lines(result: dict[str, Any]) -> list[str]:
-    """A sentence."""
     train, examples = result["train_seconds"], result["examples"]
     return [
         f"A run of {CASE.name}, shortened to {examples} examples: {result['steps']} steps in {train:.1f} s, evaluation "

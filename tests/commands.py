@@ -1,7 +1,5 @@
 """The command line as a process, for tests of what only a process shows."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pty
@@ -30,7 +28,6 @@ class Patient(Method):
 
 
 def ran(*command: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """A program that has ended, with what it said."""
     return subprocess.run([*map(str, command)], **{"capture_output": True, "text": True} | options)
 
 
@@ -40,7 +37,6 @@ def python(code: str, *arguments: object, **options: Any) -> subprocess.Complete
 
 
 def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
-    """A command under way."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen((*METAREPLAY, *arguments), **pipes | options)
 

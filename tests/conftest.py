@@ -1,7 +1,5 @@
 """What all tests share."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import importlib.util
@@ -82,7 +80,6 @@ def _compiled_together(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _one_torch_thread():
-    """Make PyTorch use one thread, in tests that have imported it."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != 1:
         torch.set_num_threads(1)
@@ -175,7 +172,6 @@ def serve(monkeypatch):
 
 @pytest.fixture
 def nobody(monkeypatch):
-    """An address where nobody listens."""
     monkeypatch.setenv("no_proxy", "*")
     with socket.socket() as bound:  # bound but not listening: connections are refused, and nobody else can take it
         bound.bind(("127.0.0.1", 0))

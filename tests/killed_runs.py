@@ -5,8 +5,6 @@
 It prints as JSON what happened, and fails where a record is not what it should be.
 """
 
-from __future__ import annotations
-
 import builtins
 import contextlib
 import dataclasses
@@ -81,7 +79,6 @@ def little(name: str, stream: Stream | None = None, **options: Any) -> Experimen
 
 
 def same(one: Record, other: Record) -> bool:
-    """Whether two records are the same bit for bit, times and host apart."""
     for field in dataclasses.fields(Record):
         a, b = getattr(one, field.name), getattr(other, field.name)
         if field.name == "started" or field.name.endswith("_seconds"):
@@ -153,7 +150,7 @@ def die_before(operation: int) -> None:
             def __getattr__(self, name: str) -> Any:
                 return getattr(stream, name)
 
-            def __enter__(self) -> Torn:
+            def __enter__(self) -> Any:
                 return self
 
             def __exit__(self, *error: object) -> None:

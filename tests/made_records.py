@@ -1,7 +1,5 @@
 """Records that no run made, for tests of what is shown of them: plausible, quick, the same every time."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
@@ -77,7 +75,6 @@ def record(
 
 
 def untested(*given: Any, **more: Any) -> Record:
-    """The same of a run that was never tested."""
     nothing = np.zeros(0, int)
     made = record(*given, **more, evaluate="never")
     return replace(made, evaluated_at=nothing, evaluated_visit=nothing, correct=np.zeros((0, len(made.visits)), int))

@@ -1,7 +1,5 @@
 """Small files in the official formats of MNIST, CIFAR and Omniglot, with made-up images."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import struct

@@ -24,11 +24,7 @@ from made_up_archives import (
 from metareplay import cli
 from metareplay.data import catalogue, download
 from metareplay.data.catalogue import BALANCED
-from metareplay.data.download import Published
 from metareplay.errors import BadInput
-from metareplay.methods import METHODS
-from metareplay.runs.experiment import Experiment
-from metareplay.runs.trainer import Trainer
 from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.kinds import alphabets
 from metareplay.streams.stream import allowed_classes
@@ -150,15 +146,6 @@ def test_a_truncated_or_foreign_archive_is_refused_and_nothing_is_kept(tmp_path,
         assert left_in(tmp_path / "cache") == set()
 
 
-def test_the_published_archives_are_named_by_checksums_of_the_right_form():
-    for source in catalogue.SOURCES.values():
-        for file in getattr(source, "files", ()):
-            assert len(bytes.fromhex(file.sha256)) == 32
-            assert file.size > 0
-        if isinstance(source, Published) and source.archived:
-            assert all(mirror.startswith("https://") for mirror in source.mirrors)
-
-
 def test_a_runs_identity_follows_from_what_is_in_the_archive(tmp_path):
     sums = [fetched(tmp_path / str(n), *cifar10(cifar10_files(seed=s))).sha256 for n, s in enumerate((0, 0, 1))]
     assert sums[0] == sums[1] != sums[2]
@@ -174,7 +161,8 @@ def emnist(train=188, test=94):
     parts = []
     for n, seed in ((train, 0), (test, 1)):
         parts += [idx(drawn(n, seed).transpose(0, 2, 1)), idx(np.arange(n) % 47)]
-    return dict(zip(BALANCED, map(gzip.compress, parts), strict=True)) | {"gzip/emnist-letters-mapping.txt": b"1 65 97"}
+    packed = (gzip.compress(part, mtime=0) for part in parts)
+    return dict(zip(BALANCED, packed, strict=True)) | {"gzip/emnist-letters-mapping.txt": b"1 65 97"}
 
 
 def test_images_of_nists_archive_stand_upright(tmp_path):
@@ -253,13 +241,6 @@ def test_a_task_is_an_alphabet_and_its_scores_are_masked_to_its_characters(tmp_p
         alphabets(images, tasks=4)
     with pytest.raises(BadInput, match="digits has 0 alphabets"):
         alphabets(catalogue.get("digits"), tasks=1)
-
-
-@pytest.mark.parametrize("scenario", ["task-incremental", "class-incremental"])
-def test_it_can_be_learned(tmp_path, scenario):
-    stream = BENCHMARKS["omniglot-small"].stream(tasks=3, images=omniglot(tmp_path))
-    method = METHODS["eralg4"](lr=0.1, memories=100, replay_batch_size=10)
-    assert metareplay.run(stream, method, scenario=scenario).metrics["retained_accuracy"] > 0.8
 
 
 def test_the_two_real_archives_hold_eight_alphabets(shared_omniglot, data_folder):
@@ -349,11 +330,6 @@ def test_an_archive_that_is_not_what_it_should_be_is_refused_whole(tmp_path, lik
     assert left_in(tmp_path / "cache") == set()
 
 
-MEMORIES = {"gem": 40, "meralg1": 30}
-VISITS = (0, 19)
-"""Of the twenty tasks; the others are only tested on."""
-
-
 @pytest.fixture
 def cifar100(tmp_path, monkeypatch):
     """The folder of a small archive, in the place of the official one."""
@@ -361,37 +337,6 @@ def cifar100(tmp_path, monkeypatch):
     archive = tar_gz(cifar100_files(train=1000, test=100))
     monkeypatch.setitem(catalogue.SOURCES, "cifar100", published(catalogue.CIFAR100, [archive], 100))
     return put(tmp_path / "theirs", {catalogue.CIFAR100.files[0].name: archive})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("method", ["independent", "gem", "meralg1"])
-def test_every_method_learns_with_the_scores_outside_a_task_masked(cifar100, data_folder, method):
-    images = catalogue.get("cifar100", cifar100, progress=False)
-    stream = BENCHMARKS["cifar100-split"].stream(images=images, samples_per_task=4)
-    settings = {"memories": MEMORIES[method]} if method in MEMORIES else {}
-    if method == "meralg1":
-        settings |= {"replay_batch_size": 3}
-    run = {"batch_size": 4, "task_order": VISITS, "network": "resnet18-reduced", "engine": "torch"}
-    life = Trainer(Experiment(stream=stream, method=METHODS[method](lr=0.03, **settings), **run))
-    before = life.learner.parameters()
-    record = life.train()
-    after = life.learner.parameters()
-    assert record.configuration["scenario"] == "task-incremental"
-    assert record.accuracy.shape == (2, 2)
-    assert np.isfinite(record.accuracy).all()
-    assert not np.array_equal(before, after)
-    for number in (0, 19, 12):
-        task = stream.tasks[number]
-        scores = life.learner.scores(task.test, number)
-        assert np.isfinite(scores).all()
-        own = np.isin(np.arange(100), task.classes)
-        assert (scores[:, ~own] < -1e29).all()
-        assert (scores[:, own] > -1e6).all()
-    if method != "independent":  # the last layer is one: classes of tasks that were not visited have learned nothing
-        bias = slice(-100, None)
-        taught = np.repeat(np.isin(np.arange(20), VISITS), 5)
-        assert (before[bias][~taught] == after[bias][~taught]).all()
-        assert (before[bias][taught] != after[bias][taught]).any()
 
 
 @pytest.mark.slow

@@ -9,10 +9,7 @@ import pytest
 from rich.console import Console
 
 from metareplay.cli import demo, main
-from metareplay.methods.mer import MER
-from metareplay.methods.online import Online
 from metareplay.results.table import Table
-from metareplay.runs.folder import find
 from metareplay.streams.catalogue import benchmark
 
 TASKS = 3
@@ -56,18 +53,6 @@ def test_the_tables_and_the_conclusion_say_what_the_runs_found_in_80_columns():
     runs = {name: np.full((3, 10, 10), 50.0) for name in ACCURACIES}
     for table in (demo.every_task(stream, runs), demo.first_task(runs)):
         assert Console(width=200).measure(table.terminal()).maximum <= 80
-
-
-def test_both_learners_run_with_every_seed_and_are_kept(tmp_path):
-    stream = benchmark("digits-rotations", tasks=TASKS, samples_per_task=50)
-    methods = {"online": Online(lr=0.01), "meralg1": MER(lr=0.01, memories=20)}
-    records = demo.learn(stream, methods, range(2), tmp_path)
-    for runs in records.values():
-        one, other = (run.accuracy for run in runs)
-        assert one.shape == (TASKS, TASKS)
-        assert 0.01 < one.mean() <= 1
-        assert not np.array_equal(one, other)
-    assert len(find(tmp_path)) == 4
 
 
 def test_without_what_draws_pages_it_says_how_to_get_it(monkeypatch, tmp_path):

@@ -3,7 +3,6 @@
 import io
 import math
 import pickle
-import resource
 import sys
 import time
 import zipfile
@@ -24,7 +23,6 @@ import metareplay
 from metareplay import BadInput, Diverged, Experiment, Trainer, estimators
 from metareplay.estimators import ContinualClassifier, ContinualRegressor
 from metareplay.estimators.estimator import SETTINGS
-from metareplay.estimators.growing import GrowingPerceptron
 from metareplay.settings import hyperparameters
 
 METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
@@ -104,7 +102,8 @@ def test_batches_are_learned_whole_when_calls_give_whole_batches():
 
 def test_other_random_states_learn_otherwise():
     X, y = blobs()
-    assert len({bits(ContinualClassifier(random_state=state).fit(X, y)) for state in (0, 1, None, None)}) == 4
+    states = [{"hidden_layer_sizes": (12,), "random_state": state} for state in (0, 1, None, None)]
+    assert len({bits(ContinualClassifier(**state).fit(X, y)) for state in states}) == 4
 
 
 def test_classes_that_were_never_announced_are_learned_and_the_old_ones_kept():
@@ -275,48 +274,6 @@ def test_scaling_is_by_the_mean_and_deviation_of_what_was_seen():
     np.testing.assert_allclose(scaled, np.clip((X - X.mean(0)) / X.std(0), -10, 10), rtol=1e-5, atol=1e-5)
 
 
-def test_what_is_remembered_is_scaled_as_what_is_new():
-    rng = np.random.default_rng(0)
-    far, near = rng.normal(1000, 1, (300, 2)), rng.normal(0, 1, (300, 2))
-    model = ContinualClassifier(**SMALL).partial_fit(far, np.zeros(300)).partial_fit(near, np.ones(300))
-    learner, scale = model._life.learner, model._life.scale
-    held = slice(1, 31)
-    dense = np.zeros((30, 2), np.float32)
-    for row, (count, index, value) in enumerate(
-        zip(learner._examples[held, 0], learner._index[held], learner._value[held], strict=True)
-    ):
-        dense[row, index[:count]] = value[:count]
-    assert np.array_equal(dense, scale.scale(learner.unscaled[held], np.arange(2)))
-    assert set(learner.labels[held]) == {0, 1}
-    assert np.array_equal(learner.labels[held] == 0, learner.unscaled[held, 0] > 500)
-    np.testing.assert_allclose(scale.centre, np.concatenate([far, near]).mean(0), rtol=0.2)
-
-
-@pytest.mark.slow
-def test_ten_times_as_many_examples_take_no_more_memory():
-    model = ContinualClassifier(hidden_layer_sizes=(8,), memories=200, replay_batch_size=2, random_state=0)
-    rng, memory, kept = np.random.default_rng(0), [], []
-    for piece in range(10):
-        X = rng.normal(size=(5_000, 4)) + piece / 10
-        y = (X[:, 0] > piece / 10) + 2 * (X[:, 1] > piece / 10)
-        model.partial_fit(X, y)
-        memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)  # MB
-        kept.append(len(pickle.dumps(model)))
-    assert model.score(X, y) > 0.8
-    assert memory[-1] - memory[1] < 5
-    assert kept[-1] - kept[0] < 100
-
-
-def test_asking_changes_nothing_and_may_be_done_by_many_threads():
-    X, y = blobs()
-    model = ContinualClassifier(**SMALL).partial_fit(X, y)
-    before, expected = pickle.dumps(model), model.predict_proba(X)
-    with ThreadPoolExecutor(4) as pool:
-        for answers in pool.map(model.predict_proba, [X] * 40):
-            assert np.array_equal(answers, expected)
-    assert pickle.dumps(model) == before
-
-
 def test_a_module_of_ones_own_may_be_asked_by_many_threads_too():
     torch = pytest.importorskip("torch")
 
@@ -416,17 +373,6 @@ def test_probabilities_follow_the_temperature():
         ContinualClassifier(scale="false").fit(X, y)
 
 
-def test_with_a_recency_what_changed_for_good_is_learned():
-    X, y = blobs(4000, classes=2)
-    late = np.arange(4000) >= 2000
-    swapped = np.where(late, 1 - y, y)
-    right = {}
-    for recency in (None, 300):
-        model = ContinualClassifier("eralg4", recency=recency, random_state=0).partial_fit(X, swapped)
-        right[recency] = model.score(X[late], swapped[late])
-    assert right[300] > 0.95 > right[None]
-
-
 def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_kept():
     X, y = blobs(3000)
     late = np.arange(3000) >= 1500
@@ -442,46 +388,6 @@ def test_what_no_longer_holds_is_forgotten_and_what_only_does_not_come_back_is_k
     faithful = ContinualClassifier(random_state=0).partial_fit(X[by_class], y[by_class])
     assert faithful.score(X, y) > 0.99
     assert not faithful._life.method.counters["forgotten"]
-
-
-def test_where_classes_gain_a_cluster_in_another_place_the_first_is_kept(monkeypatch):
-    rng = np.random.default_rng(0)
-    centres, y = rng.normal(size=(2, 5, 10)) * 1.7, rng.integers(0, 5, 1600)
-    X = centres[np.arange(1600) // 800, y] + rng.normal(size=(1600, 10)) * 0.7
-    model = ContinualClassifier(random_state=0).partial_fit(X, y)
-    assert model.score(X, y) > 0.98
-    monkeypatch.setattr(metareplay.GapER, "familiar", lambda *_: True)
-    blind = ContinualClassifier(random_state=0).partial_fit(X, y)
-    assert 0 < model._life.method.counters["forgotten"] < blind._life.method.counters["forgotten"] / 2
-
-
-def test_a_new_class_in_a_wide_problem_costs_its_column():
-    learner = ContinualClassifier("eralg4", scale=False, hidden_layer_sizes=(20,), random_state=0)
-    X = sparse.random(4, 2**14, density=1e-3, format="csr", random_state=0)
-    learner.partial_fit(X[:1], [0])
-    table, parameters = learner._life.learner._index, learner._life.learner._parameters
-    before = parameters.copy()
-    learner._life.grow(classes=7)
-    assert learner._life.learner._index is table
-    assert learner._life.learner._parameters is parameters
-    columns = learner._life.learner.layers()[-1][0]
-    assert columns.shape == (20, 7)
-    assert (columns[:, 1:] != 0).all()
-    assert np.count_nonzero(parameters != before) == 20 * 6
-    learner.partial_fit(X, np.arange(4))
-    assert learner._life.learner.table_bytes < 10_000_000
-    assert list(learner.predict(X)) == list(learner.predict(X.toarray()))
-
-
-def test_memories_for_which_there_is_no_room_are_refused_in_words(monkeypatch):
-    def full(*_):
-        raise MemoryError("Unable to allocate 39.1 GiB")
-
-    monkeypatch.setattr(GrowingPerceptron, "hold", full)
-    with pytest.raises(
-        BadInput, match=r"30 memories of 5 features are too many .*39.1 GiB.*: give fewer.* scale=False"
-    ):
-        ContinualClassifier(**SMALL).partial_fit(*blobs())
 
 
 def factory(shape, classes):
@@ -632,22 +538,14 @@ class Patient(metareplay.Method):
 
 
 def test_river_is_only_needed_by_its_own_classifier(monkeypatch):
-    for name in [name for name in sys.modules if name.split(".")[0] == "river" or name.endswith("estimators.river")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [NoRiver(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "metareplay.estimators.river", raising=False)
+    for name in [*(name for name in sys.modules if name.split(".")[0] == "river"), "river"]:
+        monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.delattr(estimators, "river", raising=False)
     with pytest.raises(ImportError, match=r"ContinualRiverClassifier needs river: pip install '\.\[river\]'"):
         _ = estimators.ContinualRiverClassifier
     with pytest.raises(AttributeError, match="has no attribute 'Other'"):
         _ = estimators.Other
-
-
-class NoRiver:
-    """As on a machine without it."""
-
-    def find_spec(self, name, *_):
-        if name == "river":
-            raise ModuleNotFoundError("No module named 'river'", name="river")
 
 
 @pytest.mark.parametrize(
@@ -778,15 +676,12 @@ def test_one_class_is_too_few_to_fit_but_a_stream_may_begin_with_one():
     ("parameters", "message"),
     [
         ({"method": "mer"}, "method is 'mer'.*online, taskinput, .*eralg4, eralg5, meralg1, meralg6, meralg7"),
-        ({"method": 3}, "method is 3; it must be one of"),
         ({"lr": -1.0}, r"^lr is -1.0, but must lie in \(0, inf\)"),
         ({"method": "meralg1", "beta": 3.0}, r"^beta is 3.0, but must lie in \(0, 1\].*the share of each batch's chan"),
         ({"method": "online", "beta": 0.5}, "beta is given, but online has no such setting; it has lr"),
         ({"settings": {"speed": 1}}, "speed is given, but ergap has no such setting"),
         ({"hidden_layer_sizes": (10, 0)}, r"hidden_layer_sizes is \(10, 0\)"),
-        ({"hidden_layer_sizes": 10}, "hidden_layer_sizes is 10"),
         ({"epochs": 0}, r"^epochs is 0, but must lie in \[1, inf\): it is how often fit goes"),
-        ({"batch_size": 1.5}, "batch_size is 1.5"),
         ({"tasks": True}, "tasks is True"),
         ({"random_state": "x"}, "cannot be used to seed"),
     ],

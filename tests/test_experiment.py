@@ -89,29 +89,20 @@ def run(**settings):
 
 
 def batches_of(task):
-    """The batches of a task that were shown, in order."""
     return [batch for batch, of in zip(Notes.shown, Notes.of_task, strict=True) if of == task]
 
 
 def shown_of(task):
-    """The examples of a task that were shown, in order."""
     return list(itertools.chain(*batches_of(task)))
 
 
-@pytest.mark.parametrize("samples", [1, 7, TRAIN])
-def test_a_task_shows_as_many_different_examples_as_asked(samples):
+@pytest.mark.parametrize("samples", [1, 7, TRAIN, 0, None])
+def test_a_task_shows_as_many_different_examples_as_asked_and_else_all_that_it_has(samples):
     run(samples_per_task=samples)
     for task in range(3):
-        assert len(set(shown_of(task))) == len(shown_of(task)) == samples
-    assert len({tuple(sorted(shown_of(task))) for task in range(3)}) == (3 if samples < TRAIN else 1)
-
-
-@pytest.mark.parametrize("settings", [{}, {"samples_per_task": 0}, {"samples_per_task": None}])
-def test_a_task_shows_all_its_examples_unless_told_otherwise(settings):
-    run(**settings)
-    for task in range(3):
-        assert sorted(shown_of(task)) == list(range(TRAIN))
-        assert shown_of(task) != list(range(TRAIN))
+        assert len(set(shown_of(task))) == len(shown_of(task)) == (samples or TRAIN)
+        assert samples == 1 or shown_of(task) != sorted(shown_of(task))
+    assert len({tuple(sorted(shown_of(task))) for task in range(3)}) == (1 if samples in (TRAIN, 0, None) else 3)
 
 
 def test_a_stream_may_say_how_many_examples_are_shown():
@@ -163,14 +154,13 @@ def test_a_task_that_returns_shows_the_same_examples_in_a_new_order():
 def test_every_example_is_equally_likely_to_be_shown():
     counts = np.zeros(TRAIN, np.int64)
     for seed in range(150):
-        run(stream=stream(1), samples_per_task=5, seed=seed)
+        run(stream=stream(1), samples_per_task=5, seed=seed, evaluate="never")
         counts[shown_of(0)] += 1
     expected = 150 * 5 / TRAIN
     assert ((counts - expected) ** 2 / expected).sum() < 43.8 * 0.75 * 20 / 19  # chi-square of 19, one in a thousand
 
 
 def fingerprint(**settings):
-    """The order of examples, and the initial weights."""
     run(**({"samples_per_task": 6} | settings))
     return [shown_of(task) for task in range(3)], Notes.initial[0].tobytes()
 
@@ -362,14 +352,6 @@ def test_what_a_method_counts_is_in_the_record_also_where_its_run_was_stopped(tm
     assert other.train().counters["batches"] == 21
 
 
-def test_every_memory_takes_as_many_bytes():
-    none, some, many = (run(method=Notes(memories=memories)).table_bytes for memories in (0, 100, 1000))
-    per_slot = none  # the batch's own
-    assert some == per_slot * 101
-    assert many == per_slot * 1001
-    assert INPUTS * 4 < per_slot < INPUTS * 8 + 64
-
-
 def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch):
     monkeypatch.setattr("metareplay.runs.trainer.SECONDS_BETWEEN_REPORTS", 0.0)
     told = []
@@ -384,14 +366,6 @@ def test_progress_is_told_from_the_first_evaluation_to_the_last(monkeypatch):
     assert last.accuracy == pytest.approx(record.accuracy[-1].mean())
     in_second = [progress for progress in told if progress.visit == 1 and progress.examples < 10]
     assert {progress.accuracy for progress in in_second} == {record.accuracy[0, 0]}  # only task 2 was met by then
-
-
-def test_progress_is_told_about_ten_times_a_second(monkeypatch):
-    told, looks = list[Progress](), itertools.count()
-    trainer = Trainer(Experiment(stream=stream(), method=Notes(), hidden=(4,), epochs=20))
-    monkeypatch.setattr(trainer.clock, "now", lambda: next(looks) / 1000)
-    trainer.train(told.append)
-    assert 0.9 < (len(told) - 4) / (next(looks) / 100) <= 1  # after the four evaluations always
 
 
 @pytest.mark.parametrize("method", ["online", Online, None])
@@ -423,17 +397,12 @@ def test_a_loss_may_be_found_infinite_between_tasks_too():
     [
         ({"seed": -1}, "seed is -1, but must lie in [0, inf)"),
         ({"seed": 1.5}, "seed is 1.5"),
-        ({"seed": "one"}, "seed is 'one'"),
-        ({"epochs": 0}, "epochs is 0, but must lie in [1, inf)"),
         ({"epochs": 10**10}, "too long: 10000000000 are the most"),
-        ({"batch_size": 0}, "batch_size is 0"),
         ({"eval_every": -1}, "eval_every is -1"),
         ({"hidden": (4, 0)}, "hidden is (4, 0), but must be whole numbers of at least 1"),
-        ({"hidden": "100"}, "hidden is '100'"),
         ({"hidden": np.array([[4]])}, "hidden is array([[4]])"),
         ({"hidden": (True,)}, "hidden is (True,)"),
         ({"samples_per_task": -1}, "samples_per_task is -1"),
-        ({"samples_per_task": 10.5}, "samples_per_task is 10.5"),
         ({"samples_per_task": (5, 6)}, "must be one number"),
         ({"order": "shufled"}, "did you mean shuffled?"),
         ({"evaluate": "sometimes"}, "must be borders, end, never or 'every N'"),
@@ -443,7 +412,6 @@ def test_a_loss_may_be_found_infinite_between_tasks_too():
         ({"samples_per_task": TRAIN + 1}, f"samples_per_task is {TRAIN + 1}, but no task of told-apart has more than"),
         ({"task_order": ()}, "order of tasks is empty"),
         ({"task_order": "1-x"}, "task_order is '1-x', but must be numbers of tasks"),
-        ({"task_order": "0,2-1"}, "task_order is '0,2-1', but must be numbers of tasks"),
         ({"task_order": "0-99999999"}, "task_order is '0-99999999', but must be numbers of tasks"),
         ({"task_order": (0, 3)}, "task 3 is in the order of tasks, but told-apart has 3"),
         ({"task_order": (0, -1)}, "task_order is (0, -1)"),
@@ -495,7 +463,6 @@ def test_no_two_settings_or_data_have_the_same_key_whatever_the_order_of_the_str
         {"method": MER(lr=0.01, beta=1.0, memories=5120)},
         {"hidden": (100, 100), "epochs": 1},
     ],
-    ids=["again", "order", "stream's samples", "defaults", "run's defaults"],
 )
 def test_the_key_does_not_depend_on_how_a_setting_was_given(settings):
     assert key(**settings) == key()

@@ -4,9 +4,6 @@ What a driver does whatever carries the runs out is tested with a backend withou
 """
 
 import contextlib
-import dataclasses
-import hashlib
-import json
 import os
 import re
 import signal
@@ -15,14 +12,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from killed_runs import same
-from metareplay import Record, RunFailed, Trainer
-from metareplay.data import download as fetch
-from metareplay.data.download import DataFile
-from metareplay.files import write_atomically
+from metareplay import Record, Trainer
 from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
@@ -38,7 +31,6 @@ def tiny(method="online", seed=0, **settings):
 
 
 def long(seed):
-    """A run of a second or so."""
     return Request("digits-rotations", "meralg1", LONG, {"tasks": 3, "samples_per_task": 600}, {"seed": seed})
 
 
@@ -129,12 +121,6 @@ def test_the_runs_of_one_seed_come_before_the_next_and_the_longest_first(out):
     queue.add(requests)
     order = [(job.requests[0].method, job.requests[0].run["seed"]) for job in queue.waiting]
     assert order == [("meralg1", 0), ("online", 0), ("meralg1", 1), ("online", 1)]
-
-
-def test_a_folder_that_cannot_be_is_said_to_be_none(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunFailed, match=r"file/runs cannot keep runs: Not a directory; name another folder"):
-        driver.execute([tiny()], tmp_path / "file" / "runs")
 
 
 def test_a_run_whose_worker_dies_comes_next_and_is_given_up_after_three_retries(out):
@@ -253,7 +239,6 @@ class OneThread(Method):
 
 @pytest.fixture
 def workers(monkeypatch):
-    """The workers that were given a run, in turn."""
     taken = []
     take = local.Worker.take
 
@@ -370,68 +355,3 @@ def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path, out, who
         assert stdout == ""
         assert re.search(rf"stopped: \d of 2 runs are done, in {out}; to go on: metareplay suite .*suite.toml", stderr)
         assert_done(driver.execute([long(seed) for seed in range(2)], out, jobs=2), out)
-
-
-@pytest.mark.slow
-def test_two_suites_at_once_on_one_folder_do_each_run_once(out, tmp_path):
-    (tmp_path / "tracker.py").write_text(
-        f"""
-import os
-def follow(experiment, event):
-    if getattr(event, "visit", -1) == -1:  # the first evaluation, or the record
-        with open({str(tmp_path / "log")!r}, "a") as log:
-            log.write(experiment.key + " " + type(event).__name__ + "\\n")
-"""
-    )
-    requests = [tiny(method, seed) for seed in range(2) for method in ("online", "ewc")] + [long(0)]
-    code = """
-import json, sys
-from pathlib import Path
-from metareplay.runs.request import Request
-from metareplay.suites.driver import execute
-requests = [Request(**request) for request in json.loads(sys.argv[1])]
-outcomes = execute(requests, Path(sys.argv[2]), jobs=1, tracker=sys.argv[3])
-print([outcome.state for outcome in outcomes if outcome.state != "done"])
-"""
-    plain = json.dumps([dataclasses.asdict(request) for request in requests])
-    command = [sys.executable, "-c", code, plain, str(out), f"{tmp_path / 'tracker.py'}:follow"]
-    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    for process in drivers:
-        stdout, stderr = process.communicate()
-        assert (process.returncode, stdout.strip()) == (0, "[]"), stderr
-    log = (tmp_path / "log").read_text().split("\n")[:-1]
-    keys = [request.experiment().key for request in requests]
-    assert sorted(log) == sorted(f"{key} {event}" for key in keys for event in ("Evaluation", "Record"))
-    for key in keys:
-        assert Run(out / key).status().state == "done"
-
-
-def private_and_shared(array):
-    """Bytes of the array's pages that are this process's own, and that it could share."""
-    address = array.ctypes.data
-    inside, sizes = False, {"Private_Dirty": 0, "Shared_Clean": 0, "Private_Clean": 0, "Shared_Dirty": 0}
-    for line in Path("/proc/self/smaps").read_text().splitlines():
-        if mapping := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line):
-            begin, end = (int(part, 16) for part in mapping.groups())
-            inside = begin <= address < end
-        elif inside and (name := line.split(":")[0]) in sizes:
-            sizes[name] += 1024 * int(line.split()[1])
-    return sizes["Private_Dirty"], sizes["Shared_Clean"] + sizes["Private_Clean"]
-
-
-@pytest.fixture
-def big_file(tmp_path):
-    content = np.random.default_rng(0).integers(0, 256, 8_000_000, dtype=np.uint8).tobytes()
-    write_atomically(tmp_path / "images", content)  # to the disk: what waits to be written counts as changed
-    return DataFile("images", len(content), hashlib.sha256(content).hexdigest())
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells how memory is shared")
-def test_processes_share_one_copy_of_the_base_data(big_file, tmp_path):
-    content = fetch.content(tmp_path, big_file)
-    assert int(content.sum()) > 0
-    own, shared = private_and_shared(content)
-    assert own == 0
-    assert shared >= big_file.size
-    with pytest.raises(ValueError, match="read-only"):
-        content[0] = 1

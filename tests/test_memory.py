@@ -95,20 +95,6 @@ def test_every_offered_example_is_equally_likely_to_be_held():
     assert (places[:, :capacity] == np.diag(held[:capacity])).all()
 
 
-def test_pairs_of_examples_are_held_together_equally_often():
-    capacity, offered, reservoirs = 3, 7, 7_000
-    together = np.zeros((offered, offered), np.int64)
-    memory, table = reservoir(capacity, seed=1)
-    for _ in range(reservoirs):
-        memory.offered = 0
-        offer(memory, table, range(offered))
-        together[np.ix_(table.memories, table.memories)] += 1
-    pairs = together[np.triu_indices(offered, 1)]
-    expected = reservoirs * 3 / 21
-    assert pairs.sum() == reservoirs * 3
-    assert np.abs(pairs - expected).max() < 4.5 * (expected * (1 - 3 / 21)) ** 0.5
-
-
 @settings(deadline=None, derandomize=True)
 @given(capacity=st.integers(0, 12), offered=st.integers(0, 40), batch_size=st.integers(1, 4), seed=st.integers(0, 1000))
 def test_a_reservoir_holds_different_examples_as_many_as_fit(capacity, offered, batch_size, seed):
@@ -121,24 +107,6 @@ def test_a_reservoir_holds_different_examples_as_many_as_fit(capacity, offered, 
     drawn = memory.draw(3, 5)
     assert drawn.shape == (3, min(5, memory.held))
     assert ((batch_size <= drawn) & (drawn < batch_size + memory.held)).all()
-
-
-def test_a_reservoir_without_room_keeps_and_replays_nothing():
-    assert reservoir(10)[0].draw(2, 5).shape == (2, 0), "nothing is held yet"
-    memory, table = reservoir(0)
-    offer(memory, table, range(50))
-    assert table.copies == 0
-    assert memory.held == 0
-    assert memory.draw(4, 20).shape == (4, 0)
-
-
-@pytest.mark.parametrize("offered", [8, 100])
-def test_every_memory_is_equally_likely_to_be_replayed(offered):
-    memory, table = reservoir(8, batch_size=2)
-    offer(memory, table, range(offered))
-    drawn = memory.draw(10_000, 4)
-    assert set(np.unique(drawn)) == set(range(2, 10))
-    assert fair(np.bincount(drawn.ravel())[2:])
 
 
 def test_memories_are_replayed_with_replacement_and_independently():
@@ -161,21 +129,6 @@ def test_drawing_and_keeping_do_not_change_each_other_however_many_batches_come_
     offer(one, one_table, range(10))
     offer(two, two_table, range(1000))
     assert (one.draw(6, 7) == np.concatenate([two.draw(1, 7) for _ in range(6)])).all()
-
-
-def test_a_reservoir_goes_on_from_its_state():
-    memory, table = reservoir(10)
-    offer(memory, table, range(37))
-    memory.draw(2, 3)
-    state = memory.state()
-    again, again_table = reservoir(10, seed=99)
-    again_table.example[:] = table.example
-    again.load_state(state)
-    for both, both_table in ((memory, table), (again, again_table)):
-        offer(both, both_table, range(37, 300))
-    assert (table.example == again_table.example).all()
-    assert memory.held == again.held
-    assert (memory.draw(5, 6) == again.draw(5, 6)).all()
 
 
 @settings(deadline=None, derandomize=True)

@@ -109,14 +109,6 @@ def test_the_first_failure_stops_all_and_is_told(capsys):
     assert len(files()) == 1
 
 
-def test_a_failure_ends_the_command_with_1_and_one_line_after_the_one_on_what_runs(capsys, monkeypatch):
-    monkeypatch.setattr(examples, "runs", lambda seed: iter([[*OWN, "--model", "online", "--lr", "1e30"]]))
-    assert main(["0"]) == 1
-    said = capsys.readouterr().err.splitlines()
-    assert len(said) == 2
-    assert said[1].startswith("mer_examples.sh: run 1 of 1 failed, so this stops")
-
-
 def test_ctrl_c_stops_all(capsys, monkeypatch):
     def stop(options):
         raise KeyboardInterrupt("stopped at example 3")

@@ -7,15 +7,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import metareplay
-from metareplay import METHODS, BadInput, Diverged, Method, Stream, setting
+from metareplay import METHODS, BadInput, Diverged, Method, setting
 from metareplay.data.images import BaseImages
 from metareplay.learners import engines
 from metareplay.learners.base import Learner
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.learners.normal import normal
 from metareplay.methods.base import FAMILIES
-from metareplay.methods.cbp import CBP
-from metareplay.methods.gem import GEM, project
+from metareplay.methods.gem import project
 from metareplay.methods.replay import ER
 from metareplay.methods.task_networks import Independent, TaskInput
 from metareplay.networks import ModuleNetwork, Perceptron
@@ -94,24 +93,6 @@ def test_what_cannot_be_saved_is_refused_before_the_first_example():
         metareplay.Trainer(metareplay.Experiment(stream=stream, method=KeepsAFunction()))
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-def test_what_being_ready_does_is_undone(engine):
-    class TrainsBeforeItIsTested(KeepsAll):
-        def ready(self):
-            for _ in range(5):
-                self.observe(np.arange(2))
-
-    method = ready_on(TrainsBeforeItIsTested(), engine)
-    method.observe(np.arange(2))
-    before, learned = method.learner.state(), np.asarray(method.learner.parameters())
-    with method.readied():
-        assert method.pair[0] == 6
-        assert not np.array_equal(method.learner.parameters(), learned)
-    assert method.pair[0] == 1
-    after = method.learner.state()
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-
-
 def test_how_often_one_evaluates_changes_nothing_for_a_method_that_makes_ready():
     class Restless(metareplay.Online):
         def ready(self):
@@ -141,19 +122,6 @@ def test_the_published_methods_come_in_their_order_others_among_their_family_and
     assert Mine().id == "mine"
     assert "mine" not in METHODS
     assert METHODS["eralg4"] is ER
-
-
-def test_a_method_with_begin_task_needs_boundaries():
-    class Bounded(Method):
-        def begin_task(self, task, previous):
-            pass
-
-    class Unbounded(Bounded):
-        needs_boundaries = False
-
-    assert Bounded.needs_boundaries
-    assert not Unbounded.needs_boundaries
-    assert [name for name in PUBLISHED if METHODS[name].needs_boundaries] == ["independent", "ewc", "gem"]
 
 
 INPUTS, CLASSES = 20, 4
@@ -253,27 +221,6 @@ def test_a_hundred_nearly_dependent_gradients_are_projected_exactly(kind, apart)
     assert_optimal(gradient, past, 0.0, allowed=1e-7)
 
 
-@pytest.mark.parametrize(
-    ("gradient", "past", "margin", "expected"),
-    [
-        ([1, 2, 0], [[1, 0, 0], [0, 1, 0]], 0.0, [1, 2, 0]),
-        ([1, 2, 0], [[1, 0, 0], [0, 1, 0]], 0.5, [1.5, 2.5, 0]),
-        ([-3, 2], [[4, 0]], 0.0, [0, 2]),
-        ([3, 1], [[1, 1], [-1, -1]], 0.0, [1, -1]),
-        ([1, -2], [[0, 0]] * 3, 1.0, [1, -2]),
-    ],
-    ids=["harms nothing", "harms nothing, with a margin", "against one", "between two opposite", "only zeros"],
-)
-def test_projections_known_by_hand(gradient, past, margin, expected):
-    found = projected(np.array(gradient, float), np.array(past, float), margin)
-    np.testing.assert_allclose(found, expected, atol=1e-7)
-
-
-def test_gem_shares_its_memories_out_evenly():
-    assert GEM(memories=10).capacity(3, 1) == 9
-    assert GEM(memories=2).capacity(3, 1) == 0
-
-
 def scores(learner, task):
     x = np.random.default_rng(5).random((6, INPUTS)).astype(np.float32)
     return learner.scores(Images(BaseImages(x), np.zeros(6, np.int64)), task)
@@ -340,34 +287,6 @@ def test_independent_starts_a_task_from_the_one_before_at_its_first_visit_only(f
         before = task
 
 
-STREAMS = {"domain-incremental": [range(4), range(4)], "task-incremental": [(0, 1), (2, 3)]}
-STREAMS["class-incremental"] = STREAMS["task-incremental"]
-
-
-def stream(scenario):
-    rng = np.random.default_rng(0)
-    centres, parts = rng.standard_normal((4, 16)), []
-    for classes in STREAMS[scenario]:
-        y = rng.choice(np.array(classes), 24)
-        x = (centres[y] + 0.2 * rng.standard_normal((24, 16))).astype(np.float32)
-        parts.append((x, y, x[:12], y[:12]))
-    return Stream.from_arrays("little", parts, classes=4, scenarios=[scenario])
-
-
-@pytest.mark.parametrize(
-    ("scenario", "batch_size"), [("domain-incremental", 10), ("task-incremental", 1), ("class-incremental", 10)]
-)
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_learns_in_batches_of_one_and_of_ten(name, scenario, batch_size):
-    options = {"scenario": scenario, "batch_size": batch_size, "hidden": (12,), "epochs": 4}
-    method = METHODS[name](**({"lr": 0.1} if hasattr(METHODS[name], "lr") else {}))
-    record = metareplay.run(stream(scenario), method, **options)
-    assert (record.gradients > 0) == (method.steps(9, 9) != 0)
-    if scenario == "class-incremental":
-        assert not record.accuracy[0, 1], "a class that was never met cannot be the answer"
-    assert record.accuracy[-1].mean() > (0.6 if scenario == "task-incremental" else 0.4), "chance is 0.5, else 0.25"
-
-
 @pytest.mark.parametrize("name", ["ncm", "slda"])
 def test_what_writes_the_last_layer_refuses_a_module(name):
     with pytest.raises(BadInput, match=f"{name} writes the last layer .* network mlp"):
@@ -390,7 +309,6 @@ def examples(count=60):
 
 
 def each(learner, x, y, *pull, task=0):
-    """Learn one by one; what was predicted."""
     predicted = []
     for one, label in zip(x, y, strict=True):
         learner.put(np.zeros(1, int), one[None], np.array([label]), task)
@@ -416,13 +334,6 @@ def test_a_lazy_pull_is_a_step_on_all_parameters(to_initial, options):
             Learner.sgd_pulled(eager, np.zeros(1, int), 0.2, 0.5, towards)
     np.testing.assert_allclose(lazy.parameters(), eager.parameters(), atol=2e-6)
     assert (lazy.steps, lazy.gradients_taken, lazy.forward_passes) == (180, 180, 180)
-
-
-def test_rows_whose_input_is_zero_shrink_by_a_power():
-    learner, (x, y) = made(), examples()
-    before = learner.layers()[0][0][BLACK].copy()
-    learner.predict_and_learn(np.tile(x, (40, 1)), np.tile(y, 40), 0, 0.01, 0.5)
-    np.testing.assert_allclose(learner.layers()[0][0][BLACK], before * (1 - 0.005) ** 2400, rtol=1e-4)
 
 
 @pytest.mark.parametrize("to_initial", [False, True])
@@ -458,21 +369,6 @@ def test_what_others_write_is_what_is_pulled_on():
     np.testing.assert_allclose(learner.parameters(), eager.parameters(), atol=2e-6)
 
 
-def test_without_decay_it_is_sgd_and_with_too_much_it_is_still_right():
-    (x, y), ends = examples(), {}
-    for decay in (0.0, 1e-12, 9.0):
-        plain, pulled = made(), made()
-        pulled.predict_and_learn(x, y, 0, 0.1, decay)
-        plain.predict_and_learn(x, y, 0, 0.1)
-        ends[decay] = np.abs(plain.parameters() - pulled.parameters()).max()
-        if decay == 9:
-            theirs = made()
-            each(theirs, x, y, 0.1, decay)
-            assert np.array_equal(theirs.parameters(), pulled.parameters())
-    assert ends[0.0] == 0
-    assert ends[1e-12] < 1e-5 < ends[9.0]
-
-
 def test_what_is_wrong_is_refused_and_nothing_of_it_is_done():
     learner, (x, y) = made(), examples()
     y[3] = LABELS
@@ -490,47 +386,6 @@ def test_what_is_wrong_is_refused_and_nothing_of_it_is_done():
         learner.sgd_pulled([4], 0.1, 0.2)
     with pytest.raises(BadInput, match="a vector has the shape"):
         learner.sgd_pulled([0], 0.1, 0.2, np.zeros(3, np.float32))
-
-
-def started(**settings):
-    method = CBP(lr=1e-9, **settings)
-    method.start(made(), np.random.default_rng(2), 1)
-    return method
-
-
-def test_a_newborn_unit_of_use_is_not_made_anew_again():
-    """Ranking by averages that are not corrected for age would take it every time: they begin at zero."""
-    method = started(replacement_rate=1e-9, maturity=3, utility_decay=0.99)
-    reach, rng = np.linspace(1, 2, 20), np.random.default_rng(3)
-    for _ in range(600):
-        method.generate_and_test(0, rng.random((1, 20)), reach)
-    best = 19
-    method.age[0][best] = method.output[0][best] = method.utility[0][best] = 0  # as if it had just been made anew
-    for _ in range(4):
-        method.generate_and_test(0, rng.random((1, 20)), reach)
-    assert method.utility[0].argmin() == best
-    method.count[0] = 1
-    method.generate_and_test(0, rng.random((1, 20)), reach)
-    assert method.age[0][best] == 5
-    assert np.flatnonzero(method.age[0] == 0).size == 1
-
-
-def test_the_next_layer_takes_over_what_a_unit_gave():
-    """Were ĥ set to zero before, the next layer's outputs would jump."""
-    method, (x, y) = started(replacement_rate=1.0, maturity=5), examples(1)
-    learner = method.learner
-    learner.put(np.zeros(1, int), x, y, 0)
-    before, hidden = learner.forward([0]), learner.activations([0])
-    for _ in range(6):
-        method.observe(np.zeros(1, int))
-    assert method.counters["units_reborn"] == 38
-    assert not learner.layers()[2][0].any()
-    assert any(h.any() for h in hidden)
-    np.testing.assert_allclose(learner.forward([0]), before, atol=1e-5)
-    bound = np.sqrt(6 / (PIXELS + 20))
-    weights = learner.layers()[0][0]
-    assert np.abs(weights).max() <= bound
-    assert np.abs(weights).max() > 0.9 * bound
 
 
 AVERAGES = {"beta1": 0.9, "beta2": 0.95}

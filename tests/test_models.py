@@ -1,6 +1,5 @@
 """What a run leaves: its model, learned on or given to other libraries, and what a notebook shows."""
 
-import inspect
 import io
 import sys
 import types
@@ -239,13 +238,6 @@ def test_a_record_shows_its_matrix_and_draws_it_unless_it_has_no_evaluations(rec
         metareplay.run(STREAM, Online(), evaluate="never").plot()
 
 
-def test_run_has_the_options_of_an_experiment_by_name():
-    names = list(inspect.signature(metareplay.run).parameters)
-    assert names[:3] == ["stream", "method", "seed"]
-    assert {"hidden", "epochs", "eval_every", "progress", "tracker"} <= set(names)
-    assert inspect.signature(metareplay.run).parameters["epochs"].default == 1
-
-
 def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards_and_where_nobody_looks_there_is_none(
     capsys, monkeypatch
 ):
@@ -267,22 +259,10 @@ def test_a_notebook_sees_a_bar_while_a_run_goes_on_and_none_afterwards_and_where
     [
         (lambda: metareplay.MER(lr=-1), "lr is -1.0, but must lie in (0, inf)", "--lr is"),
         (lambda: metareplay.run(STREAM, Online(), batch_size=0), "batch_size is 0, but must lie in", "--batch-size is"),
-        (
-            lambda: metareplay.run(STREAM, Online(), samples_per_task=10**6),
-            "samples_per_task is 1000000, but no",
-            "--samples",
-        ),
+        (lambda: metareplay.run(STREAM, Online(), samples_per_task=10**6), "samples_per_task is 100", "--samples"),
         (lambda: metareplay.run(STREAM, Online(), from_="nowhere"), "there is no", "there is no"),
-        (
-            lambda: metareplay.run(STREAM, Online(), engine="fast"),
-            "engine is 'fast', but must be one of",
-            "--engine is",
-        ),
-        (
-            lambda: benchmark("digits-rotations", min_angle=5.0, max_angle=1.0),
-            "min_angle is 5.0 and max_angle",
-            "--min",
-        ),
+        (lambda: metareplay.run(STREAM, Online(), engine="fast"), "engine is 'fast', but must be", "--engine is"),
+        (lambda: benchmark("digits-rotations", min_angle=5.0, max_angle=1.0), "min_angle is 5.0 and", "--min"),
         (lambda: metareplay.run(STREAM, Online(lr=1e20)), "lower lr (it is 1e+20)", "lower --lr (it is"),
     ],
 )

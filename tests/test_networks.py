@@ -9,7 +9,7 @@ from commands import python
 from metareplay import METHODS, Experiment, Stream
 from metareplay.errors import BadInput
 from metareplay.learners import engines
-from metareplay.networks import NETWORKS, ModuleNetwork, Perceptron, describe
+from metareplay.networks import NETWORKS, Perceptron, describe
 from metareplay.runs.folder import Run
 from metareplay.runs.request import Request
 
@@ -45,14 +45,8 @@ def foreign_shape(shape, classes):
 def two_types(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(5), nn.Linear(5, classes).double())
 
-def empty(shape, classes):
-    return nn.Flatten()
-
 def frozen(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.Linear(42, classes)).requires_grad_(False)
-
-def a_number(shape, classes):
-    return 3
 
 def normalised(shape, classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(5), nn.BatchNorm1d(5), nn.Linear(5, classes))
@@ -99,7 +93,6 @@ text = "no function"
 
 @pytest.fixture
 def file(tmp_path):
-    """A user's file with factories, good and bad."""
     path = tmp_path / "nets.py"
     path.write_text(FACTORIES)
     return path
@@ -110,7 +103,6 @@ def built(network, seed=0, batch_size=1):
 
 
 def pictures(shape, classes=3, tasks=2):
-    """A little stream of random pictures."""
     rng = np.random.default_rng(0)
 
     def examples(n):
@@ -146,17 +138,6 @@ def test_the_reduced_resnet_is_the_published_one():
 
     expected = 9 * 3 * 20 + 2 * 20 + stage(20, 20) + stage(20, 40) + stage(40, 80) + stage(80, 160) + 161 * 100
     assert sum(part.numel() for part in module.parameters()) == expected == 1_109_240
-
-
-def test_the_small_cnn_has_no_buffers_and_draws_nothing():
-    network = describe("cnn-small", (28, 28), 10)
-    assert network == ModuleNetwork("cnn-small", (1, 28, 28), 10)
-    learner = built(network)
-    assert not any(name.startswith("buffer") for name in learner.state())
-    before = learner.state()["draws 0"]
-    learner.put(np.array([0]), np.ones((1, 784), np.float32), np.zeros(1, np.int64), 0)
-    learner.sgd(np.array([0]), 0.1)
-    assert np.array_equal(learner.state()["draws 0"], before)
 
 
 def test_images_are_seen_in_their_shape_and_one_without_channels_has_one():
@@ -204,9 +185,7 @@ def _asked(file):
         ("wide", "makes (1, 4) of 1 × (1, 6, 7), but must make scores (1, 3), one for each of the 3 classes"),
         ("foreign_shape", "fails on 1 × (1, 6, 7): RuntimeError: mat1 and mat2 shapes cannot be multiplied"),
         ("two_types", "are float32, float64, but must all be of one type"),
-        ("empty", "has no parameters that could be trained"),
         ("frozen", "has no parameters that could be trained"),
-        ("a_number", "gave int, but must give a torch.nn.Module"),
         ("normalised", "batch normalisation cannot learn from one number per channel; take GroupNorm"),
         ("unused", "has a lazy layer that it does not use"),
         ("without_a_gradient", "does not require grad"),

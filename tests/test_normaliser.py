@@ -120,18 +120,6 @@ def test_it_is_part_of_the_key_and_off_by_default():
             experiment(normalise=wrong)
 
 
-def test_a_run_that_was_stopped_goes_on_with_its_means():
-    one, other = (Trainer(experiment(normalise=0.9, batch_size=3)) for _ in range(2))
-    one.begin_task(one.spans[0], None)
-    one.evaluate(-1)
-    one.learn(one.spans[0])
-    other.load_state(one.state() | {"begun": True})
-    through = Trainer(one.experiment)
-    through.train()
-    other.train()
-    assert other.learner.parameters().tobytes() == through.learner.parameters().tobytes()
-
-
 def test_a_model_normalises_what_it_is_asked_as_its_run_did(tmp_path):
     from metareplay.runs.folder import Run
 

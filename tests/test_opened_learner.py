@@ -52,16 +52,6 @@ def test_cross_entropy_given_as_a_loss_is_the_built_in_one(engine, problem):
     assert_close(flat(ours.layers()) - flat(problem.layers), moved, rounding=rounding)
 
 
-def test_any_loss_of_the_scores_is_carried_back(engine):
-    problem = ordinary_problem()
-    learner, oracle, rows = problem.learner(engine), Oracle(problem), np.array([0, 1, 2, 2, 4])
-    target = problem.rng.standard_normal((len(rows), 5)).astype(np.float32)
-    theta = oracle.theta.clone().requires_grad_()
-    value = ((oracle.scores(theta, oracle.x[rows], oracle.tasks[rows]) - torch.tensor(target)) ** 2).mean()
-    (expected,) = torch.autograd.grad(value, theta)
-    assert_close(flat(learner.layers(learner.gradient(rows, lambda z, _: losses.mse_to(z, target)))), expected)
-
-
 def test_a_loss_sees_raw_scores_and_its_rows_one_at_a_time_where_steps_are_single(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
@@ -320,57 +310,6 @@ def test_vectors_and_numbers_that_do_not_fit_are_refused():
     assert learner.parameters().tobytes() == (theta - np.float32(0.5) * theta).tobytes()
 
 
-@on_random_problems
-def test_activations_are_what_hidden_units_give(engine, problem):
-    learner, rows = problem.learner(engine), problem.rows(5)
-    x = [problem.x[row].astype(np.float64) for row in rows]
-    activations = learner.activations(rows)
-    assert len(activations) == len(problem.layers) - 1
-    for ours, (weights, biases) in zip(activations, problem.layers, strict=False):
-        own = [(weights, biases) if weights.ndim == 2 else (weights[t], biases[t]) for t in problem.tasks[rows]]
-        x = [np.maximum(one @ w + b, 0) for one, (w, b) in zip(x, own, strict=True)]
-        assert_close(ours, x, rounding=len(rows) ** 0.5)
-    assert np.array_equal(learner.inputs(rows), problem.x[rows])
-    assert learner.classes == problem.network.classes
-
-
-@on_random_problems
-def test_weight_sizes_are_those_of_the_layers(engine, problem):
-    sizes, weights = problem.learner(engine).weight_sizes(), [np.abs(w) for w, _ in problem.layers]
-    for (coming, going), before, behind in zip(sizes, weights, weights[1:], strict=False):
-        assert_close(coming, before.astype(np.float64).mean(-2))
-        assert_close(going, behind.astype(np.float64).sum(-1))
-    assert len(sizes) == len(weights) - 1
-
-
-def test_layers_are_views_of_theta_and_of_vectors(engine):
-    problem = ordinary_problem()
-    learner = problem.learner(engine)
-    vector = 0 * learner.parameters()
-    for weights, biases in learner.layers(vector):
-        weights[...] = 1
-        biases[...] = 2
-    for weights, biases in learner.layers():
-        weights[..., 0] = 0
-        biases[...] = 3
-    assert {float(np.asarray(w).min()) for w, _ in learner.layers(vector)} == {1.0}
-    learner.descend(vector, 1)
-    for (weights, biases), (old, _) in zip(learner.layers(), problem.layers, strict=True):
-        assert np.array_equal(np.asarray(weights)[..., 0], 0 * old[..., 0] - 1)
-        assert np.array_equal(np.asarray(biases), np.ones(biases.shape))
-
-
-def test_noise_is_normal_and_the_same_on_every_engine(engine):
-    network = Perceptron((300, 100, 17, 5), (False, True, False), 3)
-    noise = [
-        flat(learner.layers(learner.noise(np.random.default_rng(3))))
-        for learner in (made(network, 2, 1, np.random.default_rng(0)) for made in (engine, FusedPerceptron))
-    ]
-    assert np.array_equal(*noise)
-    assert abs(noise[0].mean()) < 0.03
-    assert abs(noise[0].std() - 1) < 0.03
-
-
 def test_a_trial_leaves_no_trace(engine):
     problem = ordinary_problem()
     learner = problem.learner(engine)
@@ -400,13 +339,6 @@ def test_forward_with_other_parameters_gives_raw_scores_of_the_network_that_has_
     assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
-def test_forward_with_parameters_that_do_not_fit_or_are_no_numbers_does_no_harm():
-    learner = ordinary_problem().learner(FusedPerceptron)
-    with pytest.raises(BadInput, match="a vector has the shape"):
-        learner.forward([0], np.zeros(3, np.float32))
-    assert np.isnan(learner.forward([0, 1], learner.parameters() * np.float32(np.nan))).all()
-
-
 @pytest.mark.parametrize("widths", [(100, 20, 17, 5), (30, 112, 3), (40, 4)])
 @pytest.mark.parametrize(("steps", "judges"), [(1, 1), (2, 5), (7, 20)])
 def test_looking_ahead_gives_what_whole_gradients_add_up_to(engine, widths, steps, judges):
@@ -433,25 +365,6 @@ def test_looking_ahead_from_a_loss_that_is_not_finite_changes_nothing(engine):
         assert np.array_equal(learner.parameters(), before)
 
 
-def test_rows_may_come_in_any_shape_of_integers_without_compiling(engine):
-    problem = ordinary_problem()
-    rows, learner = np.array([0, 1, 1, 4]), problem.learner(engine)
-    expected = learner.forward(rows)
-    learner.sgd_each(rows, 0.0), learner.sgd(rows, 0.0), learner.reptile(rows[None], 0.0, 0.5), learner.gradient(rows)
-    used = (kernels.forward, kernels.backward, kernels.steps)
-    count = [len(kernel.signatures) for kernel in used]
-    frozen = rows.copy()
-    frozen.flags.writeable = False
-    strided = np.repeat(rows, 2)[::2]
-    for given in (rows.tolist(), tuple(rows), rows.astype(np.int32), rows.astype(np.uint8), strided, frozen):
-        assert np.array_equal(learner.forward(given), expected)
-        learner.sgd(given, 0.0)
-        learner.sgd_each(given, 0.0)
-        learner.reptile(np.asarray(given)[None], np.zeros((1, 4)), 0.5)
-        learner.gradient(given)
-    assert count == [len(kernel.signatures) for kernel in used]
-
-
 def calls(learner, rows):
     """All that a learner does by the classes of rows."""
     return [
@@ -466,31 +379,29 @@ def calls(learner, rows):
     ]
 
 
-@pytest.mark.parametrize("label", [5, -1, 2**62, -(2**62)])
-def test_a_label_beyond_the_classes_is_refused_where_it_counts(engine, label):
+@pytest.mark.parametrize(
+    ("what", "value", "most"), [*(("label", value, 4) for value in (5, -1, 2**62)), ("task", 3, 2), ("task", -1, 2)]
+)
+def test_a_label_or_task_that_there_is_not_is_refused_where_it_counts(engine, what, value, most):
     problem = ordinary_problem()
     learner = problem.learner(engine)
-    learner.labels[3] = label
-    for call in calls(learner, [3, 0]):
-        with pytest.raises(BadInput, match=f"the label in slot 3 is {label}, but must lie in 0 … 4"):
+    getattr(learner, f"{what}s")[3] = value
+    others = [
+        lambda: learner.sgd([3], 0.1, loss=lambda z, rows: z),
+        lambda: learner.activations([3]),
+        lambda: learner.forward([3]),
+    ]
+    for call in (*calls(learner, [3, 0]), *(others if what == "task" else ())):
+        with pytest.raises(BadInput, match=f"the {what} in slot 3 is {value}, but must lie in 0 … {most}"):
             call()
     assert flat(learner.layers()).tobytes() == flat(problem.layers).tobytes()
     assert learner.steps == 0
-    learner.forward([3])
-    learner.sgd([3], 0.1, loss=lambda z, rows: z)
-
-
-@pytest.mark.parametrize("task", [3, -1, 2**40])
-def test_a_task_that_there_is_not_is_refused(engine, task):
-    problem = ordinary_problem()
-    learner = problem.learner(engine)
-    learner.tasks[3] = task
-    own_loss = [lambda: learner.sgd([3], 0.1, loss=lambda z, rows: z), lambda: learner.activations([3])]
-    for call in (*calls(learner, [3, 0]), *own_loss, lambda: learner.forward([0, 3])):
-        with pytest.raises(BadInput, match=f"the task in slot 3 is {task}, but must lie in 0 … 2"):
+    if what == "label":
+        for call in others:
             call()
-    with pytest.raises(BadInput, match=f"the task is {task}"):
-        learner.scores(primitives.Images(primitives.BaseImages(problem.x), problem.labels), task)
+    else:
+        with pytest.raises(BadInput, match=f"the task is {value}"):
+            learner.scores(primitives.Images(primitives.BaseImages(problem.x), problem.labels), value)
 
 
 def test_a_loss_that_writes_to_the_table_damages_nothing():
@@ -509,30 +420,6 @@ def test_a_loss_that_writes_to_the_table_damages_nothing():
         learner.sgd(rows.copy(), 0.1, loss=spoil_rows)
     with pytest.raises(BadInput, match="the task in slot 0 is 1000000"):
         learner.sgd(rows, 0.1, loss=spoil_tasks)
-
-
-def test_the_wrong_number_of_weights_rates_or_examples_is_refused(engine):
-    problem = ordinary_problem()
-    learner = problem.learner(engine)
-    for weights in (np.ones(1), np.ones(3), np.ones((2, 1)), 1.0):
-        with pytest.raises(BadInput, match="the weights have the shape"):
-            learner.sgd([0, 1], 0.1, weights)
-    for lr in (np.ones(1), np.ones(3)):
-        with pytest.raises(BadInput, match="the learning rates have the shape"):
-            learner.sgd_each([0, 1], lr)
-        with pytest.raises(BadInput, match="the learning rates have the shape"):
-            learner.reptile([[0, 1]], lr, 0.5)
-    for rows in ([[0]], [0.5], [True], 0):
-        with pytest.raises(BadInput, match="rows "):
-            learner.forward(rows)
-    for call in (learner.gradient, lambda rows: learner.sgd(rows, 0.1), lambda rows: learner.gradients([rows])):
-        with pytest.raises(BadInput, match="at least one row"):
-            call([])
-    learner.sgd_each([], 0.1)
-    assert learner.forward([]).shape == (0, 5)
-    for x, y in ((problem.x[:2, 1:], [0, 1]), (problem.x[:1], [0, 1]), (problem.x[:2], [0]), (problem.x[0], [0])):
-        with pytest.raises(BadInput, match="inputs of shape"):
-            learner.put([0, 1], x, np.array(y), 0)
 
 
 def test_a_state_that_compiled_code_could_not_follow_is_refused():
@@ -575,7 +462,6 @@ SOME[np.arange(N), LABELS] = True
 
 
 def autograd(loss):
-    """The gradient by the scores of a loss written in PyTorch."""
     z = torch.tensor(Z, dtype=torch.float64, requires_grad=True)
     loss(z).backward()
     return z.grad.numpy()

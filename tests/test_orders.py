@@ -44,7 +44,6 @@ def arranged(words, of, seed=0, **options):
 
 
 def met(order):
-    """Task and example, as they come."""
     pairs = [zip(np.array(order.visits)[span.sources], span.examples, strict=True) for span in order]
     return [(int(task), int(example)) for each in pairs for task, example in each]
 
@@ -91,7 +90,6 @@ def test_tasks_come_one_after_another_or_recur_with_other_examples_and_another_s
 
 
 def shares(order):
-    """``(examples, visits)`` which visit each example is of."""
     return np.eye(len(order.visits))[np.concatenate([span.sources for span in order])]
 
 
@@ -200,13 +198,10 @@ def test_a_class_is_scored_from_its_first_example_on_where_classes_grow_without_
     [
         ("gradualy", "did you mean gradual?"),
         ("gradual 0", r"order gradual is 0.0, but must lie in \(0, 1\]: it is the width of a border"),
-        ("gradual 2", r"is 2.0, but must lie in \(0, 1\]"),
         ("gradual wide", "is 'wide', but must be a number"),
-        ("gradual nan", r"must lie in \(0, 1\]"),
         ("blurry 1", r"must lie in \(0, 1\)"),
         ("blurry 0.9", "but the others of 3 tasks have only 0.667"),
         ("recurring 1", r"must lie in \[2, 10000\]: it is how often each task comes"),
-        ("recurring 2.5", "must be a whole number"),
         ("recurring 11", "but then a task comes with 0 examples"),
         ("iid 3", "iid takes no number"),
         ("", "must be one of tasks, shuffled, iid, recurring, gradual, blurry"),

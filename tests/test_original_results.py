@@ -44,7 +44,6 @@ LINE = f"{OPTIONS} # 0.700 -0.200 0.067 # 12.25"
 
 
 def theirs(labels=LABELS, accuracies=ACCURACIES, options=None, **more):
-    """What the original saved."""
     return (
         torch.tensor(labels, dtype=torch.float),
         torch.tensor(accuracies),
@@ -155,22 +154,6 @@ def test_a_damaged_or_foreign_file_is_said_to_be_one(tmp_path, name, content, re
     assert "\n" not in str(refused.value)
 
 
-FOREIGN = {
-    "a dictionary": {"a": 1},
-    "two numbers": [1, 2],
-    "a tensor": torch.ones(3),
-    "no evaluation after the first": theirs([0], ACCURACIES[:1]),
-    "a task that has no column": theirs([0, 7], ACCURACIES[:2]),
-}
-
-
-@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
-def test_another_pt_file_is_said_to_be_one(tmp_path, content):
-    torch.save(content, tmp_path / "a.pt")
-    with pytest.raises(BadInput, match=r"no result file of main\.py, \.txt or \.pt, or it is damaged$"):
-        read(tmp_path / "a.pt")
-
-
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
@@ -223,11 +206,6 @@ def test_a_pt_file_with_another_checksum_or_compressed_is_refused(tmp_path):
         read(tmp_path / "b.pt")
 
 
-def test_a_missing_file_is_said_to_be_missing(tmp_path):
-    with pytest.raises(BadInput, match="No such file"):
-        read(tmp_path / "a.pt")
-
-
 def test_the_command_prints_metrics_learning_accuracy_among_them(tmp_path, capsys):
     (tmp_path / "a.txt").write_text(TEXT)
     torch.save(theirs(), tmp_path / "a.pt")
@@ -237,15 +215,6 @@ def test_the_command_prints_metrics_learning_accuracy_among_them(tmp_path, capsy
     assert [row.split()[:4] for row in rows] == [["70.0", "90.0", "-20.0", "6.7"]] * 2
     assert results.main([str(tmp_path / "b.txt")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_what_is_as_good_as_zero_is_shown_without_a_sign(tmp_path, capsys):
-    labels, accuracies, weights, _, _, options = theirs([0, 0, 1], [[0.1, 0.3], [0.5, 0.3 - 1e-7], [0.5, 0.5]])
-    statistics = [torch.tensor(0.5), torch.tensor(0.0), torch.tensor(-5e-8)]
-    content = labels, accuracies, weights, statistics, f"{OPTIONS} # 0.5 0.0 -0.0 # 1", options
-    torch.save(content, tmp_path / "a.pt")
-    assert results.main([str(tmp_path / "a.pt")]) == 0
-    assert "-0.0" not in capsys.readouterr().out
 
 
 def test_without_pytorch_a_pt_file_names_what_is_missing_and_a_text_file_is_read(tmp_path, monkeypatch, capsys):

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import pickle
 import tracemalloc
 import zipfile
@@ -23,18 +22,14 @@ from metareplay.streams import own_files as folder
 from metareplay.streams.catalogue import BENCHMARKS, find
 from metareplay.streams.stream import CLASS, DOMAIN, SCENARIOS, TASK
 
-PAGE = Path(__file__).parents[1] / "docs" / "own-data.md"
-
 
 def task(seed=0, n=30, shape=(5,), classes=3):
-    """Standard-normal inputs, and all classes."""
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((n, *shape)).astype(np.float32), np.arange(n) % classes
     return x[: n // 2], y[: n // 2], x[n // 2 :], y[n // 2 :]
 
 
 def changed(part, value):
-    """Two tasks, of the second of which one array is another one."""
     second = list(task(1))
     second[part] = value(second[part])
     return [task(0), tuple(second)]
@@ -161,25 +156,17 @@ def test_a_stream_s_hash_is_that_of_its_content():
         ([task()[:3]], r"task 0 of mine has 3 parts, but must have four: \(x_train, y_train, x_test, y_test\)"),
         ([task(), {"x": 1}], "task 1 of mine has x, but must have x_train, y_train, x_test, y_test"),
         (changed(0, lambda x: np.where(x == x[3, 2], np.nan, x)), "x_train of task 1 .* nan in example 3, input 2"),
-        (changed(2, lambda x: np.where(x == x[3, 2], -np.inf, x)), "x_test of task 1 .* -inf in example 3, input 2"),
         (changed(0, lambda x: x.astype(float) * 1e300), "x_train of task 1 of mine has -?inf in example 0, input 0"),
         (changed(0, lambda x: x[:, :4]), "x_train of task 1 of mine has 4 inputs, but x_train of task 0 of mine has 5"),
-        (changed(2, lambda x: x[:, :4]), "x_test of task 1 of mine has 4 inputs, but x_train of task 0 of mine has 5"),
         (changed(0, lambda x: x[:0]), r"x_train of task 1 of mine has shape \(0, 5\), but must be .*, and not empty"),
-        (changed(0, lambda x: x[:, :0]), r"has shape \(15, 0\)"),
         (changed(0, lambda x: x[:, 0]), r"x_train of task 1 of mine has shape \(15,\), but must be \(examples, inputs"),
         (changed(0, lambda x: x.astype(object)), "x_train of task 1 of mine is an array of object, but must be of num"),
-        (changed(0, lambda x: x.astype(complex)), "is an array of complex128"),
-        (changed(0, lambda x: x.astype(str)), "is an array of <U"),
         (changed(0, lambda x: [[1.0], [1.0, 2.0]]), "x_train of task 1 of mine is no array: its rows have different"),
         (changed(1, lambda y: y[:-1]), "task 1 of mine has 15 examples in x_train, but 14 labels in y_train"),
-        (changed(3, lambda y: y[:-1]), "task 1 of mine has 15 examples in x_test, but 14 labels in y_test"),
         (changed(1, lambda y: y.astype(float)), r"y_train of task 1 of mine is of float64, .* y.astype\(int\)"),
         (changed(1, lambda y: y > 0), "y_train of task 1 of mine is of bool, but labels must be whole numbers"),
         (changed(1, lambda y: y[:, None]), r"y_train of task 1 of mine has shape \(15, 1\), but must be \(examples,\)"),
-        (changed(1, lambda y: y.astype(str)), "y_train of task 1 of mine is an array of <U21"),
         (changed(1, lambda y: y - 1), "task 1 of stream 'mine' has labels from -1 to 1, but they must lie in 0 … 2"),
-        (changed(3, lambda y: y - 5), "task 1 of stream 'mine' has labels from -5 to -3"),
         (changed(1, lambda y: y.astype(np.uint64) + 2**63), "y_train of task 1 of mine has the label 922337203685477"),
     ],
 )
@@ -228,8 +215,6 @@ def test_a_folder_s_files_are_its_tasks_in_the_order_of_their_names_and_read_ane
 
 
 def written(change):
-    """Writes a good file, changed."""
-
     def spoil(file):
         save(file)
         file.write_bytes(change(file.read_bytes()))
@@ -238,8 +223,6 @@ def written(change):
 
 
 def zip_of(content):
-    """Writes an archive in which every array is this."""
-
     def spoil(file):
         with zipfile.ZipFile(file, "w") as archive:
             for name in ("x_train", "y_train", "x_test", "y_test"):
@@ -268,7 +251,6 @@ OBJECTS = dict(zip(("x_train", "y_train", "x_test", "y_test"), (np.array([{}], o
     [
         (lambda file: np.savez(file, x=1), "has no x_train and no y_train and no x_test and no y_test; it has x"),
         (lambda file: np.savez(file, x_train=1, y_train=1, x_test=1), "has no y_test; it has x_train, y_train, x_test"),
-        (lambda file: file.write_bytes(b""), "is damaged, or is no .npz file"),
         (lambda file: file.write_bytes(b"some text"), "is damaged, or is no .npz file"),
         (lambda file: file.write_bytes(pickle.dumps({"x_train": 1})), "is damaged, or is no .npz file"),
         (lambda file: file.mkdir(), "cannot be read: it is a pipe, a device or a folder"),
@@ -323,7 +305,6 @@ def test_a_task_list_by_its_path_has_the_scenarios_of_its_labels(here):
     ("text", "message"),
     [
         ("nothing.pt", "there is no nothing.pt; a user's own data are a folder, a .csv file or a .pt task list"),
-        ("nothing/", "there is no nothing/; a user's"),
         ("empty", "empty has no .npz files, no .csv files and no folders of images: see docs"),
         ("file.npz", "file.npz is none of a user's own data, which are a folder, a .csv file or a .pt task list"),
         ("./digits-split", "digits-split has the name of a benchmark: rename it"),
@@ -359,15 +340,6 @@ def test_a_run_of_own_data_from_the_command_line(here, capsys):
         assert "retained accuracy" in capsys.readouterr().out
 
 
-def test_the_line_that_the_page_quotes_is_what_one_gets():
-    x, y = np.zeros((5, 20)), np.arange(5)
-    spoiled = x.copy()
-    spoiled[3, 17] = np.nan
-    with pytest.raises(BadInput) as caught:
-        Stream.from_arrays("shifts", [(x, y, x, y), (x, y, spoiled, y)])
-    assert f"\nmetareplay: {caught.value}\n" in PAGE.read_text(encoding="utf-8")
-
-
 RNG = np.random.default_rng(0)
 
 
@@ -381,7 +353,6 @@ def put(file, pixels, **options):
 
 
 def folder_of_classes(path, classes="ab", n=5, start=0):
-    """``n`` images of each class, each with a grey level of its own."""
     for c, name in enumerate(classes):
         for i in range(n):
             put(path / name / f"{i}.png", grey(start + c * n + i))
@@ -396,7 +367,6 @@ def table(path, rows):
 
 
 def levels(images):
-    """The first pixel of each image."""
     return (images.inputs(np.arange(len(images)))[:, 0] * 255).round().astype(int).tolist()
 
 
@@ -499,16 +469,6 @@ def test_hidden_files_are_none_of_the_data_and_one_image_with_colours_makes_all_
     assert own_files.read(tmp_path).shape == (3, 2, 3)
 
 
-def test_names_that_are_no_unicode_can_be_used_and_shown(tmp_path, capsys):
-    for name in (b"caf\xe9", b"tea"):
-        own = Path(os.fsdecode(os.fsencode(tmp_path / "caf") + b"\xe9" + b"/" + name))
-        folder_of_classes(own)
-    assert [task.description for task in own_files.read(own.parent).tasks] == ["caf\\udce9", "tea"]
-    (own / "a" / os.fsdecode(b"\xff.png")).write_bytes(b"no image")
-    assert main(["run", str(own.parent), "online", "--out", str(tmp_path / "runs")]) == 2
-    assert "\\udcff.png is damaged, or no image" in capsys.readouterr().err
-
-
 def damaged(content):
     return lambda path: (path / "a" / "0.png").write_bytes(content)
 
@@ -523,7 +483,6 @@ def encoded(pixels, **options):
     ("change", "message"),
     [
         (damaged(encoded(grey())[:-30]), r"a/0.png is damaged, or no image of PNG, JPEG"),
-        (damaged(b""), r"a/0.png is damaged, or no image"),
         (damaged(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 3\n"), r"a/0.png is damaged, or no image"),
         (damaged(encoded(np.zeros((2, 3), np.uint16))), "a/0.png is of Pillow's mode I;16, but must have 8 bits"),
         (damaged(encoded(np.zeros((4, 5), np.uint8))), "a/1.png has 3×2 pixels, but .*a/0.png has 5×4"),
@@ -582,18 +541,13 @@ def test_labels_are_numbered_as_people_count(tmp_path):
     [
         (b"", "mine.csv begins with nothing, but must with the names of its columns, of which one is label"),
         (b"1,2,3\n4,5,6\n", "begins with 1, 2, 3, but must"),
-        (b"label\n1\n", "begins with label, but must"),
-        (b"x,label,label\n1,2,3\n", "begins with x, label, label, but must"),
         (b"x;label\n1;2\n", "begins with x;label, but must"),
         (b"x,label\n", "has the names of its columns, but no rows"),
         (b"x,label\n1,a\n2\n", "has 1 cells in line 3, but 2 columns"),
-        (b"x,label\n1,a,\n", "has 3 cells in line 2, but 2 columns"),
         (b"x,label\n1,a\n,b\n", "not only finite numbers beside it, in line 3"),
-        (b"x,label\nnan,a\n", "not only finite numbers beside it, in line 2"),
         (b"x,label\n1e300,a\n", "not only finite numbers beside it, in line 2"),
         (b'x,label\n"a\nb",a\n', "not only finite numbers beside it, in line 3"),
         (b"x,label\n1,\n", "has no label, .* in line 2"),
-        (b"x,label\n1,NaN\n", "has no label, .* in line 2"),
         (b",x,label\n0,1,a\n1,2,b\n", "has a column without a name"),
         (b"x,label\n1,caf\xe9\n", "is no CSV file in UTF-8"),
         (b"x,label\n1,a\n2,a\n", "has too few examples to test on a fifth"),
@@ -605,18 +559,3 @@ def test_files_that_cannot_be_used_are_bad_input(tmp_path, content, message):
     with pytest.raises(BadInput, match=message) as caught:
         own_files.read(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_the_hash_is_that_of_the_content(tmp_path):
-    def sha256(path):
-        return own_files.read(path).data_sha256
-
-    one, other = (folder_of_classes(tmp_path / name / "data") for name in ("here", "there"))
-    before = sha256(one)
-    assert before == sha256(other), "wherever it lies"
-    put(other / "a" / "0.png", grey(99))
-    assert before != sha256(other)
-    put(other / "a" / "0.png", grey(0))
-    assert before == sha256(other)
-    (other / "b" / "4.png").rename(other / "a" / "4b.png")
-    assert before != sha256(other), "labels count"

@@ -132,22 +132,6 @@ def test_the_page_is_made_from_the_sets():
     assert changed.count("| 7.0") > 81
 
 
-def test_a_set_is_made_from_the_seeds_that_all_runs_of_a_benchmark_have(tmp_path, monkeypatch):
-    here, none = [made(seed, 1.0) for seed in range(6)], ROW._replace(seeds=(), found={}, cost={})
-    short, not_run = (none._replace(settings=ROW.settings | {"memory_strength": each}) for each in (0.125, 9.0))
-    changed = here[0].configuration["hyperparameters"] | {"memory_strength": 0.125}
-    here += [replace(run, configuration=run.configuration | {"hyperparameters": changed}) for run in here[1:3]]
-    paper, new, other = tables.made_from([ROW, none, short, not_run], groups(here))
-    assert paper == ROW  # which has more seeds than these rows have in common
-    assert (new.seeds, other.seeds) == ((1, 2), (1, 2))
-    assert new.mean("RA")[0] == pytest.approx(ROW.mean("RA")[0] + 1, abs=0.05)
-    assert tables.made_from([ROW], groups(here))[0].seeds == tuple(range(6))
-    monkeypatch.setattr(tables, "SETS", tmp_path)
-    monkeypatch.setattr(sets, "files", lambda package: tmp_path)
-    tables.write("mine", [new, ROW])
-    assert sets.read("mine") == [new, ROW]
-
-
 @pytest.mark.parametrize(("above", "verdict"), [(0.0, "reproduced"), (0.8, "reproduced"), (9.0, "differs in RA, LA")])
 def test_a_row_is_reproduced_within_what_seeds_make_of_it(above, verdict):
     table, differing, run = sets.check(sets.read("mer-paper"), groups(made(seed, above) for seed in range(3)))

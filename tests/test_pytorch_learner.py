@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 
 from killed_runs import little
-from metareplay import METHODS, Experiment, Stream
+from metareplay import Stream
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged
 from metareplay.networks import ModuleNetwork
 from metareplay.runs.checkpoint import pack, unpack
-from metareplay.runs.trainer import Trainer
 from metareplay.streams.stream import Images
 from test_resume import assert_deaths_change_nothing
 
@@ -22,7 +21,6 @@ from metareplay.learners.pytorch import PyTorchLearner
 
 
 def same(one, other):
-    """Whether two states or arrays are the same, bit for bit."""
     return pack({"it": one}) == pack({"it": other})
 
 
@@ -91,7 +89,6 @@ def describe(tmp_path):
 
 
 def make(network, device="cpu", dtype=torch.float64, seed=0, batch_size=2):
-    """A learner with a full table of random examples of several tasks."""
     learner = PyTorchLearner(network, SLOTS, batch_size, np.random.default_rng(seed), device, dtype)
     x, y, tasks = examples()
     for slot in range(SLOTS):
@@ -118,24 +115,14 @@ class Plain:
     def scores(self, rows):
         return self.module(self.x[rows].view(-1, *SHAPE))
 
-    def sgd(self, rows, lr, weights=None):
+    def sgd(self, rows, lr):
         optimizer = torch.optim.SGD([part for part in self.module.parameters() if part.requires_grad], lr)
         optimizer.zero_grad()
-        losses = cross_entropy(self.scores(rows), self.y[rows], reduction="none")
-        shares = torch.full_like(losses, 1 / len(rows)) if weights is None else losses.new_tensor(weights)
-        (losses * shares).sum().backward()
+        cross_entropy(self.scores(rows), self.y[rows]).backward()
         optimizer.step()
-
-    def gradient(self, rows):
-        parts = [part for part in self.module.parameters() if part.requires_grad]
-        gradients = torch.autograd.grad(cross_entropy(self.scores(rows), self.y[rows]), parts)
-        return self.flat(gradients)
 
     def parameters(self):
         parts = [part for part in self.module.parameters() if part.requires_grad]
-        return self.flat(parts)
-
-    def flat(self, parts):
         return np.concatenate([part.detach().cpu().numpy().ravel() for part in parts])
 
     def buffers(self):
@@ -156,22 +143,6 @@ deterministic = pytest.mark.parametrize("name", ["cnn-small", "resnet"])
 
 
 @deterministic
-def test_steps_are_those_of_torch_optim(name, describe, device):
-    learner = make(describe(name), device)
-    plain = Plain(learner, describe(name))
-    learner.sgd(np.array([3, 1, 4, 1]), 0.1)
-    plain.sgd(np.array([3, 1, 4, 1]), 0.1)
-    weights = np.array([0.5, 2.0, 0.0], np.float32)
-    learner.sgd(np.array([5, 9, 2]), 0.05, weights)
-    plain.sgd(np.array([5, 9, 2]), 0.05, weights.tolist())
-    learner.sgd_each(np.array([6, 5, 3, 5]), np.array([0.1, 0.01, 0.2, 0.05]))
-    for row, lr in ((6, 0.1), (5, 0.01), (3, 0.2), (5, 0.05)):
-        plain.sgd(np.array([row]), lr)
-    assert_same_module(learner, plain)
-    assert learner.steps == 6
-
-
-@deterministic
 def test_a_reptile_step_keeps_a_share_of_the_change_and_all_of_the_statistics(name, describe, device):
     learner = make(describe(name), device)
     plain = Plain(learner, describe(name))
@@ -185,18 +156,6 @@ def test_a_reptile_step_keeps_a_share_of_the_change_and_all_of_the_statistics(na
             for part, before in zip(plain.module.parameters(), start, strict=True):
                 part.copy_(before + 0.3 * (part - before))
     assert_same_module(learner, plain)
-
-
-@deterministic
-def test_gradients_are_autograds(name, describe, device):
-    learner = make(describe(name), device)
-    plain = Plain(learner, describe(name))
-    groups = [np.array([0, 1, 2]), np.array([3]), np.array([4, 5])]
-    expected = np.stack([plain.gradient(group) for group in groups])
-    np.testing.assert_allclose(learner.gradients(groups), expected, rtol=1e-8, atol=1e-11)
-    np.testing.assert_allclose(learner.gradient(groups[0]), expected[0], rtol=1e-8, atol=1e-11)
-    one = plain.gradient(np.array([7, 8]))
-    np.testing.assert_allclose(learner.dots(np.array([7, 8]), groups), expected @ one, rtol=1e-8, atol=1e-11)
 
 
 @deterministic
@@ -234,18 +193,6 @@ def test_running_statistics_follow_what_is_learned_and_nothing_else(describe, de
     assert not moves(lambda: learner.scores(Images(BaseImages(examples()[0]), examples()[1]), 0))
     assert not moves(lambda: learner.interpolate(start, 0.5))
     assert not moves(lambda: learner.descend(start, 0.01))
-
-
-def test_evaluation_reads_the_running_statistics(describe):
-    learner = make(describe("resnet"))
-    rows = np.arange(SLOTS)
-    alone, together = learner.forward(rows[:1]), learner.forward(rows)[:1]
-    np.testing.assert_allclose(alone, together, rtol=1e-9, atol=1e-12)
-    parameters = np.asarray(learner.parameters())
-    for _ in range(60):
-        learner.gradient(rows)
-    assert np.array_equal(parameters, learner.parameters())
-    assert not np.allclose(alone, learner.forward(rows[:1]))
 
 
 def test_a_buffer_may_be_replaced_by_its_module(describe):
@@ -292,19 +239,6 @@ def test_a_step_that_is_not_taken_leaves_everything_as_it_was(name, describe, de
         assert same(learner.state(), before)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_steps_before_divergence_stay_taken(name, describe):
-    learner, other = make(describe(name)), make(describe(name))
-    for each in (learner, other):
-        each.put(np.array([3]), np.full((1, INPUTS), np.nan, np.float32), np.zeros(1, np.int64), 0)
-    with pytest.raises(Diverged) as caught:
-        learner.reptile(np.array([[0, 1], [2, 3]]), 0.1, 0.5)
-    assert (caught.value.step, caught.value.row) == (3, 3)
-    other.reptile(np.array([[0, 1]]), 0.1, 0.5)
-    other.sgd_each(np.array([2]), 0.1)
-    assert same(learner.state(), other.state())
-
-
 def test_what_a_module_draws_is_its_own(describe, device):
     def life(disturb):
         learner = make(describe("dropout"), device)
@@ -335,7 +269,6 @@ def test_dropout_draws_anew_in_every_step_and_not_in_evaluation(describe):
 
 
 def act(learner, seed):
-    """Some of everything."""
     rng = np.random.default_rng(seed)
     learner.reptile(rng.integers(SLOTS, size=(2, 3)), 0.05, 0.3)
     learner.sgd(rng.integers(SLOTS, size=4), 0.05)
@@ -451,21 +384,3 @@ def test_arrays_that_cannot_be_written_are_taken(describe):
     start = np.asarray(learner.parameters())
     start.flags.writeable = False
     learner.interpolate(start, 0.5)
-
-
-def test_other_types_than_two_are_refused(describe):
-    with pytest.raises(BadInput, match=r"torch.float32 or torch.float64, not in torch.float16"):
-        make(describe("cnn-small"), dtype=torch.float16)
-
-
-def test_an_input_that_is_no_number_is_told_with_its_example(describe):
-    x = np.random.default_rng(0).random((6, 12, 12)).astype(np.float32)
-    y = np.arange(6) % CLASSES
-    stream = Stream.from_arrays("spoiled", [(x, y, x, y)])
-    pixels = stream.tasks[0].train.base.pixels
-    pixels.flags.writeable = True
-    pixels[4, 50] = np.nan
-    for name in ("mlp", "cnn-small"):
-        experiment = Experiment(stream=stream, method=METHODS["online"](), engine="torch", network=name)
-        with pytest.raises(Diverged, match=r"not finite at example [1-6], in task 0"):
-            Trainer(experiment).train()

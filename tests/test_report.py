@@ -13,14 +13,13 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import scipy.stats
 from rich.console import Console
 
-from commands import METAREPLAY, on_terminal, ran
+from commands import ran
 from made_records import first_problem, record, results, study, untested
 from metareplay.cli import main, show
 from metareplay.cli.run import show_result
@@ -39,7 +38,6 @@ NASTY = r"""my_100%&$#{}~^\file.py:<b>"Best"</b>|'[0]"""
 
 
 def percent(values):
-    """Mean ± half the 95 % t-interval, worked out here."""
     mean, n = sum(values) / len(values), len(values)
     text = f"{100 * mean:.1f}"
     if n == 1:
@@ -55,25 +53,8 @@ def retained(method, memories, seeds, benchmark="little"):
 
 
 def answer(records, size=0):
-    """The answer for the first problem."""
     found = next(iter(tables.answers(results(records)).values()))
     return next(one for one in found if one.size == size)
-
-
-@pytest.mark.parametrize(
-    ("ranked", "told"),
-    [
-        (["online", "eralg4"], ()),
-        (["independent"], ("independent is given the task when tested.",)),
-        (["independent", "taskinput"], ("independent and taskinput are given the task when tested.",)),
-        (["online", "independent"], ("independent is given the task when tested; the others are not.",)),
-    ],
-)
-def test_others_are_named_only_where_there_are_some(ranked, told):
-    groups = [SimpleNamespace(method=method, configuration={}) for method in ranked]
-    assert tables._task_notes(groups) == told
-    groups[0].configuration["scenario"] = "task-incremental"  # all are given it
-    assert tables._task_notes(groups) == ()
 
 
 @pytest.mark.parametrize("seeds", [1, 3, 10])
@@ -107,15 +88,6 @@ def test_runs_that_were_never_tested_have_no_answer():
     assert found.text == "Retained accuracy is undefined, because tasks were never tested: evaluate = never."
     assert [row.cells[2:6] for row in found.table.rows] == [(None, None, None, None)] * 2
     assert "--evaluate never" in str(tables.commands(made.groups).rows[0].cells[1])
-
-
-def test_methods_without_a_memory_stand_beside_those_of_every_size():
-    problem = first_problem(study())
-    assert tables.sizes(problem) == [50, 20]
-    for size in (50, 20):
-        there = tables.of_size(problem, size)
-        assert {group.method for group in there} == {"online", "ewc", "eralg4", "meralg1"}
-        assert {group.memories for group in there} == {None, size}
 
 
 def test_the_papers_table_has_methods_by_benchmarks():
@@ -250,18 +222,6 @@ def test_the_latex_table_is_whole():
     assert f"meralg1, 50 memories & {percent(retained('meralg1', 50, 3)).replace('±', '$' + chr(92) + 'pm$')} &" in text
 
 
-@pytest.mark.slow
-def test_the_latex_table_compiles(tmp_path):
-    if shutil.which("pdflatex") is None:
-        pytest.skip("there is no pdflatex here (Debian: texlive-latex-recommended)")
-    table = tables.paper(results([*study(3), record(NASTY)])).latex()
-    document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}"
-    (tmp_path / "paper.tex").write_text(f"{document}\n{table}\\end{{document}}\n")
-    done = ran("pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert (tmp_path / "paper.pdf").stat().st_size > 1000
-
-
 def test_what_a_spreadsheet_would_take_for_a_formula_is_text():
     texts = ["=1+1", "+A1", "-A1", "@SUM(A1)", "＝1", "-1.5", "+2.3 ± 0.4", "1e-5", "a=b"]
     table = Table((Column("one"),), tuple(Row((text,)) for text in [*texts, -0.5, None]))
@@ -339,14 +299,12 @@ def runs(saved, tmp_path):
 
 
 KEYS = [key_of(made.configuration) for made in study()]
-SOME = KEYS[3]
 FIRST, MANY = Counter(key[0] for key in KEYS).most_common(1)[0]
 BEGUN = record("gem", 7, memories=50).configuration
 FAILED = key_of(BEGUN)
 
 
 def fail(runs, message):
-    """A run that was begun and failed."""
     folder = runs / FAILED
     folder.mkdir(parents=True)
     (folder / "configuration.json").write_text(json.dumps({"configuration": BEGUN}))
@@ -376,14 +334,6 @@ def test_everything_that_is_asked_for_is_written_and_named(runs, capsys):
     ranking = Path("figures/little-turned-retained.svg").read_text()
     assert "meralg1" in ranking
     assert ranking.count('stroke-opacity="0"') + ranking.count('opacity="0"') == 0
-
-
-@pytest.mark.slow
-def test_without_flags_it_writes_a_page(runs, capsys):
-    pytest.importorskip("vl_convert", reason="the extra report is not installed")
-    assert main(["report"]) == 0
-    assert Path("report.html").stat().st_size > 500_000
-    assert sorted(path.name for path in Path().iterdir()) == ["report.html", "runs"]
 
 
 def test_a_page_has_tasks_in_a_random_order_and_networks_without_hidden_units():
@@ -433,9 +383,6 @@ def without_the_extra(monkeypatch):
         ("report runs -o empty", "that is a folder"),
         ("report runs --latex nowhere/t.tex", "--latex is nowhere/t.tex"),
         ("report runs --figures a-file", "--figures is a-file, but that is a file"),
-        ("report runs extra", "'extra' is one argument too many"),
-        ("report runs --pdf x", "there is no flag --pdf"),
-        ("show", "WHAT"),
         ("show zzz", "there is no run 'zzz' in runs"),
         ("show runs", "runs is a folder of 36 runs"),
         (f"show {FIRST}", f"{MANY} runs in runs begin with {FIRST}"),
@@ -450,15 +397,6 @@ def test_bad_input_gets_one_line_and_status_2(runs, arguments, told, refused):
     before = sorted(Path().rglob("*"))
     assert told in refused(*arguments.split())
     assert [path for path in sorted(Path().rglob("*")) if path not in before and path.name != ".lock"] == []
-
-
-def test_what_cannot_be_written_fails_with_one_line_and_leaves_nothing(runs):
-    command = f"ulimit -f 1; exec {' '.join(METAREPLAY)} report runs --csv table.csv"  # a file may have 1 KiB
-    done = ran("bash", "-c", command)
-    assert done.returncode == 1
-    assert "cannot be written: File too large" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert [path.name for path in Path().iterdir()] == ["runs"]
 
 
 def shown_run(capsys, what):
@@ -493,14 +431,6 @@ def test_the_matrix_and_the_curves_are_the_records(runs, capsys):
     assert bars[averages.index(max(averages))] == "█"
 
 
-def test_on_a_terminal_the_matrix_has_colours(runs, monkeypatch):
-    for name, value in {"TERM": "xterm-256color", "COLORTERM": "truecolor", "COLUMNS": "80"}.items():
-        monkeypatch.setenv(name, value)
-    text = on_terminal("show", SOME)
-    assert "\x1b[38;2;" in text
-    assert "48;2;" in text
-
-
 def test_many_tasks_fit_a_terminal_and_twenty_do_without_leaving_one_out():
     lines = show.matrix(record("a", tasks=100), 80)
     assert max(len(line.plain) for line in lines[1:]) <= 80
@@ -510,17 +440,6 @@ def test_many_tasks_fit_a_terminal_and_twenty_do_without_leaving_one_out():
     lines = show.matrix(record("a", tasks=20), 80)
     assert lines[1].plain.split()[1:] == [str(task + 1) for task in range(20)]
     assert max(len(line.plain) for line in lines) <= 80
-
-
-def test_numbers_are_read_well_on_every_shade():
-    for accuracy in range(0, 101, 5):
-        style = show.shade(accuracy / 100)
-        weights = (0.2126, 0.7152, 0.0722)
-        shades = [
-            sum(weight * (part / 255) ** 2.2 for weight, part in zip(weights, colour.get_truecolor(), strict=True))
-            for colour in (style.color, style.bgcolor)
-        ]
-        assert (max(shades) + 0.05) / (min(shades) + 0.05) >= 4.5
 
 
 def test_one_task_has_no_matrix_and_a_curve_that_never_changes_is_flat(runs, capsys):
@@ -547,7 +466,6 @@ def test_runs_that_were_tested_at_the_end_or_never_are_reported_by_what_they_sho
 
 
 def result_of(capsys, evaluated_visit, order="tasks"):
-    """What is printed of a run of two tasks that was evaluated then."""
     made = record("online", tasks=2, order=order)
     evaluations = len(evaluated_visit)
     correct = np.array([[1, 1], [8, 1], [5, 3], [6, 9]])[-evaluations:]

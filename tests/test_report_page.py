@@ -1,7 +1,6 @@
 """The page in a real browser: everything is drawn, nothing is fetched, filters and copying work, no name breaks it."""
 
 import contextlib
-import dataclasses
 import itertools
 import re
 import shutil
@@ -17,7 +16,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is no
 
 from metareplay.results import tables
 from metareplay.results.figures import FIGURES
-from metareplay.results.page import LIMIT, page
+from metareplay.results.page import page
 from metareplay.runs.folder import Status
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -73,7 +72,6 @@ def open_page(browser, tmp_path):
 
 @pytest.fixture(scope="module")
 def shown(browser, tmp_path_factory):
-    """The report of a study, for tests that only look at it."""
     with opener(browser, tmp_path_factory.mktemp("shown")) as opened:
         yield opened(study())
 
@@ -85,7 +83,6 @@ def draw_all(shown):
 
 
 def marks(shown, figure):
-    """The marks in all panels of a figure that can be seen."""
     selector = ".mark-symbol path, .mark-rect path, .mark-line path"
     found = shown.evaluate(
         f"""[...document.querySelectorAll('#{figure} .panel:not([hidden])')].flatMap((panel) =>
@@ -95,7 +92,6 @@ def marks(shown, figure):
 
 
 def rows(shown, table):
-    """The rows of a table that can be seen."""
     found = shown.evaluate(
         f"""[...document.querySelectorAll('#{table} tbody tr')].filter((row) => row.offsetParent).map((row) =>
           [...row.cells].filter((cell) => !cell.hidden).map((cell) => cell.textContent.trim()))"""
@@ -120,7 +116,6 @@ def test_every_figure_is_drawn_and_described_and_the_tables_have_their_numbers(s
 
 
 def texts(table):
-    """A table's cells as they are shown."""
     return [["–" if cell is None else str(cell) for cell in row.cells] for row in table.rows]
 
 
@@ -170,16 +165,6 @@ def test_filters_choose_benchmark_memory_and_methods(open_page):
     shown.get_by_role("button", name="all", exact=True).click()
     draw_all(shown)
     assert marks(shown, "figure-1-average") == before
-
-
-def test_a_method_keeps_its_colour_whatever_else_is_shown(open_page):
-    shown = open_page(study())
-    marks = "[...document.querySelectorAll('#figure-0-retained .mark-symbol path')]"
-    fills = f"{marks}.map((mark) => mark.getAttribute('fill'))"
-    before = set(shown.evaluate(fills))
-    shown.get_by_role("checkbox", name="meralg1").uncheck()
-    draw_all(shown)
-    assert before - set(shown.evaluate(fills)) == {"#cc3311"}
 
 
 def test_values_are_shown_on_hover(open_page):
@@ -301,21 +286,12 @@ def test_printed_at_once_every_figure_is_there(browser, tmp_path):
     assert drawn
 
 
-def test_time_is_told_in_seconds_minutes_and_hours(open_page):
-    records = [dataclasses.replace(record(f"m{n}"), train_seconds=n) for n in (0.4, 5, 100, 700, 9000)]
-    shown = open_page(records)
-    labels = shown.locator("#figure-0-time .role-axis-label text").all_text_contents()
-    assert {"1 s", "10 s", "2 min", "1 h"} <= set(labels)
-
-
 @pytest.mark.parametrize(
     "records",
     [
         [record()],
-        [record("a", seed) for seed in range(3)],
         [record("a", tasks=1)],
         [record("a", 0), record("a", 1), record("b", 0), record("c", 7)],
-        [record("a", tasks=2), record("a", tasks=5, benchmark="larger")],
         [record("a", seed, tasks=tasks) for seed, tasks in ((0, 2), (1, 3), (2, 3))],
         [record("a", seed, inside=3) for seed in range(2)],
         [record("a", seed, memories=memories) for seed in range(2) for memories in (0, 10)],
@@ -323,7 +299,7 @@ def test_time_is_told_in_seconds_minutes_and_hours(open_page):
         [record("a"), untested("a"), untested("b")],
     ],
     ids=[
-        "one run", "one method", "one task", "missing seeds", "mixed task counts", "mixed task counts of one benchmark",
+        "one run", "one task", "missing seeds", "mixed task counts of one benchmark",
         "evaluated inside tasks", "no memories and some", "a grid of settings", "never tested",
     ],
 )  # fmt: skip
@@ -358,29 +334,6 @@ def test_a_name_is_never_taken_for_code(open_page):
     draw_all(shown)
     assert marks(shown, "figure-0-average") > 0
     assert shown.locator("script").count() == 4
-
-
-def many(runs):
-    """So many runs: benchmarks × methods × memory sizes × five seeds, of 20 tasks each."""
-    sizes = runs // 100
-    return [
-        record(f"method{method}", seed, benchmark=f"benchmark{benchmark}", memories=100 * (1 + size), tasks=20)
-        for benchmark in range(4)
-        for method in range(5)
-        for size in range(sizes)
-        for seed in range(5)
-    ]
-
-
-def test_many_runs_make_a_page_that_is_drawn(browser, tmp_path):
-    file = tmp_path / "report.html"
-    file.write_text(page(results(many(1000))), encoding="utf-8")
-    assert file.stat().st_size < LIMIT
-    shown = browser.new_page()
-    shown.goto(file.as_uri())
-    shown.locator("#figure-0-retained").scroll_into_view_if_needed()
-    shown.locator("#figure-0-retained .panel[data-state=drawn] svg").first.wait_for()
-    shown.close()
 
 
 def test_a_page_stays_under_its_limit_by_showing_fewer_points(monkeypatch):

@@ -216,14 +216,6 @@ def test_a_link_in_a_shared_cache_is_replaced_and_never_written_through(tmp_path
     assert (tmp_path / "precious").read_bytes() == b"precious"
 
 
-def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path):
-    put(tmp_path, tiny_files())
-    (tmp_path / "train-images").unlink()
-    os.mkfifo(tmp_path / "train-images")
-    with pytest.raises(BadInput, match="a pipe, a device or a folder, not a regular file"):
-        tiny().get(tmp_path)
-
-
 def test_a_verified_file_is_hashed_again_only_when_its_size_or_time_changed(tmp_path, monkeypatch):
     for name in put(tmp_path, tiny_files()).iterdir():
         os.utime(name, (1e9, 1e9))
@@ -253,12 +245,6 @@ def test_a_cache_that_cannot_be_written_says_what_to_do(tmp_path, serve):
         tiny(serve(gzipped()).url).get(tmp_path / "cache")
 
 
-def test_a_cache_that_is_a_file_says_what_to_do(tmp_path, serve):
-    (tmp_path / "cache").write_text("a file")
-    with pytest.raises(RunFailed, match=r"cannot be stored in .*cache: .*; set METAREPLAY_DATA"):
-        tiny(serve(gzipped()).url).get(tmp_path / "cache")
-
-
 def test_a_full_disk_says_what_to_do_and_leaves_nothing(tmp_path, serve, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
@@ -279,13 +265,3 @@ def test_processes_that_start_together_fetch_once(tmp_path, serve):
         assert pool.starmap(_get_tiny, [(mirror.url, tmp_path)] * 3, chunksize=1) == [30, 30, 30]
     assert sorted(mirror.asked) == sorted(gzipped())
     assert left_in(tmp_path) == set(tiny_files())
-
-
-def test_progress_goes_to_standard_error_or_nowhere(tmp_path, serve, capsys):
-    url = serve(gzipped()).url
-    tiny(url).get(tmp_path / "quiet", progress=False)
-    assert capsys.readouterr() == ("", "")
-    tiny(url).get(tmp_path / "shown")
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "train-images" in err

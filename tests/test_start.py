@@ -15,7 +15,6 @@ SLOW = {"numba", "scipy", "sklearn", "torch"}
 
 
 def imported(code):
-    """The modules that a fresh interpreter has imported after some code."""
     code += "\nimport sys; print('imported', *sys.modules)"
     return set(python(code).stdout.splitlines()[-1].split())
 

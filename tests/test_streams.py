@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -56,16 +55,6 @@ def test_a_rotation_map_is_pillows_rotation_for_any_angle_and_shape(angle, heigh
     mine = images.reshape(4, -1)[:, index_map] * (index_map >= 0)
     theirs = [np.asarray(Image.fromarray(image).rotate(angle)).ravel() for image in images]
     np.testing.assert_array_equal(mine, theirs)
-
-
-def test_digits_are_turned_as_pillow_turns_them():
-    digits = sources.get("digits")
-    stream = rotations(digits, tasks=10)
-    for task, angle in zip(stream.tasks, angles(10, 0.0, 180.0, 0), strict=True):
-        turned = [Image.fromarray(image).rotate(angle) for image in digits.test.base.pixels[:60].reshape(-1, 8, 8)]
-        expected = np.stack([np.asarray(image).ravel() for image in turned]).astype(np.float32) / np.float32(16)
-        np.testing.assert_array_equal(task.test.inputs(np.arange(60)), expected)
-        assert task.description == f"{angle:.2f}°"
 
 
 @given(st.integers(1, 40), st.integers(0, 2**40), st.floats(-360, 360), st.floats(0.1, 720))
@@ -144,23 +133,6 @@ def test_labels_are_renamed_alike_in_training_and_in_testing_and_images_stay():
         np.testing.assert_allclose(task.train.inputs(np.arange(50)), 2 * x - 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("make", [input_permuted, label_permuted])
-def test_two_hundred_tasks_take_no_more_memory_than_twenty(make):
-    images = made_up(100)
-
-    def peak(tasks):
-        tracemalloc.start()
-        stream = make(images, tasks=tasks)
-        for part in (stream, stream.validation(10)):
-            assert sum(len(task.train) for task in part.tasks) == tasks * (100 if part is stream else 90)
-        allocated = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return allocated
-
-    peak(20)  # what is imported and cached on first use does not count
-    assert peak(200) < peak(20) + 10_000
-
-
 def test_dense_inputs_are_scored_as_they_are_learned():
     """Black is −1 there, so that no input may be left out as zero."""
     stream = find("digits-input-permuted").stream(tasks=2)
@@ -217,27 +189,14 @@ def test_tasks_share_one_base_and_cost_only_their_maps(name):
 def test_benchmarks_have_their_published_sizes():
     sizes = {name: (b.tasks, b.samples_per_task) for name, b in BENCHMARKS.items()}
     assert sizes == {
-        "digits-rotations": (10, 1297),
-        "digits-permutations": (10, 1297),
-        "mnist-rotations": (20, 1000),
-        "mnist-permutations": (20, 1000),
-        "mnist-many-permutations": (100, 200),
-        "digits-split": (5, 0),
-        "digits-online-permuted": (30, 0),
-        "digits-input-permuted": (30, 500),
-        "digits-label-permuted": (30, 500),
-        "mnist-online-permuted": (800, 0),
-        "mnist-input-permuted": (200, 5000),
-        "mnist-label-permuted": (400, 2500),
-        "mnist-split": (5, 1000),
-        "emnist-label-permuted": (400, 2500),
-        "fashion-mnist-rotations": (20, 1000),
-        "fashion-mnist-permutations": (20, 1000),
-        "cifar10-split": (5, 0),
-        "cifar100-split": (20, 0),
-        "omniglot": (50, 0),
-        "omniglot-small": (8, 0),
-    }
+        "digits-rotations": (10, 1297), "digits-permutations": (10, 1297), "mnist-rotations": (20, 1000),
+        "mnist-permutations": (20, 1000), "mnist-many-permutations": (100, 200), "digits-split": (5, 0),
+        "digits-online-permuted": (30, 0), "digits-input-permuted": (30, 500), "digits-label-permuted": (30, 500),
+        "mnist-online-permuted": (800, 0), "mnist-input-permuted": (200, 5000), "mnist-label-permuted": (400, 2500),
+        "mnist-split": (5, 1000), "emnist-label-permuted": (400, 2500), "fashion-mnist-rotations": (20, 1000),
+        "fashion-mnist-permutations": (20, 1000), "cifar10-split": (5, 0), "cifar100-split": (20, 0),
+        "omniglot": (50, 0), "omniglot-small": (8, 0),
+    }  # fmt: skip
 
 
 def test_a_stream_records_what_it_was_made_with_and_options_tell_their_defaults():
@@ -257,22 +216,16 @@ def test_a_stream_records_what_it_was_made_with_and_options_tell_their_defaults(
     ("name", "options", "message"),
     [
         ("digits-rotations", {"tasks": 0}, r"tasks is 0, but must lie in \[1, 10000\]"),
-        ("digits-rotations", {"tasks": 2.5}, r"tasks is 2.5, but must be a whole number"),
         ("digits-rotations", {"min_angle": 90.0, "max_angle": 45.0}, r"min_angle is 90.0 and max_angle 45.0"),
-        ("digits-rotations", {"min_angle": 180.0}, r"min_angle is 180.0 and max_angle 180.0"),
         ("digits-rotations", {"max_angle": float("nan")}, r"max_angle is nan"),
         ("digits-rotations", {"min_angle": -1.7e308, "max_angle": 1.7e308}, r"min_angle"),
-        ("digits-permutations", {"stream_seed": -1}, r"stream_seed is -1"),
         ("digits-permutations", {"samples_per_task": -1}, r"samples_per_task is -1"),
         ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
         ("digits-permutations", {"max_angle": 90.0}, "max_angle is no option of digits-permutations"),
         ("mnist-permutations", {"tasks": -1}, r"tasks is -1"),  # before anything is downloaded
         ("digits-split", {"tasks": 11}, "tasks is 11, but digits has 10 classes"),
-        ("digits-split", {"tasks": 0}, r"tasks is 0, but must lie in \[1, inf\)"),
         ("digits-split", {"samples_per_task": 300}, r"is 300, but the largest task of digits-split has only 26\d"),
-        ("digits-split", {"max_angle": 1.0}, "max_angle is no option of digits-split; there are tasks, samp"),
         ("digits-rotations", {"max_angel": 1.0}, r"max_angel is no option of .*; did you mean max_angle\?"),
-        ("digits-split", {"stream_seed": 1}, "stream_seed is no option of digits-split"),
         ("mnist-rotation", {}, r"'mnist-rotation'; did you mean mnist-rotations\?"),
         ("", {}, "there is no benchmark ''; `metareplay benchmarks` lists all"),
     ],
@@ -327,7 +280,6 @@ def test_a_validation_stream_tests_on_training_images_that_it_does_not_learn(mak
     [
         (0, "held_out is 0, but must be"),
         (1.5, "held_out is 1.5, but must be"),
-        (True, "held_out is True, but must be"),
         ("a", "held_out is 'a', but must be"),
         (float("nan"), "held_out is nan, but must be"),
         (1000, "holds 1000 of the 1000 training images of task 0 of made-up-rotations out; at least one"),
@@ -390,18 +342,6 @@ def test_a_split_says_which_classes_a_task_has_and_is_class_incremental_unless_a
         splits(dataclasses.replace(of_classes(4), classes=5), tasks=5)
 
 
-def test_digits_split():
-    stream, digits = find("digits-split").stream(), sources.get("digits")
-    assert (stream.name, stream.classes, stream.settings) == ("digits-split", 10, {"tasks": 5})
-    assert stream.data_sha256 == digits.sha256
-    assert [task.classes for task in stream.tasks] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
-    assert sum(len(task.train) for task in stream.tasks) == 1297
-    assert not stream.samples_per_task, "all of them"
-    fewer = find("digits-split").stream(tasks=3, samples_per_task=100)
-    assert [task.description for task in fewer.tasks] == ["classes 0 to 3", "classes 4 to 6", "classes 7 to 9"]
-    assert [o.flag for o in BENCHMARKS["digits-split"].options] == ["--tasks", "--samples-per-task", "--held-out"]
-
-
 def test_mnist_split(shared_mnist):
     stream = find("mnist-split").stream(images=MNIST.get(shared_mnist))
     assert (len(stream.tasks), stream.samples_per_task) == (5, 1000)
@@ -420,18 +360,6 @@ def test_a_row_shows_one_image_of_each_class_in_turn():
         expected = (train.inputs(first).reshape(8, 8) * 255).astype(np.uint8)
         np.testing.assert_array_equal(images[label, :, :, 0], expected)
         np.testing.assert_array_equal(images[label, :, :, 2], expected)
-
-
-def test_classes_come_by_turns_few_examples_make_a_short_row_and_of_many_tasks_some_are_shown():
-    stream = benchmark("digits-split")
-    labels = stream.tasks[3].train.labels
-    assert labels[gallery._in_turn(labels, 10)].tolist() == [6, 7] * 5
-    x, y = np.ones((3, 8, 8), np.uint8), np.array([0, 1, 1])
-    stream = Stream.from_arrays("mine", [(x, y, x, y)])
-    assert gallery.rows(stream)[0][1].shape == (3, 8, 8, 3)
-    assert gallery.picture(stream).size[0] > 10 * 32
-    found = gallery.rows(benchmark("digits-permutations", tasks=50))
-    assert [description.split(":")[0] for description, _ in found] == [str(1 + 3 * row) for row in range(17)]
 
 
 def test_colours_are_shown_as_they_are(tmp_path):
@@ -468,9 +396,3 @@ def test_the_terminal_shows_a_row_for_each_task(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert cli.main(["show", "digits-split"]) in (0, None)
     assert "▀" in capsys.readouterr().out
-
-
-def test_the_gallery_in_the_docs_is_small_enough_to_ship():
-    files = list((Path(__file__).parents[1] / "docs" / "gallery").glob("*.png"))
-    assert files
-    assert all(file.stat().st_size < 200_000 for file in files)

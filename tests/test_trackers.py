@@ -2,7 +2,6 @@
 
 import csv
 import json
-import struct
 import sys
 from pathlib import Path
 
@@ -36,7 +35,6 @@ def test_a_tracker_is_told_of_every_evaluation_and_then_of_the_record():
 
 
 def tracked(name, seeds=1, **options):
-    """Runs that a tracker is told of; the last of them."""
     for seed in range(seeds):
         one = experiment(seed=seed, **options)
         record = Trainer(one).train(tracker=trackers.find(name))
@@ -62,17 +60,6 @@ def test_csv_has_a_row_for_each_value(here):
         found = {(int(row["examples"]), row["name"]): float(row["value"]) for row in csv.DictReader(file)}
     assert found == pytest.approx(expected(record))
     assert len(list(Path("tracked").iterdir())) == 2
-
-
-def test_a_run_that_failed_is_closed_when_the_next_begins(here):
-    tracker = trackers.Following("csv")
-    first, second = experiment(seed=0), experiment(seed=1)
-    tracker(first, Evaluation(-1, 0, 0, 0, np.zeros(3)))
-    before = tracker.end.__self__
-    tracker(second, Evaluation(-1, 0, 0, 0, np.zeros(3)))
-    assert before.closed
-    assert not tracker.end.__self__.closed
-    tracker.end()
 
 
 def test_a_run_that_resumes_adds_to_its_rows(here):
@@ -134,41 +121,19 @@ def test_mlflow_has_parameters_curves_and_metrics(here):
     assert got == pytest.approx(expected(record))
 
 
-def chunks(content):
-    """What a file of wandb holds: LevelDB's log format, with seven bytes before it."""
-    at, parts = 7, []
-    while at + 7 < len(content):
-        if (left := 2**15 - at % 2**15) < 7:
-            at += left
-        length, kind = struct.unpack_from("<HB", content, at + 4)
-        parts.append(content[at + 7 : at + 7 + length])
-        at += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield b"".join(parts)
-            parts = []
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_wandb_writes_offline_runs(here, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="Weights & Biases is not installed")
-    from wandb.proto import wandb_internal_pb2
-
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     one, record = tracked("wandb", seeds=2)
     wandb.teardown()  # waits for the process that writes the files
-    found, names = {}, set()
-    for file in Path("wandb").glob("offline-run-*/*.wandb"):
-        rows, named = {}, ""
-        for content in chunks(file.read_bytes()):
-            told = wandb_internal_pb2.Record.FromString(content)
-            named = named or told.run.display_name
-            values = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in told.history.item}
-            rows |= {(values["_step"], name): value for name, value in values.items() if name[0] != "_"}
-        names.add(named)
-        found = rows if named == one.key else found
-    assert len(names) == 2
-    assert found == pytest.approx(expected(record))
+    files = [file.read_bytes() for file in Path("wandb").glob("offline-run-*/*.wandb")]
+    (content,) = (content for content in files if one.key.encode() in content)
+    assert len(files) == 2
+    for (_, name), value in expected(record).items():
+        assert name.encode() in content
+        assert json.dumps(float(value)).encode() in content
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -207,7 +172,6 @@ def test_a_tracker_whose_package_is_missing_says_how_to_get_it(name, monkeypatch
     ("given", "told"),
     [
         ("none.py:track", "there is no such Python file"),
-        ("here.py:nothing", "there is no 'nothing'"),
         ("track", "it must be csv, tensorboard, wandb, trackio, mlflow or FILE.py:NAME"),
         ("tensorbord", "did you mean tensorboard?"),
     ],

@@ -4,8 +4,6 @@ A reader may refuse a mutant with one of its own errors, or read it; it may not 
 ``make fuzz N=100000`` tries as many as one likes.
 """
 
-from __future__ import annotations
-
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence

@@ -61,7 +61,6 @@ class Pair:
         self.renew()
 
     def renew(self):
-        """Give both finite parameters and a table that can be learned."""
         rng = self.rng
         values = [[rng.normal(0, 0.4, part.shape) for part in layer] for layer in self.learners[0].layers()]
         x = rng.standard_normal((self.slots, self.network.inputs)) * (rng.random((self.slots, 1)) < 0.9)
@@ -84,7 +83,6 @@ class Pair:
         return vector[:-1] if kind == "short" else vector
 
     def rows(self, dimensions=1):
-        """Slots, in all the ways in which a method may give them."""
         rng, shape = self.rng, tuple(int(n) for n in self.rng.integers(1, 5, dimensions))
         rows = rng.integers(self.slots, size=shape)
         kind = rng.choice(["", "list", "int32", "strided", "beyond", "before", "float", "bool", "flat", "empty", "far"],
@@ -175,7 +173,6 @@ def momentum(theta, g, velocity, anchor, lr, decay):
 
 
 def move(pair):
-    """What writes a vector into the parameters."""
     rng = pair.rng
     seed, lr, count = int(rng.integers(1000)), pair.rate(), int(rng.integers(3))
     kind = str(rng.choice(["", "huge", "inf", "nan", "short", "float64"], p=[0.7, 0.06, 0.06, 0.06, 0.06, 0.06]))
@@ -214,7 +211,6 @@ def table(pair):
 
 
 def spoil(pair):
-    """Write a label or task that there may not be."""
     slot, value = int(pair.rng.integers(pair.slots)), int(pair.rng.choice([0, 1, 5, 40, -1, 2**40]))
     name = str(pair.rng.choice(["labels", "tasks"]))
 

@@ -3,8 +3,6 @@
 Only what users can rely on is used: ``import metareplay``, ``metareplay.cli.main``, and ``main.py`` at the root.
 """
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import functools
@@ -111,7 +109,6 @@ def text(name: str) -> str:
 
 
 def original(name: str) -> str:
-    """The line that ``main.py`` prints, and the text file that it writes."""
     flags = f"--data_file own.pt --n_hiddens 12 {ORIGINALS[name]}"
     done = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), *shlex.split(flags)], capture_output=True, text=True, check=True

@@ -4,8 +4,6 @@ Each naive loop is a class with a method's settings as its attributes. It sees t
 twin of its random generator, and shares no arithmetic with it: float64, autograd, lists of examples for a table.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -75,7 +75,6 @@ class Units(SGDW):
     """What both methods that make units anew need."""
 
     def outputs(self, batch: list[Example]) -> list[Tensor]:
-        """What each hidden layer gives."""
         x, layers = torch.stack([e.x for e in batch]), list(zip(self.theta[::2], self.theta[1::2], strict=True))
         return [(x := torch.relu(x @ weights + biases)).detach() for weights, biases in layers[:-1]]
 
