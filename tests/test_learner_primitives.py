@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
-from metareplay.learners.base import Diverged
+from metareplay.learners.base import Diverged, descend
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks import Perceptron
 from metareplay.streams.stream import Images
@@ -481,11 +481,12 @@ def spoiled_problem():
     [
         (lambda learner: learner.sgd(np.array([2, 3, 4]), 0.01), []),
         (lambda learner: learner.gradient(np.array([2, 3, 4])), []),
+        (lambda learner: learner.sgd_by(descend, np.array([2, 3, 4]), lr=0.01), []),
         (lambda learner: learner.gradients([np.array([0]), np.array([2, 3, 4])]), []),
         (lambda learner: learner.sgd_each(np.array([2, 0, 3, 4]), 0.01), [2, 0]),
         (lambda learner: learner.reptile(np.array([[0, 1, 2], [4, 3, 0]]), 0.01, 1.0), [0, 1, 2, 4]),
     ],
-    ids=["sgd", "gradient", "gradients", "sgd_each", "reptile"],
+    ids=["sgd", "gradient", "rule", "gradients", "sgd_each", "reptile"],
 )
 def test_a_loss_that_is_not_finite_changes_nothing_and_the_steps_before_it_stay_taken(engine, call, taken):
     learner, other = spoiled_problem().learner(engine), spoiled_problem().learner(engine)

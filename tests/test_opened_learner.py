@@ -180,6 +180,28 @@ def test_a_rule_computes_what_numpy_computes_in_float32(rule, states, numbers, e
             assert_close(ours, theirs)
 
 
+@pytest.mark.parametrize("widths", [(100, 20, 17, 5), (200, 100, 5), (30, 112), (9, 7, 4)])
+@pytest.mark.parametrize("size", [1, 3, 4, 32, 33])
+def test_a_rule_takes_the_gradient_of_rows_as_if_it_were_given_it(widths, size, engine):
+    case = primitives.problem(Perceptron(widths), primitives.MIXED, np.random.default_rng(size))
+    ours, plain, rows = case.learner(engine), case.learner(engine), case.rows(size)
+    states = [vectors(learner, 2) for learner in (ours, plain)]
+    for t in range(1, 4):
+        loss = cross_entropy_of(case) if t == 2 else None
+        ours.sgd_by(adam, rows, *states[0], loss=loss, lr=0.01 / t, t=t)
+        plain.update(adam, plain.gradient(rows, loss), *states[1], lr=0.01 / t, t=t)
+    for one, other in zip([ours.parameters(), *states[0]], [plain.parameters(), *states[1]], strict=True):
+        assert np.array_equal(np.asarray(one), np.asarray(other))
+    assert (ours.steps, ours.gradients_taken) == (plain.steps, plain.gradients_taken) == (3, 3 * size)
+    states[0] = [2 * vector for vector in states[0]]
+    ours.sgd_by(adam, rows, *states[0], lr=0.01, t=4)
+    plain.update(adam, plain.gradient(rows), *(2 * vector for vector in states[1]), lr=0.01, t=4)
+    ours.put(rows[:1], np.full((1, widths[0]), np.nan, np.float32), np.zeros(1, np.int64), 0)
+    with pytest.raises(Diverged):
+        ours.sgd_by(adam, rows, *states[0], lr=0.01, t=5)
+    assert np.array_equal(np.asarray(ours.parameters()), np.asarray(plain.parameters()))
+
+
 def test_a_rule_leaves_padding_zero_in_theta_and_in_what_it_writes():
     learner = ordinary_problem().learner(FusedPerceptron)
     padding = learner.noise(np.random.default_rng(0)) == 0

@@ -176,15 +176,20 @@ def move(pair):
     rng = pair.rng
     seed, lr, count = int(rng.integers(1000)), pair.rate(), int(rng.integers(3))
     kind = str(rng.choice(["", "huge", "inf", "nan", "short", "float64"], p=[0.7, 0.06, 0.06, 0.06, 0.06, 0.06]))
-    how = rng.choice(["descend", "interpolate", "load", "update", "trial"])
+    how = rng.choice(["descend", "interpolate", "load", "update", "sgd_by", "trial"])
+    rows, loss = pair.rows(), pair.loss()
 
     def call(learner):
         vector = pair.vector(learner, seed, kind)
         if kind == "float64":
             vector = np.asarray(vector, np.float64)
-        if how == "update":
+        if how in ("update", "sgd_by"):
             state = [pair.vector(learner, seed + 1 + i, "") for i in range(2)]
-            learner.update(momentum, vector, *state[: max(count, 1)], lr=lr, decay=0.9)
+            given = [*state[: max(count, 1)]]
+            if how == "update":
+                learner.update(momentum, vector, *given, lr=lr, decay=0.9)
+            else:
+                learner.sgd_by(momentum, rows, *given, loss=loss, lr=lr, decay=0.9)
             return flat(learner.layers(state[0]))
         if how == "trial":
             with learner.trial():

@@ -192,7 +192,7 @@ class Learner(ABC):
             self.sgd(rows, lr)
         else:
             rule, state = (decayed, ()) if towards is None else (pulled, (towards,))
-            self.update(rule, self.gradient(rows), *state, lr=lr, decay=decay)
+            self.sgd_by(rule, rows, *state, lr=lr, decay=decay)
 
     def predict_and_learn(
         self, x: NDArray[np.float32], y: Rows, task: int, lr: float, decay: float = 0.0, towards: Vector | None = None
@@ -273,6 +273,10 @@ class Learner(ABC):
         ...     return theta - lr * velocity, velocity
         """
         raise NotImplementedError
+
+    def sgd_by(self, rule: Rule, rows: Rows, *state: Vector, loss: Loss | None = None, **numbers: float) -> None:
+        """``update`` by the gradient of the loss of ``rows (n,)``."""
+        self.update(rule, self.gradient(rows, loss), *state, **numbers)
 
     def noise(self, rng: np.random.Generator) -> Vector:
         """Draw a standard normal number for each parameter, in the order of ``layers``: the same on every engine."""

@@ -187,7 +187,8 @@ class Factors:
             given = (*workspace, *lists[1], self._learner._change)
             kernels.add_sorted_gradients(target, *self._examples[:2], rows, weights, *given)
         else:
-            kernels.add_gradients(target, True, *self._examples, rows, weights, *workspace, self._learner._dual)
+            given = (target, True, *self._examples, rows, weights, *workspace, self._learner._dual)
+            kernels.add_gradients(*given, 0, self._learner._no_rule)
         return target
 
 

@@ -12,9 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from metareplay.data.images import Images
 from metareplay.errors import BadInput
-from metareplay.learners import ahead, base, kernels, normal, rules
-from metareplay.learners.arrays import SortedInputs, address, aligned, compact, has_room, in_a_room, read_as
-from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows, Rule
+from metareplay.learners import ahead, base, kernels, normal, updates
+from metareplay.learners.arrays import SortedInputs, aligned, compact, has_room, in_a_room, read_as
+from metareplay.learners.base import EXCLUDED, Diverged, Loss, Rows
 from metareplay.learners.decay import LazyDecay
 from metareplay.learners.factors import FORMED, factored
 from metareplay.networks import Layer, Perceptron
@@ -25,7 +25,6 @@ GROUP = 64
 """Images that are evaluated together."""
 
 _INT64, _FLOAT32 = np.dtype(np.int64), np.dtype(np.float32)
-_NUMBERS = (int, float, np.number, np.bool_)
 
 
 def _replace(theta: Any, g: Any) -> Any:
@@ -81,7 +80,7 @@ class FusedPerceptron(LazyDecay):
         for blocks, width in zip(self._blocks(real), self.network.widths[1:], strict=True):
             blocks[..., :width] = True
         self._real = np.packbits(real, bitorder="little").view("<u2")
-        self._pass = (len(self._real), address(self._real), address(self._parameters))
+        self._given_to: dict[int, Any] = {}  # each rule's machine code, by its address
 
     def _lists(self, room: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """An empty table of so many non-zero inputs for each example: their numbers and their values."""
@@ -99,6 +98,8 @@ class FusedPerceptron(LazyDecay):
         self._sorted = SortedInputs(self._unit_type)
         self._unsorted = self._sorted.nothing
         self._change = aligned((kernels.MANY + 1) * stride)
+        self._strip = aligned(kernels.RULED * stride + len(self._parameters) - int(self._layers[0, kernels.BIASES]))
+        self._no_rule = np.zeros(kernels.GRADIENT + 1, np.int64)
         self._rate = np.empty(1, np.float32)
         first_rows = (widths[0] + 1) * self.network.copies(0)
         places = np.empty(first_rows, np.int64), np.zeros(first_rows, np.uint8)
@@ -267,6 +268,17 @@ class FusedPerceptron(LazyDecay):
         What is in a ``fresh`` target counts as zero; its inputs may be sorted.
         """
         strips, by_input = lists or (self._unsorted, ())
+        workspace, scales = self._back(rows, scale, weights, loss, strips)
+        given = (rows, scales, *workspace)
+        if by_input:
+            kernels.add_sorted_gradients(target, *self._table[1:3], *given, *by_input, self._change)
+        else:
+            kernels.add_gradients(target, fresh, *self._table[1:], *given, self._dual, 0, self._no_rule)
+
+    def _back(
+        self, rows: Rows, scale: float, weights: Vector | None, loss: Loss | None, strips: Any
+    ) -> tuple[tuple[NDArray[Any], ...], Vector]:
+        """The rows' backward pass, and what each gradient counts in their sum."""
         if len(rows) == 0:
             raise BadInput("a gradient needs at least one row")
         self.gradients_taken += len(rows)
@@ -278,10 +290,7 @@ class FusedPerceptron(LazyDecay):
             workspace = self._carried_back(rows, loss)
         scales = np.empty(len(rows), np.float32)
         scales[:] = scale if weights is None else np.float32(scale) * weights
-        if by_input:
-            kernels.add_sorted_gradients(target, *self._table[1:3], rows, scales, *workspace, *by_input, self._change)
-        else:
-            kernels.add_gradients(target, fresh, *self._table[1:], rows, scales, *workspace, self._dual)
+        return workspace, scales
 
     def _carried_back(self, rows: Rows, loss: Loss) -> tuple[NDArray[Any], ...]:
         """A workspace in which a loss's gradient by the scores has been carried back.
@@ -380,23 +389,8 @@ class FusedPerceptron(LazyDecay):
         normal.fill(rng, zip(self._blocks(vector), self.network.widths[1:], strict=True))
         return vector
 
-    def update(self, rule: Rule, gradient: Vector, *state: Vector, **numbers: float) -> None:
-        """One compiled pass writes θ and the first vectors of the state, and zeros into their padding."""
-        written, run = rules.compiled(rule, 2 + len(state), tuple(numbers))
-        given = [compact(vector, _FLOAT32) for vector in (gradient, *state)]
-        for vector in given:
-            self._check_shape(vector)
-        for place, (vector, taken) in enumerate(zip(state[: written - 1], given[1:], strict=False)):
-            if taken is not vector:
-                raise BadInput(
-                    f"the rule {rule.__qualname__} writes to state vector {place}, which must then be a float32 "
-                    "array in one piece, as 0 * learner.parameters() is"
-                )
-        for name, number in numbers.items():
-            if not isinstance(number, _NUMBERS):
-                raise BadInput(f"{name} is {number!r}, but must be one number; vectors are given as state")
-        run(*self._pass, *map(address, given), *numbers.values())
-        self.steps += 1
+    update = updates.update
+    sgd_by = updates.sgd_by
 
     def _check_shape(self, vector: Vector) -> None:
         if vector.shape != self._parameters.shape:

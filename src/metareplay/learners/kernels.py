@@ -55,6 +55,8 @@ batch of so many is one block, and needs no copy of the rows that it changes; la
 with 26 steps, 101 would take 0.97 of the time, and round otherwise."""
 STRIP = 112
 """Inputs whose rows stay in the nearest cache while a block passes over them."""
+RULED = 16
+"""Inputs whose gradient is formed at a time where a rule takes it from there: it stays in the nearest cache."""
 MANY = 64
 """Examples whose inputs are sorted together: their deltas stay in the nearest cache while gradients are added up."""
 NEAR = 128
@@ -72,6 +74,7 @@ input into the block then costs as much as its row; with 64 (30-50-2), 112 and 4
 FAN_IN, FAN_OUT, STRIDE, WEIGHTS, BIASES, TASK_STRIDE, OUTPUTS, COPIES = range(8)
 # Columns of `examples`.
 COUNT, LABEL, TASK = range(3)
+GRADIENT = 3  # its place in what is given to a rule: the mask of padding, the numbers, θ, it, and the state
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 _INT32 = ir.IntType(32)
@@ -188,6 +191,20 @@ def lowest_bit(typing_context, bits):
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def _call(typing_context, function, begin, end, given):
+    """Call a rule's machine code at an address, as `rules` has it."""
+
+    def generate(context, builder, signature, arguments):
+        address, begin, end, given = arguments
+        given = _data(context, builder, signature.args[3], given)
+        kind = ir.FunctionType(ir.VoidType(), [_INT64, _INT64, given.type])
+        builder.call(builder.inttoptr(address, kind.as_pointer()), [begin, end, given])
+        return context.get_dummy_value()
+
+    return types.none(types.int64, types.int64, types.int64, given), generate
 
 
 def _listing(sign):
@@ -1202,19 +1219,23 @@ def _transpose(examples, index, value, row, lane, transposed, present):
 
 @compiled
 def add_gradients(
-    target, fresh, layers, examples, index, value, rows, weights, active, activation, counts, delta, dual
+    target, fresh, layers, examples, index, value, rows, weights, active, activation, counts, delta, dual, rule, given
 ):  # fmt: skip
     """target += Σ weights[i] · gradient of the loss of ``rows[i]``, row i of the workspace being its backward pass.
 
     What is in a ``fresh`` target counts as zero: it is cleared as it comes into the near cache. Where ``dual`` has
     room, the inputs of 32 examples are transposed, so that each row is written once for them.
+    With a ``rule``, ``given`` to it but for the gradient, no layer is private, and the rows are one block. Each strip
+    of their gradient then is in the same place, in ``target``, until the rule has taken it, and so is the rest.
     """
     last, stride, strips = len(layers) - 1, layers[0, STRIDE], fresh and layers[0, COPIES] == 0
+    at, strip = np.int64(given[GRADIENT]), RULED if rule != 0 else STRIP
+    rest = layers[0, BIASES] - strip * stride if rule != 0 else np.int64(0)
     transposed, present, _, change, _, _, _, _ = dual
     blocks = len(present) > 0 and len(rows) >= FEWEST
     at_once = BLOCK if blocks else max(len(rows), 1)
     if fresh:
-        _clear(target, layers[0, BIASES] if strips else 0, len(target))
+        _clear(target, layers[0, BIASES] - rest if strips else 0, len(target))
     for begin in range(0, len(rows), at_once):
         n = min(at_once, len(rows) - begin)
         for i in range(begin, begin + n):
@@ -1225,20 +1246,27 @@ def add_gradients(
                     row = _load_lanes(delta[i], layers[0, OUTPUTS] + column)
                     scaled = _multiply_add_lanes(weights[i], row, _nothing_lanes())
                     _store_lanes(change, (i - begin) * stride + column, scaled)
-        for end in range(STRIP, layers[0, FAN_IN] + STRIP, STRIP):
-            to = min(end, layers[0, FAN_IN])
+        for end in range(strip, layers[0, FAN_IN] + strip, strip):
+            to, moved = min(end, layers[0, FAN_IN]), (end - strip) * stride if rule != 0 else np.int64(0)
+            part = _at(target, -moved)
             if strips and begin == 0:
-                _clear(target, (end - STRIP) * stride, to * stride)
+                _clear(part, (end - strip) * stride, to * stride)
             if blocks:
                 _update_strip(
-                    stride, target, end - STRIP, to, transposed, present, np.int64(-1), change, target, present, False
+                    stride, part, end - strip, to, transposed, present, np.int64(-1), change, part, present, False
                 )
             else:
                 _add_strip(
-                    stride, target, layers, end, examples, index.shape[1], index, value, rows, len(rows), counts,
+                    stride, part, layers, end, examples, index.shape[1], index, value, rows, len(rows), counts,
                     counts.shape[1], delta, delta.shape[1], weights,
                 )  # fmt: skip
-    _add_behind_first(target, layers, examples, rows, weights, active, activation, counts, delta)
+            if rule != 0:
+                given[GRADIENT] = at - moved * 4
+                _call(rule, (end - strip) * stride // LANES, to * stride // LANES, given)
+    _add_behind_first(_at(target, -rest), layers, examples, rows, weights, active, activation, counts, delta)
+    if rule != 0:
+        given[GRADIENT] = at - rest * 4
+        _call(rule, layers[0, BIASES] // LANES, (rest + len(target)) // LANES, given)
 
 
 @compiled

@@ -11,7 +11,7 @@ import ctypes
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -72,13 +72,17 @@ class _Kernel:
     """The function that is being written: what concerns numbers alone stands before its loop."""
 
     def __init__(self, vectors: int, numbers: int) -> None:
-        pointer = _FLOATS.as_pointer()
-        kind = ir.FunctionType(ir.VoidType(), [_INT64, _INT16.as_pointer(), *[pointer] * vectors, *[_NUMBER] * numbers])
+        kind = ir.FunctionType(ir.VoidType(), [_INT64, _INT64, _INT64.as_pointer()])
         self.module = ir.Module()
         function = ir.Function(self.module, kind, "rule")
-        self.length, self.real, *rest = function.args
-        self.pointers = rest[:vectors]
+        begin, self.end, given = function.args
         self.before = ir.IRBuilder(function.append_basic_block())
+        places = [self.before.load(self.before.gep(given, [_INT64(i)])) for i in range(2 + vectors)]
+        kinds = [_INT16, _NUMBER, *[_FLOATS] * vectors]
+        self.real, at, *self.pointers = (
+            self.before.inttoptr(place, kind.as_pointer()) for place, kind in zip(places, kinds, strict=True)
+        )
+        values = [self.before.load(self.before.gep(at, [_INT64(i)])) for i in range(numbers)]
         self.body = ir.IRBuilder(function.append_basic_block())
         self.after = ir.IRBuilder(function.append_basic_block())
         self.on_x86 = llvm.get_process_triple().startswith(("x86_64", "i686"))
@@ -91,9 +95,9 @@ class _Kernel:
             changed = self.before.bitcast(changed, _INT8.as_pointer())
             self.call(self.before, "llvm.x86.sse.ldmxcsr", ir.VoidType(), changed)
         self.place = self.body.phi(_INT64)
-        self.place.add_incoming(_INT64(0), self.before.block)
+        self.place.add_incoming(begin, self.before.block)
         self.values = [_Traced(self, self.body.load(self.at(pointer), align=4)) for pointer in self.pointers]
-        self.numbers = [_Traced(self, number) for number in rest[vectors:]]
+        self.numbers = [_Traced(self, number) for number in values]
 
     def at(self, pointer: ir.Value) -> ir.Value:
         return self.body.gep(pointer, [self.place])
@@ -217,13 +221,16 @@ class _Kernel:
         self.before.branch(self.body.block)
         following = self.body.add(self.place, _INT64(1))
         self.place.add_incoming(following, self.body.block)
-        self.body.cbranch(self.body.icmp_signed("<", following, self.length), self.body.block, self.after.block)
+        self.body.cbranch(self.body.icmp_signed("<", following, self.end), self.body.block, self.after.block)
         if self.on_x86:
             self.call(self.after, "llvm.x86.sse.ldmxcsr", ir.VoidType(), self.word)
         self.after.ret_void()
 
-    def compiled(self) -> Callable[..., None]:
-        """The function ``(vectors, real, vectors' addresses …, numbers …)``, which runs without Python's lock."""
+    def compiled(self) -> Any:
+        """The function ``(begin, end, given)``, in vectors, which runs without Python's lock.
+
+        ``given`` are the addresses of the mask of padding, of the numbers as float64, and of the vectors.
+        """
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         module = llvm.parse_assembly(str(self.module))
@@ -232,17 +239,17 @@ class _Kernel:
         machine = llvm.Target.from_default_triple().create_target_machine(llvm.get_host_cpu_name(), features, opt=3)
         engine = llvm.create_mcjit_compiler(module, machine)
         engine.finalize_object()
-        kinds = [ctypes.c_void_p] * (1 + len(self.pointers)) + [ctypes.c_double] * len(self.numbers)
-        function = ctypes.CFUNCTYPE(None, ctypes.c_int64, *kinds)(engine.get_function_address("rule"))
-        function.engine = engine  # type: ignore[attr-defined]  # it owns the machine code
+        address = engine.get_function_address("rule")
+        function: Any = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p)(address)
+        function.engine, function.address = engine, address  # it owns the machine code
         return function
 
 
-_compiled: dict[tuple[Any, ...], tuple[Rule, int, Callable[..., None]]] = {}
+_compiled: dict[tuple[Any, ...], tuple[Rule, int, Any]] = {}
 """By what decides what it computes: the rule, which is held so that its code stays the only one at its address."""
 
 
-def compiled(rule: Rule, vectors: int, numbers: tuple[str, ...]) -> tuple[int, Callable[..., None]]:
+def compiled(rule: Rule, vectors: int, numbers: tuple[str, ...]) -> tuple[int, Any]:
     """How many vectors a rule writes, of those that it is given with θ and the gradient, and its machine code.
 
     ``numbers`` are the names of those that it takes. BadInput if it does what a rule cannot.
@@ -259,7 +266,7 @@ def compiled(rule: Rule, vectors: int, numbers: tuple[str, ...]) -> tuple[int, C
         raise BadInput(f"the rule {name} cannot be compiled: {error}") from error
 
 
-def _compile(rule: Rule, vectors: int, numbers: tuple[str, ...]) -> tuple[Rule, int, Callable[..., None]]:
+def _compile(rule: Rule, vectors: int, numbers: tuple[str, ...]) -> tuple[Rule, int, Any]:
     kernel = _Kernel(vectors, len(numbers))
     returned = rule(*kernel.values, **dict(zip(numbers, kernel.numbers, strict=True)))
     results = returned if isinstance(returned, tuple) else (returned,)

@@ -26,10 +26,9 @@ class AdamW(OneStep):
         self.taken = 0
 
     def observe(self, rows: Rows) -> None:
-        gradient = self.learner.gradient(rows)
         self.taken += 1
-        self.learner.update(
-            step, gradient, self.mean, self.squares, lr=self.lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps,
+        self.learner.sgd_by(
+            step, rows, self.mean, self.squares, lr=self.lr, beta1=self.beta1, beta2=self.beta2, eps=self.eps,
             decay=self.weight_decay, met1=1 - self.beta1**self.taken, met2=1 - self.beta2**self.taken,
         )  # fmt: skip
 

@@ -54,8 +54,7 @@ class Consolidation(OneStep):
             self.kept += 1
         if self.strength and self.counters["consolidations"]:
             slope = 2 * self.share * self.strength
-            gradient = self.learner.gradient(rows)
-            self.learner.update(step, gradient, self.importance, self.anchor, lr=self.lr, slope=slope)
+            self.learner.sgd_by(step, rows, self.importance, self.anchor, lr=self.lr, slope=slope)
         else:
             self.learner.sgd(rows, self.lr)
 

@@ -67,9 +67,7 @@ class EWC(OneStep):
             self.learner.copy(row, self.learner.batch_size + self.kept)
             self.kept += 1
         if self.past:
-            self.learner.update(
-                step, self.learner.gradient(rows), self.importance, self.pull, lr=self.lr, strength=self.memory_strength
-            )
+            self.learner.sgd_by(step, rows, self.importance, self.pull, lr=self.lr, strength=self.memory_strength)
         else:
             self.learner.sgd(rows, self.lr)
 

@@ -50,8 +50,7 @@ class SI(OneStep):
 
     def observe(self, rows: Rows) -> None:
         if self.c:
-            gradient = self.learner.gradient(rows)
-            self.learner.update(step, gradient, self.path, self.importance, self.anchor, lr=self.lr, c=self.c)
+            self.learner.sgd_by(step, rows, self.path, self.importance, self.anchor, lr=self.lr, c=self.c)
         else:
             self.learner.sgd(rows, self.lr)
 
