@@ -69,7 +69,8 @@ class Core:
 
             self.learner = GrowingTorch(network, slots, build.batch_size, self.weights, build.scaled, build.device)
         if build.loss:
-            self.learner.objective = self._residual if build.loss == "squared" else self._sign
+            squared = build.loss == "squared"
+            self.learner.objective = self._residual if squared else lambda *given: np.sign(self._residual(*given))
         self.scale = RunningScale(build.inputs) if build.scaled else None
         self.target_scale = RunningScale(1)
         method.start(self.learner, randomness(build.seed, "method"), build.tasks)
@@ -150,9 +151,9 @@ class Core:
                         self.seen += len(rows)
                     begin = end
         except Diverged as diverged:
-            lower = f"lower lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "lower its learning rate"
+            lower = f"lr (it is {self.method.lr:g})" if hasattr(self.method, "lr") else "its learning rate"
             also = "" if self.scale else ", or scale the features (scale=True)"
-            message = f"the loss is not finite at example {self.seen + 1}: {lower}{also}"
+            message = f"the loss is not finite at example {self.seen + 1}: lower {lower}{also}"
             raise Diverged(diverged.step, diverged.row, message) from None
 
     def take_in(self, x: Inputs, places: NDArray[np.int64]) -> None:
@@ -222,9 +223,6 @@ class Core:
         """The gradient of half the squared error, of targets as they are scaled now."""
         return scores - self.target_scale.scale(self.learner.target[rows][:, None], ONLY)
 
-    def _sign(self, scores: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        return np.sign(self._residual(scores, rows))
-
     def scores(self, x: Inputs, task: int, places: NDArray[np.int64]) -> NDArray[np.float32]:
         """Scores ``(n, classes)`` of examples given as to ``learn``; BadInput if one is not finite."""
         x = self._placed(x, places) if self.scale is None else self.scale.scale(x, places)
@@ -274,30 +272,22 @@ class Core:
 
     def state(self) -> dict[str, Any]:
         """Everything that another process needs to go on from here to the same bits."""
-        return {name: getattr(self, name) for name in KEPT} | {
-            "settings": asdict(self.method),
-            "build": dict(vars(replace(self.build, inputs=self.inputs, classes=self.classes))),
-            "scale": None if self.scale is None else self.scale.state(),
-            "target_scale": self.target_scale.state(),
-            "counts": self.counts.copy(),
-            "weights": self.weights.bit_generator.state,
-            "learner": self.learner.state(),
-            "method": self.method.state(),
-        }
+        parts = {"scale": self.scale, "target_scale": self.target_scale, "learner": self.learner, "method": self.method}
+        kept = {name: getattr(self, name) for name in KEPT} | {"settings": asdict(self.method)}
+        kept |= {"build": dict(vars(replace(self.build, inputs=self.inputs, classes=self.classes)))}
+        kept |= {"counts": self.counts.copy(), "weights": self.weights.bit_generator.state}
+        return kept | {name: None if part is None else part.state() for name, part in parts.items()}
 
     @classmethod
     def of_state(cls, method: type[Method], state: Mapping[str, Any]) -> Self:
         """The one whose ``state()`` this is, with that method; raises ValueError if its parts do not fit together."""
-        core = cls(method(**state["settings"]), Build(**state["build"]))
-        if core.scale is not None:
-            core.scale.load_state(state["scale"])
-        core.target_scale.load_state(state["target_scale"])
-        counts = state["counts"]
+        core, counts = cls(method(**state["settings"]), Build(**state["build"])), state["counts"]
         if (counts.dtype, counts.shape) != (core.counts.dtype, core.counts.shape) or (counts < 0).any():
             raise ValueError("its counts of classes are no counts")
         core.counts = counts.copy()
-        core.learner.load_state(state["learner"])
-        core.method.load_state(state["method"])
+        for name in ("scale", "target_scale", "learner", "method"):
+            if (part := getattr(core, name)) is not None:
+                part.load_state(state[name])
         core.weights.bit_generator.state = state["weights"]
         for name in KEPT:
             setattr(core, name, state[name])

@@ -174,9 +174,9 @@ class Estimator:
         engine = engines.chosen(self.engine, self.device, "mlp" if self.network is None else "own")
         return {"hidden": tuple(sizes), "network": self.network, "engine": engine, "device": self.device}
 
-    def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
-        loss = getattr(self, "loss", None)  # a regressor's
-        tasks, scaled = int(self.tasks), bool(self.scale)
+    def _begin(self, method: Method, inputs: int, classes: int, seed: int | None, batch_size: int = 1) -> None:
+        seed = int(np.random.SeedSequence().generate_state(1)[0] if seed is None else seed)
+        tasks, scaled, loss = int(self.tasks), bool(self.scale), getattr(self, "loss", None)  # a regressor's
         build = Build(inputs, classes, tasks, scaled, batch_size, seed, loss=loss, **self._layers())
         try:
             self._life = Core(method, build)
@@ -210,10 +210,7 @@ class Estimator:
 
     @classmethod
     def load(
-        cls,
-        path: str | os.PathLike[str],
-        method: type[Method] | None = None,
-        network: Callable[..., Any] | None = None,
+        cls, path: str | os.PathLike[str], method: type[Method] | None = None, network: Callable[..., Any] | None = None
     ) -> Self:
         """The estimator that was saved; it goes on to the same bits. No code comes from the file.
 
@@ -295,8 +292,8 @@ class Classifying(Estimator):
             raise BadInput(f"temperature is {given!r}, but must be a positive number or 'memory'")
         return super()._made_method()
 
-    def _begin(self, method: Method, inputs: int, classes: int, seed: int, batch_size: int = 1) -> None:
-        super()._begin(method, inputs, classes, seed, batch_size)
+    def _begin(self, *given: Any) -> None:
+        super()._begin(*given)
         self._life.class_weight = self._weights()
 
     def _answers(self, y: list[Any]) -> NDArray[np.int64]:

@@ -53,12 +53,7 @@ class RiverEstimator(Estimator):
         w
             What its loss counts, whenever it is learned or replayed; one that weighs 0 is skipped.
 
-        Raises
-        ------
-        BadInput
-            If something cannot be used; then nothing is learned.
-        Diverged
-            If its loss is not finite.
+        BadInput if something cannot be used, and then nothing is learned; Diverged if its loss is not finite.
         """
         self._learn(list(x), self._numbers(x), [y], task, w)
 
@@ -85,8 +80,7 @@ class RiverEstimator(Estimator):
             places = self._new_places(names)
             inputs = max(FEWEST_INPUTS, 1 << (len(self._features) - 1).bit_length())
             if not hasattr(self, "_life"):
-                seed = np.random.SeedSequence().generate_state(1)[0] if self.seed is None else self.seed
-                self._begin(self._made_method(), inputs, 1, int(seed))
+                self._begin(self._made_method(), inputs, 1, self.seed)
             self._life.grow(inputs=inputs)
             try:
                 values, places = _with_places(values, places)
@@ -112,11 +106,8 @@ class RiverEstimator(Estimator):
             self._features.of(sorted(new, key=lambda name: (type(name).__name__, repr(name)))[:room])
             if len(new) > room and not self._left_out:
                 self._left_out = True
-                warnings.warn(
-                    f"more than max_features={self.max_features} features have come: new ones are left out",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+                text = f"more than max_features={self.max_features} features have come: new ones are left out"
+                warnings.warn(text, RuntimeWarning, stacklevel=4)
             self._last = (names, self._places(names))
         return self._last[1]
 

@@ -48,12 +48,7 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
             ``(n,)``, what each one's loss counts, whenever it is learned or replayed; None: 1. An example that weighs
             0 is as if it were not there, to the bit.
 
-        Raises
-        ------
-        BadInput, ValueError
-            If the data or a parameter cannot be used.
-        Diverged
-            If a loss is not finite.
+        BadInput or ValueError if the data or a parameter cannot be used; Diverged if a loss is not finite.
         """
         with self._guard.writing():
             method = self._made_method()
@@ -62,7 +57,7 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
                 raise BadInput("every sample_weight is 0: there is nothing to learn")
             if not is_regressor(self) and (y == y[0]).all():
                 text = f"{type(self).__name__} needs samples of at least 2 classes in the data, but the data contains "
-                raise BadInput(f"{text}only one class: {y[:1].tolist()[0]!r}; partial_fit can begin with one")
+                raise BadInput(f"{text}only one class: {y.tolist()[0]!r}; partial_fit can begin with one")
             tasks = Numbers()
             number_of = tasks.of_tasks(names, len(y), type(method), "partial_fit(X, y, task=…)", self.tasks)
             self._start(method, np.unique(y), X.shape[1], tasks)
@@ -109,16 +104,14 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         return self
 
     def _start(self, method: Method, labels: NDArray[Any], features: int, tasks: Numbers) -> None:
-        seed = self.random_state
-        if seed is None:
-            seed = np.random.SeedSequence().generate_state(1)[0]
-        elif not isinstance(seed, Integral):
+        seed: Any = self.random_state
+        if seed is not None and not isinstance(seed, Integral):
             seed = check_random_state(seed).randint(2**31 - 1)
         self.__dict__.pop("classes_", None)
         self._meet_nothing()
         self._tasks = tasks
         self._know(labels)
-        self._begin(method, features, max(1, len(self._labels)), int(seed), int(self.batch_size))
+        self._begin(method, features, max(1, len(self._labels)), seed, int(self.batch_size))
 
     def _learn(self, X: Any, y: Any, weights: Any, task: int, rows: NDArray[np.int64], known: bool = False) -> None:
         for part in self._parts(rows):
@@ -296,12 +289,8 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
         classes
             Classes that will come, where some are known: they are among the answers from now on.
 
-        Raises
-        ------
-        BadInput, ValueError
-            If the data or a parameter cannot be used; then nothing is learned.
-        Diverged
-            If a loss is not finite; what came before that example is learned.
+        BadInput or ValueError if the data or a parameter cannot be used, and then nothing is learned; Diverged if a
+        loss is not finite: what came before that example is learned.
         """
         return self._partial_fit(X, y, classes, task, sample_weight)
 

@@ -137,27 +137,24 @@ class ModuleNetwork:
 
     def modules(self) -> list[Module]:
         """Make its copies, with fresh weights from PyTorch's generators; BadInput if a user's factory makes none."""
-        return [self._made() for _ in range(self.copies)]
-
-    def _made(self) -> Module:
         from torch.nn import Module
 
         from metareplay.networks.convolutional import CONVOLUTIONAL
 
         if self.name in CONVOLUTIONAL:
-            return CONVOLUTIONAL[self.name](self.shape, self.classes, self.share)
+            return [CONVOLUTIONAL[self.name](self.shape, self.classes, self.share) for _ in range(self.copies)]
         factory: Any = user_code.load(self.name, "--network") if isinstance(self.name, str) else self.name
         try:
             narrower = self.share > 1 and "width" in inspect.signature(factory).parameters
-            module = factory(self.shape, self.classes, **({"width": 1 / self.share} if narrower else {}))
+            width = {"width": 1 / self.share} if narrower else {}
+            made = [factory(self.shape, self.classes, **width) for _ in range(self.copies)]
         except Exception as error:  # a user's code may raise anything
-            raise BadInput(
-                f"the network {self.name} cannot be made for inputs of shape {self.shape} and {self.classes} classes: "
-                f"{first_line(error)}"
-            ) from error
-        if not isinstance(module, Module):
-            raise BadInput(f"the network {self.name} gave {type(module).__name__}, but must give a torch.nn.Module")
-        return module
+            what = f"for inputs of shape {self.shape} and {self.classes} classes: {first_line(error)}"
+            raise BadInput(f"the network {self.name} cannot be made {what}") from error
+        for module in made:
+            if not isinstance(module, Module):
+                raise BadInput(f"the network {self.name} gave {type(module).__name__}, but must give a torch.nn.Module")
+        return made
 
 
 def first_line(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Methods beside each other: which configurations can be compared, and which of their differences are established."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -221,9 +222,8 @@ def _entrants(picked: Sequence[tuple[str, list[Group]]], size: int | None) -> di
             choices = ", ".join(_choice(group, differing([group.settings for group in of_size])) for group in of_size)
             raise BadInput(f"{text} has several settings on {of_size[0].problem}: choose one of {choices}")
         for group in of_size:
-            for other, known in entrants.items():
-                if known is group:
-                    raise BadInput(f"{other} and {text} are the same runs on {group.problem}")
+            for other in (name for name, known in entrants.items() if known is group):
+                raise BadInput(f"{other} and {text} are the same runs on {group.problem}")
             entrants[text] = group
     return entrants
 
@@ -250,10 +250,8 @@ def _choice(group: Group, names: set[str]) -> str:
 
 def _same(value: object, text: str) -> bool:
     if isinstance(value, int | float) and not isinstance(value, bool):
-        try:
+        with contextlib.suppress(ValueError):
             return value == float(text)
-        except ValueError:
-            return False
     return text.lower() in (str(value).lower(), in_short(value).lower())
 
 

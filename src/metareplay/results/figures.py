@@ -80,13 +80,10 @@ def of_retained(problem: list[Group], group: Group, points: int) -> list[Line]:
 
 def of_memory(problem: list[Group], group: Group, points: int) -> list[Line]:
     """One row, with its size of memory, and whether it is its method's best of that size."""
-    rivals = [other for other in problem if (other.method, other.memories) == (group.method, group.memories)]
-    more = {
-        "name": group.label,
-        "size": "none" if group.memories is None else str(group.memories),
-        "order": group.memories or 0,
-        "joined": group.memories is not None and of_size(rivals, group.memories)[0] is group,
-    }
+    size = group.memories
+    rivals = [other for other in problem if (other.method, other.memories) == (group.method, size)]
+    more = {"name": group.label, "size": "none" if size is None else str(size), "order": size or 0}
+    more["joined"] = size is not None and of_size(rivals, size)[0] is group
     return [row | more for row in of_retained(problem, group, points)]
 
 
@@ -123,12 +120,8 @@ def ends(rows: list[Line], whole: bool) -> dict[str, float]:
     found += [value for row in rows for value in row.get("values", [])]
     seconds = [row["seconds"] for row in rows if "seconds" in row] or [1.0]
     low, high = (0.0, 100.0) if whole or not found else (min(found) - 1, max(found) + 1)
-    return {
-        "low": max(0.0, 5.0 * math.floor(low / 5)),
-        "high": min(100.0, 5.0 * math.ceil(high / 5)),
-        "first": min(seconds) / 1.3,
-        "last": max(seconds) * 1.3,
-    }
+    low, high = max(0.0, 5.0 * math.floor(low / 5)), min(100.0, 5.0 * math.ceil(high / 5))
+    return {"low": low, "high": high, "first": min(seconds) / 1.3, "last": max(seconds) * 1.3}
 
 
 WITH_INTERVAL = charts.INTERVAL | {"seeds": "seeds"}
@@ -208,10 +201,10 @@ def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of:
                 continue
             try:
                 svg = vl_convert.vegalite_to_svg(specification, allowed_base_urls=[])
-                pdf = vl_convert.svg_to_pdf(svg)
+                files = {"svg": svg.encode(), "pdf": vl_convert.svg_to_pdf(svg)}
             except ValueError as error:
                 raise RunFailed(f"the figure {figure.id} of {title} cannot be drawn: {error}") from error
-            for kind, content in (("svg", svg.encode()), ("pdf", pdf)):
+            for kind, content in files.items():
                 written.append(folder / f"{name}-{figure.id}.{kind}")
                 write_atomically(written[-1], content)
     return written

@@ -25,36 +25,21 @@ LIMIT = 3_000_000
 
 def page(contents: Contents, progress: Callable[[str], Progress] = lambda what: lambda done, of: None) -> str:
     """The page as HTML; ``progress`` makes what is called with how many of something are done, of how many."""
-    environment = Environment(
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: plain(value) if type(value) is str else value,
-    )
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    environment.finalize = lambda value: plain(value) if type(value) is str else value
     groups, problems = contents.groups, contents.problems
     look = styles(sorted({group.method for group in groups}))
     environments = Counter(tuple(sorted(run.summary["environment"].items())) for group in groups for run in group.runs)
     template = environment.from_string(_file("page.html"))
-    context = {
-        "contents": contents,
-        "problems": list(enumerate(problems.items())),
-        "answers": tables.answers(contents, progress("rankings tested")),
-        "tables": tables,
-        "metrics": functools.partial(tables.metrics, contents),
-        "missing": tables.missing(contents),
-        "chosen": [choices.table(choice) for choice in contents.choices if choice.ended],
-        "environments": environments.most_common(),
-        "sizes": sorted({size for group in groups if (size := group.memories)}),
-        "figures": FIGURES,
-        "looks": look,
-        "runs": sum(len(group.runs) for group in groups),
-        "made": datetime.now(UTC).isoformat(timespec="minutes"),
-        "style": Markup(_file("page.css")),
-        "script": Markup(_file("page.js")),
-        "vega": Markup(_vega()),
-        "specifications": _json({figure.id: _specification(figure, look) for figure in FIGURES}),
-    }
+    context: dict[str, Any] = {"contents": contents, "tables": tables, "figures": FIGURES, "looks": look}
+    context |= {"problems": list(enumerate(problems.items())), "metrics": functools.partial(tables.metrics, contents)}
+    context |= {"answers": tables.answers(contents, progress("rankings tested")), "missing": tables.missing(contents)}
+    context["chosen"] = [choices.table(choice) for choice in contents.choices if choice.ended]
+    context |= {"environments": environments.most_common(), "runs": sum(len(group.runs) for group in groups)}
+    context["sizes"] = sorted({size for group in groups if (size := group.memories)})
+    context["made"] = datetime.now(UTC).isoformat(timespec="minutes")
+    context["specifications"] = _json({figure.id: _specification(figure, look) for figure in FIGURES})
+    context |= {name: Markup(_file(f"page.{name}")) for name in ("css", "js")} | {"vega": Markup(_vega())}
     around = len(template.render(context, data="", points=0).encode())
     for points in (POINTS, 50, 25, 12, 6):
         data = _data(problems.values(), points, progress(f"configurations drawn, at most {points} points each"))

@@ -27,15 +27,9 @@ MEASURED = (
     ),
 )
 INTERVALS = "Mean ± half of the 95 % interval over seeds, %."
-UNITS = {
-    "steps": "SGD steps",
-    "gradients": "gradients",
-    "forward_passes": "forward passes",
-    "train_seconds": "training, s",
-    "eval_seconds": "evaluation, s",
-    "parameter_bytes": "network, MB",
-    "table_bytes": "examples, MB",
-}
+UNITS = {"steps": "SGD steps", "gradients": "gradients", "forward_passes": "forward passes"}
+UNITS |= {"train_seconds": "training, s", "eval_seconds": "evaluation, s"}
+UNITS |= {"parameter_bytes": "network, MB", "table_bytes": "examples, MB"}
 """The costs that are shown, and what they are called."""
 
 
@@ -88,18 +82,13 @@ def _ranking(title: str, ranked: list[Group], judged: Mapping[Group, Difference]
             gap, p = with_interval(found.estimate, signed=True), f"{found.corrected:.2g}"
         strong = place == 1 or (better_than_some and not (found and found.established))
         rows.append(_row(group, (group.short, place, with_interval(mean), verdict, gap, p, seeds_of(group)), strong))
-    columns = (
-        words("method"),
-        Column("rank"),
-        Column("RA, %", meaning=METRICS[RA].meaning),
-        words("first is better?", meaning="whether that is established, at the level of 5 %"),
-        Column("difference", meaning="from the first, on the seeds that both have"),
-        Column("p", meaning="of an exact permutation test, corrected for all rows of this table"),
-        Column("seeds"),
-    )
+    columns = [words("method"), Column("rank"), Column("RA, %", meaning=METRICS[RA].meaning)]
+    columns += [words("first is better?", meaning="whether that is established, at the level of 5 %")]
+    columns += [Column("difference", meaning="from the first, on the seeds that both have")]
+    columns += [Column("p", meaning="of an exact permutation test, corrected for all rows of this table")]
     chosen = "; ".join(f"of {group.short} seeds {ranges(group.looked_at)}" for group in ranked if group.looked_at)
     notes = [f"Settings were chosen on these runs, which no comparison counts: {chosen}."] if chosen else []
-    return Table(columns, tuple(rows), title, (*_task_notes(ranked), *notes))
+    return Table((*columns, Column("seeds")), tuple(rows), title, (*_task_notes(ranked), *notes))
 
 
 def _task_notes(ranked: list[Group]) -> tuple[str, ...]:
