@@ -7,6 +7,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, NoReturn
 
 from rich_argparse import RawDescriptionRichHelpFormatter
@@ -44,15 +45,10 @@ class Parser(argparse.ArgumentParser):
             self.options.append(option)
 
     def add_list(self, title: str, lines: Mapping[str, str]) -> None:
-        column = max(map(len, lines)) + 2
-        columns = shutil.get_terminal_size().columns - 4
-        self.add_argument_group(
-            title,
-            "\n".join(
-                textwrap.fill(line, columns, initial_indent=f"{name:<{column}}", subsequent_indent=" " * column)
-                for name, line in lines.items()
-            ),
-        )
+        indent, columns = " " * (max(map(len, lines)) + 2), shutil.get_terminal_size().columns - 4
+        fill = partial(textwrap.fill, width=columns, subsequent_indent=indent)
+        filled = [fill(line, initial_indent=f"{name:<{len(indent)}}") for name, line in lines.items()]
+        self.add_argument_group(title, "\n".join(filled))
 
     def choice(self, argv: list[str], what: str, names: Iterable[str]) -> str:
         """The first argument, if it is one of the names; BadInput if not, and help where that is asked for."""

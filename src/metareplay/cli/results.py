@@ -16,11 +16,13 @@ from metareplay.runs.folder import Status
 from metareplay.runs.metrics import METRICS, Undefined
 from metareplay.settings import Hyperparameter
 
-NOT_DONE = {
-    "running": "a process is running them",
-    "stopped": "they go on from where they are when they are started again",
-    "failed": "they are tried again when they are started again",
-    "broken": "they are run again when they are started again",
+NOT_DONE = {"running": "a process is running them"} | {
+    state: f"they {do} when they are started again"
+    for state, do in (
+        ("stopped", "go on from where they are"),
+        ("failed", "are tried again"),
+        ("broken", "are run again"),
+    )
 }
 COSTS = {"gradients": "gradients", "seconds": "train_seconds"}
 WHICH = (
@@ -68,12 +70,9 @@ def _show_results(found: Contents) -> None:
 
 def compare(argv: list[str]) -> None:
     """Compare methods: their means over seeds, the differences, and whether these are established."""
-    parser = Parser(
-        "metareplay compare",
-        compare,
-        epilog="metareplay compare runs/ meralg1 eralg4 --memories 200\n"
-        "metareplay compare runs/ meralg1:lr=0.03 meralg1:lr=0.1   where a method was run with several settings",
-    )
+    epilog = "metareplay compare runs/ meralg1 eralg4 --memories 200\n"
+    epilog += "metareplay compare runs/ meralg1:lr=0.03 meralg1:lr=0.1   where a method was run with several settings"
+    parser = Parser("metareplay compare", compare, epilog=epilog)
     parser.add_argument("runs", metavar="DIR", help="the folder of runs")
     parser.add_argument("methods", metavar="METHOD", nargs="+", help="two methods or more, or METHOD:SETTING=VALUE,…")
     parser.add_argument("--benchmark", metavar="NAME", help="only on this benchmark (default: on each)")
@@ -86,13 +85,7 @@ def compare(argv: list[str]) -> None:
     there, selections = _load(given.runs), [Selection.read(text) for text in given.methods]
     cost = COSTS.get(given.matched)
     found = comparisons.sections(there.groups, selections, given.benchmark, given.memories, cost)
-    without = [
-        f"{text} ({one.title})"
-        for one in found
-        for text, group in one.entrants.items()
-        if group.memories is not None and text not in (*one.controls, *one.controls.values())
-    ]
-    if cost and without:
+    if cost and (without := [f"{text} ({one.title})" for one in found for text in one.without_control]):
         control = "er-matched" if given.matched == "gradients" else "er-matched:seconds"
         what = f"no control within 15 % of the cost of {', '.join(without)}"
         note(f'{what}: controls = ["{control}"] in a suite makes it')
@@ -119,10 +112,9 @@ def _show_comparison(
     lines = []
     if judged:
         number = f"the {len(judged)} differences" if len(judged) != 1 else "the one difference"
-        lines.append(
-            "Intervals: Student's t, 95 %. Differences: paired by seed. p: exact permutation test, two-sided; "
-            f"corrected by Holm's method for {number} above. Established: corrected p ≤ {statistics.LEVEL}."
-        )
+        text = "Intervals: Student's t, 95 %. Differences: paired by seed. p: exact permutation test, two-sided; "
+        text += f"corrected by Holm's method for {number} above. Established: "
+        lines.append(f"{text}corrected p ≤ {statistics.LEVEL}.")
     if any(not difference.established and difference.estimate.n > 1 for difference in judged.values()):
         lines.append(f"More seeds: with so many, {100 * statistics.POWER:.0f} % of simulated studies establish it.")
     if any(difference.estimate.n > statistics.EXACT for difference in judged.values()):

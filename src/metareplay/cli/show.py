@@ -37,12 +37,9 @@ CURVE_NAMES = {
 
 def main(argv: list[str]) -> None:
     """Show one run (accuracy matrix, metrics, curves along the stream) or benchmark (example images of each task)."""
-    parser = Parser(
-        "metareplay show",
-        main,
-        epilog="WHAT is a run's folder, its key as `metareplay results` lists them, or the beginning of one;\n"
-        "or a benchmark's name, or where your own data are.",
-    )
+    epilog = "WHAT is a run's folder, its key as `metareplay results` lists them, or the beginning of one;\n"
+    epilog += "or a benchmark's name, or where your own data are."
+    parser = Parser("metareplay show", main, epilog=epilog)
     parser.add_argument("what", metavar="WHAT", help="the run or the benchmark")
     parser.add_argument("-o", "--output", metavar="FILE.png", help="draw a benchmark's images into that file instead")
     parser.add_argument("--out", metavar="DIR", default="runs", help="the folder of runs (default: runs)")
@@ -53,7 +50,11 @@ def main(argv: list[str]) -> None:
     if given.what not in BENCHMARKS and path.suffix != ".pt" and not own_data:
         if given.output:
             raise BadInput(f"--output is for the images of a benchmark, and {given.what} is none")
-        show(Record.load(find_run(given.what, Path(given.out)).folder))
+        record, out = Record.load(find_run(given.what, Path(given.out)).folder), console()
+        show_result(record)
+        out.print()
+        for line in (*matrix(record, out.width), *curves(record, out.width)):
+            out.print(line, soft_wrap=True)
         return
     stream = benchmarks.find(given.what).stream()
     if given.output is None:
@@ -88,15 +89,6 @@ def find_run(name: str, root: Path) -> Run:
     return run
 
 
-def show(record: Record) -> None:
-    """Print a run."""
-    show_result(record)
-    out = console()
-    out.print()
-    for line in (*matrix(record, out.width), *curves(record, out.width)):
-        out.print(line, soft_wrap=True)
-
-
 def matrix(record: Record, width: int) -> list[Text]:
     """The accuracy matrix in percent, a row for each moment; of more tasks than have room, evenly spread ones."""
     if len(record.accuracy) < 2:
@@ -128,13 +120,13 @@ def shade(accuracy: float) -> Style:
 def curves(record: Record, width: int) -> list[Text]:
     """The curves along the stream, as lines of bars between their lowest and highest values."""
     lines = []
-    for name in CURVE_NAMES:
+    for name, title in CURVE_NAMES.items():
         curve = CURVES[name](record)
         if isinstance(curve, Undefined) or len(curve.values) < 2:
             continue
         values = 100 * curve.values
         text = f"{values[0]:.0f} % at first, {values.min():.0f} to {values.max():.0f} %, {values[-1]:.1f} % at the end"
-        lines += [Text(), Text.assemble((CURVE_NAMES[name], "bold"), f": {text}"), Text(spark(values.tolist(), width))]
+        lines += [Text(), Text.assemble((title, "bold"), f": {text}"), Text(spark(values.tolist(), width))]
     return lines
 
 
@@ -149,8 +141,7 @@ def spark(values: list[float], width: int) -> str:
 def show_images(stream: Stream) -> None:
     """Print a row of images for each task, as many as there is room for, two pixels in each character."""
     out = Console(highlight=False)
-    room = max(1, (out.width + 1) // (WIDEST + 1))
-    for description, images in gallery.rows(stream, room, MOST_TASKS):
+    for description, images in gallery.rows(stream, max(1, (out.width + 1) // (WIDEST + 1)), MOST_TASKS):
         out.print(Text(description, "bold"))
         framed = [np.pad(_smaller(image), ((0, 0), (1, 0), (0, 0)), constant_values=-1) for image in images]
         across = np.concatenate(framed, 1)[:, 1:]  # between images a column of what no colour is

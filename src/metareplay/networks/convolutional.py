@@ -7,30 +7,22 @@ from torch.nn.functional import relu
 from metareplay.errors import BadInput
 
 
-class SmallCNN(Module):
+def small_cnn(shape: tuple[int, ...], classes: int, share: int = 1) -> Module:
     """Two 3×3 convolutions with 32 and 64 maps, each with ReLU and a 2×2 maximum; a hidden layer of 128; the classes.
 
     It has no buffers and draws nothing while it learns. Weights start as PyTorch's layers have them. Images of a
     ``shape (channels, height, width)`` have at least 4×4 pixels; maps and units are divided by ``share``.
     """
-
-    def __init__(self, shape: tuple[int, ...], classes: int, share: int = 1) -> None:
-        super().__init__()
-        channels, height, width = shape
-        if min(height, width) < 4:
-            raise BadInput(f"the network cnn-small needs images of at least 4×4 pixels, not {height}×{width}")
-        first, second, units = (max(1, count // share) for count in (32, 64, 128))
-        self.layers = Sequential(
-            *(Conv2d(channels, first, 3, padding=1), ReLU(), MaxPool2d(2)),
-            *(Conv2d(first, second, 3, padding=1), ReLU(), MaxPool2d(2)),
-            *(Flatten(), Linear(second * (height // 4) * (width // 4), units), ReLU()),
-            Linear(units, classes),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scores ``(n, classes)`` of images ``(n, channels, height, width)``."""
-        scores: Tensor = self.layers(x)
-        return scores
+    channels, height, width = shape
+    if min(height, width) < 4:
+        raise BadInput(f"the network cnn-small needs images of at least 4×4 pixels, not {height}×{width}")
+    first, second, units = (max(1, count // share) for count in (32, 64, 128))
+    return Sequential(
+        *(Conv2d(channels, first, 3, padding=1), ReLU(), MaxPool2d(2)),
+        *(Conv2d(first, second, 3, padding=1), ReLU(), MaxPool2d(2)),
+        *(Flatten(), Linear(second * (height // 4) * (width // 4), units), ReLU()),
+        Linear(units, classes),
+    )
 
 
 class ReducedResNet18(Module):
@@ -80,4 +72,4 @@ def normalised(channels: int, maps: int, size: int, stride: int) -> Sequential:
     return Sequential(Conv2d(channels, maps, size, stride, padding=size // 2, bias=False), BatchNorm2d(maps))
 
 
-CONVOLUTIONAL = {"cnn-small": SmallCNN, "resnet18-reduced": ReducedResNet18}
+CONVOLUTIONAL = {"cnn-small": small_cnn, "resnet18-reduced": ReducedResNet18}

@@ -57,14 +57,16 @@ class Section(NamedTuple):
         return self.problem if self.memories is None else f"{self.problem}, {self.memories} memories"
 
     @property
+    def without_control(self) -> list[str]:
+        known = {*self.controls, *self.controls.values()}
+        return [text for text, group in self.entrants.items() if group.memories is not None and text not in known]
+
+    @property
     def pairs(self) -> list[tuple[tuple[str, str], Pair]]:
         """All, by their texts, in the order in which the methods were asked for; a control with its method alone."""
-        found = itertools.combinations(self.entrants.items(), 2)
-        return [
-            ((one, other), (a, b))
-            for (one, a), (other, b) in found
-            if self.controls.get(other, one) == one and one not in self.controls
-        ]
+        texts = itertools.combinations(self.entrants, 2)
+        fit = [(a, b) for a, b in texts if self.controls.get(b, a) == a and a not in self.controls]
+        return [((a, b), (self.entrants[a], self.entrants[b])) for a, b in fit]
 
 
 def sections(

@@ -72,8 +72,8 @@ class Finished:
 
     @cached_property
     def numbers(self) -> dict[str, float | Undefined]:
-        undefined = {name: "the run was made before it was counted" for name in COUNTED if self.summary[name] is None}
-        undefined |= self.summary["undefined"]
+        uncounted = [name for name in COUNTED if self.summary[name] is None]
+        undefined = dict.fromkeys(uncounted, "the run was made before it was counted") | self.summary["undefined"]
         found = {name: self.summary[name] for name in (*METRICS, *NUMBERS)}
         return found | {name: Undefined(because) for name, because in undefined.items()}
 
@@ -260,10 +260,10 @@ def groups(runs: Iterable[Record | Finished | Status], chosen: Sequence[Choice] 
         configurations.setdefault(key, but_the_seed(run.configuration))
         if isinstance(run, Status):
             unfinished[key] += 1
-            continue
-        one = Finished(run.summary(), partial(lambda record: record, run)) if isinstance(run, Record) else run
-        seed = int(run.configuration["seed"])
-        found[key][seed] = max(found[key].get(seed, one), one, key=lambda run: run.summary["started"])
+        else:
+            one = Finished(run.summary(), partial(lambda record: record, run)) if isinstance(run, Record) else run
+            seed = int(run.configuration["seed"])
+            found[key][seed] = max(found[key].get(seed, one), one, key=lambda run: run.summary["started"])
     made = [
         Group(configuration, tuple(run for _, run in sorted(found[key].items())), unfinished[key])
         for key, configuration in configurations.items()
