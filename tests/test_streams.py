@@ -220,11 +220,9 @@ def test_a_stream_records_what_it_was_made_with_and_options_tell_their_defaults(
         ("digits-rotations", {"max_angle": float("nan")}, r"max_angle is nan"),
         ("digits-rotations", {"min_angle": -1.7e308, "max_angle": 1.7e308}, r"min_angle"),
         ("digits-permutations", {"samples_per_task": -1}, r"samples_per_task is -1"),
-        ("digits-permutations", {"samples_per_task": 1298}, r"is 1298, but digits has only 1297 training images"),
         ("digits-permutations", {"max_angle": 90.0}, "max_angle is no option of digits-permutations"),
         ("mnist-permutations", {"tasks": -1}, r"tasks is -1"),  # before anything is downloaded
         ("digits-split", {"tasks": 11}, "tasks is 11, but digits has 10 classes"),
-        ("digits-split", {"samples_per_task": 300}, r"is 300, but the largest task of digits-split has only 26\d"),
         ("digits-rotations", {"max_angel": 1.0}, r"max_angel is no option of .*; did you mean max_angle\?"),
         ("mnist-rotation", {}, r"'mnist-rotation'; did you mean mnist-rotations\?"),
         ("", {}, "there is no benchmark ''; `metareplay benchmarks` lists all"),

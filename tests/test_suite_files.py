@@ -14,11 +14,12 @@ from commands import PATIENT
 from metareplay.errors import BadInput
 from metareplay.methods import METHODS
 from metareplay.runs import recipes
+from metareplay.runs.display import in_words
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Trainer
 from metareplay.streams.catalogue import benchmark
-from metareplay.suites.plan import Pace, in_words, name, plan, steps_of
+from metareplay.suites.plan import Pace, name, plan, steps_of
 from metareplay.suites.reader import line_of
 from metareplay.suites.suite import Suite
 from test_methods import PUBLISHED as PUBLISHED_METHODS

@@ -17,7 +17,7 @@ from metareplay.cli.tables import check_file, console, say, write
 from metareplay.methods import METHODS
 from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.runs import trackers
-from metareplay.runs.display import Display, note, stoppable
+from metareplay.runs.display import Display, note
 from metareplay.runs.folder import Run, Unsaved
 from metareplay.runs.metrics import METRICS, Undefined
 from metareplay.runs.record import Record
@@ -60,10 +60,11 @@ def main(argv: list[str]) -> None:
         if inexact := request.defaults()[1]:
             note(inexact, given.quiet)
         try:
-            with Display(given.quiet) as display, stoppable(display.run()) as report:
+            with Display(given.quiet) as display:
                 record = run.carry_out(
-                    experiment, report, tracker, again=given.again, weights=not given.no_weights, note=display.note
-                )
+                    experiment, display.run(), tracker, again=given.again, weights=not given.no_weights,
+                    note=display.note,
+                )  # fmt: skip
         except Unsaved as unsaved:  # a full disk does not take away what an hour has shown
             _show(unsaved.record, given, None)
             raise

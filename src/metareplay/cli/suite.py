@@ -18,7 +18,7 @@ from metareplay.results.choices import Choice
 from metareplay.results.compare import Selection
 from metareplay.results.table import Column, Row, Table, thousands
 from metareplay.runs import trackers
-from metareplay.runs.display import note
+from metareplay.runs.display import in_words, note
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
@@ -26,7 +26,7 @@ from metareplay.studies import further
 from metareplay.studies import tune as tuning
 from metareplay.studies.file import read
 from metareplay.suites.driver import EXECUTOR, Outcome, SuiteDisplay, execute
-from metareplay.suites.plan import Planned, at_hand, flat, in_words, name, options, plan, short
+from metareplay.suites.plan import Planned, at_hand, flat, name, options, plan, short
 from metareplay.suites.reader import CONTROLS
 from metareplay.suites.suite import Suite
 

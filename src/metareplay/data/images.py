@@ -176,19 +176,10 @@ class Decoded(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images, for training and for testing.
+    """Labelled images, for training and for testing, with labels 0 … ``classes - 1``.
 
-    Parameters
-    ----------
-    name
-        The data set's name, such as ``mnist``.
-    train, test
-        Its examples, with labels 0 … ``classes - 1``.
-    sha256
-        SHA-256 over all of it, as hexadecimal: part of a run's identity.
-    groups
-        Classes that belong together, each group with its name: Omniglot's alphabets. Their classes are consecutive and
-        cover all of the set's, in this order; empty where nothing groups them.
+    ``sha256`` is over all of it, as hexadecimal: part of a run's identity. ``groups`` are classes that belong together,
+    each with its name: Omniglot's alphabets. Their classes are consecutive and cover all of the set's, in this order.
     """
 
     name: str

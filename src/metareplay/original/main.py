@@ -47,8 +47,8 @@ def _learn(options: Namespace, trainer: Trainer, run: Run) -> None:
     trainer.resume(checkpoints, note)
     if trainer.seen:
         note(f"this run was stopped at example {trainer.seen}: it goes on from there")
-    with display.Display() as shown, display.stoppable(shown.run()) as report:
-        record = trainer.train(report, checkpoints=checkpoints)
+    with display.Display() as shown:
+        record = trainer.train(shown.run(), checkpoints=checkpoints)
     results = Results.of(record, printed(options), state(options.model, cast(Any, trainer.learner).layers()))
     file = Path(options.data_file).name
     name = f"{options.model}_{file}_{datetime.now():%Y_%m_%d_%H_%M_%S}_{run.key}{uuid.uuid4().hex[16:]}"

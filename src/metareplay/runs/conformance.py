@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -177,33 +178,19 @@ def _trainer(
     return trainer
 
 
-class _Saved:
-    """Checkpoints after every batch, all of them: the states themselves, and packed at once."""
-
-    def __init__(self) -> None:
-        self.states: list[State] = []
-        self.packed: list[bytes] = []
-
-    def load(self) -> None:
-        """There is none to begin with."""
-
-    def due(self, border: bool) -> bool:
-        return True
-
-    def save(self, state: State) -> None:
-        self.states.append(state)
-        self.packed.append(pack(state))
-
-    def changed(self) -> bool:
-        return [_packed(state) for state in self.states] != [_packed(unpack(content)) for content in self.packed]
-
-
-def _trained(method: Method, saved: _Saved | None = None, **options: Any) -> Trainer:
-    """The same at its end."""
-    trainer = _trainer(method, **options)
-    trainer.train(checkpoints=saved)  # type: ignore[arg-type]  # it needs no more of it
+def _trained(method: Method, saved: list[tuple[State, bytes]] | None = None, **options: Any) -> Trainer:
+    """The same at its end; ``saved`` gets its state after every batch, and what that was when it was packed at once."""
+    trainer, keeps = _trainer(method, **options), [] if saved is None else saved
+    checkpoints: Any = SimpleNamespace(
+        load=lambda: None, due=lambda border: saved is not None, save=lambda state: keeps.append((state, pack(state)))
+    )
+    trainer.train(checkpoints=checkpoints)
     trainer.learner.look_around()  # type: ignore[attr-defined]
     return trainer
+
+
+def _changed(saved: Sequence[tuple[State, bytes]]) -> bool:
+    return any(_packed(state) != _packed(unpack(content)) for state, content in saved)
 
 
 def _packed(state: State) -> dict[str, bytes]:
@@ -320,23 +307,23 @@ def check_with_its_constant_inert_it_is_its_base(method: Factory) -> None:
 
 def check_what_it_keeps_can_be_saved(method: Factory) -> None:
     """Whatever it keeps can be saved at any time: before the first example, and on the way."""
-    saved = _Saved()
-    saved.save(_trainer(method()).state())
+    begin = _trainer(method()).state()
+    saved = [(begin, pack(begin))]
     _trained(method(), saved, little={"examples": 6})
-    if any(pack(unpack(content)) != content for content in saved.packed):
+    if any(pack(unpack(content)) != content for _, content in saved):
         raise Fault("its state is another one when it comes back from a file")
 
 
 def check_a_saved_state_does_not_change(method: Factory) -> None:
     """A state that was saved stays as it was while learning goes on, and can be loaded more than once."""
-    saved, little = _Saved(), {"examples": 6}
+    saved, little = list[tuple[State, bytes]](), {"examples": 6}
     _trained(method(), saved, little=little)
-    if saved.changed():
+    if _changed(saved):
         raise Fault("state() changed after it was taken: it must hold copies, not the arrays that are worked on")
     again = _trainer(method(), little)
-    again.load_state(saved.states[8])
+    again.load_state(saved[8][0])
     again.train()
-    if saved.changed():
+    if _changed(saved):
         raise Fault("load_state() works on the arrays that it was given: it must copy them")
 
 
@@ -347,11 +334,11 @@ def check_it_resumes_exactly(method: Factory) -> None:
             continue
         run: dict[str, Any] = {"engine": engine, "batch_size": batch_size, "little": {"examples": 5}}
         run["task_order"] = (0, 1, 0, 2, 1)
-        through, saved = _packed(_trained(method(), **run).state()), _Saved()
+        through, saved = _packed(_trained(method(), **run).state()), list[tuple[State, bytes]]()
         _trained(method(), saved, **run)
         for stop in stops:
             resumed = _trainer(method(), **run)
-            resumed.load_state(unpack(saved.packed[stop - 1]))
+            resumed.load_state(unpack(saved[stop - 1][1]))
             resumed.train()
             if parts := [part for part, state in _packed(resumed.state()).items() if state != through[part]]:
                 raise Fault(

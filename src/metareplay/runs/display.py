@@ -15,7 +15,6 @@ from rich.text import Text
 from metareplay.errors import plain
 from metareplay.methods.base import Method
 from metareplay.runs import trackers
-from metareplay.runs.checkpoint import SECONDS
 from metareplay.runs.experiment import Experiment
 from metareplay.runs.record import Record
 from metareplay.runs.trackers import Tracker
@@ -29,26 +28,6 @@ def note(text: str, quiet: bool = False, program: str = "metareplay") -> None:
     """Show a line that the user may want to see on standard error, if that takes it."""
     if not quiet:
         _line(f"{program}: {plain(text)}")
-
-
-@contextlib.contextmanager
-def stoppable(report: Report) -> Iterator[Report]:
-    """Report where a run is through what this gives: a Ctrl-C then says how far it came."""
-    last: Progress | None = None
-
-    def follow(now: Progress) -> None:
-        nonlocal last
-        last = now
-        report(now)
-
-    try:
-        yield follow
-    except KeyboardInterrupt:
-        if last is None or not last.examples:
-            raise KeyboardInterrupt("stopped before the first example") from None
-        where = f"at example {last.examples} of {last.all_examples}, in task {last.visit + 1} of {last.visits}"
-        text = f"stopped {where}; the same command goes on from where it was at most {SECONDS:.0f} s before"
-        raise KeyboardInterrupt(text) from None
 
 
 def _line(text: str) -> None:
@@ -151,12 +130,21 @@ class Speed:
         if self.first is not None and now.examples > self.first.examples:
             speed = (now.steps - self.first.steps) / elapsed
             left = elapsed / (now.examples - self.first.examples) * (now.all_examples - now.examples)
-            minutes, seconds = divmod(round(left), 60)
-            clock = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}" if minutes >= 60 else f"{minutes}:{seconds:02}"
-            parts += [f"{f'{speed / 1000:.0f}k' if speed >= 10_000 else f'{speed:.0f}'} steps/s", f"{clock} left"]
+            parts += [
+                f"{f'{speed / 1000:.0f}k' if speed >= 10_000 else f'{speed:.0f}'} steps/s",
+                f"{in_words(left)} left",
+            ]
         if now.accuracy is not None:
             parts.append(f"accuracy {100 * now.accuracy:.1f} %")
         return " · ".join(parts)
+
+
+def in_words(seconds: float) -> str:
+    """A time as one would say it: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def where(progress: Progress | None) -> str:

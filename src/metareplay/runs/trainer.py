@@ -16,7 +16,7 @@ from metareplay.learners import engines
 from metareplay.learners.base import Diverged
 from metareplay.methods.base import Method
 from metareplay.runs import model
-from metareplay.runs.checkpoint import FileCheckpoints, State, Unusable, check_array
+from metareplay.runs.checkpoint import SECONDS, FileCheckpoints, State, Unusable, check_array
 from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.metrics import unit_measures
@@ -141,7 +141,10 @@ class Trainer:
         # On several threads, times could not be compared, and two runs at once would be slower than in turn.
         # An overflow is noticed by the loss that follows from it, and said in words.
         with threadpool_limits(1), np.errstate(over="ignore", invalid="ignore"), self.clock.running():
-            self._go_on()
+            try:
+                self._go_on()
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(self._stopped()) from None
         record = self._record()
         if self.tracker:
             self.tracker(self.experiment, record)
@@ -346,6 +349,14 @@ class Trainer:
         accuracy = float(np.mean([correct[task] / self.test_sizes[task] for task in met])) if met else None
         place = (0, 1) if self.experiment.order == "iid" else (visit, len(self.visits))
         return Progress(*place, self.seen, self.examples, self.learner.steps, accuracy, after)
+
+    def _stopped(self) -> str:
+        if not self.seen:
+            return "stopped before the first example"
+        now = self._progress(self.spans[min(self.span, len(self.spans) - 1)].visit)
+        where = f"stopped at example {now.examples} of {now.all_examples}, in task {now.visit + 1} of {now.visits}"
+        on = f"; the same command goes on from where it was at most {SECONDS:.0f} s before"
+        return where + on if self.checkpoints else where
 
     def _placed(self, diverged: Diverged, example: int, task: int | None) -> Diverged:
         """The same, with where in the stream it was and what to do."""

@@ -96,10 +96,7 @@ SEED = setting(0, "[0, inf)", help="the seed that decides the orders, the same f
 
 @partial(Kind, "permutations", "their pixels are in another random order in each task")
 def permutations(images: ImageSet, tasks: int = _count(20, PIXELS), stream_seed: int = SEED) -> list[Task]:
-    """Task t shows ``images`` with their pixels in the t-th of ``orders``; the first task too.
-
-    Nothing is moved yet: a task is a map of indices into the images, which all tasks share.
-    """
+    """Task t shows ``images`` with their pixels in the t-th of ``orders``; the first task too."""
     made = orders(tasks, images.train.width, stream_seed)
     return [_mapped("random permutation", images, order) for order in made]
 

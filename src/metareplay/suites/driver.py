@@ -14,12 +14,12 @@ from rich import progress as rich
 
 from metareplay.errors import RunFailed, failing, handling, plain
 from metareplay.files import Held
-from metareplay.runs.display import Display, note, where
+from metareplay.runs.display import Display, in_words, note, where
 from metareplay.runs.folder import Note, Run, one_line
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.settings import Hyperparameter
-from metareplay.suites.plan import Planned, as_experiment, expected, forget_streams, in_words, name
+from metareplay.suites.plan import Planned, as_experiment, expected, forget_streams, name
 
 RETRIES = 3  # how often a run whose worker died is resumed from its checkpoint
 SECONDS_BETWEEN_LOOKS = 0.5  # at runs that another process has locked, and for workers that died without a word

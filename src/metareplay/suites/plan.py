@@ -169,11 +169,3 @@ def name(request: Request) -> str:
 def short(text: str) -> str:
     """The name of a user's own file without its folder; other names as they are."""
     return text.rstrip("/").rsplit("/", 1)[-1]
-
-
-def in_words(seconds: float) -> str:
-    """A time as one would say it: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
