@@ -173,7 +173,7 @@ def test_where_tasks_came_mixed_only_the_end_and_the_examples_have_a_meaning():
     assert {str(some.metrics[name]) for name in others} == {
         "undefined, because all tasks came mixed, none after another"
     }
-    assert isinstance(metrics.first_task(some), metrics.Undefined)
+    assert isinstance(CURVES["first_task"](some), metrics.Undefined)
     np.testing.assert_allclose(metrics.average_accuracy(some).values, [0.3, 0.6, 0.8])
 
 
@@ -182,7 +182,7 @@ def test_what_was_learned_in_an_earlier_epoch_is_not_predicted_and_classes_that_
     assert str(some.metrics["online_accuracy"]) == (
         "undefined, because in 3 epochs examples came that had been learned already"
     )
-    assert isinstance(metrics.running_online_accuracy(some), metrics.Undefined)
+    assert isinstance(CURVES["online_accuracy"](some), metrics.Undefined)
     some = record([0, 1], [[1, 1], [8, 1], [5, 9]], configuration={"scenario": "class-incremental"})
     assert isinstance(some.metrics["forward_transfer"], metrics.Undefined)
     assert isinstance(some.metrics["backward_transfer"], float)

@@ -205,21 +205,18 @@ def online_accuracy(history: History) -> float:
     return right / examples
 
 
-def average_anytime_accuracy(history: History) -> float | Undefined:
+def average_anytime_accuracy(history: History) -> float:
     """AAA: mean over all evaluations after the start of the average accuracy there (Caccia et al. 2022)."""
-    curve = average_accuracy(history)
-    return curve if isinstance(curve, Undefined) else float(curve.values.mean())
+    return float(average_accuracy(history).values.mean())
 
 
-def anytime_area(history: History) -> float | Undefined:
+def anytime_area(history: History) -> float:
     """AUC: area under the curve of average accuracy over the batches learned, over its length (Koh et al. 2022).
 
     By the trapezoid rule, from the first evaluation after the start to the last; of one, that one.
     """
-    curve = average_accuracy(history)
-    if isinstance(curve, Undefined) or len(curve.at) == 1:
-        return curve if isinstance(curve, Undefined) else float(curve.values[0])
-    return float(np.trapezoid(curve.values, curve.at) / (curve.at[-1] - curve.at[0]))
+    at, values = average_accuracy(history)
+    return float(np.trapezoid(values, at) / (at[-1] - at[0]) if len(at) > 1 else values[0])
 
 
 def worst_case_accuracy(history: History) -> float:
@@ -260,28 +257,24 @@ ORDER = ("order", "task_order", "evaluate", "eval_every")
 """In what a run may differ from the mixed one that it is held against."""
 
 
-def average_accuracy(history: History) -> Curve | Undefined:
+def average_accuracy(history: History) -> Curve:
     """Average accuracy: at every evaluation after the start, the mean accuracy on the tasks met by then.
 
     Chaudhry et al. 2018 (Riemannian walk), who evaluate at the ends of tasks. Where tasks came mixed, all are met.
     """
-    if undefined := _undefined(history, "never"):
-        return undefined
     after = np.flatnonzero(history.evaluated_visit >= 0)
     met = history.first_visits <= history.evaluated_visit[after, None]
     values = [row[tasks].mean() for row, tasks in zip(history.evaluations[after], met, strict=True)]
     return Curve(history.evaluated_at[after], np.array(values))
 
 
-def first_task(history: History) -> Curve | Undefined:
+def first_task(history: History) -> Curve:
     """The accuracy on the task that came first, at every evaluation: forgetting made visible."""
-    return _undefined(history, "mixed", "never") or Curve(history.evaluated_at, history.evaluations[:, 0])
+    return Curve(history.evaluated_at, history.evaluations[:, 0])
 
 
-def running_online_accuracy(history: History) -> Curve | Undefined:
+def running_online_accuracy(history: History) -> Curve:
     """The online accuracy of the last 1000 examples (of all, while there are fewer), at about 200 places."""
-    if undefined := _undefined(history, *_SEEN_AGAIN):
-        return undefined
     _, examples = history.online
     if len(history.predicted_right) == 0 and history.right_by_thousand is not None:
         thousands = history.right_by_thousand
@@ -296,8 +289,6 @@ def running_online_accuracy(history: History) -> Curve | Undefined:
 
 def task_accuracy(history: History) -> Curve | Undefined:
     """The online accuracy of each task as it came, which tells whether the network can still learn."""
-    if undefined := _undefined(history, "mixed", *_SEEN_AGAIN):
-        return undefined
     if history.right_by_visit is None:
         return Undefined("the record is older than counts by task")
     right, examples = history.right_by_visit.T
@@ -337,11 +328,17 @@ def unit_measures(layers: Sequence[tuple[Any, Any]], x: NDArray[np.float32]) -> 
     return measures
 
 
+def _unless(
+    reasons: Sequence[str], curve: Callable[[History], Curve | Undefined], history: History
+) -> Curve | Undefined:
+    return _undefined(history, *reasons) or curve(history)
+
+
 CURVES: dict[str, Callable[[History], Curve | Undefined]] = {
-    "average_accuracy": average_accuracy,
-    "first_task": first_task,
-    "online_accuracy": running_online_accuracy,
-    "task_accuracy": task_accuracy,
+    "average_accuracy": partial(_unless, ("never",), average_accuracy),
+    "first_task": partial(_unless, ("mixed", "never"), first_task),
+    "online_accuracy": partial(_unless, ("epochs", "returned"), running_online_accuracy),
+    "task_accuracy": partial(_unless, ("mixed", "epochs", "returned"), task_accuracy),
     "dead_units": partial(_of_units, 0),
     "effective_rank": partial(_of_units, 1),
     "weight_size": partial(_of_units, 2),
