@@ -113,11 +113,9 @@ def _command(argv: list[str]) -> None:
             from metareplay.settings import nearest
 
             _parser().error(f"there is no command {name!r}{nearest(name, COMMANDS)}")
-        home, function = next(
-            ((file, name) for file, names in TOGETHER.items() if name in names.split()), (name, "main")
-        )
+        home = next((file for file, names in TOGETHER.items() if name in names.split()), name)
         module = importlib.import_module(f"metareplay.cli.{home}")
-    getattr(module, function.replace("-", "_"))(argv[1:])
+    getattr(module, name.replace("-", "_") if home in TOGETHER else "main")(argv[1:])
 
 
 def _parser() -> Parser:

@@ -140,10 +140,8 @@ class Estimator:
         self._layers()
         chosen: Any = METHODS.get(self.method, self.method) if isinstance(self.method, str) else self.method
         if not isinstance(chosen, type) or not issubclass(chosen, Method):
-            raise BadInput(
-                f"method is {chosen!r}{nearest(str(chosen), METHODS) or ';'} it must be one of {', '.join(METHODS)}, "
-                "or a subclass of metareplay.Method"
-            )
+            text = f"method is {chosen!r}{nearest(str(chosen), METHODS) or ';'} it must be one of {', '.join(METHODS)}"
+            raise BadInput(f"{text}, or a subclass of metareplay.Method")
         other = "" if chosen.ready is Method.ready else "it prepares another network to be tested"
         if why := chosen.waived.get("estimators", other):
             raise BadInput(f"method is {name_of(chosen)}, which no estimator can have: {why}; give another, as ergap")
@@ -152,10 +150,8 @@ class Estimator:
         known = {parameter.name: parameter for parameter in hyperparameters(chosen)}
         settings = {name: value for name in NAMES if (value := getattr(self, name)) is not None}
         settings |= self.settings or {}
-        for name in settings:
-            if name not in known:
-                has = ", ".join(known)
-                raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {has}")
+        for name in (name for name in settings if name not in known):
+            raise BadInput(f"{name} is given, but {name_of(chosen)} has no such setting; it has {', '.join(known)}")
         usual = SETTINGS.get(self.method, {}).copy() if isinstance(self.method, str) else {}
         memory = {"memories": self.memories, "recency": self.recency or 0}
         usual |= {name: value for name, value in memory.items() if name in known}

@@ -179,10 +179,8 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         return tags
 
     def _learned(self) -> dict[str, Any]:
-        return super()._learned() | {
-            "dtype": getattr(self, "classes_", np.empty(0)).dtype.str,
-            "names": getattr(self, "feature_names_in_", np.empty(0)).tolist(),
-        }
+        classes, names = (getattr(self, name, np.empty(0)) for name in ("classes_", "feature_names_in_"))
+        return super()._learned() | {"dtype": classes.dtype.str, "names": names.tolist()}
 
     def _restore(self, learned: dict[str, Any]) -> None:
         super()._restore(learned)

@@ -69,13 +69,9 @@ DATA_FILES = {
 }
 """The original's own files, and the benchmark that each is here while there is no such file."""
 THEIR_WORDS = {"--device is cuda": "--cuda is yes", "--device cpu": "--cuda no", "--engine is torch": "--cuda is yes"}
-THEIR_WORDS |= {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS} | {"--epochs": "--n_epochs"}
-THEIR_WORDS |= {
-    "--eval-every": "--log_every",
-    "--hiddens": "--n_hiddens",
-    "--layers": "--n_layers",
-    "--out": "--save_path",
-}
+THEIR_WORDS |= {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS}
+THEIR_WORDS |= {"--eval-every": "--log_every", "--hiddens": "--n_hiddens", "--layers": "--n_layers"}
+THEIR_WORDS |= {"--epochs": "--n_epochs", "--out": "--save_path"}
 """Our flags, as messages name them, in the original's words."""
 
 
@@ -103,10 +99,8 @@ def _parser() -> Parser:
     parser.allow_abbrev = True
     parser.add_options(FLAGS, parser.add_argument_group("flags"))
     parser.add_list("models", {name: summary(model) for name, model in MODELS.items()})
-    parser.add_list(
-        "data files that need not exist, since their tasks are made from MNIST as they are needed",
-        {file: f"the benchmark {name}" for file, name in DATA_FILES.items()},
-    )
+    title = "data files that need not exist, since their tasks are made from MNIST as they are needed"
+    parser.add_list(title, {file: f"the benchmark {name}" for file, name in DATA_FILES.items()})
     return parser
 
 
@@ -145,11 +139,8 @@ def _stream(options: Namespace) -> Stream:
 
 def printed(options: Namespace) -> dict[str, Any]:
     """The options as the original showed them: the model has changed some of them by then."""
-    return vars(options) | {
-        "cuda": options.cuda == "yes",
-        "finetune": options.finetune == "yes",
-        "n_layers": options.n_layers - (options.model == "taskinput"),
-    }
+    yes = {name: getattr(options, name) == "yes" for name in ("cuda", "finetune")}
+    return vars(options) | yes | {"n_layers": options.n_layers - (options.model == "taskinput")}
 
 
 @contextlib.contextmanager
@@ -159,6 +150,5 @@ def their_words() -> Iterator[None]:
         yield
     except (BadInput, RunFailed) as error:
         kind = BadInput if isinstance(error, BadInput) else RunFailed
-        raise kind(
-            re.sub(rf"({'|'.join(THEIR_WORDS)})(?![a-z-])", lambda it: THEIR_WORDS[it[0]], with_flags(error))
-        ) from error
+        ours = rf"({'|'.join(THEIR_WORDS)})(?![a-z-])"
+        raise kind(re.sub(ours, lambda words: THEIR_WORDS[words[0]], with_flags(error))) from error

@@ -74,10 +74,10 @@ def _get_mnist(files: list[str], folder: Path) -> None:
     for file in files:
         made = f"main.py makes its {TASKS[file]} tasks as it goes, in place of {shown(_size(file))}"
         print(f"{file}: {f'{folder / file} is there, and main.py reads it' if (folder / file).exists() else made}")
-    print(
+    text = (
         "There is nothing else to fetch. For real files: --materialize writes them, --original gets the authors' own; "
-        "`python get_data.py --help` tells more"
     )
+    print(f"{text}`python get_data.py --help` tells more")
 
 
 def _missing(files: list[str], folder: Path) -> list[str]:
@@ -110,10 +110,8 @@ def _fetch(path: Path) -> None:
         again = "what was fetched is removed, so the same command begins anew"
         raise BadInput(f"{url} does not give {path.name}: {reason}; {again}") from None
     archive.unlink()
-    print(
-        f"{path}: {len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256} "
-        "(no checksum was published to hold it against)"
-    )
+    about = f"{len(stream.tasks)} tasks, {stream.inputs} inputs, SHA-256 {stream.data_sha256}"
+    print(f"{path}: {about} (no checksum was published to hold it against)")
 
 
 def _unpack(archive: Path, path: Path, limit: int) -> Stream:

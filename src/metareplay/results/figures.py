@@ -212,10 +212,8 @@ def draw(contents: Contents, folder: Path, progress: Progress = lambda done, of:
 
 def drawing(figure: Figure, problem: list[Group]) -> Spec | None:
     """A figure of a problem in Vega-Lite, all panels and their legend; None if there is nothing to draw."""
-    panels = [
-        (title, [row for one in of for row in figure.rows(problem, one, POINTS)])
-        for title, _, of in figure.parts(problem)
-    ]
+    parts = figure.parts(problem)
+    panels = [(title, [row for one in of for row in figure.rows(problem, one, POINTS)]) for title, _, of in parts]
     panels = [(title, rows) for title, rows in panels if rows]
     if not panels:
         return None

@@ -113,12 +113,10 @@ def check(rows_of_set: Sequence[SetRow], groups: Sequence[Group]) -> tuple[Table
             if values is None or isinstance(values, Undefined):
                 cells += [f"{mean:.1f}", None]
                 continue
-            own, degrees = 100 * values, PRIOR
-            squares = PRIOR * pooled[of]
-            for deviation, n in ((sd, len(row.seeds)), (float(own.std(ddof=1)) if len(own) > 1 else None, len(own))):
-                if deviation is not None:
-                    squares, degrees = squares + (n - 1) * deviation**2, degrees + n - 1
-            noise = math.sqrt(squares / degrees * (1 / len(row.seeds) + 1 / len(own)))
+            own, n = 100 * values, len(row.seeds)
+            squares = PRIOR * pooled[of] + (n - 1) * (sd or 0) ** 2 + float(np.square(own - own.mean()).sum())
+            degrees = PRIOR + n - 1 + len(own) - 1
+            noise = math.sqrt(squares / degrees * (1 / n + 1 / len(own)))
             if abs(own.mean() - mean) > float(stdtrit(degrees, level)) * noise + ROUNDING:
                 wrong.append(of)
             cells += [f"{mean:.1f}", f"{own.mean():.1f}"]

@@ -71,8 +71,7 @@ def sign_flip_test(differences: ArrayLike) -> float:
     if least <= 0:
         return 1.0
     if len(given) > EXACT:
-        blocks = np.split(_drawn(len(given)), DRAWS // BLOCK)
-        far = sum(int((np.abs(signs @ given) >= least).sum()) for signs in blocks)
+        far = sum(int((np.abs(signs @ given) >= least).sum()) for signs in _drawn(len(given)))
         return (far + 1) / (DRAWS + 1)
     half = (len(given) + 1) // 2
     # Choices that differ in every sign have opposite sums: those that leave the first sign as it is are enough.
@@ -93,13 +92,10 @@ def _signed_sums(values: Values) -> Values:
 
 
 @lru_cache(maxsize=1)
-def _drawn(n: int) -> NDArray[np.int8]:
-    """``(DRAWS, n)`` signs, the same for all samples of that size."""
+def _drawn(n: int) -> list[NDArray[np.int8]]:
+    """``DRAWS`` times ``n`` signs, in blocks, the same for all samples of that size."""
     rng = np.random.default_rng(0)
-    signs = np.empty((DRAWS, n), np.int8)
-    for block in np.split(signs, DRAWS // BLOCK):
-        block[:] = 2 * rng.integers(0, 2, (BLOCK, n)) - 1
-    return signs
+    return [(2 * rng.integers(0, 2, (BLOCK, n)) - 1).astype(np.int8) for _ in range(DRAWS // BLOCK)]
 
 
 def holm(p_values: ArrayLike) -> Values:
