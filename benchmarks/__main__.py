@@ -16,19 +16,7 @@ one_thread_on_one_core()  # before these import PyTorch and JAX
 
 import torch  # noqa: E402
 
-from benchmarks import (  # noqa: E402
-    baselines,
-    data,
-    evaluation,
-    first_use,
-    gem,
-    in_c,
-    models,
-    primitives,
-    steps,
-    torch_engine,
-    whole_run,
-)
+from benchmarks import baselines, data, evaluation, first_use, in_c, models, primitives, steps, torch_engine, whole_run  # noqa: E402
 from metareplay.cli import status_of  # noqa: E402
 
 PARTS = ("steps", "c", "primitives", "torch", "evaluation", "models", "gem", "baselines", "run", "first-use")
@@ -43,22 +31,22 @@ def main() -> None:
     results: dict[str, Any] = {"machine": _machine(), "data": data.description(base)}
     print(f"On {results['machine']}.\nOn one thread of one core. Rotated {results['data']}.", flush=True)
     begin = time.perf_counter()
-    measures: dict[str, tuple[Any, Callable[[], Any]]] = {
-        "steps": (steps, lambda: steps.measure(stream, 2 * seconds, rounds)),
-        "c": (in_c, lambda: in_c.measure(stream, seconds, rounds)),
-        "primitives": (primitives, lambda: primitives.measure(stream, seconds, rounds)),
-        "torch": (torch_engine, lambda: torch_engine.measure(stream, seconds, rounds)),
-        "evaluation": (evaluation, lambda: evaluation.measure(stream, seconds, rounds)),
-        "models": (models, lambda: models.measure(base, seconds / 2, rounds // 2)),
-        "gem": (gem, lambda: gem.measure(base, seconds / 2, rounds // 2)),
-        "baselines": (baselines, lambda: baselines.measure(base, seconds / 2, rounds // 2)),
-        "run": (whole_run, lambda: whole_run.measure(base, max(1, round(250 * options.effort)))),
-        "first-use": (first_use, first_use.measure),
+    measures: dict[str, tuple[Callable[[Any], list[str]], Callable[[], Any]]] = {
+        "steps": (steps.lines, lambda: steps.measure(stream, 2 * seconds, rounds)),
+        "c": (in_c.lines, lambda: in_c.measure(stream, seconds, rounds)),
+        "primitives": (primitives.lines, lambda: primitives.measure(stream, seconds, rounds)),
+        "torch": (torch_engine.lines, lambda: torch_engine.measure(stream, seconds, rounds)),
+        "evaluation": (evaluation.lines, lambda: evaluation.measure(stream, seconds, rounds)),
+        "models": (models.lines, lambda: models.measure(base, seconds / 2, rounds // 2)),
+        "gem": (models.lines_of_gem, lambda: models.measure_gem(base, seconds / 2, rounds // 2)),
+        "baselines": (baselines.lines, lambda: baselines.measure(base, seconds / 2, rounds // 2)),
+        "run": (whole_run.lines, lambda: whole_run.measure(base, max(1, round(250 * options.effort)))),
+        "first-use": (first_use.lines, first_use.measure),
     }
     for part in options.only:
-        module, measure = measures[part]
+        lines, measure = measures[part]
         results[part] = measure()
-        print("", *module.lines(results[part]), sep="\n", flush=True)
+        print("", *lines(results[part]), sep="\n", flush=True)
     print(f"\nAll of it took {time.perf_counter() - begin:.0f} s.")
     if options.json:
         options.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")

@@ -96,13 +96,6 @@ def test_a_run_that_a_process_has_in_hand_is_running(capsys):
     assert str(run.folder) in text.split("1 running: ")[1].splitlines()[1]
 
 
-def test_a_folder_without_runs_is_no_mistake(capsys):
-    Path("runs").mkdir()
-    (Path("runs") / "notes.txt").write_text("not a run")
-    (Path("runs") / "figures").mkdir()
-    assert listed(capsys)[-1] == "0 of 0 runs in runs are done"
-
-
 def test_csv_has_a_row_for_each_run_with_all_settings_and_metrics(capsys):
     kept = done("meralg1", memories=20)
     runs = not_done()

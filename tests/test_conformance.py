@@ -242,20 +242,6 @@ def test_a_check_is_waived_by_a_reason_and_holds_for_a_method_that_is_its_base_w
     assert check_one(Doubled, NAMED["with_its_constant_inert_it_is_its_base"]).outcome == "holds"
 
 
-def test_a_method_that_damages_memory_in_numpy_is_a_finding_and_no_more():
-    class WritesPadding(Good):
-        def start(self, learner, rng, tasks):
-            super().start(learner, rng, tasks)
-            self.rng = rng
-
-        def observe(self, rows):
-            super().observe(rows)
-            theta = self.learner.parameters()
-            self.learner.descend(self.rng.standard_normal(len(theta)), 0.001)
-
-    assert check_one(WritesPadding, NAMED["it_takes_every_example"]).outcome == "holds"
-
-
 PAGE = Path(__file__).parents[1] / "docs" / "own-method.md"
 
 
@@ -287,16 +273,6 @@ def test_a_method_that_breaks_a_rule_hears_which_and_the_status_is_1(here, capsy
     shown = capsys.readouterr()
     assert "✗ The same seed gives the same result, bit for bit." in shown.out
     assert re.search(r"test_conformance\.py:DrawsFromTheSystem fails \d+ of 24 checks", shown.err)
-
-
-def test_what_was_found_is_shown_before_the_next_check_begins(monkeypatch, capsys):
-    def check_that_never_ends(method):
-        """It ends."""
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(conformance, "CHECKS", (conformance.CHECKS[0], check_that_never_ends))
-    assert main(["check", "online"]) == 130
-    assert "✓ Every setting has a meaning in words" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("page")

@@ -55,13 +55,6 @@ def test_the_tables_and_the_conclusion_say_what_the_runs_found_in_80_columns():
         assert Console(width=200).measure(table.terminal()).maximum <= 80
 
 
-def test_without_what_draws_pages_it_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    text = shown(demo.report([], tmp_path), width=300)
-    assert "pip install '.[report]'" in text
-    assert f"report {tmp_path}" in text
-
-
 def test_the_commands_it_offers_exist(monkeypatch):
     monkeypatch.setattr("sys.argv", ["metareplay"])
     commands = re.findall(r"^  metareplay (.*?) *$", shown(demo.what_next(Path("nowhere")), width=200), re.MULTILINE)

@@ -13,10 +13,6 @@ import pytest
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris, make_blobs
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import metareplay
@@ -505,15 +501,6 @@ def test_fit_goes_through_tasks_one_after_another_and_not_more_than_were_said():
     assert model._life.method.past == 2
 
 
-def test_it_works_in_pipelines_and_searches():
-    X, y = load_iris(return_X_y=True)
-    pipeline = make_pipeline(MinMaxScaler(), ContinualClassifier(random_state=0, scale=False))
-    assert cross_val_score(pipeline, X, y, cv=3).mean() > 0.85
-    grid = {"method": ["online", "eralg4"], "lr": [0.01, 0.1], "memories": [10]}
-    search = GridSearchCV(ContinualClassifier(random_state=0, hidden_layer_sizes=(20,)), grid, cv=3).fit(X, y)
-    assert search.best_score_ > 0.9
-
-
 def test_a_users_method_works_too(tmp_path):
     X, y = blobs()
     model = ContinualClassifier(Patient, settings={"times": 3}, **SMALL).partial_fit(X, y)
@@ -588,14 +575,6 @@ def test_labels_and_names_are_kept_as_they_are(labels, tmp_path):
     assert list(kept.classes_) == list(model.classes_)
     assert list(kept.feature_names_in_) == list("abcde")
     assert kept.random_state.randint(1000) == model.random_state.randint(1000)
-
-
-def test_an_unfitted_one_can_be_kept_too(tmp_path):
-    ContinualClassifier("ewc", lr=0.2).save(tmp_path / "model.npz")
-    kept = ContinualClassifier.load(tmp_path / "model.npz")
-    assert kept.get_params() == ContinualClassifier("ewc", lr=0.2).get_params()
-    with pytest.raises(NotFittedError):
-        kept.predict([[1.0]])
 
 
 def test_a_file_that_is_none_of_ours_is_refused_in_a_line(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from commands import python
+from killed_runs import same
 from metareplay import METHODS, BadInput, BaseImages, Diverged, Experiment, Method, Record, benchmark, methods, setting
 from metareplay.learners.base import Learner
 from metareplay.methods.mer import MER
@@ -188,13 +189,6 @@ def test_the_seed_decides_examples_order_and_weights():
         assert sorted(one) != sorted(other)
 
 
-def same(one, other):
-    return one.steps == other.steps and all(
-        np.array_equal(getattr(one, name), getattr(other, name))
-        for name in ("visits", "evaluated_at", "evaluated_visit", "correct", "test_sizes", "predicted_right")
-    )
-
-
 @pytest.mark.parametrize(
     ("given", "plain"),
     [
@@ -314,14 +308,6 @@ def test_it_may_never_evaluate_and_records_what_was_predicted_before_it_was_lear
     assert json.loads(json.dumps(record.summary()))["retained_accuracy"] is None
     curves = {name: isinstance(curve(record), Undefined) for name, curve in CURVES.items()}
     assert {name for name, undefined in curves.items() if not undefined} == {"online_accuracy", "task_accuracy"}
-
-
-def test_steps_and_bytes_are_counted():
-    record = run(samples_per_task=7, batch_size=3, hidden=(8, 5))
-    assert record.steps == 9
-    assert record.parameter_bytes == 4 * ((6 + 1) * 8 + (8 + 1) * 5 + (5 + 1) * 3)
-    assert record.train_seconds > 0
-    assert record.eval_seconds > 0
 
 
 def test_gradients_and_forward_passes_are_counted_in_examples(tmp_path):

@@ -22,7 +22,6 @@ from made_up_archives import tiny, tiny_files
 from metareplay.data import catalogue as sources
 from metareplay.data import download as downloading
 from metareplay.errors import RunFailed
-from metareplay.files import locked
 from metareplay.original import get_data
 from metareplay.original.get_data import main
 from mirrors import Mirror, put
@@ -273,14 +272,6 @@ def test_there_must_be_room_for_an_archive_and_what_it_unpacks_to(serve, tmp_pat
     told = one_line(capsys.readouterr().err)
     assert re.search(r"mnist_rotations\.pt: 6\.3 MB are needed, but only 1\.0 kB are free in data", told)
     assert site.answered == []
-
-
-def test_two_processes_do_not_fetch_the_same_file(serve, capsys):
-    part_fetched(serve, honest())
-    with locked(Path("data", ".lock")):
-        assert main(["rotations", "--original"]) == 1
-    assert f"the download of data/{ARCHIVE} is held by process" in one_line(capsys.readouterr().err)
-    assert left() == KEPT
 
 
 def cut(content):

@@ -3,7 +3,6 @@
 import functools
 import itertools
 import math
-import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from metareplay.data.images import BaseImages
-from metareplay.errors import BadInput
 from metareplay.learners.base import Diverged, descend
 from metareplay.learners.fused import FusedPerceptron
 from metareplay.networks import Perceptron
@@ -519,10 +517,3 @@ def test_the_many_steps_before_a_loss_that_is_not_finite_are_taken(engine, bad, 
     for row in [*good[:bad], *good[:70]]:
         other.sgd_each(np.array([row]), 0.01)
     assert_close(flat(learner.layers()), flat(other.layers()))
-
-
-def test_without_pytorch_its_learner_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "metareplay.learners.pytorch", raising=False)
-    with pytest.raises(BadInput, match=r"pip install '\.\[torch\]'"):
-        import metareplay.learners.pytorch  # noqa: F401

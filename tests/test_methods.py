@@ -17,7 +17,7 @@ from metareplay.methods.base import FAMILIES
 from metareplay.methods.gem import project
 from metareplay.methods.replay import ER
 from metareplay.methods.task_networks import Independent, TaskInput
-from metareplay.networks import ModuleNetwork, Perceptron
+from metareplay.networks import Perceptron
 from metareplay.runs.checkpoint import pack, unpack
 from metareplay.settings import hyperparameters
 from metareplay.streams.stream import Images
@@ -285,12 +285,6 @@ def test_independent_starts_a_task_from_the_one_before_at_its_first_visit_only(f
             assert (t == task) != np.array_equal(scores(learner, t), expected[t])
         visited.add(task)
         before = task
-
-
-@pytest.mark.parametrize("name", ["ncm", "slda"])
-def test_what_writes_the_last_layer_refuses_a_module(name):
-    with pytest.raises(BadInput, match=f"{name} writes the last layer .* network mlp"):
-        METHODS[name]().network(ModuleNetwork(lambda shape, classes: None, (1, 6, 6), 4), 2)
 
 
 PIXELS, LABELS = 40, 4

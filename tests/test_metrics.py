@@ -99,10 +99,6 @@ def test_a_task_that_returns_is_one_task_judged_after_its_first_visit_and_at_the
     )
 
 
-def test_online_accuracy_is_the_share_predicted_right_before_it_was_learned():
-    assert record([0], [[1], [8]]).metrics["online_accuracy"] == 0.75
-
-
 # What only evaluations within tasks show: tasks 1, 0, 2, evaluated in the middle of each and at its end.
 OFTEN = record(
     [1, 0, 2],

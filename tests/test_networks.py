@@ -204,15 +204,6 @@ def test_a_network_of_no_use_is_refused_in_one_line_before_anything_is_written(f
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_name_that_is_none_gets_the_nearest_one():
-    with pytest.raises(
-        BadInput, match=r"did you mean cnn-small\?.*mlp, cnn-small, resnet18-reduced, or FILE.py:FACTORY"
-    ):
-        describe("cnn-smal", (28, 28), 10)
-    with pytest.raises(BadInput, match="Python file"):
-        describe("nowhere.py:make", (28, 28), 10)
-
-
 @pytest.mark.parametrize("name", ["cnn-small", "resnet18-reduced", "make"])
 def test_the_generator_that_is_handed_in_decides_the_weights(file, name):
     network = describe(name if name in NETWORKS else f"{file}:{name}", (12, 12), 3)

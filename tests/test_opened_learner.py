@@ -219,15 +219,6 @@ def test_a_rule_leaves_padding_zero_in_theta_and_in_what_it_writes():
     assert np.array_equal(state, np.where(padding, 0, 2))
 
 
-def test_what_a_rule_does_not_return_is_only_read(engine):
-    learner = ordinary_problem().learner(engine)
-    one, two = learner.noise(np.random.default_rng(0)), learner.noise(np.random.default_rng(1))
-    before = np.array(one), np.array(two)
-    learner.update(lambda theta, g, read: theta + g * read, one, two)
-    assert np.array_equal(one, before[0])
-    assert np.array_equal(two, before[1])
-
-
 def test_numbers_and_constants_change_without_compiling_again():
     learner, compiled = ordinary_problem().learner(FusedPerceptron), len(rules._compiled)
     g = learner.noise(np.random.default_rng(0))

@@ -12,6 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from golden.make import own_task_list
 from metareplay.original import main as command
 from metareplay.original.arguments import FLAGS, MODELS, experiment, read
 from metareplay.original.main import main
@@ -19,7 +20,7 @@ from metareplay.original.results import read as read_results
 from metareplay.runs.request import Request
 from test_methods import PUBLISHED
 
-TASKS, TRAIN, TEST, INPUTS, CLASSES = 3, 40, 25, 12, 4
+TASKS = 3
 OWN = ("--data_file", "own.pt", "--n_hiddens", "12")
 SETTINGS = {  # with which a model learns something in 40 examples
     "ewc": ("--n_memories", "5", "--memory_strength", "10"),
@@ -30,26 +31,11 @@ SETTINGS = {  # with which a model learns something in 40 examples
 }
 
 
-def task_list():
-    """Tasks that can be learned: each class has a centre, each task its own order of inputs."""
-    rng = np.random.default_rng(0)
-    centres = rng.random((CLASSES, INPUTS))
-    train = []
-    test = []
-    for _ in range(TASKS):
-        order = rng.permutation(INPUTS)
-        for part, n in ((train, TRAIN), (test, TEST)):
-            y = rng.integers(CLASSES, size=n)
-            x = (centres[y] + rng.normal(0, 0.2, (n, INPUTS)))[:, order]
-            part.append(["random permutation", torch.tensor(x, dtype=torch.float32).contiguous(), torch.tensor(y)])
-    return [train, test]
-
-
 @pytest.fixture(autouse=True)
 def _in_a_folder_with_data(tmp_path, monkeypatch):
     (tmp_path / "here" / "data").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
-    torch.save(task_list(), "data/own.pt")
+    own_task_list(Path("data/own.pt"))  # of tasks that can be learned
 
 
 @pytest.fixture
@@ -303,7 +289,7 @@ def test_without_pytorch_there_is_the_text_file_and_a_line_on_how_to_get_the_oth
 )
 def test_all_classes_are_open_whichever_a_task_shows(learn, classes_of_task):
     """The original's perceptron masked nothing: a class that never came has learned to be silent."""
-    for part in (parts := task_list()):
+    for part in (parts := torch.load("data/own.pt")):
         for number, task in enumerate(part):
             task[2] = classes_of_task(task[2], number)
     parts[1][0][2][0] = 8  # tells how many classes there are; no training example is of the last three

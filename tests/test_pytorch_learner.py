@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from killed_runs import little
-from metareplay import Stream
 from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput, RunFailed
 from metareplay.learners.base import Diverged
@@ -18,6 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.functional import cross_entropy
 
 from metareplay.learners.pytorch import PyTorchLearner
+from test_networks import pictures
 
 
 def same(one, other):
@@ -293,15 +293,6 @@ def test_a_learner_goes_on_from_its_file_to_the_same_bits(name, dtype, describe)
     assert learner.forward(rows).dtype == (np.float32 if dtype == torch.float32 else np.float64)
 
 
-def pictures():
-    rng = np.random.default_rng(0)
-
-    def some(n):
-        return rng.integers(256, size=(n, 12, 12)).astype(np.uint8), np.arange(n) % CLASSES
-
-    return Stream.from_arrays("pictures", [(*some(14), *some(5)) for _ in range(3)])
-
-
 @pytest.mark.parametrize(
     ("name", "method"),
     [("mlp", "gem"), ("dropout", "meralg1"), ("cnn-small", "independent"), ("resnet18-reduced", "ewc")],
@@ -309,7 +300,7 @@ def pictures():
 def test_a_run_that_is_killed_and_goes_on_ends_with_the_same_bits(name, method, describe):
     network = describe(name).name if name == "dropout" else name
     options = {"samples_per_task": 4, "hidden": (9,), "engine": "torch", "network": network}
-    assert_deaths_change_nothing(little(method, pictures(), **options), least=2)
+    assert_deaths_change_nothing(little(method, pictures((12, 12), CLASSES, 3), **options), least=2)
 
 
 def test_what_needs_no_gradient_stays_as_it_is(describe):

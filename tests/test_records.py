@@ -93,13 +93,6 @@ def test_saving_again_replaces_the_record_whole(record, saved):
     assert len(names(saved)) == 2
 
 
-def test_a_record_that_cannot_be_written_says_where(record, tmp_path):
-    (tmp_path / "results").write_text("a file where a folder should be")
-    with pytest.raises(RunFailed, match=r"cannot save the record in .*results/abc"):
-        record.save(tmp_path / "results" / "abc")
-    assert names(tmp_path) == ["results"]
-
-
 def interrupted_at(patch, call):
     """Have Ctrl-C come while the so manyth file is given its name."""
     replace, calls = os.replace, iter(range(call + 1))

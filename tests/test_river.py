@@ -9,23 +9,15 @@ import pytest
 pytest.importorskip("river")
 
 import pandas
-from river import checks, compose, datasets, evaluate, metrics, preprocessing
+from river import checks, datasets, preprocessing
 
-import metareplay
 from metareplay import BadInput
 from metareplay.estimators import ContinualRiverClassifier, ContinualRiverRegressor
-from metareplay.estimators.estimator import SETTINGS
+from test_estimators import bits
 
-METHODS = {name: metareplay.METHODS[name] for name in SETTINGS}
-WITH_TASKS = [name for name, method in METHODS.items() if method.needs_task_in_training]
 TINY = {"hidden_layer_sizes": (8,), "memories": 10}
 SMALL = {"hidden_layer_sizes": (12,), "memories": 30, "seed": 0}
 TABLE = pandas.DataFrame({"a": [1.0, 2.0]})
-
-
-def bits(model):
-    learner = model._life.learner
-    return b"".join(part.tobytes() for part in (learner.parameters(), learner._examples, learner.unscaled))
 
 
 def learned(model, examples):
@@ -48,12 +40,6 @@ def test_rivers_own_checks_pass(model):
     assert model._unit_test_skips() == set()
     for check in checks.yield_checks(model):
         check(model.clone())
-
-
-def test_it_works_in_pipelines_and_evaluations():
-    chosen = compose.Select("is_popular", "age_of_domain", "request_from_other_domain")
-    model = chosen | preprocessing.StandardScaler() | ContinualRiverClassifier(scale=False, **SMALL)
-    assert evaluate.progressive_val_score(datasets.Phishing().take(300), model, metrics.Accuracy()).get() > 0.6
 
 
 def test_features_may_come_and_go_by_name():
@@ -168,25 +154,6 @@ def test_a_regressor_is_saved_and_goes_on_to_the_same_bits(tmp_path):
         for x, y in examples[100:]:
             each.learn_one(x, y)
     assert [kept.predict_one(x) for x, _ in examples] == [model.predict_one(x) for x, _ in examples]
-
-
-@pytest.mark.parametrize("method", WITH_TASKS)
-def test_methods_that_need_the_task_say_so(method):
-    examples = list(datasets.Phishing().take(40))
-    model = ContinualRiverClassifier(method, tasks=2, **SMALL)
-    with pytest.raises(BadInput, match=f"{method} needs the task of each example: learn_one"):
-        model.learn_one(*examples[0])
-    for i, (x, y) in enumerate(examples):
-        model.learn_one(x, y, task=i // 20)
-    with pytest.raises(BadInput, match="task 2 would be one more than the 2"):
-        model.learn_one(*examples[0], task=2)
-    x = examples[0][0]
-    if METHODS[method].needs_task_in_testing:
-        with pytest.raises(BadInput, match="needs the task of each example to predict too"):
-            model.predict_one(x)
-        assert model.predict_proba_one(x, task=0) != model.predict_proba_one(x, task=1)
-    else:
-        assert model.predict_one(x) in (True, False)
 
 
 def test_a_pipeline_hands_the_task_on():

@@ -14,7 +14,6 @@ from made_up_archives import cifar100_files, published, tar_gz
 from metareplay import cli
 from metareplay.data import catalogue
 from metareplay.data import catalogue as sources
-from metareplay.data.catalogue import MNIST
 from metareplay.data.images import BaseImages, Images, ImageSet
 from metareplay.errors import BadInput
 from metareplay.learners import engines
@@ -296,12 +295,6 @@ def test_no_more_is_learned_of_a_task_than_validation_leaves():
     assert find("digits-rotations").stream(samples_per_task=10).validation(297).samples_per_task == 10
 
 
-def test_names_that_would_steer_a_terminal_are_shown_as_text():
-    stream = Stream.from_arrays("esc\x1b[31m\udcff", [(np.eye(2), [0, 1], np.eye(2), [0, 1])], descriptions=["a\nb"])
-    assert stream.name == r"esc\x1b[31m\udcff"
-    assert stream.tasks[0].description == r"a\nb"
-
-
 def of_classes(classes=10, n=100):
     """Images whose first pixel is their class, in no order."""
     labels = np.random.default_rng(0).permutation(np.arange(n) % classes)
@@ -338,13 +331,6 @@ def test_a_split_says_which_classes_a_task_has_and_is_class_incremental_unless_a
     assert splits(of_classes(), scenarios=(TASK, CLASS)).scenarios == (TASK, CLASS)
     with pytest.raises(BadInput, match="task 4 of stream 'made-up-split' has no training or no test examples"):
         splits(dataclasses.replace(of_classes(4), classes=5), tasks=5)
-
-
-def test_mnist_split(shared_mnist):
-    stream = find("mnist-split").stream(images=MNIST.get(shared_mnist))
-    assert (len(stream.tasks), stream.samples_per_task) == (5, 1000)
-    assert [len(task.test) for task in stream.tasks] == [2115, 2042, 1874, 1986, 1983]
-    assert sum(len(task.train) for task in stream.tasks) == 60_000
 
 
 def test_a_row_shows_one_image_of_each_class_in_turn():

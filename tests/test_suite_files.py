@@ -70,22 +70,12 @@ method = ["gem",
 
 def test_every_key_and_every_element_has_the_line_that_it_is_on():
     for place, line in {
-        ("seeds",): 2,
-        ("seeds", 0): 2,
-        ("seeds", 2): 4,
-        ("benchmarks", 1, "tasks", 1): 9,
-        ("benchmarks", 1, "q.r"): 9,
-        ("when",): 11,
-        ("methods",): 12,
-        ("methods", "my file.py:A"): 13,
-        ("methods", "my file.py:A", "lr", 1): 14,
-        ("methods", "my file.py:A", "a", "b"): 15,
-        ("methods", "gem"): 16,
-        ("methods", "gem", 0, "memories"): 17,
-        ("methods", "gem", 1): 19,
-        ("exclude", 0, "inside", "z"): 24,
+        ("seeds",): 2, ("seeds", 0): 2, ("seeds", 2): 4, ("benchmarks", 1, "tasks", 1): 9,
+        ("benchmarks", 1, "q.r"): 9, ("when",): 11, ("methods",): 12, ("methods", "my file.py:A"): 13,
+        ("methods", "my file.py:A", "lr", 1): 14, ("methods", "my file.py:A", "a", "b"): 15, ("methods", "gem"): 16,
+        ("methods", "gem", 0, "memories"): 17, ("methods", "gem", 1): 19, ("exclude", 0, "inside", "z"): 24,
         ("exclude", 1, "method", 1): 27,
-    }.items():
+    }.items():  # fmt: skip
         assert line_of(ODD, place) == line, place
         assert line_of(ODD, (*place, "other")) == line, place
     assert line_of(ODD, ("other",)) == 0
@@ -378,16 +368,6 @@ def test_absurd_numbers_are_refused_at_once(text, told, tmp_path):
 def test_what_does_not_go_together_is_told_before_the_data_are_downloaded(text, told, tmp_path, data_folder):
     with pytest.raises(BadInput, match=told):
         read(tmp_path, text)
-
-
-def test_reading_a_suite_downloads_nothing(data_folder, monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("something was to be fetched")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    suite = Suite.read("mer-paper", seeds=1)
-    assert {planned.state for planned in plan(suite.requests, data_folder / "runs")} == {"unknown"}
-    assert list(data_folder.iterdir()) == []
 
 
 def test_the_suites_that_come_with_the_package_can_be_read():

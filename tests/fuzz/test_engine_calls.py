@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,8 +23,6 @@ AT_ONCE = 20_000
 """Calls of one process."""
 CALLS_PER_LEARNER = 60
 COUNTED = ("steps", "gradients_taken", "forward_passes")
-
-Outcome = Any
 
 
 @pytest.mark.parametrize("seed", range(-(-COUNT // AT_ONCE)))
