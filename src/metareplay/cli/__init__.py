@@ -18,7 +18,11 @@ if TYPE_CHECKING:  # until Ctrl-C is handled, as little is imported as can be
 
     from metareplay.cli.arguments import Parser
 
-TOGETHER = {"lists": "benchmarks methods", "results": "results compare check-against report", "suite": "suite tune"}
+TOGETHER = {
+    "lists": "benchmarks methods check",
+    "results": "results compare check-against report",
+    "suite": "suite tune",
+}
 """Files with several commands, each a function of its name; of any other command it is ``main``."""
 COMMANDS = {
     "demo": "see a network forget, and see replay help",

@@ -160,9 +160,8 @@ class Estimator:
     def _layers(self) -> dict[str, Any]:
         """What of the parameters a core's build takes."""
         sizes: Any = self.hidden_layer_sizes
-        if isinstance(sizes, str) or not isinstance(sizes, Sequence | np.ndarray) or not all(
-            isinstance(units, int | np.integer) and units > 0 and units is not True for units in sizes
-        ):  # fmt: skip
+        several = isinstance(sizes, Sequence | np.ndarray) and not isinstance(sizes, str)
+        if not several or not all(isinstance(n, int | np.integer) and n > 0 and n is not True for n in sizes):
             text = f"hidden_layer_sizes is {sizes!r}, but must be the units of each hidden layer, as (100, 100)"
             raise BadInput(text)
         if self.network is not None and not callable(self.network):

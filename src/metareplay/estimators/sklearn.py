@@ -202,10 +202,9 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
     Parameters
     ----------
     method
-        One of ``ergap``, ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7``, which need nothing but
-        examples; one of ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5``, which need the task of each
-        (``partial_fit(X, y, task=…)``); or, untried here and with the settings of runs, the name of any other method,
-        or a subclass of :class:`metareplay.Method`.
+        ``ergap``, ``online``, ``eralg4``, ``meralg1``, ``meralg6``, ``meralg7`` need nothing but examples;
+        ``taskinput``, ``independent``, ``ewc``, ``gem``, ``eralg5`` the task of each (``partial_fit(X, y, task=…)``).
+        Untried, with the settings of runs: any other method's name, or a subclass of :class:`metareplay.Method`.
     memories
         How many examples are kept to be replayed, for methods that keep any.
     recency
@@ -219,9 +218,8 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
     hidden_layer_sizes
         Units in each hidden layer; ``()`` for a linear model.
     network
-        A network of your own: a function of ``(shape, classes)``, or ``FILE.py:FUNCTION``, that gives a
-        ``torch.nn.Module``; ``shape`` is ``(features,)``. It is asked again when classes or features are new, and what
-        was learned is written into the first part of each parameter.
+        Yours: a function of ``(shape, classes)``, or ``FILE.py:FUNCTION``, that gives a ``torch.nn.Module``; ``shape``
+        is ``(features,)``. Asked again when classes or features are new, whose parameters begin with what was learned.
     engine, device
         ``fused``, compiled code for the CPU, or ``torch``, for any network on any device; None: what fits.
     scale
@@ -234,14 +232,13 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
     tasks
         The most tasks that will come, for methods that need the task.
     class_weight
-        ``balanced``: classes weigh the inverse of how often they came so far; or a positive number for each class, 1
-        where none is given. Either way scaled such that the examples so far weigh 1 on average.
+        ``balanced``: classes weigh the inverse of how often they came so far; or a positive number for each class (1).
+        Either way scaled such that the examples so far weigh 1 on average.
     temperature
         Scores are divided by it before they become probabilities; ``memory``: by the number under which the labels of
         what is in the memory are likeliest.
     random_state
-        Decides the initial weights, the memory, the replay, and the order in ``fit``. An int, a
-        ``numpy.random.RandomState``, or None for another each time.
+        Decides weights, memory, replay and order in ``fit``: an int, a ``RandomState``, or None, another each time.
 
     Attributes
     ----------

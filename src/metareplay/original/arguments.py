@@ -62,11 +62,8 @@ FLAGS = (
     Flag("samples_per_task", int, -1, "", "how many training examples of each task are seen; 0 or less: all"),
     Flag("shuffle_tasks", str, "no", "", "yes to have the tasks in a random order, decided by the seed", YES_OR_NO),
 )  # fmt: skip
-DATA_FILES = {
-    "mnist_rotations.pt": "mnist-rotations",
-    "mnist_permutations.pt": "mnist-permutations",
-    "mnist_manypermutations.pt": "mnist-many-permutations",
-}
+_MADE = ("rotations", "permutations", "many-permutations")
+DATA_FILES = {f"mnist_{name.replace('-', '')}.pt": f"mnist-{name}" for name in _MADE}
 """The original's own files, and the benchmark that each is here while there is no such file."""
 THEIR_WORDS = {"--device is cuda": "--cuda is yes", "--device cpu": "--cuda no", "--engine is torch": "--cuda is yes"}
 THEIR_WORDS |= {flag.flag.replace("_", "-"): flag.flag for flag in FLAGS}

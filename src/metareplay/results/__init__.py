@@ -8,7 +8,5 @@ from metareplay.errors import INSTALL, BadInput
 def require_drawing() -> None:
     """Raise BadInput if what pages and figures are drawn with is not installed; tables need none of it."""
     needed = {"vl_convert": "vl-convert", "jinja2": "Jinja2"}
-    missing = [name for module, name in needed.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        what = " and ".join(missing)
-        raise BadInput(f"pages and figures need {what}, not installed here: {INSTALL.format('report')}")
+    if missing := [name for module, name in needed.items() if importlib.util.find_spec(module) is None]:
+        raise BadInput(f"pages and figures need {' and '.join(missing)}, not installed: {INSTALL.format('report')}")

@@ -118,9 +118,9 @@ def smallest_p(pairs: int) -> float:
     return min(1.0, 2.0 ** (1 - pairs))
 
 
-def seeds_needed(tests: int = 1, level: float = LEVEL) -> int:
+def seeds_needed(tests: int = 1) -> int:
     """How many seeds let each of so many tests, corrected by Holm's method, reach the level at all; 6 for one test."""
-    return max(1, 1 + math.ceil(math.log2(tests / level)))
+    return max(1, 1 + math.ceil(math.log2(tests / LEVEL)))
 
 
 def seeds_for(sample: ArrayLike, tests: int = 1) -> int | None:
