@@ -80,8 +80,11 @@ class FileCheckpoints:
             flush_names(self.path.parent)
 
     def set_aside(self) -> None:
-        """Keep what is of no use, but never load it again."""
-        set_aside(self.path)
+        """Give a file that is of no use a name of its own, if it is there, so that it is never loaded again."""
+        with contextlib.suppress(OSError):
+            names = (self.path.with_name(f"{self.path.name}{DAMAGED}{number or ''}") for number in count())
+            os.rename(self.path, next(name for name in names if not os.path.lexists(name)))
+            flush_names(self.path.parent)
 
     def read(self) -> bytes | None:
         """What is in the file; None if there is none."""
@@ -92,14 +95,6 @@ class FileCheckpoints:
 
     def write(self, content: bytes) -> None:
         write_atomically(self.path, content, follow=False)
-
-
-def set_aside(path: Path) -> None:
-    """Give a file that is of no use a name of its own, if it is there."""
-    with contextlib.suppress(OSError):
-        names = (path.with_name(f"{path.name}{DAMAGED}{number or ''}") for number in count())
-        os.rename(path, next(name for name in names if not os.path.lexists(name)))
-        flush_names(path.parent)
 
 
 def pack(state: State) -> bytes:

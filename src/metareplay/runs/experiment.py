@@ -56,7 +56,7 @@ class Experiment:
         Training examples of each task that are seen, at most: a smaller task shows all; None for the stream's own
         number, 0 for all. How often they are seen, each time in a new order.
     batch_size
-        Examples that come at once. The last batch of a task may be shorter; none crosses tasks.
+        The last batch of a task may be shorter; none crosses tasks.
     evaluate, eval_every
         When to evaluate on all tasks. ``borders``: before the first task and at the end of each. ``every N``: after
         every N batches too; the same as ``eval_every=N``. ``end``: once, when all is learned. ``never``: only what was

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from metareplay.errors import BadInput, RunFailed, with_flags
 from metareplay.files import holder, locked, read_regular, unfinished, write_atomically
 from metareplay.methods import METHODS
-from metareplay.runs.checkpoint import FileCheckpoints, Unusable, peek, set_aside
+from metareplay.runs.checkpoint import FileCheckpoints, Unusable, peek
 from metareplay.runs.experiment import Experiment, key_of
 from metareplay.runs.record import PREFIXES, RECORD, Record, arrays_in, read_summary
 from metareplay.runs.trackers import Tracker
@@ -208,7 +208,7 @@ class Run:
         """Save the record of the run, which is over, or raise Unsaved; a damaged or another run's is set aside."""
         if self.status().state != "done" and os.path.lexists(self.folder / RECORD):
             for path in (*arrays_in(self.folder), self.folder / RECORD):
-                set_aside(path)
+                FileCheckpoints(path).set_aside()
         try:
             record.save(self.folder)
         except RunFailed as error:

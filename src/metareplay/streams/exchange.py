@@ -20,8 +20,6 @@ def from_hugging_face(
 
     Parameters
     ----------
-    name
-        The stream's name.
     tasks
         For each task a ``DatasetDict``, or a dictionary, with the splits ``train`` and ``test``.
     inputs, label
@@ -82,8 +80,6 @@ def from_avalanche(name: str, benchmark: Any) -> Stream:
 
     Parameters
     ----------
-    name
-        The stream's name.
     benchmark
         What has ``train_stream`` and ``test_stream``; BadInput if there are not as many experiences in both, or their
         examples do not fit (``Stream.from_arrays``).

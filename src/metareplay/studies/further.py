@@ -197,12 +197,9 @@ class Until(Source):
                 one.looks.append((self.n, p, level))
                 one.established = p <= level
                 still += [] if one.established else [one]
-        self.save()
-        return still
-
-    def save(self) -> None:
-        """Write the looks down, so that no report takes a p-value for one that was looked at once."""
-        rows = [asdict(one) for one in self.comparisons or ()]
+        # No report is to take a p-value for one that was looked at once.
+        rows = [asdict(one) for one in self.comparisons]
         name = hashlib.sha256(json.dumps([one["keys"] for one in rows]).encode()).hexdigest()[:16]
         (self.out / LOOKS).mkdir(exist_ok=True)
         write_atomically(self.out / LOOKS / f"{name}.json", json.dumps(rows, indent=1).encode())
+        return still
