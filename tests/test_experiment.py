@@ -389,7 +389,7 @@ def test_a_loss_may_be_found_infinite_between_tasks_too():
         ({"hidden": np.array([[4]])}, "hidden is array([[4]])"),
         ({"hidden": (True,)}, "hidden is (True,)"),
         ({"samples_per_task": -1}, "samples_per_task is -1"),
-        ({"samples_per_task": (5, 6)}, "must be one number"),
+        ({"samples_per_task": (5, 6)}, "must be a whole number"),
         ({"order": "shufled"}, "did you mean shuffled?"),
         ({"evaluate": "sometimes"}, "must be borders, end, never or 'every N'"),
         ({"evaluate": "every 0"}, "must be borders, end, never or 'every N'"),

@@ -79,11 +79,9 @@ class Hyperparameter:
 
     def check(self, value: Any) -> Any:
         """The value as its type; BadInput if it has another type or lies outside the valid range."""
-        import numpy as np  # which the help does without
-
         if self.optional and (value is None or value == "none"):
             return None
-        if isinstance(value, np.generic):
+        if getattr(value, "ndim", None) == 0:  # of NumPy's
             value = value.item()
         if self.type is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value) if abs(value) < 1 << 1023 else math.inf

@@ -85,7 +85,7 @@ class Experiment:
     method: Method
     seed: int = setting(0, "[0, inf)", help="the seed of the examples seen, their order, initial weights and replay")
     hidden: tuple[int, ...] = (100, 100)
-    samples_per_task: int | None = None
+    samples_per_task: int | None = setting(None, "[0, inf)", help="how many training examples of each task are seen")
     epochs: int = setting(1, "[1, inf)", help="how often a task's examples are seen before the next task comes")
     batch_size: int = setting(1, "[1, inf)", help="how many examples come at once")
     evaluate: str = setting("borders", help="when all tasks are tested: borders; every N batches too; end; or never")
@@ -135,11 +135,6 @@ class Experiment:
         if self.task_order is not None:
             given = numbers(self.task_order) if isinstance(self.task_order, str) else self.task_order
             self._set("task_order", _whole_numbers(given, "--task-order", 0))
-        if self.samples_per_task is not None:
-            samples = _whole_numbers(self.samples_per_task, "--samples-per-task", 0)
-            if len(samples) != 1:
-                raise BadInput(f"--samples-per-task is {self.samples_per_task!r}, but must be one number for all tasks")
-            self._set("samples_per_task", samples[0])
         for name, value in zip(("evaluate", "eval_every"), evaluations(self.evaluate, self.eval_every), strict=True):
             self._set(name, value)
         kind, number = orders.read(self.order)

@@ -22,6 +22,7 @@ _OF_A_RUN = {
     name: replace(option, name=name, default=_SHOWN.get(name, option.default))
     for option in hyperparameters(Experiment)
     for name in [option.name.removesuffix("_")]
+    if name != "samples_per_task"  # which is the stream's here
 }
 NETWORK = (
     Hyperparameter("layers", int, 2, "[0, 1000]", "how many hidden layers the network has"),

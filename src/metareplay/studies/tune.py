@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +45,8 @@ class StudyUnderWay:
         self.choice = {one.file: one for one in choices.load(out)}.get(self.choice.file, self.choice)
         if not self.choice.trials:
             self._begin({name: untuned[name] for name in study.space})
-        self.asked = [0] * len(self.choice.trials)  # of each trial how many of its runs
-        self.values: list[dict[int, dict[str, Any]]] = [{} for _ in self.choice.trials]
+        self.asked = Counter[int]()  # of each trial how many of its runs
+        self.values = defaultdict[int, dict[int, dict[str, Any]]](dict)
         for number, trial in enumerate(self.choice.trials):
             self.search.begin(number, trial)
             if trial["state"] != "running":
@@ -71,8 +72,6 @@ class StudyUnderWay:
         if len(trials) > self.search.trials:
             return []
         self._begin(self.search.ask(len(trials)))
-        self.asked.append(0)
-        self.values.append({})
         return self.next()
 
     def take(self, number: int, outcome: Outcome) -> None:
