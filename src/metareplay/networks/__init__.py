@@ -25,18 +25,10 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 class Perceptron:
     """Linear layers with ReLU between them.
 
-    Parameters
-    ----------
-    widths
-        ``(inputs, hidden …, classes)``: at least two; with two the model is linear.
-    private
-        For each of the ``len(widths) - 1`` layers, whether every task has one of its own (PyTorch: a ``ModuleList``).
-        Empty for none.
-    tasks
-        How many copies a private layer has.
-    initial
-        How weights start; biases start at zero. ``glorot``: uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio
-        2010); ``fan-in``: uniform in ±1 / sqrt(fan_in), PyTorch's default for ``Linear``.
+    ``widths`` are ``(inputs, hidden …, classes)``, at least two; with two the model is linear. ``private`` says of each
+    of the ``len(widths) - 1`` layers whether every task has one of its own (PyTorch: a ``ModuleList``), empty for none;
+    such a layer has ``tasks`` copies. ``initial`` says how weights start, biases being zero: ``glorot`` is uniform in
+    ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio 2010), ``fan-in`` in ±1 / sqrt(fan_in), as PyTorch's ``Linear``.
     """
 
     widths: tuple[int, ...]
@@ -95,20 +87,9 @@ class Perceptron:
 class ModuleNetwork:
     """A ``torch.nn.Module``, shared by all tasks or with a copy for each.
 
-    Parameters
-    ----------
-    name
-        ``cnn-small``, ``resnet18-reduced``, ``FILE.py:FACTORY``, or a factory itself.
-    shape
-        Of an example: ``(channels, height, width)``, or ``(inputs,)`` where it forms no image.
-    classes
-        How many scores it gives.
-    private
-        Whether every task has one of its own (PyTorch: a ``ModuleList``).
-    tasks
-        How many copies it then has.
-    share
-        Each copy is this many times narrower than the network itself.
+    ``name`` is ``cnn-small``, ``resnet18-reduced``, ``FILE.py:FACTORY``, or a factory itself; ``shape`` that of an
+    example, ``(channels, height, width)``, or ``(inputs,)`` where it forms no image. A ``private`` one has ``tasks``
+    copies (PyTorch: a ``ModuleList``), each ``share`` times narrower than the network itself.
     """
 
     name: str | Callable[..., Module]
