@@ -53,21 +53,13 @@ def test_the_same_configuration_with_several_seeds_is_one_group():
 @pytest.mark.parametrize(
     "other",
     [
-        {"hyperparameters": {"lr": 0.2, "memories": 200}},
-        {"method": "online", "hyperparameters": {}},
-        {"method_sha256": "ab" * 32},
-        {"hidden": [50]},
-        {"network": "cnn-small"},
-        {"stream": {"tasks": 3}},
-        {"samples_per_task": 100},
-        {"epochs": 2},
-        {"order": "iid"},
-        {"task_order": [1, 0]},
-        {"benchmark": "other"},
+        {"hyperparameters": {"lr": 0.2, "memories": 200}}, {"method": "online", "hyperparameters": {}}, {"epochs": 2},
+        {"method_sha256": "ab" * 32}, {"hidden": [50]}, {"network": "cnn-small"}, {"stream": {"tasks": 3}},
+        {"samples_per_task": 100}, {"order": "iid"}, {"task_order": [1, 0]}, {"benchmark": "other"},
         {"something": "of a later version"},
     ],
     ids=lambda other: next(iter(other)),
-)
+)  # fmt: skip
 def test_anything_else_that_differs_makes_another_group_with_another_name(other):
     made = groups([record(0), record(1), record(0, **other)])
     assert sorted(len(group.runs) for group in made) == [1, 2]
@@ -83,15 +75,8 @@ def test_methods_and_networks_are_compared_on_one_problem_but_streams_and_epochs
 
 
 def test_names_say_what_differs_and_no_more():
-    made = groups(
-        [
-            record(hyperparameters={"lr": 0.1, "memories": 200}),
-            record(hyperparameters={"lr": 0.2, "memories": 200}),
-            record(hyperparameters={"lr": 0.2, "memories": 5120}),
-            record(method="online", hyperparameters={"lr": 0.003}),
-            record(method="online", hyperparameters={"lr": 0.003}, epochs=2),
-        ]
-    )
+    several = [record(hyperparameters={"lr": lr, "memories": n}) for lr, n in ((0.1, 200), (0.2, 200), (0.2, 5120))]
+    made = groups([*several, *(record(method="online", hyperparameters={"lr": 0.003}, epochs=n) for n in (1, 2))])
     assert [(group.problem, group.label) for group in made] == [
         ("little, epochs=1", "eralg4, 5120 memories"),
         ("little, epochs=1", "eralg4, 200 memories, lr=0.1"),
