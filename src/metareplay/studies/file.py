@@ -240,16 +240,20 @@ def read(file: str | Path) -> StudyFile:
     seeds = tuple(reader.seeds_of(("seeds",), content.get("seeds", 10)))
     if protocol.startswith("seeds:") and (used := set(seeds) & set(range(SEED, SEED + int(protocol[6:])))):
         reader.problem(("seeds",), f"are to be reported, but settings are chosen on {min(used)}: name others")
-    ranges = _ranges(reader)
     studies: list[Study] = []
     for block in reader.product(seeds[:1]):
+        scales: dict[str, Literal["log", "linear"]] = {}
+        for name, (place, value) in block.options.items():
+            if place[0] == "methods" and isinstance(value, dict):
+                scales[name], ends = _range(reader, place, value)
+                block.options[name] = place, ends
         grid = reader.grid(block)
         if grid is None or reader.problems:
             continue
         kind = methods.find(reader.own_file(block.method[1]))
         own, searched = {parameter.name: parameter for parameter in hyperparameters(kind)}, dict[str, Searched]()
         for (what, name), values in grid.items():
-            if what == "settings" and (scale := ranges.get(block.options[name][0])):
+            if what == "settings" and (scale := scales.get(name)):
                 searched[name] = Searched(Range(values[0], values[1], scale), own[name].type)
             elif what == "settings" and len(values) > 1:
                 searched[name] = Searched(tuple("none" if v is None else v for v in values), own[name].type)
@@ -294,22 +298,12 @@ def _protocol(reader: Reader, given: Any) -> str:
     return str(given)
 
 
-def _ranges(reader: Reader) -> dict[Place, Literal["log", "linear"]]:
-    """Where ranges are written, each with its scale; their tables become lists of both ends, as all else checks."""
-    found: dict[Place, Literal["log", "linear"]] = {}
-    tables = reader.content.get("methods")
-    for method, several in (tables if isinstance(tables, dict) else {}).items():
-        many = several if isinstance(several, list) else [several]
-        for number, table in enumerate(many):
-            place: Place = ("methods", method, number) if isinstance(several, list) else ("methods", method)
-            for name, value in (table if isinstance(table, dict) else {}).items():
-                if isinstance(value, dict):
-                    low, high, log = value.get("low", 0), value.get("high", 0), value.get("log", False)
-                    fine = value.keys() <= {"low", "high", "log"} and isinstance(log, bool)
-                    if not fine or not all(isinstance(end, int | float) for end in (low, high)) or not low < high:
-                        reader.problem((*place, name), "must be { low = 1e-3, high = 1, log = true }, low below high")
-                    elif log and low <= 0:
-                        reader.problem((*place, name, "low"), f"is {low}, but a range by its logarithm begins above 0")
-                    found[*place, name] = "log" if log else "linear"
-                    table[name] = [low, high]
-    return found
+def _range(reader: Reader, place: Place, table: dict[str, Any]) -> tuple[Literal["log", "linear"], list[Any]]:
+    """The scale of a range, and both of its ends, as all else checks them."""
+    low, high, log = table.get("low", 0), table.get("high", 0), table.get("log", False)
+    fine = table.keys() <= {"low", "high", "log"} and isinstance(log, bool)
+    if not fine or not all(isinstance(end, int | float) for end in (low, high)) or not low < high:
+        reader.problem(place, "must be { low = 1e-3, high = 1, log = true }, low below high")
+    elif log and low <= 0:
+        reader.problem((*place, "low"), f"is {low}, but a range by its logarithm begins above 0")
+    return "log" if log else "linear", [low, high]
