@@ -178,7 +178,7 @@ def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch):
     assert left.seconds() is None  # no time has passed since it was first seen
     now = 109.0
     left.update(SuiteProgress(2, [], {"worker 1": (requests[0], at(100))}))
-    assert left.share() == pytest.approx(10 / 40)
+    assert left.to_do() == pytest.approx(30.0)
     assert left.seconds() == pytest.approx(30.0)  # nine seconds for nine
     control = Request("digits-rotations", "er-matched", run={"seed": 1000})
     left.update(SuiteProgress(3, [], {"worker 1": (requests[0], at(100)), "worker 2": (control, at(1))}))
@@ -186,7 +186,7 @@ def test_time_left_follows_from_what_runs_were_expected_to_take(monkeypatch):
     now = 109.0 + 15.0
     first = Outcome(requests[0], "a", "done")
     left.update(SuiteProgress(2, [first], {"worker 1": (requests[1], None)}))
-    assert left.share() == pytest.approx(10 / 40)
+    assert left.to_do() == pytest.approx(30.0)
 
 
 def test_runs_that_were_there_before_do_not_make_the_rest_look_fast(monkeypatch):

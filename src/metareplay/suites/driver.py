@@ -67,8 +67,7 @@ class SuiteDisplay(Display):
         mean = fmean([planned.seconds for planned in plan if planned.seconds is not None] or [1.0])
         expected = {name(planned.request): planned.seconds for planned in plan if planned.state != "done"}
         self.left = {run: mean if seconds is None else seconds for run, seconds in expected.items()}
-        self.spare, self.known = list(spare), {name(planned.request) for planned in plan}
-        self.all, self.expected = sum(self.left.values()) + sum(spare), len(spare)
+        self.spare, self.all, self.expected = list(spare), sum(self.left.values()) + sum(spare), len(spare)
         self.first: dict[str, float] = {}  # of each run the share that was done when it was first seen
         self.spent = self.under_way = self.since_seen = 0.0
         self.began: float | None = None
@@ -82,8 +81,7 @@ class SuiteDisplay(Display):
             self.seen = 0
         ended, running = now.outcomes[self.seen :], now.running.values()
         for request in (*(outcome.request for outcome in ended), *(request for request, _ in running)):
-            if self.spare and (run := name(request)) not in self.known:
-                self.known.add(run)
+            if self.spare and (run := name(request)) not in self.left:
                 self.left[run] = self.spare.pop()
         for outcome in ended:
             run = name(outcome.request)
@@ -104,9 +102,6 @@ class SuiteDisplay(Display):
         """Seconds of work that are not done."""
         return sum(self.left.values()) + sum(self.spare) - self.under_way
 
-    def share(self) -> float:
-        return 1 - self.to_do() / self.all if self.all else 1.0
-
     def seconds(self) -> float | None:
         """How long the rest will take; None while it is too early to tell, or for runs that were not planned."""
         if self.began is None or self.unplanned or self.spent + self.since_seen <= 0.01 * self.all:
@@ -126,7 +121,7 @@ class SuiteDisplay(Display):
         self.line(f"{runs} · {note}")
         if not self.live:
             return
-        self.bars.update(self.whole, description=runs, completed=self.share(), note=note)
+        self.bars.update(self.whole, description=runs, completed=1 - self.to_do() / (self.all or 1.0), note=note)
         for worker in sorted(now.running.keys() - self.workers.keys()):
             self.workers[worker] = self.bars.add_task("", total=1.0, note="")
         for worker, bar in self.workers.items():

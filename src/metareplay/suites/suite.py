@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Self
 
-from metareplay.errors import BadInput
+from metareplay.errors import BadInput, failing
 from metareplay.files import read_regular
 from metareplay.runs.request import Request
 from metareplay.settings import nearest
@@ -74,9 +74,8 @@ def _text(suite: str) -> tuple[Path, str]:
         text = f"there is no suite {suite!r}{question} metareplay comes with {', '.join(Suite.shipped())}; "
         raise BadInput(f"{text}one of your own is a file: FILE.toml")
     try:
-        return path, read_regular(path).decode("utf-8-sig").replace("\r\n", "\n")
-    except OSError as error:
-        raise BadInput(f"the suite {suite} cannot be read: {error.strerror}") from None
+        with failing(BadInput, f"the suite {suite} cannot be read"):
+            return path, read_regular(path).decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise BadInput(f"the suite {suite} is not text in UTF-8 (byte {error.start}): save it as UTF-8") from None
 
