@@ -107,10 +107,8 @@ def find(name: str) -> Benchmark:
         kind = kinds.splits if path.is_dir() and [*own_files.tasks(path)] == [""] else None
         description = f"your own data: the {'folder' if path.is_dir() else 'task list'} {path}"
         return Benchmark(own, description, str(path), kind, 1 if kind else 0, 0)
-    if path.is_file():
-        raise BadInput(f"{name} is none of a user's own data, which are {what}")
     if name and path.exists():
-        raise BadInput(f"{name} is a pipe, a device or the like, and no file of data")
+        raise BadInput(f"{name} is none of a user's own data, which are {what}")
     if name.endswith((".pt", ".npz", ".csv", "/")):
         raise BadInput(f"there is no {name}; a user's own data are {what}")
     text = f"there is no benchmark {name!r}{nearest(name, BENCHMARKS) or ';'} `metareplay benchmarks` lists all of them"
