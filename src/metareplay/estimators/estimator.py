@@ -218,9 +218,10 @@ class Estimator:
             state = unpack(content)
         except BadInput as error:
             raise BadInput(f"{path} is damaged, or no saved {cls.__name__} ({error})") from error
-        if state.get("saved") != cls.__name__:
-            what = f"a {state['saved']}" if "saved" in state else "something else"
-            raise BadInput(f"{path} is {what}, but must be a saved {cls.__name__}")
+        if (saved := state.get("saved")) != cls.__name__:
+            raise BadInput(
+                f"{path} is {f'a {saved}' if saved else 'something else'}, but must be a saved {cls.__name__}"
+            )
         _check_format(path, state.get("format"), state.get("metareplay", "0.1.0.dev0"))
         if method is None and state.get("method") not in METHODS:
             raise BadInput(f"{path} was learned by {state.get('method')}: give that class, load(path, method=…)")
@@ -232,10 +233,9 @@ class Estimator:
             method = method or METHODS[state["method"]]
             if parameters["method"] not in METHODS:
                 parameters["method"] = method
-            parameters["network"] = None if own is None else network
-            estimator = cls(**parameters)
+            estimator = cls(**parameters | {"network": own and network})
             if learned:
-                learned["core"]["build"]["network"] = parameters["network"]
+                learned["core"]["build"]["network"] = estimator.network
                 estimator._life = Core.of_state(method, learned["core"])
                 estimator._restore(learned)
         except Exception as error:  # what a changed file may say has no end

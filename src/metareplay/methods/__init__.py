@@ -1,6 +1,6 @@
 """The methods by name; those of the published ten are the original code's names.
 
-A method is a class in a file of this folder: what it declares is all that there is to add.
+A method is a class in a file of this folder: commands, reports and estimators find it by what it declares.
 
 Examples
 --------

@@ -36,19 +36,18 @@ State = dict[str, NDArray[np.float32]]
 def state(model: str, layers: Sequence[Layer]) -> State:
     """The state of the original's model, under its modules' names, from what a learner's ``layers()`` gives."""
     named: dict[str, Layer] = {}
+    numbered = [(2 * number, layer) for number, layer in enumerate(layers)]  # between them are ReLUs, without weights
     if model == "taskinput":
         first, *shared = layers
         named |= {f"i_layer.{task}": layer for task, layer in enumerate(zip(*first, strict=True))}
         named |= {f"h_layer.0.{number}": layer for number, layer in enumerate(shared[:-1])}
         if shared:
             named["o_layer.0"] = shared[-1]
+    elif model == "independent":
+        for number, layer in numbered:
+            named |= {f"nets.{task}.net.{number}": own for task, own in enumerate(zip(*layer, strict=True))}
     else:
-        for number, layer in enumerate(layers):
-            place = f"net.{2 * number}"  # every second number is a ReLU, which has no weights
-            if model == "independent":
-                named |= {f"nets.{task}.{place}": own for task, own in enumerate(zip(*layer, strict=True))}
-            else:
-                named[f"net.{place}"] = layer
+        named = {f"net.net.{number}": layer for number, layer in numbered}
     return {
         f"{name}.{part}": np.ascontiguousarray(np.asarray(values, np.float32).T)
         for name, layer in named.items()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from metareplay.errors import plain
@@ -32,12 +33,10 @@ Spec = dict[str, Any]
 
 def styles(methods: Iterable[str]) -> dict[str, Style]:
     """By method its family's colour and a mark by its place there; a user's own by its name, the same if free."""
-    families: dict[str, list[str]] = {}
-    for name, method in METHODS.items():
-        families.setdefault(getattr(method, "family", "") or method.__module__, []).append(name)
+    families = groupby(METHODS, key=lambda name: METHODS[name].family)  # in whose order the methods are
     found = {
         name: Style(COLOURS[number % len(COLOURS)], SHAPES[(number + place) % len(SHAPES)], DASHES[place % len(DASHES)])
-        for number, members in enumerate(families.values())
+        for number, (_, members) in enumerate(families)
         for place, name in enumerate(members)
     }
     for name in sorted(set(methods) - set(found)):

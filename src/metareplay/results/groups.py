@@ -67,8 +67,7 @@ class Finished:
 
     @property
     def configuration(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.summary["configuration"]
-        return found
+        return {**self.summary["configuration"]}
 
     @cached_property
     def numbers(self) -> dict[str, float | Undefined]:

@@ -59,8 +59,7 @@ def _specification(figure: Figure, look: Styles) -> dict[str, Any]:
     """A figure's chart in Vega, without data; colours other than the methods' follow the text's."""
     chart = figure.chart(look) | {"data": {"name": "rows"}, "config": theme("currentColor")}
     chart |= {"autosize": {"type": "fit-x", "contains": "padding"}}
-    specification: dict[str, Any] = vl_convert.vegalite_to_vega(chart)
-    return specification | {"usermeta": {"columns": figure.columns}}
+    return {**vl_convert.vegalite_to_vega(chart), "usermeta": {"columns": figure.columns}}
 
 
 def _data(problems: Collection[list[Group]], points: int, progress: Progress) -> Markup:
