@@ -124,16 +124,16 @@ def test_any_task_list_is_read_as_it_is(tasks, inputs, classes, old, seed):
     rng = np.random.default_rng(seed)
 
     def part():
-        n = int(rng.integers(1, 6))
-        x = rng.standard_normal((n, inputs)).astype(np.float32)
-        return [float(rng.random()), torch.from_numpy(x), torch.from_numpy(rng.integers(0, classes, n))]
+        y = np.append(np.arange(classes), rng.integers(0, classes, rng.integers(1, 6)))  # labels without a gap
+        x = rng.standard_normal((len(y), inputs)).astype(np.float32)
+        return [float(rng.random()), torch.from_numpy(x), torch.from_numpy(y)]
 
     lists = [[part() for _ in range(tasks)] for _ in range(2)]
     with tempfile.TemporaryDirectory() as folder:
         path = (legacy if old else saved)(Path(folder, "tasks.pt"), lists)
         stream = gem_format.read(path)
     assert stream.inputs == inputs
-    assert stream.classes == 1 + max(int(y.max()) for side in lists for _, _, y in side)
+    assert stream.classes == classes
     for n, made in enumerate(stream.tasks):
         for images, (_, x, y) in ((made.train, lists[0][n]), (made.test, lists[1][n])):
             assert np.array_equal(images.inputs(np.arange(len(images))), x.numpy())
