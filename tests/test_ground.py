@@ -95,8 +95,7 @@ def flock(request, monkeypatch):
 
     if request.param:
         monkeypatch.setattr(fcntl, "flock", missing)
-    code = request.param
-    return code
+    return request.param
 
 
 def test_a_lock_is_held_by_one_and_free_afterwards(tmp_path, flock):
@@ -250,8 +249,7 @@ def write(folder, files):
 
 
 def load(file):
-    value = user_code.load(f"{file}:rate", "a rate")()
-    return value
+    return user_code.load(f"{file}:rate", "a rate")()
 
 
 HELPED = {

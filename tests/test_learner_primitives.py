@@ -139,8 +139,7 @@ def on_random_problems(test):
     """Try a test on random problems: the same ones every time."""
     cases = given(problem=problems())
     chosen = settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-    decorated = chosen(cases(test))
-    return decorated
+    return chosen(cases(test))
 
 
 class Oracle:

@@ -174,8 +174,7 @@ def test_a_factory_is_told_the_shape_and_the_classes(file):
 def _asked(file):
     from metareplay import user_code
 
-    asked = user_code.load(f"{file}:asked", "what was asked")
-    return asked
+    return user_code.load(f"{file}:asked", "what was asked")
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,7 @@ NETWORKS = ["cnn-small", "resnet", "dropout"]
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
-    name = request.param
-    return name
+    return request.param
 
 
 @pytest.fixture

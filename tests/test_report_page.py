@@ -84,19 +84,17 @@ def draw_all(shown):
 
 def marks(shown, figure):
     selector = ".mark-symbol path, .mark-rect path, .mark-line path"
-    found = shown.evaluate(
+    return shown.evaluate(
         f"""[...document.querySelectorAll('#{figure} .panel:not([hidden])')].flatMap((panel) =>
           [...panel.querySelectorAll({selector!r})].filter((mark) => mark.getAttribute('d')?.length > 3)).length"""
     )
-    return found
 
 
 def rows(shown, table):
-    found = shown.evaluate(
+    return shown.evaluate(
         f"""[...document.querySelectorAll('#{table} tbody tr')].filter((row) => row.offsetParent).map((row) =>
           [...row.cells].filter((cell) => !cell.hidden).map((cell) => cell.textContent.trim()))"""
     )
-    return found
 
 
 def test_every_figure_is_drawn_and_described_and_the_tables_have_their_numbers(shown):
