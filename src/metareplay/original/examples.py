@@ -18,14 +18,13 @@ note = partial(display.note, program=NAME)
 
 
 def _examples(argv: list[str]) -> None:
-    parser = Parser(
-        NAME,
-        usage="./mer_examples.sh SEED [--dry-run]",
-        description="Carry out the 57 runs of the MER paper, each with this seed, as main.py would one after another.\n"
-        "Started again, it goes on where it was stopped and skips what is done: results/runs/ has a folder for each,\n"
-        "named after the hash of all that decides the run.",
-        epilog="Many seeds, on all processors or a cluster: metareplay suite --help",
-    )
+    """Carry out the 57 runs of the MER paper, each with this seed, as main.py would one after another.
+
+    Started again, it goes on where it was stopped and skips what is done: results/runs/ has a folder for each,
+    named after the hash of all that decides the run.
+    """
+    epilog = "Many seeds, on all processors or a cluster: metareplay suite --help"
+    parser = Parser(NAME, _examples, usage="./mer_examples.sh SEED [--dry-run]", epilog=epilog)
     parser.add_argument("seed", metavar="SEED", help="decides examples, their order, initial weights and replay")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands, on standard output")
     given = parser.parse(argv)

@@ -32,15 +32,14 @@ FILES = {file.removeprefix("mnist_").removesuffix(".pt"): file for file in DATA_
 
 
 def _get_data(argv: list[str]) -> None:
-    parser = Parser(
-        "python get_data.py",
-        usage="python get_data.py NAME [flags]",
-        description="Get the data that the published runs of Meta-Experience Replay learn from.\n\n"
-        "All of it is MNIST, its images turned or their pixels in another order. main.py does that as it goes:\n"
-        "without a flag, only MNIST itself is fetched (11 MB) and verified.",
-        epilog="Where such a file is there, main.py reads it; else it makes the tasks, by other angles and orders.\n"
-        "Files of other data, angles or numbers of tasks: metareplay data make --help",
-    )
+    """Get the data that the published runs of Meta-Experience Replay learn from.
+
+    All of it is MNIST, its images turned or their pixels in another order. main.py does that as it goes:
+    without a flag, only MNIST itself is fetched (11 MB) and verified.
+    """
+    epilog = "Where such a file is there, main.py reads it; else it makes the tasks, by other angles and orders.\n"
+    epilog += "Files of other data, angles or numbers of tasks: metareplay data make --help"
+    parser = Parser("python get_data.py", _get_data, usage="python get_data.py NAME [flags]", epilog=epilog)
     names = ("all", *FILES)
     parser.add_argument("name", metavar="NAME", choices=names, help=f"which: {', '.join(names)}")
     where = "the folder that files are written to (default: data/)"

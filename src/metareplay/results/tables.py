@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from metareplay.methods import METHODS
 from metareplay.results.compare import judge, percent, seeds_of
 from metareplay.results.groups import Contents, Finished, Group, distinguishing, flat
-from metareplay.results.statistics import Difference, Progress, estimate
+from metareplay.results.statistics import Difference, Estimate, Progress, estimate
 from metareplay.results.table import Column, Row, Table, thousands, with_interval
 from metareplay.runs.metrics import METRICS, ORDER, Undefined
 from metareplay.runs.record import NUMBERS
@@ -135,8 +135,7 @@ def metrics(contents: Contents, problem: list[Group]) -> Table:
     rows, notes = [], dict[str, None]()
     for group in problem:
         found = {metric.short: (group.interval(name), metric.difference) for name, metric in METRICS.items()}
-        distance = distance_to_iid(contents, group)
-        found["to iid"] = (distance if isinstance(distance, Undefined) else estimate(distance), True)
+        found["to iid"] = (distance_to_iid(contents, group), True)
         notes |= {f"{short} is {value}.": None for short, (value, _) in found.items() if isinstance(value, Undefined)}
         missing = missing_seeds(problem, group)
         seeds = f"{ranges(group.seeds)}{f' ({len(missing)} missing)' if missing else ''}"
@@ -145,7 +144,7 @@ def metrics(contents: Contents, problem: list[Group]) -> Table:
     return Table(columns, tuple(rows), problem[0].problem, (INTERVALS, *notes))
 
 
-def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined:
+def distance_to_iid(contents: Contents, group: Group) -> Estimate | Undefined:
     """How much less each seed retained than the same run with all tasks' examples mixed, where there is one."""
     others = [other for other in contents.groups if other.method == group.method and other is not group]
     iid = [run for other in others if other.configuration.get("order") == "iid" for run in other.runs]
@@ -156,7 +155,7 @@ def distance_to_iid(contents: Contents, group: Group) -> list[float] | Undefined
     mixed = {apart_from_order(run): run.numbers[RA] for run in iid}
     pairs = [(mixed.get(apart_from_order(run)), run.numbers[RA]) for run in group.runs]
     found = [one - other for one, other in pairs if isinstance(one, float) and isinstance(other, float)]
-    return found or Undefined("there is no run with --order iid that is the same in all else")
+    return estimate(found) if found else Undefined("there is no run with --order iid that is the same in all else")
 
 
 def costs(problem: list[Group]) -> Table:
