@@ -82,7 +82,6 @@ class _Kernel:
         self.real, at, *self.pointers = (
             self.before.inttoptr(place, kind.as_pointer()) for place, kind in zip(places, kinds, strict=True)
         )
-        values = [self.before.load(self.before.gep(at, [_INT64(i)])) for i in range(numbers)]
         self.body = ir.IRBuilder(function.append_basic_block())
         self.after = ir.IRBuilder(function.append_basic_block())
         self.on_x86 = llvm.get_process_triple().startswith(("x86_64", "i686"))
@@ -97,7 +96,7 @@ class _Kernel:
         self.place = self.body.phi(_INT64)
         self.place.add_incoming(begin, self.before.block)
         self.values = [_Traced(self, self.body.load(self.at(pointer), align=4)) for pointer in self.pointers]
-        self.numbers = [_Traced(self, number) for number in values]
+        self.numbers = [_Traced(self, self.before.load(self.before.gep(at, [_INT64(i)]))) for i in range(numbers)]
 
     def at(self, pointer: ir.Value) -> ir.Value:
         return self.body.gep(pointer, [self.place])
@@ -227,10 +226,7 @@ class _Kernel:
         self.after.ret_void()
 
     def compiled(self) -> Any:
-        """The function ``(begin, end, given)``, in vectors, which runs without Python's lock.
-
-        ``given`` are the addresses of the mask of padding, of the numbers as float64, and of the vectors.
-        """
+        """``(begin, end, addresses of the mask, the numbers and the vectors)``, which runs without Python's lock."""
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
         module = llvm.parse_assembly(str(self.module))
