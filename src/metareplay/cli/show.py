@@ -74,9 +74,8 @@ def find_run(name: str, root: Path) -> Run:
         some = ", ".join(sorted(found)[:3])
         raise BadInput(f"{len(found)} runs in {root} begin with {name}: {some} …; give more of it")
     if not found:
-        hint = f" in {root}: `metareplay results --out {root}` lists them"
-        if not there:
-            hint = f", and none at all in {root}: --out DIR names another folder of runs"
+        none = f", and none at all in {root}: --out DIR names another folder of runs"
+        hint = f" in {root}: `metareplay results --out {root}` lists them" if there else none
         hint = nearest(name, [*there, *BENCHMARKS]) or hint
         if Path(name).is_dir() and (runs := find(Path(name))):
             hint = f": {name} is a folder of {len(runs)} runs; name one of them, {runs[0].folder} say"

@@ -41,6 +41,8 @@ class RiverEstimator(Estimator):
     def learn_one(self, x: dict[Hashable, Any], y: Any, task: Hashable = None, w: float = 1.0) -> None:
         """Learn one example.
 
+        BadInput if something cannot be used, and then nothing is learned; Diverged if its loss is not finite.
+
         Parameters
         ----------
         x
@@ -52,8 +54,6 @@ class RiverEstimator(Estimator):
             Its task, for methods that need it.
         w
             What its loss counts, whenever it is learned or replayed; one that weighs 0 is skipped.
-
-        BadInput if something cannot be used, and then nothing is learned; Diverged if its loss is not finite.
         """
         self._learn(list(x), self._numbers(x), [y], task, w)
 

@@ -26,16 +26,13 @@ class RunningScale:
     Mean and sum of squared deviations follow Welford's recurrence (1962) in float64, so that large offsets (years,
     pressures in pascals) do no harm, and examples given at once or one by one come to the same bits. What scales,
     ``centre`` and ``spread``, is renewed after every one of the first twenty examples, then after a tenth more each
-    time. So examples in a memory can be scaled again whenever that happens, at a cost for each that does not grow with
-    the stream. A feature that has never varied is zero.
+    time: so examples in a memory can be scaled again whenever that happens, at a cost that does not grow with the
+    stream. A feature that has never varied is zero.
 
     From its 21st reading on, a feature's reading beyond ten standard deviations moves mean and spread as one at ten
-    would: one absurd reading multiplies the spread by sqrt(1 + 100 / n) at most, and readings that stay that far off
-    are followed as fast as that factor grows. The first twenty are held: of five and more the farthest from their mean
-    counts as lying ten standard deviations of the others from theirs at most.
-
-    As a step of gradient descent changes a layer's outputs in proportion to its input's squared length, inputs that
-    are more than 64 are also divided by sqrt(inputs / 64): so one learning rate does for few and many.
+    would: one multiplies the spread by sqrt(1 + 100 / n) at most. Of five to twenty the farthest from their mean counts
+    as lying ten deviations of the others from theirs at most. More than 64 inputs are divided by sqrt(inputs / 64) too,
+    since a step of gradient descent changes a layer's outputs in proportion to its input's squared length.
 
     So many ``examples`` have come; when ``renewal`` have, those in a memory are to be scaled again. ``clipped``
     readings were limited.

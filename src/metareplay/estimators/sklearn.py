@@ -35,6 +35,8 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
     def fit(self, X: Any, y: Any, task: ArrayLike | None = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn a data set from the beginning: ``epochs`` times, each time in another order.
 
+        BadInput or ValueError if the data or a parameter cannot be used; Diverged if a loss is not finite.
+
         Parameters
         ----------
         X
@@ -47,8 +49,6 @@ class ScikitEstimator(Estimator, BaseEstimator):  # type: ignore[misc]  # scikit
         sample_weight
             ``(n,)``, what each one's loss counts, whenever it is learned or replayed; None: 1. An example that weighs
             0 is as if it were not there, to the bit.
-
-        BadInput or ValueError if the data or a parameter cannot be used; Diverged if a loss is not finite.
         """
         with self._guard.writing():
             method = self._made_method()
@@ -275,7 +275,8 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
         """Go on learning: examples one after another, in the order in which they are given.
 
         In one call or in several, they come to the same bits (where ``batch_size`` is more than 1 and each call but the
-        last gives whole batches).
+        last gives whole batches). BadInput or ValueError if the data or a parameter cannot be used, and then nothing is
+        learned; Diverged if a loss is not finite: what came before that example is learned.
 
         Parameters
         ----------
@@ -283,9 +284,6 @@ class ContinualClassifier(Classifying, ClassifierMixin, ScikitEstimator):  # typ
             As for ``fit``; also classes that never came before.
         classes
             Classes that will come, where some are known: they are among the answers from now on.
-
-        BadInput or ValueError if the data or a parameter cannot be used, and then nothing is learned; Diverged if a
-        loss is not finite: what came before that example is learned.
         """
         return self._partial_fit(X, y, classes, task, sample_weight)
 
