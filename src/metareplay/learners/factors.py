@@ -59,14 +59,9 @@ class Factors:
     __array_ufunc__ = None  # so that NumPy leaves ``weights @ G`` to this class
 
     def __init__(
-        self,
-        learner: Any,
-        rows: Rows,
-        sizes: NDArray[np.int64],
-        workspace: tuple[NDArray[Any], ...],
-        strips: tuple[NDArray[Any], ...],
-        lists: Sequence[Any],
-    ) -> None:
+        self, learner: Any, rows: Rows, sizes: NDArray[np.int64], workspace: tuple[NDArray[Any], ...],
+        strips: tuple[NDArray[Any], ...], lists: Sequence[Any],
+    ) -> None:  # fmt: skip
         self._learner, self._rows, self._sizes, self._workspace = learner, rows, sizes, workspace
         self._strips, self._lists = strips, lists
         self._examples, self._begins = learner._table[1:], np.cumsum(sizes) - sizes

@@ -254,15 +254,9 @@ class FusedPerceptron(LazyDecay):
         self.steps += 1
 
     def _add_gradient(
-        self,
-        target: Vector,
-        rows: Rows,
-        scale: float,
-        weights: Vector | None,
-        loss: Loss | None,
-        fresh: bool = False,
+        self, target: Vector, rows: Rows, scale: float, weights: Vector | None, loss: Loss | None, fresh: bool = False,
         lists: Any = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Target += scale · gradient of the mean loss, of the weighted sum of losses, or of ``loss``.
 
         What is in a ``fresh`` target counts as zero; its inputs may be sorted.

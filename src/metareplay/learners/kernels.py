@@ -172,9 +172,7 @@ def prefetch(typing_context, array, offset):
             _pointer(context, builder, signature.args[0], *arguments[:2]), ir.IntType(8).as_pointer()
         )
         function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32]),
-            "llvm.prefetch.p0",
+            builder.module, ir.FunctionType(ir.VoidType(), [pointer.type, _INT32, _INT32, _INT32]), "llvm.prefetch.p0"
         )
         read, keep, data = (ir.Constant(_INT32, flag) for flag in (0, 3, 1))
         builder.call(function, [pointer, read, keep, data])

@@ -33,13 +33,8 @@ _FLUSH = 0x8040  # of x86's control word: a subnormal result becomes zero (else 
 _ARITHMETIC = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
 _FUNCTIONS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "absolute": "fabs", "power": "pow"}
 _COMPARISONS = {
-    "less": "<",
-    "less_equal": "<=",
-    "greater": ">",
-    "greater_equal": ">=",
-    "equal": "==",
-    "not_equal": "!=",
-}
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
 _LOGIC = {"bitwise_and": "and_", "bitwise_or": "or_", "logical_and": "and_", "logical_or": "or_"}
 _KNOWN = "arithmetic, comparisons, abs, and numpy's sqrt, square, exp, log, sign, maximum, minimum, clip and where"
 
