@@ -259,9 +259,12 @@ def shell(tmp_path):
     environment["PATH"] = f"{tmp_path / 'bin'}:{Path(sys.executable).parent}:{environment['PATH']}"
     environment |= {"HEAD": address, "SCRATCH": str(tmp_path)}
 
-    def start(home, script):
-        for there, here in {"10.0.0.1": address, "6379": str(port), "=32": "=1", "mer-paper": "my-study.toml"}.items():
-            script = script.replace(there, here)
+    ours = {"10.0.0.1": address, "6379": str(port), "=32": "=1", "mer-paper": "my-study.toml"}
+
+    def start(home, script, token=""):
+        names = ours | {"=TOKEN": f"={token}"}
+        # In one pass: what has come in, a port or a token that begins with 32, stays as it is.
+        script = re.sub("|".join(map(re.escape, names)), lambda found: names[found[0]], script)
         script = re.sub(r"^(ray start .*)$", r"\1 --num-cpus=1 --block", script, flags=re.MULTILINE)
         (tmp_path / home).mkdir(exist_ok=True)
         process = subprocess.Popen(
@@ -298,9 +301,9 @@ def test_the_page_s_two_machines_that_share_no_home_are_a_cluster(shell):
     first = shell("first", FIRST)
     token = next(found[0] for line in first.stdout if (found := re.search(r"\b[0-9a-f]{64}\b", line)))
     has_started(first)
-    shell("second", SECOND.replace("TOKEN=TOKEN", f"TOKEN={token}"))
-    scripts = {"first": SUITE, "second": f"export RAY_AUTH_TOKEN={token}\n{SUITE}"}
-    suites = [shell(home, f"{script.rstrip()} --out runs-{home}") for home, script in scripts.items()]
+    shell("second", SECOND, token)
+    scripts = {"first": SUITE, "second": f"export RAY_AUTH_TOKEN=TOKEN\n{SUITE}"}
+    suites = [shell(home, f"{script.rstrip()} --out runs-{home}", token) for home, script in scripts.items()]
     locked_out = shell("third", SUITE)
     for suite in suites:
         out, _ = suite.communicate()
