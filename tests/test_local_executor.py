@@ -4,6 +4,8 @@ What a driver does whatever carries the runs out is tested with a backend withou
 """
 
 import contextlib
+import dataclasses
+import json
 import os
 import re
 import signal
@@ -355,3 +357,37 @@ def test_a_suite_that_is_stopped_ends_its_workers_and_goes_on(tmp_path, out, who
         assert stdout == ""
         assert re.search(rf"stopped: \d of 2 runs are done, in {out}; to go on: metareplay suite .*suite.toml", stderr)
         assert_done(driver.execute([long(seed) for seed in range(2)], out, jobs=2), out)
+
+
+@pytest.mark.slow
+def test_two_suites_at_once_on_one_folder_do_each_run_once(out, tmp_path):
+    (tmp_path / "tracker.py").write_text(
+        f"""
+import os
+def follow(experiment, event):
+    if getattr(event, "visit", -1) == -1:  # the first evaluation, or the record
+        with open({str(tmp_path / "log")!r}, "a") as log:
+            log.write(experiment.key + " " + type(event).__name__ + "\\n")
+"""
+    )
+    requests = [tiny(method, seed) for seed in range(2) for method in ("online", "ewc")] + [long(0)]
+    code = """
+import json, sys
+from pathlib import Path
+from metareplay.runs.request import Request
+from metareplay.suites.driver import execute
+requests = [Request(**request) for request in json.loads(sys.argv[1])]
+outcomes = execute(requests, Path(sys.argv[2]), jobs=1, tracker=sys.argv[3])
+print([outcome.state for outcome in outcomes if outcome.state != "done"])
+"""
+    plain = json.dumps([dataclasses.asdict(request) for request in requests])
+    command = [sys.executable, "-c", code, plain, str(out), f"{tmp_path / 'tracker.py'}:follow"]
+    drivers = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in drivers:
+        stdout, stderr = process.communicate()
+        assert (process.returncode, stdout.strip()) == (0, "[]"), stderr
+    log = (tmp_path / "log").read_text().split("\n")[:-1]
+    keys = [request.experiment().key for request in requests]
+    assert sorted(log) == sorted(f"{key} {event}" for key in keys for event in ("Evaluation", "Record"))
+    for key in keys:
+        assert Run(out / key).status().state == "done"
