@@ -1,5 +1,8 @@
 """A network that grows while it learns, and the method on it."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -86,6 +89,16 @@ def test_every_method_goes_on_when_a_class_and_an_input_are_added(method):
     assert grown.classes > CLASSES
     assert grown.inputs == INPUTS + 30
     assert np.isfinite(grown.learner.parameters()).all()
+
+
+@pytest.mark.parametrize("method", TAKEN)
+def test_every_method_goes_on_after_a_pickle_or_a_copy(method):
+    model = ContinualClassifier(method, tasks=1, random_state=0)
+    model.partial_fit(*examples(20), task=[0] * 20)
+    copies = [model, pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+    for each in copies:
+        each.partial_fit(*examples(10), task=[0] * 10)
+    assert len({each._life.learner.parameters().tobytes() for each in copies}) == 1
 
 
 @pytest.mark.parametrize(("method", "why"), REFUSED.items())

@@ -29,7 +29,7 @@ def aligned(size: int, behind: int = 0, make: Any = np.zeros) -> NDArray[np.floa
 
 def compact(array: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
     """The same numbers as the kernels are compiled for: those of another type or layout would be compiled anew."""
-    if type(array) is np.ndarray and array.dtype is dtype and array.flags.carray:
+    if type(array) is np.ndarray and array.dtype == dtype and array.flags.carray:  # unpickled ones have a dtype apart
         return array
     return np.require(array, dtype, ["C", "A", "W"])
 
