@@ -22,7 +22,7 @@ import numpy as np
 
 from metareplay import METHODS, Diverged, Stream, benchmark, run
 from metareplay.data import catalogue as sources
-from metareplay.data.catalogue import DRAWINGS, FOR_TESTING
+from metareplay.data.decode import DRAWINGS, FOR_TESTING
 from metareplay.data.images import ImageSet
 from metareplay.settings import hyperparameters
 from metareplay.streams.catalogue import find

@@ -12,7 +12,7 @@ from gzip import GzipFile
 import numpy as np
 from PIL import Image
 
-from metareplay.data.catalogue import idx_files
+from metareplay.data.decode import idx_files
 from metareplay.data.download import DataFile, Published
 
 

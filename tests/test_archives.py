@@ -23,7 +23,7 @@ from made_up_archives import (
 )  # fmt: skip
 from metareplay import cli
 from metareplay.data import catalogue, download
-from metareplay.data.catalogue import BALANCED
+from metareplay.data.decode import BALANCED
 from metareplay.errors import BadInput
 from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.kinds import alphabets

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import metareplay
 from metareplay import BadInput, Experiment, Online, Record, Stream, Trainer
 from metareplay.data.images import BaseImages
-from metareplay.runs.model import Normaliser
+from metareplay.runs.normaliser import Normaliser
 from metareplay.streams.stream import Images
 
 

@@ -16,8 +16,8 @@ from metareplay.data.images import BaseImages
 from metareplay.errors import BadInput
 from metareplay.methods import METHODS
 from metareplay.methods.base import Method
-from metareplay.runs.display import run
 from metareplay.runs.experiment import Experiment, randomness
+from metareplay.runs.in_memory import run
 from metareplay.runs.trainer import Trainer
 from metareplay.settings import setting
 from metareplay.streams.order import Order, read

@@ -18,7 +18,7 @@ from metareplay.data.images import BaseImages, Images, ImageSet
 from metareplay.errors import BadInput
 from metareplay.learners import engines
 from metareplay.networks import Perceptron
-from metareplay.streams import exchange
+from metareplay.streams import gallery
 from metareplay.streams.catalogue import BENCHMARKS, benchmark, find
 from metareplay.streams.kinds import (
     alphabets,
@@ -237,7 +237,7 @@ def test_what_forms_no_image_cannot_be_rotated_or_drawn():
         rotations(of_classes(), tasks=2)
     x, y = np.ones((4, 7), np.float32), np.array([0, 1, 0, 1])
     with pytest.raises(BadInput, match="form no images"):
-        exchange.rows(Stream.from_arrays("mine", [(x, y, x, y)]))
+        gallery.rows(Stream.from_arrays("mine", [(x, y, x, y)]))
 
 
 def test_a_benchmark_holds_images_out_where_it_is_asked_to():
@@ -335,7 +335,7 @@ def test_a_split_says_which_classes_a_task_has_and_is_class_incremental_unless_a
 
 def test_a_row_shows_one_image_of_each_class_in_turn():
     stream = benchmark("digits-rotations", tasks=2, min_angle=0.0, max_angle=0.001)
-    (description, images), _ = exchange.rows(stream)
+    (description, images), _ = gallery.rows(stream)
     assert description.startswith("1: 0.00°")
     assert images.shape == (10, 8, 8, 3)
     train = stream.tasks[0].train
@@ -350,7 +350,7 @@ def test_colours_are_shown_as_they_are(tmp_path):
     archive = tar_gz(cifar100_files())
     source = published(catalogue.CIFAR100, [archive], 100)
     images = source.get(tmp_path / "cache", put(tmp_path, {source.files[0].name: archive}), progress=False)
-    rows = exchange.rows(BENCHMARKS["cifar100-split"].stream(images=images))
+    rows = gallery.rows(BENCHMARKS["cifar100-split"].stream(images=images))
     assert rows[0][1].shape == (10, 32, 32, 3)
     red_green_blue = images.train.base.pixels[0].reshape(3, 32, 32)
     np.testing.assert_array_equal(rows[0][1][0], red_green_blue.transpose(1, 2, 0))

@@ -19,8 +19,9 @@ from metareplay.results.groups import load
 from metareplay.runs.folder import find
 from metareplay.runs.request import Request
 from metareplay.settings import Range
-from metareplay.studies import further
-from metareplay.studies.file import Grid, Random, Searched, Study, read
+from metareplay.studies import controls
+from metareplay.studies.file import Study, read
+from metareplay.studies.search import Grid, Random, Searched
 from metareplay.studies.tune import tune
 from metareplay.suites import driver, local
 from metareplay.suites.driver import Event
@@ -418,7 +419,7 @@ def test_more_seeds_than_the_limit_are_looked_at_all_the_same(here, capsys):
 def test_a_control_takes_as_many_gradients(method, settings):
     request = Request("digits-rotations", method, settings, {"tasks": 3, "samples_per_task": 60}, {"seed": 3})
     record = metareplay.Trainer(request.experiment()).train()
-    control = further.matched(request, record.configuration["hyperparameters"], record.gradients or 0, 180)
+    control = controls.matched(request, record.configuration["hyperparameters"], record.gradients or 0, 180)
     assert (control.settings["memories"], control.stream) == (settings["memories"], request.stream)
     made = metareplay.Trainer(control.experiment()).train()
     assert made.gradients == pytest.approx(record.gradients, rel=0.1)
@@ -466,9 +467,9 @@ def test_a_control_of_as_many_seconds_is_found_by_timing_it(share):
 
     plain = 180 * (1e-5 + 3e-5 + 11 * 3e-6)
     run = request, experiment, {"gradients": 3000, "train_seconds": share * plain}
-    (control,) = further._of_cost([[run]], "seconds", timed)
+    (control,) = controls._of_cost([[run]], "seconds", timed)
     assert seconds(control) == pytest.approx(share * plain, rel=0.1)
-    assert len(asked) == further.TIMED
+    assert len(asked) == controls.TIMED
 
 
 def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tmp_path):
@@ -479,7 +480,7 @@ def test_a_configuration_has_one_control_though_its_cost_varies_with_the_seed(tm
     driver.execute(requests, tmp_path, report=lambda progress: None, note=print)
     costs = [run.numbers["gradients"] for group in load(tmp_path).groups for run in group.runs]
     assert len(set(costs)) > 1
-    first, *others = further.controls(requests, tmp_path, [], ["er-matched"], report=lambda progress: None, note=print)
+    first, *others = controls.controls(requests, tmp_path, [], ["er-matched"], report=lambda progress: None, note=print)
     assert [(one.settings, one.run["seed"]) for one in others] == [(first.settings, 1), (first.settings, 2)]
     made = metareplay.Trainer(first.experiment()).train()
     assert made.gradients == pytest.approx(sum(costs) / len(costs), rel=0.1)

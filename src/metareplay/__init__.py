@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from metareplay.methods.online import Online
     from metareplay.methods.replay import ER, ERWithTasks
     from metareplay.methods.task_networks import Independent, TaskInput
-    from metareplay.runs.display import run
     from metareplay.runs.experiment import Experiment
+    from metareplay.runs.in_memory import run
     from metareplay.runs.model import Model, load
     from metareplay.runs.record import Record
     from metareplay.runs.trackers import Evaluation
@@ -38,7 +38,7 @@ _MODULE = {
     "BadInput": "errors", "RunFailed": "errors", "Diverged": "learners.base", "METHODS": "methods",
     "Method": "methods.base", "Reservoir": "methods.memory", "RingPerTask": "methods.memory",
     "Experiment": "runs.experiment", "Model": "runs.model", "load": "runs.model", "Record": "runs.record",
-    "run": "runs.display", "Evaluation": "runs.trackers", "Progress": "runs.trainer", "Trainer": "runs.trainer",
+    "run": "runs.in_memory", "Evaluation": "runs.trackers", "Progress": "runs.trainer", "Trainer": "runs.trainer",
     "setting": "settings", "benchmark": "streams.catalogue", "BaseImages": "data.images", "Images": "data.images",
     "Stream": "streams.stream", "Task": "streams.stream", "tune": "studies.tune",
 }  # fmt: skip

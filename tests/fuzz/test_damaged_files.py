@@ -16,7 +16,7 @@ from fuzz.mutate import survivors
 from killed_runs import little, same
 from made_up_archives import cifar10_files, tar_gz, zipped
 from metareplay import BadInput, Record, Trainer
-from metareplay.data import catalogue
+from metareplay.data import decode
 from metareplay.errors import Refused, RunFailed
 from metareplay.original.results import Results, read
 from metareplay.runs.checkpoint import Unusable, pack, unpack
@@ -145,18 +145,18 @@ def array(content):
 
 def test_idx_files():
     def read(content):
-        values = catalogue.idx(array(content))
+        values = decode.idx(array(content))
         assert 0 < values.size < len(content)
 
     survivors(read, [IMAGES, struct.pack(">HBBI", 0, 8, 1, 5) + b"\0\1\2\3\4"], (Refused,))
 
 
 def test_archives():
-    survivors(lambda content: catalogue.cifar_10([array(content)]), [tar_gz(cifar10_files(1))], (Refused,))
-    balanced = dict.fromkeys(catalogue.BALANCED, gzip.compress(IMAGES))
-    survivors(lambda content: catalogue.emnist_balanced([array(content)]), [zipped(balanced)], (Refused,))
+    survivors(lambda content: decode.cifar_10([array(content)]), [tar_gz(cifar10_files(1))], (Refused,))
+    balanced = dict.fromkeys(decode.BALANCED, gzip.compress(IMAGES))
+    survivors(lambda content: decode.emnist_balanced([array(content)]), [zipped(balanced)], (Refused,))
     survivors(
-        lambda content: catalogue.omniglot([array(content)]), [zipped({"a/b/character01/01_01.png": b""})], (Refused,)
+        lambda content: decode.omniglot([array(content)]), [zipped({"a/b/character01/01_01.png": b""})], (Refused,)
     )
 
 

@@ -19,7 +19,7 @@ from metareplay.runs.metrics import CURVES, Undefined
 from metareplay.runs.record import RECORD, Record
 from metareplay.settings import nearest
 from metareplay.streams import catalogue as benchmarks
-from metareplay.streams import exchange
+from metareplay.streams import gallery
 from metareplay.streams.catalogue import BENCHMARKS
 from metareplay.streams.stream import Stream
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> None:
     if given.output is None:
         show_images(stream)
     else:
-        exchange.save_picture(stream, Path(given.output))
+        gallery.save_picture(stream, Path(given.output))
         say(f"the images of {given.what} are in {given.output}")
 
 
@@ -140,7 +140,7 @@ def spark(values: list[float], width: int) -> str:
 def show_images(stream: Stream) -> None:
     """Print a row of images for each task, as many as there is room for, two pixels in each character."""
     out = Console(highlight=False)
-    for description, images in exchange.rows(stream, max(1, (out.width + 1) // (WIDEST + 1)), MOST_TASKS):
+    for description, images in gallery.rows(stream, max(1, (out.width + 1) // (WIDEST + 1)), MOST_TASKS):
         out.print(Text(description, "bold"))
         framed = [np.pad(_smaller(image), ((0, 0), (1, 0), (0, 0)), constant_values=-1) for image in images]
         across = np.concatenate(framed, 1)[:, 1:]  # between images a column of what no colour is

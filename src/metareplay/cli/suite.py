@@ -22,7 +22,7 @@ from metareplay.runs.display import in_words, note
 from metareplay.runs.request import Request
 from metareplay.settings import Hyperparameter
 from metareplay.streams import catalogue as benchmarks
-from metareplay.studies import further
+from metareplay.studies import controls, until
 from metareplay.studies import tune as tuning
 from metareplay.studies.file import read
 from metareplay.suites.driver import EXECUTOR, Outcome, SuiteDisplay, execute
@@ -52,7 +52,7 @@ def suite(argv: list[str]) -> None:
         raise BadInput('--until established needs to know what: compare = ["meralg1", "eralg4"] in the suite file')
     selections = [Selection.read(text) for text in file.compare] if given.until else []
     tuned, out = [Choice.read(one) for one in file.tuned], Path(given.out)
-    further.check(file, selections, tuned)
+    until.check(file, selections, tuned)
     if given.dry_run:
         _show_plan(file, plan(file.requests, out), given, selections)
         return
@@ -68,9 +68,9 @@ def suite(argv: list[str]) -> None:
     try:
         with display:
             outcomes = execute(requests, out, tracker=given.tracker, **backend)
-            requests += further.controls(requests, out, tuned, file.controls, **backend) if file.controls else []
+            requests += controls.controls(requests, out, tuned, file.controls, **backend) if file.controls else []
             if selections or len(requests) > len(file.requests):
-                source = further.Until(requests, selections, out, given.most) if selections else None
+                source = until.Until(requests, selections, out, given.most) if selections else None
                 outcomes = execute(() if source else requests, out, tracker=given.tracker, source=source, **backend)
     except KeyboardInterrupt:
         done = f"{display.done} of {len(requests)} runs are done, in {given.out}"
@@ -135,10 +135,10 @@ def _further(suite: Suite, groups: list[list[Planned]], compared: set[str], most
     """What follows from those runs: controls, and with ``--until`` seeds."""
     beside = [group for group in groups if flat(group[0].request).get("memories")] if suite.controls else []
     if beside:
-        tried = {"gradients": further.RATES, "seconds": further.RATES + further.TIMED}
+        tried = {"gradients": controls.RATES, "seconds": controls.RATES + controls.TIMED}
         for cost in (CONTROLS[name] for name in suite.controls):
             runs = sum(tried[cost] + len(group) for group in beside)
-            how = f"{further.RATES} learning rates each, and then every seed"
+            how = f"{controls.RATES} learning rates each, and then every seed"
             yield f"besides: {len(beside)} controls, {how}: {runs} runs, of as many {cost} as those that they stand by"
     adding = [group for group in groups if short(group[0].request.method) in compared]
     if adding:

@@ -1,7 +1,6 @@
-"""A run in Python, and how far one is: a live bar on a terminal or in a notebook, else a line now and then."""
+"""How far a run is: a live bar on a terminal or in a notebook, a line on standard error now and then elsewhere."""
 
 import contextlib
-import inspect
 import sys
 import time
 from collections.abc import Iterator
@@ -13,13 +12,7 @@ from rich.table import Column
 from rich.text import Text
 
 from metareplay.errors import plain
-from metareplay.methods.base import Method
-from metareplay.runs import trackers
-from metareplay.runs.experiment import Experiment
-from metareplay.runs.record import Record
-from metareplay.runs.trackers import Tracker
-from metareplay.runs.trainer import Progress, Report, Trainer
-from metareplay.streams.stream import Stream
+from metareplay.runs.trainer import Progress, Report
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -152,45 +145,3 @@ def where(progress: Progress | None) -> str:
     if progress is None or not progress.steps:
         return "getting ready"
     return f"task {progress.visit + 1} of {progress.visits}"
-
-
-def run(
-    stream: Stream, method: Method, *, progress: bool = True, tracker: Tracker | str | None = None, **options: Any
-) -> Record:
-    """Run a method on a stream, in memory.
-
-    BadInput if an option is out of its range, or there is no such tracker; Diverged if a loss is not finite.
-
-    Parameters
-    ----------
-    stream
-        The tasks, in their order.
-    method
-        How to learn, with its settings.
-    **options
-        What else an ``Experiment`` takes, such as ``seed=0``.
-    progress
-        Show a bar while it runs, in a notebook or on a terminal.
-    tracker
-        What follows the run: the name of a tracker, such as ``csv`` or ``wandb``, or a function.
-
-    Examples
-    --------
-    >>> metareplay.run(stream, metareplay.Online(lr=0.1), seed=3).accuracy.shape
-    (2, 2)
-    """
-    trainer = Trainer(Experiment(stream=stream, method=method, **options))
-    follow = trackers.find(tracker) if isinstance(tracker, str) else tracker
-    with bar() if progress else contextlib.nullcontext() as report:
-        return trainer.train(report, follow)
-
-
-def _signature() -> inspect.Signature:
-    """With the options by name, as Experiment declares them: what an editor and ``help`` show."""
-    own = inspect.signature(run, eval_str=True)
-    stream, method, *ours, _ = own.parameters.values()
-    theirs = list(inspect.signature(Experiment).parameters.values())[2:]
-    return own.replace(parameters=[stream, method, *theirs, *ours])
-
-
-run.__signature__ = _signature()  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from metareplay.runs.checkpoint import SECONDS, FileCheckpoints, State, Unusable
 from metareplay.runs.clock import Clock
 from metareplay.runs.experiment import Experiment, randomness
 from metareplay.runs.metrics import unit_measures
-from metareplay.runs.model import Normaliser, parts
+from metareplay.runs.normaliser import Normaliser, parts
 from metareplay.runs.record import Record, environment
 from metareplay.runs.trackers import Evaluation, Tracker
 from metareplay.streams.order import Span

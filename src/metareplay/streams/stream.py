@@ -108,7 +108,7 @@ class Stream:
         """For a notebook: some images of each task; None where the examples form none."""
         file = io.BytesIO()
         try:
-            import_module("metareplay.streams.exchange").picture(self).save(file, "PNG")  # which imports this
+            import_module("metareplay.streams.gallery").picture(self).save(file, "PNG")  # which imports this
         except BadInput:
             return None
         return file.getvalue()

@@ -18,7 +18,8 @@ from metareplay.runs.record import read_summary
 from metareplay.runs.request import Request
 from metareplay.runs.trainer import Progress
 from metareplay.settings import hyperparameters
-from metareplay.studies.file import MADE, Study, StudyFile, read
+from metareplay.studies.file import Study, StudyFile, read
+from metareplay.studies.search import MADE
 from metareplay.suites.driver import Outcome, Show, Source, execute
 from metareplay.suites.plan import as_experiment
 
